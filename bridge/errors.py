@@ -1,0 +1,109 @@
+"""Every exception that the package raises on purpose.
+
+A message says what is wrong and what to do next, in words an operator can act on. Nothing
+here knows how an error is shown; `bridge.cli.output` and `bridge.proxy.pages` do that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "BridgeError",
+    "ConfigError",
+    "FlipRefused",
+    "LegacyError",
+    "PreviewUnavailable",
+    "Problem",
+    "ServerMissing",
+    "UndecodableMessage",
+    "UseLegacy",
+    "VisitorError",
+]
+
+
+class BridgeError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in one file.
+
+    `line` and `column` count from 1; 0 means the whole file. `hint` says what to write instead.
+    """
+
+    file: str
+    line: int
+    column: int
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{where}: {self.message}" + (f" – {self.hint}" if self.hint else "")
+
+
+class ConfigError(BridgeError):
+    """A configuration file is wrong; `problems` holds every error of it, in file order."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda p: (p.file, p.line, p.column)))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class ServerMissing(BridgeError):
+    """A server that is needed does not answer.
+
+    `url` must already be without its password (`bridge.settings.redact_url`).
+    """
+
+    def __init__(self, name: str, url: str, start: str, cause: object = "") -> None:
+        self.name, self.url, self.start = name, url, start
+        detail = f" ({cause})" if cause else ""
+        super().__init__(f"{name} does not answer at {url}{detail}. To start it: {start}")
+
+
+class UseLegacy(BridgeError):
+    """Raised by a handler that declines a request: the legacy side answers it.
+
+    `reason` is counted and logged; the visitor never sees it. Raise it before writing
+    anything, and before the first byte of the response.
+    """
+
+    def __init__(self, reason: str = "declined") -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class VisitorError(BridgeError):
+    """What a visitor sent cannot be answered; `status` is the HTTP status that says so."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        self.status, self.reason = status, reason
+        super().__init__(f"{status}: {reason}")
+
+
+class LegacyError(BridgeError):
+    """The legacy backend failed.
+
+    `stage` is one of wait, connect, send, first_byte, head, body; `status` is the HTTP status
+    for the visitor (502, 503 or 504) where no byte of an answer was sent yet.
+    """
+
+    def __init__(self, stage: str, status: int, message: str) -> None:
+        self.stage, self.status = stage, status
+        super().__init__(message)
+
+
+class FlipRefused(BridgeError):
+    """`bridge flip` was asked for something that `bridge check` would refuse."""
+
+
+class PreviewUnavailable(BridgeError):
+    """A preview cookie was asked for and no secret is set to sign it with."""
+
+
+class UndecodableMessage(BridgeError):
+    """A message from the queue is not an event; it belongs to the dead letters."""

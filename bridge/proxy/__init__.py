@@ -1,0 +1,1 @@
+"""Who answers this request, and answer it."""

@@ -1,0 +1,1 @@
+"""Carry a change event from PHP to Python."""

@@ -1,0 +1,1 @@
+"""Make MongoDB say what the PHP side's database says."""
