@@ -16,6 +16,7 @@ __all__ = [
     "LegacyError",
     "PreviewUnavailable",
     "Problem",
+    "ServerAway",
     "ServerMissing",
     "UndecodableMessage",
     "UseLegacy",
@@ -107,3 +108,10 @@ class PreviewUnavailable(BridgeError):
 
 class UndecodableMessage(BridgeError):
     """A message from the queue is not an event; it belongs to the dead letters."""
+
+
+class ServerAway(BridgeError):
+    """A server does not answer now, or is in no state to work: wait and try again.
+
+    Nothing was lost and nobody's message is to blame.
+    """

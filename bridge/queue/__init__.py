@@ -1,1 +1,6 @@
-"""Carry a change event from PHP to Python."""
+"""Carry change events from PHP to Python.
+
+`events` is what an event is; `publisher` and `consumer` are its two ends in Python, `deadletter`
+is where messages go that nobody can use. The PHP end is `php/BridgeProducer.php`. What an event
+does to MongoDB is the business of `bridge.sync`.
+"""

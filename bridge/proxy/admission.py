@@ -1,0 +1,64 @@
+"""What is refused before any route is looked at, and what the request carries on.
+
+Pure. Loops are found by a header of our own that names every bridge on the way; Max-Forwards
+is honoured where RFC 9110, section 7.6.2, asks for it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from bridge.errors import VisitorError
+from bridge.proxy.head import Head
+from bridge.proxy.headers import HOP_HEADER
+
+__all__ = ["Admission", "admit"]
+
+_HOPS = re.compile(r"[0-9a-f]{8}(,[0-9a-f]{8})*")
+_MOST_HOPS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that may go on: its head, and the names of the bridges on its way, ours last.
+
+    `final` means that we are the last recipient: it is answered here and goes nowhere.
+    """
+
+    head: Head
+    hops: tuple[str, ...]
+    final: bool = False
+
+
+def admit(head: Head, own_hop: str) -> Admission:
+    """Check `head`; `own_hop` is the name of this bridge, 8 hex digits.
+
+    Raises VisitorError: 400 contradicting hosts, 405 CONNECT and a final TRACE, 501 an upgrade
+    that this shell cannot tunnel, 508 a loop.
+    """
+    if head.method == "CONNECT":
+        raise VisitorError(405, "CONNECT")
+    if head.target.authority and head.target.authority.lower() != head.host:
+        raise VisitorError(400, "Host and the request target name different hosts")
+    if (head.get("Upgrade") or "").strip().lower() == "websocket":
+        raise VisitorError(501, "WebSocket needs the event-loop engine")
+    came = head.get(HOP_HEADER) or ""
+    hops = tuple(came.split(",")) if _HOPS.fullmatch(came) else ()
+    if own_hop in hops or len(hops) >= _MOST_HOPS:
+        raise VisitorError(508, f"the request came back to this proxy: {','.join(hops)}")
+    final = False
+    if head.method in ("OPTIONS", "TRACE") and (left := head.get("Max-Forwards")) is not None:
+        if not (left.isascii() and left.isdigit()):
+            raise VisitorError(400, "Max-Forwards is no number")
+        if int(left) == 0:
+            if head.method == "TRACE":
+                # The last recipient would send back the request, cookies and all.
+                raise VisitorError(405, "TRACE is not answered")
+            final = True
+        headers = tuple(
+            (name, str(int(left) - 1) if name.lower() == "max-forwards" else value)
+            for name, value in head.headers
+        )
+        head = replace(head, headers=headers)
+    return Admission(head, (*hops, own_hop), final)

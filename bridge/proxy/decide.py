@@ -1,0 +1,131 @@
+"""Who answers: (table, head, now) -> Decision.
+
+Pure: no I/O, and the clock, the randomness and the secret are given. Both shells, and
+`bridge explain`, call this one function. When in doubt, legacy answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.errors import VisitorError
+from bridge.proxy import models, preview
+from bridge.proxy.buckets import ALL, bucket, inside
+from bridge.proxy.forwarded import Client
+from bridge.proxy.head import Head
+from bridge.proxy.routes import Route, RouteTable
+
+__all__ = ["PYTHON", "SHARE_COOKIE", "Decision", "decide", "site_of"]
+
+PYTHON = "python"
+"""Name of the Python side where the name of a backend is asked for."""
+
+SHARE_COOKIE = "bridge_share"
+"""Our own opaque cookie that keeps a visitor on one side; its value is a random key."""
+
+_KEY = re.compile(r"[A-Za-z0-9_-]{8,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Who answers a request, and why.
+
+    `backend` is PYTHON or the name of the legacy backend; `legacy` is the backend that answers
+    when Python does not. `reason` is one of a few fixed words (it is counted), `detail` is for
+    people. `set_key` is the value of a new SHARE_COOKIE to give to the visitor. `split` means
+    that other visitors may get the other side for this URL, so no shared cache may keep it;
+    `vary` is the request header that the choice depends on.
+    """
+
+    site: str
+    backend: str
+    legacy: str
+    reason: str
+    detail: str = ""
+    route: Route | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    bucket: int | None = None
+    set_key: str | None = None
+    split: bool = False
+    vary: str | None = None
+
+    @property
+    def python(self) -> bool:
+        return self.backend == PYTHON
+
+
+def site_of(table: RouteTable, head: Head) -> str:
+    """The site that the Host header names. Raises VisitorError: 400 malformed, 421 not ours."""
+    site = table.hosts.owner(head.host)
+    if site is None:
+        raise VisitorError(421, f"host {head.host!r} is on no site's list")
+    return site
+
+
+def decide(
+    table: RouteTable, head: Head, client: Client, now: float, fresh_key: str, secret: str = ""
+) -> Decision:
+    """Decide one request.
+
+    `now` is in Unix seconds, `fresh_key` a random key for a visitor who has none, `secret`
+    verifies preview cookies. Raises VisitorError with status 421 for a host that is not ours.
+    """
+    site = site_of(table, head)
+    spec = table.file.sites[site]
+    legacy = spec.legacy
+    if head.target.path is None:
+        return Decision(site, legacy, legacy, "odd-target", head.target.oddity)
+    found = table.match(head, site)
+    if found is None:
+        return Decision(site, legacy, legacy, "no-route")
+    route, params = found
+    legacy = route.spec.legacy or legacy
+    if route.app is None:
+        return Decision(site, legacy, legacy, "legacy-route", route=route, params=params)
+
+    def answer(side: str, reason: str, detail: str = "", **more: Any) -> Decision:
+        backend = PYTHON if side == PYTHON else legacy
+        return Decision(site, backend, legacy, reason, detail, route, params, **more)
+
+    cookie = head.cookie(preview.COOKIE)
+    picked = preview.side_for(secret, cookie, route.share_key, now) if cookie else None
+    if picked:
+        return answer(picked, "preview", f"preview cookie: {picked}", split=True, vary="Cookie")
+    if route.share == 0:
+        return answer("legacy", "share", "0%")
+    if route.share == ALL:
+        return answer(PYTHON, "share", "100%")
+    percent = f"{route.share / 1000:g}%"
+    key, set_key, vary = _sticky_key(spec.sticky, head, client, fresh_key)
+    if key is None:
+        detail = f"{percent}, and the request has no {_name_of(spec.sticky)}"
+        return answer("legacy", "no-sticky-key", detail, split=True, vary=vary)
+    number = bucket(route.share_key, key)
+    side = PYTHON if inside(number, route.share) else "legacy"
+    detail = f"bucket {number / 1000:g}% is {'in' if side == PYTHON else 'not in'} {percent}"
+    return answer(side, "share", detail, bucket=number, set_key=set_key, split=True, vary=vary)
+
+
+def _sticky_key(
+    sticky: models.Sticky, head: Head, client: Client, fresh_key: str
+) -> tuple[str | None, str | None, str | None]:
+    """The visitor's key (None: has none), a new key to set, and the header it depends on."""
+    if sticky.cookie:
+        return head.cookie(sticky.cookie) or None, None, "Cookie"
+    if sticky.header:
+        return head.get(sticky.header) or None, None, sticky.header
+    if sticky.address:
+        return client.address or None, None, None
+    key = head.cookie(SHARE_COOKIE)
+    if key and _KEY.fullmatch(key):
+        return key, None, "Cookie"
+    return fresh_key, fresh_key, "Cookie"
+
+
+def _name_of(sticky: models.Sticky) -> str:
+    if sticky.cookie:
+        return f"cookie {sticky.cookie}"
+    return f"header {sticky.header}" if sticky.header else "address"

@@ -1,0 +1,97 @@
+"""Who the visitor is: X-Forwarded-*, Forwarded, and which proxies are believed.
+
+Pure. Earlier values count only when the connection comes from `trusted_proxies`; otherwise
+they are a visitor's invention and are dropped.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from bridge.proxy.head import Head
+
+__all__ = ["Client", "TrustedProxies", "forwarded_headers"]
+
+
+class TrustedProxies:
+    """The networks of `trusted_proxies`; `unix` stands for connections over a unix socket."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        names = tuple(networks)
+        self._unix = "unix" in names
+        self._networks = tuple(ipaddress.ip_network(n, strict=False) for n in names if n != "unix")
+        self._known = lru_cache(maxsize=4096)(self._contains)
+
+    def __contains__(self, address: object) -> bool:
+        if not self._networks and not self._unix:
+            return False
+        return isinstance(address, str) and self._known(address)
+
+    def _contains(self, address: str) -> bool:
+        if address == "":
+            return self._unix
+        try:
+            ip = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+            ip = ip.ipv4_mapped
+        return any(ip in network for network in self._networks)
+
+    def client(self, head: Head) -> Client:
+        """The visitor behind `head`: the last address in X-Forwarded-For that is no trusted
+        proxy, and the scheme that the trusted proxy says the visitor used."""
+        if head.peer not in self:
+            return Client(head.peer, head.scheme, (), head.host)
+        chain = [part.strip() for part in (head.get("X-Forwarded-For") or "").split(",")]
+        chain = [part for part in chain if _is_address(part)]
+        address = head.peer
+        for hop in reversed(chain):
+            address = hop
+            if hop not in self:
+                break
+        proto = (head.get("X-Forwarded-Proto") or "").strip().lower()
+        scheme = proto if proto in ("http", "https") else head.scheme
+        return Client(address, scheme, tuple(chain), head.host)
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The visitor's address, the scheme they used, and the believed hops in front of us."""
+
+    address: str
+    scheme: str
+    chain: tuple[str, ...]
+    host: str
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def forwarded_headers(client: Client, peer: str) -> list[tuple[str, str]]:
+    """X-Forwarded-For/-Proto/-Host and Forwarded (RFC 7239) for the legacy side."""
+    hops = [*client.chain, peer] if peer else list(client.chain)
+    elements = [f"for={_node(hop)}" for hop in hops] or ["for=unknown"]
+    elements[-1] += f";proto={client.scheme};host={_quoted(client.host)}"
+    return [
+        ("X-Forwarded-For", ", ".join(hops) or "unknown"),
+        ("X-Forwarded-Proto", client.scheme),
+        ("X-Forwarded-Host", client.host),
+        ("Forwarded", ", ".join(elements)),
+    ]
+
+
+def _node(address: str) -> str:
+    return f'"[{address}]"' if ":" in address else address
+
+
+def _quoted(host: str) -> str:
+    return f'"{host}"' if any(c in host for c in ":[]") else host

@@ -1,0 +1,239 @@
+"""What of a header list goes on to the other side.
+
+Pure. Requests: hop-by-hop fields, smuggled names and visitors' inventions are dropped, and who
+the visitor is gets added. Responses: hop-by-hop fields and internal names are dropped, backend
+addresses in Location and cookies become the visitor's, and what one split route answers is
+kept out of shared caches. Order, count, case and values of everything else stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from bridge.proxy import models, preview
+from bridge.proxy.decide import SHARE_COOKIE
+from bridge.proxy.forwarded import Client, forwarded_headers
+from bridge.proxy.head import Head
+
+__all__ = [
+    "HOP_HEADER",
+    "PublicOrigin",
+    "apply_site_rules",
+    "end_to_end",
+    "keep_apart",
+    "share_cookie",
+    "to_legacy",
+    "to_visitor",
+]
+
+Headers = list[tuple[str, str]]
+
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""RFC 9110, section 7.6.1, and what older software sends in the same spirit."""
+
+HOP_HEADER = "X-Bridge-Hop"
+"""Carries the names of the bridges a request went through; meeting our own is a loop."""
+
+_SET_BY_US = frozenset(
+    {
+        "content-length",
+        "expect",
+        "forwarded",
+        "host",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-request-id",
+    }
+)
+_NEVER_FROM_VISITORS = frozenset({"proxy", "x-original-url", "x-rewrite-url"})
+_ONLY_FROM_TRUSTED = re.compile(r"x-forwarded-|x-real-ip$|true-client-ip$|x-client-ip$")
+_INTERNAL_RESPONSE = re.compile(r"x-accel-|x-sendfile|x-lighttpd-send")
+_OUR_COOKIES = frozenset((SHARE_COOKIE, preview.COOKIE))
+
+
+def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
+    """`headers` without hop-by-hop fields and without those that Connection names."""
+    listed = list(headers)
+    dropped = HOP_BY_HOP
+    for name, value in listed:
+        if name.lower() == "connection":
+            dropped = dropped | {token.strip().lower() for token in value.split(",")}
+    return [(name, value) for name, value in listed if name.lower() not in dropped]
+
+
+def to_legacy(
+    head: Head,
+    client: Client,
+    *,
+    trusted_peer: bool,
+    request_id: str,
+    hops: Sequence[str],
+    host: str | None = None,
+    via: bool = False,
+) -> Headers:
+    """The header list that the legacy backend gets, without the framing of the body.
+
+    `hops` are the names of the bridges on the way, ours last; `host` replaces the visitor's.
+    """
+    sent: Headers = [("Host", host or head.host)]
+    for name, value in end_to_end(head.headers):
+        lowered = name.lower()
+        if lowered in _SET_BY_US or lowered in _NEVER_FROM_VISITORS or "_" in name:
+            continue
+        if lowered.startswith("x-bridge-"):
+            continue
+        if not trusted_peer and _ONLY_FROM_TRUSTED.match(lowered):
+            continue
+        if lowered == "cookie" and "bridge_" in value:
+            value = _without_our_cookies(value)
+            if not value:
+                continue
+        sent.append((name, value))
+    if "trailers" in (head.get("TE") or "").lower():
+        sent.append(("TE", "trailers"))
+    sent += forwarded_headers(client, head.peer)
+    sent.append(("X-Request-Id", request_id))
+    sent.append((HOP_HEADER, ",".join(hops)))
+    if via:
+        sent.append(("Via", f"{head.version} bridge"))
+    return sent
+
+
+def _without_our_cookies(value: str) -> str:
+    kept = [pair for pair in value.split(";") if pair.partition("=")[0].strip() not in _OUR_COOKIES]
+    return ";".join(kept).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class PublicOrigin:
+    """The address that visitors see, and the backend's own that must not show.
+
+    `hidden` are (host, port) pairs of the backend; `prefix` is the path in its URL.
+    """
+
+    scheme: str
+    host: str
+    hidden: frozenset[tuple[str, int]]
+    prefix: str = ""
+
+    def url(self, value: str) -> str:
+        """`value` of a Location header as the visitor must see it."""
+        try:
+            parts = urlsplit(value)
+            port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+        except ValueError:
+            return value
+        if parts.scheme in ("http", "https"):
+            if ((parts.hostname or "").lower(), port) not in self.hidden:
+                return value
+            rest = value.split("://", 1)[1][len(parts.netloc) :]
+            return f"{self.scheme}://{self.host}{self._strip(rest)}"
+        if not parts.scheme and not parts.netloc:
+            return self._strip(value)
+        return value
+
+    def _strip(self, path: str) -> str:
+        if self.prefix and (path == self.prefix or path.startswith(self.prefix + "/")):
+            return path[len(self.prefix) :] or "/"
+        return path
+
+    def cookie(self, value: str) -> str:
+        """`value` of a Set-Cookie header; untouched unless it names the backend."""
+        lowered = value.lower()
+        if "domain=" not in lowered and not self.prefix:
+            return value
+        kept = []
+        for index, part in enumerate(value.split(";")):
+            name, _, text = part.partition("=")
+            attribute = name.strip().lower() if index else ""
+            if attribute == "domain" and self._hides(text.strip()):
+                continue  # without Domain the cookie belongs to the host the visitor sees
+            if attribute == "path" and self.prefix:
+                part = f"{name}={self._strip(text.strip())}"
+            kept.append(part)
+        return ";".join(kept)
+
+    def _hides(self, domain: str) -> bool:
+        domain = domain.lstrip(".").lower()
+        return any(host == domain for host, _ in self.hidden) and not (
+            self.host.rpartition(":")[0] or self.host
+        ).lower().endswith(domain)
+
+
+def to_visitor(headers: Headers, origin: PublicOrigin, *, accel: bool) -> Headers:
+    """The header list of a legacy answer as the visitor gets it."""
+    sent: Headers = []
+    for name, value in end_to_end(headers):
+        lowered = name.lower()
+        if lowered.startswith("x-bridge-"):
+            continue
+        if not accel and _INTERNAL_RESPONSE.match(lowered):
+            continue
+        if lowered in ("location", "content-location"):
+            value = origin.url(value)
+        elif lowered == "set-cookie":
+            value = origin.cookie(value)
+        elif lowered == "refresh":
+            start, found, url = value.partition("url=")
+            value = f"{start}{found}{origin.url(url)}" if found else value
+        sent.append((name, value))
+    return sent
+
+
+def apply_site_rules(headers: Headers, rules: models.ResponseHeaders) -> Headers:
+    """`response_headers` of the site: the same for both sides."""
+    if not rules.remove and not rules.set:
+        return headers
+    gone = {name.lower() for name in (*rules.remove, *rules.set)}
+    return [pair for pair in headers if pair[0].lower() not in gone] + list(rules.set.items())
+
+
+def keep_apart(headers: Headers, vary: str | None) -> Headers:
+    """Make a split route's answer private, so that no shared cache mixes the two sides.
+
+    Cache-Control gets `private` and loses what overrules it (RFC 9111, section 5.2.2); the
+    cache headers meant for a CDN alone go; Vary names `vary`, the header the choice hangs on.
+    """
+    directives: list[str] = []
+    kept: Headers = []
+    for name, value in headers:
+        lowered = name.lower()
+        if lowered == "cache-control":
+            directives += [part.strip() for part in value.split(",") if part.strip()]
+        elif lowered not in ("cdn-cache-control", "surrogate-control"):
+            kept.append((name, value))
+    names = {directive.partition("=")[0].lower() for directive in directives}
+    if "no-store" not in names:
+        overruled = ("public", "s-maxage", "private")
+        directives = [d for d in directives if d.partition("=")[0].lower() not in overruled]
+        directives.append("private")
+    kept.append(("Cache-Control", ", ".join(directives)))
+    if vary and not any(
+        name.lower() == "vary" and (vary.lower() in value.lower() or value.strip() == "*")
+        for name, value in kept
+    ):
+        kept.append(("Vary", vary))
+    return kept
+
+
+def share_cookie(key: str, *, secure: bool) -> tuple[str, str]:
+    """The Set-Cookie header that gives a visitor their key, for a year."""
+    attributes = "Max-Age=31536000; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
+    return "Set-Cookie", f"{SHARE_COOKIE}={key}; {attributes}"

@@ -1,0 +1,55 @@
+"""Where metrics, logs and tracing plug in: a base class whose hooks do nothing.
+
+The dispatcher knows hooks, not what they are for. A hook runs in the request's thread and must
+be quick; one that raises is logged and never changes an answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bridge.proxy.decide import Decision
+from bridge.proxy.head import Head
+
+__all__ = ["Hooks", "Outcome"]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one request; complete when `after_response` gets it.
+
+    `backend` is who answered in the end: `python`, a legacy backend's name, or `bridge` for a
+    page of our own. `reason` says why that side was chosen, `fallback` why Python's answer was
+    not used (empty otherwise), `aborted` who cut a body short. `seconds` is the whole time.
+    """
+
+    request_id: str
+    generation: int
+    digest: str
+    method: str = ""
+    host: str = ""
+    path: str = ""
+    client: str = ""
+    site: str = ""
+    route: str = ""
+    backend: str = "bridge"
+    reason: str = ""
+    detail: str = ""
+    fallback: str = ""
+    fallback_detail: str = ""
+    error: str = ""
+    aborted: str = ""
+    status: int = 0
+    sent: int = 0
+    seconds: float = 0.0
+    started: float = field(default=0.0, repr=False)
+
+
+class Hooks:
+    """Override what is of interest."""
+
+    def on_decision(self, head: Head, decision: Decision) -> None:
+        """A request has been decided."""
+
+    def after_response(self, outcome: Outcome) -> None:
+        """A response is through, or was cut short."""

@@ -1,0 +1,56 @@
+"""Which site a Host header belongs to.
+
+Pure. A pattern without a port takes the default ports only, `:*` takes any port, and `*.`
+takes one or more labels in front. What matches nothing belongs to no site.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+__all__ = ["Hosts", "split_host"]
+
+_VALID = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?")
+
+
+def split_host(host: str) -> tuple[str, str] | None:
+    """Lower-case name and port (may be empty) of a Host header, or None when it is malformed."""
+    match = _VALID.fullmatch(host.lower())
+    return (match[1], match[2] or "") if match else None
+
+
+class Hosts:
+    """Patterns and what they stand for: `Hosts({"forge": ["*.example.org:*"]})`."""
+
+    def __init__(self, patterns: Mapping[str, Iterable[str]]) -> None:
+        self._exact: dict[tuple[str, str], str] = {}
+        self._wild: list[tuple[str, str, str]] = []
+        for owner, hosts in patterns.items():
+            for pattern in hosts:
+                name, _, port = pattern.rpartition(":") if _has_port(pattern) else (pattern, "", "")
+                if name.startswith("*"):
+                    self._wild.append((name[1:], port, owner))
+                else:
+                    self._exact.setdefault((name, port), owner)
+        self._wild.sort(key=lambda entry: -len(entry[0]))
+
+    def owner(self, host: str) -> str | None:
+        """Whose `host` (a Host header, any case) is, or None."""
+        parts = split_host(host)
+        if parts is None:
+            return None
+        name, port = parts
+        if port in ("80", "443"):
+            port = ""
+        found = self._exact.get((name, port)) or self._exact.get((name, "*"))
+        if found:
+            return found
+        for suffix, wanted, owner in self._wild:
+            if wanted in (port, "*") and (not suffix or (name.endswith(suffix) and name != suffix)):
+                return owner
+        return None
+
+
+def _has_port(pattern: str) -> bool:
+    return re.search(r":(\d+|\*)$", pattern) is not None and not pattern.endswith("]")

@@ -1,0 +1,442 @@
+"""The blocking client to the legacy backend: a bounded pool of connections, one request each.
+
+Steps of an exchange: (1) take a connection, (2) send the head and stream the body, watching
+for an early answer, (3) read the answer's head, (4) stream its body, (5) give the connection
+back or close it. Every failure names its stage (`bridge.errors.LegacyError`). The bytes
+themselves are `bridge.proxy.wire`'s; what the headers may say is `bridge.proxy.headers`'.
+"""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from bridge.errors import LegacyError, VisitorError
+from bridge.proxy import models
+from bridge.proxy.wire import ChunkedReader, ResponseHead, WireError, framing, request_head
+
+__all__ = ["Backend", "Exchange", "LegacyPool", "RequestBody"]
+
+_PIECE = 32 * 1024  # bytes of a body read at a time: latency of an early answer, not throughput
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
+_RETRY_SHARE = 0.2  # retries on stale connections, of all requests
+_RETRY_FLOOR = 10
+
+Backend = models.Backend
+
+
+class _Stale(Exception):
+    """A pooled connection turned out to be closed before any byte came back."""
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBody:
+    """A request body to stream: `length` bytes, or chunked when it is None."""
+
+    stream: Readable
+    length: int | None
+
+
+@dataclass(eq=False, slots=True)
+class _Connection:
+    sock: socket.socket
+    pooled: bool = False
+    idle_since: float = 0.0
+    buffer: bytes = b""
+
+    def is_quiet(self) -> bool:
+        """Nothing to read: an idle connection with news was closed, or cannot be trusted."""
+        return not self.buffer and not _readable(self.sock)
+
+    def receive(self, seconds: float) -> bytes:
+        if self.buffer:
+            data, self.buffer = self.buffer, b""
+            return data
+        self.sock.settimeout(seconds)
+        return self.sock.recv(65536)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def _readable(sock: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+@dataclass(eq=False)
+class Exchange:
+    """An answer whose head is here and whose body streams. Close it always."""
+
+    status: int
+    reason: str
+    headers: list[tuple[str, str]]
+    _pieces: Iterator[bytes]
+    _finish: Callable[[], None]
+    waiting: bool = False
+    """Whether the first piece of the body still has to come from the network."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+    def close(self) -> None:
+        """Give up what was not read. The connection is kept only if the body was complete."""
+        self._finish()
+
+
+@dataclass(eq=False)
+class LegacyPool:
+    """Connections of this process to one backend: last in, first out, and bounded.
+
+    Thread-safe. `on_hints` of `exchange` gets the headers of a 103.
+    """
+
+    name: str
+    spec: models.Backend
+    _idle: list[_Connection] = field(default_factory=list)
+    _active: int = 0
+    _requests: int = 0
+    _retries: int = 0
+    _closed: bool = False
+    _free: threading.Condition = field(default_factory=threading.Condition)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.spec.url)
+        self._scheme, self._path = parts.scheme, parts.path
+        self._address = (
+            parts.hostname or "",
+            parts.port or (443 if parts.scheme == "https" else 80),
+        )
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self.hidden = _hidden(self.spec)
+        self.prefix = "" if parts.scheme == "unix" else parts.path.rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"<LegacyPool {self.name}: {self._active} active, {len(self._idle)} idle>"
+
+    def exchange(
+        self,
+        method: str,
+        target: str,
+        headers: list[tuple[str, str]],
+        body: RequestBody | None = None,
+        on_hints: Callable[[list[tuple[str, str]]], None] | None = None,
+    ) -> Exchange:
+        """Send a request and read the head of its answer.
+
+        Raises LegacyError with the stage, and VisitorError when the visitor's body breaks off.
+        A request is sent again only when a pooled connection was stale before any byte of an
+        answer, only for GET, HEAD and OPTIONS without a body, and only within a budget.
+        """
+        repeatable = body is None and method in _REPEATABLE
+        self._requests += 1
+        framed = list(headers)
+        if body is not None:
+            framed.append(
+                ("Content-Length", str(body.length))
+                if body.length is not None
+                else ("Transfer-Encoding", "chunked")
+            )
+        if self.prefix:
+            target = self.prefix + target if target != "*" else target
+        head = request_head(method, target, framed)
+        # A request that cannot be repeated gets a fresh connection: it must not meet a stale one.
+        connection = self._take(fresh=not repeatable)
+        try:
+            return self._attempt(connection, method, head, body, on_hints)
+        except _Stale:
+            if self._retries >= _RETRY_FLOOR + _RETRY_SHARE * self._requests:
+                raise LegacyError("first_byte", 502, "closed without an answer") from None
+            self._retries += 1
+        connection = self._take(fresh=True)
+        try:
+            return self._attempt(connection, method, head, body, on_hints)
+        except _Stale:  # pragma: no cover - a fresh connection is never stale
+            raise LegacyError("first_byte", 502, "closed without an answer") from None
+
+    def _attempt(
+        self,
+        connection: _Connection,
+        method: str,
+        head: bytes,
+        body: RequestBody | None,
+        on_hints: Callable[[list[tuple[str, str]]], None] | None,
+    ) -> Exchange:
+        try:
+            complete = self._send(connection, head, body)
+            answer = self._read_head(connection, on_hints)
+            return self._stream(connection, method, answer, reusable=complete)
+        except WireError as error:
+            self._drop(connection)
+            raise LegacyError("head", 502, f"is no HTTP: {error}") from None
+        except BaseException:
+            self._drop(connection)
+            raise
+
+    # (1) take a connection
+
+    def _take(self, *, fresh: bool) -> _Connection:
+        deadline = time.monotonic() + self.spec.timeouts.wait
+        to_close: list[_Connection] = []
+        try:
+            with self._free:
+                while True:
+                    now = time.monotonic()
+                    while self._idle and now - self._idle[0].idle_since > self.spec.timeouts.idle:
+                        to_close.append(self._idle.pop(0))
+                    while self._idle and not fresh:
+                        connection = self._idle.pop()
+                        if connection.is_quiet():
+                            self._active += 1
+                            return connection
+                        to_close.append(connection)
+                    if self._active + len(self._idle) < self.spec.limits.connections:
+                        self._active += 1
+                        break
+                    if self._idle:
+                        to_close.append(self._idle.pop(0))
+                        continue
+                    if not self._free.wait(deadline - now):
+                        limit = self.spec.limits.connections
+                        raise LegacyError("wait", 503, f"all {limit} connections are busy")
+        finally:
+            for connection in to_close:
+                connection.close()
+        try:
+            return _Connection(self._connect())
+        except BaseException:
+            self._release(None)
+            raise
+
+    def _connect(self) -> socket.socket:
+        seconds = self.spec.timeouts.connect
+        try:
+            if self._scheme == "unix":
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                sock.settimeout(seconds)
+                sock.connect(self._path)
+                return sock
+            sock = socket.create_connection(self._address, timeout=seconds)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is None:
+                return sock
+            return self._tls.wrap_socket(sock, server_hostname=self._address[0])
+        except TimeoutError:
+            raise LegacyError("connect", 504, f"no connection within {seconds:g} s") from None
+        except OSError as error:
+            raise LegacyError("connect", 502, error.strerror or str(error)) from None
+
+    # (2) send
+
+    def _send(self, connection: _Connection, head: bytes, body: RequestBody | None) -> bool:
+        """Send everything; False when an early answer came before the body was through."""
+        sock = connection.sock
+        sock.settimeout(self.spec.timeouts.send)
+        try:
+            sock.sendall(head)
+            if body is None:
+                return True
+            for piece in _pieces(body):
+                if _readable(sock):
+                    return False
+                sock.sendall(piece)
+        except TimeoutError:
+            raise LegacyError("send", 504, "does not take the request") from None
+        except OSError as error:
+            if connection.pooled:
+                raise _Stale from None
+            if body is not None and _readable(sock):
+                return False  # it hung up on the upload, maybe with an answer
+            raise LegacyError("send", 502, error.strerror or str(error)) from None
+        return True
+
+    # (3) read the head
+
+    def _read_head(
+        self,
+        connection: _Connection,
+        on_hints: Callable[[list[tuple[str, str]]], None] | None,
+    ) -> ResponseHead:
+        seconds, limit = self.spec.timeouts.first_byte, self.spec.limits.response_head
+        deadline = time.monotonic() + seconds
+        data = b""
+        while True:
+            end = _HEAD_END.search(data)
+            if end and end.start() <= limit:
+                connection.buffer = data[end.end() :]
+                head = ResponseHead.parse(data[: end.start()])
+                if head.status >= 200:
+                    return head
+                if head.status == 101:
+                    raise WireError("101 without an Upgrade")
+                if head.status == 103 and on_hints:
+                    on_hints([h for h in head.headers if h[0].lower() == "link"])
+                data, connection.buffer = connection.buffer, b""
+                continue
+            if len(data) > limit:
+                raise LegacyError("head", 502, f"headers are larger than {limit} bytes")
+            try:
+                received = connection.receive(max(deadline - time.monotonic(), 0.001))
+            except TimeoutError:
+                raise LegacyError("first_byte", 504, f"no answer within {seconds:g} s") from None
+            except OSError as error:
+                if connection.pooled and not data:
+                    raise _Stale from None
+                raise LegacyError("first_byte", 502, error.strerror or str(error)) from None
+            if not received:
+                if connection.pooled and not data:
+                    raise _Stale
+                raise LegacyError("first_byte", 502, "closed without an answer")
+            data += received
+
+    # (4) stream the body
+
+    def _stream(
+        self, connection: _Connection, method: str, head: ResponseHead, *, reusable: bool
+    ) -> Exchange:
+        frame = framing(method, head)
+        reusable = reusable and head.keeps_alive
+        settled = False
+
+        def settle(keep: bool) -> None:
+            nonlocal settled
+            if not settled:
+                settled = True
+                if keep and connection.is_quiet():
+                    self._release(connection)
+                else:
+                    self._drop(connection)
+
+        def exchange(pieces: Iterator[bytes], waiting: bool = False) -> Exchange:
+            return Exchange(
+                head.status, head.reason, head.headers, pieces, lambda: settle(False), waiting
+            )
+
+        if frame.length is not None and len(connection.buffer) >= frame.length:
+            whole, connection.buffer = (
+                connection.buffer[: frame.length],
+                connection.buffer[frame.length :],
+            )
+            settle(reusable)
+            return exchange(iter((whole,) if whole else ()))
+
+        seconds = self.spec.timeouts.between_bytes
+
+        def receive() -> bytes:
+            try:
+                return connection.receive(seconds)
+            except TimeoutError:
+                raise LegacyError("body", 504, f"stalled for {seconds:g} s") from None
+            except OSError as error:
+                raise LegacyError("body", 502, error.strerror or str(error)) from None
+
+        def by_length(left: int) -> Iterator[bytes]:
+            while left:
+                data = receive()
+                if not data:
+                    raise LegacyError("body", 502, f"ended {left} bytes early")
+                if len(data) > left:
+                    connection.buffer, data = data[left:], data[:left]
+                left -= len(data)
+                if not left:
+                    settle(reusable)
+                yield data
+
+        def by_chunks() -> Iterator[bytes]:
+            reader = ChunkedReader()
+            while not reader.done:
+                data = receive()
+                if not data:
+                    raise LegacyError("body", 502, "ended before the last chunk")
+                try:
+                    pieces = reader.feed(data)
+                except WireError as error:
+                    raise LegacyError("body", 502, f"is no HTTP: {error}") from None
+                if reader.done:
+                    connection.buffer = reader.leftover
+                    settle(reusable)
+                yield from pieces
+
+        def until_close() -> Iterator[bytes]:
+            while data := receive():
+                yield data
+
+        waiting = not connection.buffer
+        if frame.chunked:
+            return exchange(by_chunks(), waiting)
+        if frame.length is not None:
+            return exchange(by_length(frame.length), waiting)
+        return exchange(until_close(), waiting)
+
+    # (5) give back or close
+
+    def _release(self, connection: _Connection | None) -> None:
+        with self._free:
+            self._active -= 1
+            if connection is not None and not self._closed:
+                connection.pooled, connection.idle_since = True, time.monotonic()
+                self._idle.append(connection)
+                connection = None
+            self._free.notify()
+        if connection is not None:
+            connection.close()
+
+    def _drop(self, connection: _Connection) -> None:
+        connection.close()
+        self._release(None)
+
+    def close(self) -> None:
+        """Close what is idle; active connections end with their requests."""
+        with self._free:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+
+def _hidden(backend: models.Backend) -> frozenset[tuple[str, int]]:
+    """Host and port pairs that name the backend and must not reach a visitor."""
+    parts = urlsplit(backend.url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    hidden = {((parts.hostname or "").lower(), port)} if parts.hostname else set()
+    if backend.host != "preserve":
+        name = urlsplit(f"//{backend.host}")
+        hidden |= {((name.hostname or "").lower(), name.port or known) for known in (port, 80)}
+    return frozenset(hidden)
+
+
+def _pieces(body: RequestBody) -> Iterator[bytes]:
+    """The body framed for the wire. Raises VisitorError when it is not what was announced."""
+    left = body.length
+    while left is None or left > 0:
+        try:
+            data = body.stream.read(_PIECE if left is None else min(left, _PIECE))
+        except VisitorError:
+            raise
+        except Exception as error:  # servers raise their own kinds for a broken body
+            raise VisitorError(400, f"the request body breaks off: {error}") from None
+        if not data:
+            break
+        if left is None:
+            yield b"%x\r\n%b\r\n" % (len(data), data)
+        else:
+            left -= len(data)
+            yield data
+    if left is None:
+        yield b"0\r\n\r\n"
+    elif left:
+        raise VisitorError(400, f"the request body ends {left} bytes early")

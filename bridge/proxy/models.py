@@ -1,0 +1,288 @@
+"""What may stand in routes.yaml, key by key.
+
+Frozen pydantic models that forbid unknown keys. They check what can be seen within one value;
+what needs the whole file (names that must exist, handlers that must import) is checked in
+`bridge.proxy.routes`. The JSON Schema for editors is generated from here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import core_schema
+
+__all__ = ["Backend", "File", "Group", "Route", "Site", "Sticky"]
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)")
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)\s*%")
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
+_HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?:\d{1,5}|\*))?")
+_COOKIE = re.compile(r"[A-Za-z0-9_.-]+")
+_METHOD = re.compile(r"[A-Z][A-Z-]*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_HANDLER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of `500ms`, `5s`, `2m`, `1h` or `30d`. Raises ValueError."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if not match or float(match[1]) == 0:
+        raise ValueError(f"{value!r} is no duration above zero; write for example 500ms, 5s or 2m")
+    return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _parse_size(value: object) -> int:
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError(f"{value!r} is no size; write for example 64KiB, 10MiB or 1GiB")
+    return int(match[1]) * {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[match[2]]
+
+
+def parse_percent(value: object) -> int:
+    """Thousandths of a percent of `12.5%`. Raises ValueError."""
+    match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if not match or float(match[1]) > 100:
+        raise ValueError(f"{value!r} is no share; write 0% to 100%, at most three decimals")
+    return round(float(match[1]) * 1000)
+
+
+@dataclass(frozen=True)
+class Written:
+    """How a value is written in the file: its pattern for editors, and what reads it."""
+
+    pattern: re.Pattern[str]
+    description: str
+    parse: Callable[[object], Any]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(self.parse, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        pattern = f"^(?:{self.pattern.pattern})$"
+        return {"type": "string", "pattern": pattern, "description": self.description}
+
+
+def _text(
+    pattern: re.Pattern[str], what: str, example: str, fold: Callable[[str], str] = str
+) -> Written:
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(fold(value)):
+            raise ValueError(f"{value!r} is no {what}; write for example {example}")
+        return fold(value)
+
+    return Written(pattern, what, parse)
+
+
+Duration = Annotated[float, Written(_DURATION, "a time: 500ms, 5s, 2m, 1h, 30d", parse_duration)]
+Size = Annotated[int, Written(_SIZE, "a size: 64KiB, 10MiB, 1GiB", _parse_size)]
+Share = Annotated[int, Written(_PERCENT, "a share of the visitors: 0% to 100%", parse_percent)]
+Name = Annotated[str, _text(_NAME, "name of small letters, digits, `.`, `_`, `-`", "project-page")]
+HeaderName = Annotated[str, _text(_TOKEN, "header name (no _ in it)", "X-Requested-With")]
+CookieName = Annotated[str, _text(_COOKIE, "cookie name", "visitor_id")]
+Host = Annotated[
+    str, _text(_HOST, "host", "www.example.org, *.example.org or 127.0.0.1:8080", str.lower)
+]
+Method = Annotated[str, _text(_METHOD, "HTTP method", "GET", str.upper)]
+HandlerName = Annotated[str, _text(_HANDLER, "handler", "mysite.views:project")]
+
+
+def _network(value: object) -> object:
+    if value == "unix":
+        return value
+    try:
+        ipaddress.ip_network(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError(
+            f"{value!r} is no network; write for example 10.0.0.0/8, 127.0.0.1 or unix"
+        ) from None
+    return value
+
+
+Network = Annotated[str, BeforeValidator(_network), WithJsonSchema({"type": "string"})]
+
+
+def _backend_url(value: object) -> object:
+    example = (
+        "write for example http://127.0.0.1:8090, https://old.example.org or unix:/run/php.sock"
+    )
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no URL; {example}")
+    try:
+        parts = urlsplit(value)
+        bad = parts.scheme not in ("http", "https", "unix") or parts.port == 0
+    except ValueError:
+        bad = True
+    if bad:
+        raise ValueError(f"{value!r} is no URL of a backend; {example}")
+    if parts.scheme == "unix":
+        if parts.netloc or not parts.path.startswith("/"):
+            raise ValueError(
+                f"{value!r} has no absolute path; write for example unix:/run/php.sock"
+            )
+        return value
+    if not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError(f"{value!r} must be scheme, host and port only; {example}")
+    return value
+
+
+BackendUrl = Annotated[str, BeforeValidator(_backend_url), WithJsonSchema({"type": "string"})]
+
+
+class Model(BaseModel):
+    """Base of all: nothing unknown, nothing changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Timeouts(Model):
+    """How long each stage of a request to a backend may take."""
+
+    wait: Duration = Field(default=2.0, description="for a free connection; then 503")
+    connect: Duration = Field(default=2.0, description="to connect; then 504")
+    send: Duration = Field(default=30.0, description="for the backend to take a piece of the body")
+    first_byte: Duration = Field(default=60.0, description="until the answer begins; then 504")
+    between_bytes: Duration = Field(default=60.0, description="between two pieces of the answer")
+    idle: Duration = Field(default=30.0, description="an unused connection is kept this long")
+
+
+class Limits(Model):
+    """What one worker process may ask of a backend, and take from it."""
+
+    connections: int = Field(default=32, ge=1, le=100_000, description="at the same time")
+    response_head: Size = Field(default=64 * 1024, description="largest status line and headers")
+
+
+class Backend(Model):
+    """A legacy server."""
+
+    url: BackendUrl = Field(description="http://, https:// or unix:/path; a path is put in front")
+    host: Annotated[str, Field(min_length=1)] = Field(
+        default="preserve", description="Host header: `preserve` the visitor's, or this name"
+    )
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    via: bool = Field(
+        default=False, description="add Via to requests; nginx then stops compressing"
+    )
+    accel: bool = Field(default=False, description="let X-Accel-* and X-Sendfile through")
+
+
+class Sticky(Model):
+    """Which key keeps a visitor on one side. Exactly one of the three, or none for our cookie."""
+
+    cookie: CookieName | None = Field(default=None, description="a cookie of the site's own")
+    header: HeaderName | None = Field(default=None, description="a request header")
+    address: Literal[True] | None = Field(default=None, description="the visitor's address")
+
+    @model_validator(mode="after")
+    def _one(self) -> Sticky:
+        if sum(x is not None for x in (self.cookie, self.header, self.address)) > 1:
+            raise ValueError("several keys; keep one of cookie, header and address")
+        return self
+
+
+class ResponseHeaders(Model):
+    """Changes to every response of a site, whichever side answered."""
+
+    remove: tuple[HeaderName, ...] = Field(default=(), description="tell-tales such as Server")
+    set: dict[HeaderName, str] = Field(default={}, description="replaces the header")
+
+
+class Site(Model):
+    """One web site: the hosts it answers to and what stands behind it."""
+
+    hosts: tuple[Host, ...] = Field(min_length=1, description="every other Host gets a 421")
+    legacy: str = Field(description="name of the backend that answers what no route takes")
+    sticky: Sticky = Sticky()
+    response_headers: ResponseHeaders = ResponseHeaders()
+    error_pages: dict[Annotated[str, Field(pattern="^(default|[45][0-9][0-9])$")], str] = Field(
+        default={}, description="HTML file per status or `default`, relative to this file"
+    )
+    max_body: Size | None = Field(default=None, description="largest request body; then 413")
+
+
+class Group(Model):
+    """Routes that flip together."""
+
+    python: Share = Field(description="share of the visitors that Python answers")
+
+
+Condition = str | bool
+
+
+class Route(Model):
+    """One route. Without a handler it says: this is legacy's, whatever other routes say."""
+
+    name: Name
+    path: Annotated[str, Field(min_length=1)] = Field(description="Werkzeug rule: /project/<name>")
+    site: str | None = Field(default=None, description="only for this site")
+    methods: tuple[Method, ...] = Field(default=("GET", "HEAD"), min_length=1)
+    host: Host | None = None
+    query: dict[str, Condition] = Field(
+        default={}, description="parameter: exact value, true for present, false for absent"
+    )
+    headers: dict[HeaderName, Condition] = Field(
+        default={}, description="header: exact value, true for present, false for absent"
+    )
+    handler: HandlerName | None = Field(default=None, description="module:view, a Werkzeug view")
+    wsgi: HandlerName | None = Field(default=None, description="module:app, a WSGI application")
+    mount: Annotated[str, Field(pattern="^(/[^/?#]+)+$")] | None = Field(
+        default=None, description="prefix that becomes the SCRIPT_NAME of the WSGI application"
+    )
+    python: Share | None = Field(default=None, description="share of visitors Python answers")
+    group: str | None = Field(default=None, description="share the number and bucket of a group")
+    legacy: str | None = Field(default=None, description="another backend than the site's")
+    timeout: Duration = Field(default=10.0, description="for the handler's first byte")
+    fallback: bool = Field(default=True, description="legacy answers a GET that Python fails")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Route:
+        if self.handler and self.wsgi:
+            raise ValueError("has handler and wsgi; keep one")
+        if self.mount and not self.wsgi:
+            raise ValueError("has mount without wsgi; remove mount")
+        if self.mount and not f"{self.path}/".startswith(f"{self.mount}/"):
+            raise ValueError(
+                f"path does not begin with mount; write path: {self.mount}/<path:rest>"
+            )
+        python_side = self.handler or self.wsgi
+        if python_side and self.group is None and self.python is None:
+            raise ValueError("has a handler but no share; add `python: 0%`")
+        if self.group is not None and self.python is not None:
+            raise ValueError("has group and python; the number belongs to the group, remove python")
+        if not python_side and (self.python is not None or self.group is not None):
+            raise ValueError("has a share but no handler; add handler: or wsgi:")
+        return self
+
+
+class File(Model):
+    """routes.yaml."""
+
+    version: Literal[1]
+    sites: dict[Name, Site] = Field(min_length=1)
+    backends: dict[Name, Backend] = Field(min_length=1)
+    trusted_proxies: tuple[Network, ...] = Field(
+        default=(), description="networks whose X-Forwarded-* are believed; `unix` for a socket"
+    )
+    groups: dict[Name, Group] = {}
+    routes: tuple[Route, ...] = ()

@@ -1,0 +1,51 @@
+"""A tester's signed cookie that picks the side for one browser.
+
+Pure but for the secret it is given. `bridge preview` makes the cookie, `bridge.proxy.decide`
+reads it. A forged, broken or expired cookie counts for nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from itsdangerous import BadData, URLSafeSerializer
+
+from bridge.errors import PreviewUnavailable
+
+__all__ = ["COOKIE", "EVERY_ROUTE", "make", "side_for"]
+
+COOKIE = "bridge_preview"
+EVERY_ROUTE = "*"
+Side = Literal["python", "legacy"]
+
+
+def _serializer(secret: str) -> URLSafeSerializer:
+    return URLSafeSerializer(
+        secret, salt="bridge.preview", signer_kwargs={"digest_method": hashlib.sha256}
+    )
+
+
+def make(secret: str, side: Side, share_key: str, expires: int) -> str:
+    """Value of the cookie. `share_key` is a route's or group's key (`Route.share_key`), or
+    EVERY_ROUTE; `expires` is in Unix seconds. Raises PreviewUnavailable without a secret."""
+    if not secret:
+        raise PreviewUnavailable(
+            "no secret to sign with: set BRIDGE_SECRET or BRIDGE_SECRET_FILE for `bridge serve` "
+            "and for this command, for example to the output of `openssl rand -hex 32`"
+        )
+    value = _serializer(secret).dumps([side, share_key, expires])
+    return value if isinstance(value, str) else value.decode()
+
+
+def side_for(secret: str, value: str, share_key: str, now: float) -> Side | None:
+    """The side that the cookie `value` picks for a route with `share_key`, or None."""
+    if not secret or len(value) > 512:
+        return None
+    try:
+        side, key, expires = _serializer(secret).loads(value)
+    except (BadData, ValueError, TypeError):
+        return None
+    if key not in (share_key, EVERY_ROUTE) or not isinstance(expires, int) or expires <= now:
+        return None
+    return side if side in ("python", "legacy") else None

@@ -1,0 +1,290 @@
+"""routes.yaml becomes a RouteTable, or a list of everything that is wrong with it.
+
+A table is immutable: a request captures it once and keeps it to its end. Reading the models is
+in `bridge.proxy.models`; deciding with a table is in `bridge.proxy.decide`; when to load is in
+`bridge.proxy.reload`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from wsgiref.types import WSGIApplication
+
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, MapAdapter, Rule
+
+from bridge.errors import ConfigError, Problem
+from bridge.proxy import models
+from bridge.proxy.conditions import Conditions, Question
+from bridge.proxy.forwarded import TrustedProxies
+from bridge.proxy.handlers import HandlerError, import_handler
+from bridge.proxy.head import Head
+from bridge.proxy.hosts import Hosts
+from bridge.yamlfile import YamlFile, did_you_mean
+
+__all__ = ["Route", "RouteTable", "load", "load_text"]
+
+_MAP_SETTINGS: dict[str, Any] = {
+    # The defaults invent 308 redirects: fuel for a redirect loop with the other side.
+    "strict_slashes": False,
+    "merge_slashes": False,
+    "redirect_defaults": False,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """One route, ready to run.
+
+    `share` is in thousandths of a percent; `share_key` is the group's name or, without a
+    group, the route's own: routes with the same key share the bucket. `app` is None where the
+    route has no Python side.
+    """
+
+    spec: models.Route
+    conditions: Conditions
+    share: int
+    share_key: str
+    app: WSGIApplication | None
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def shape(self) -> str:
+        """The path without the names of its variables: equal shapes take equal URLs."""
+        return shape_of(self.spec.path)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RouteTable:
+    """Everything that routes.yaml says, checked. `digest` names its content in 12 digits."""
+
+    file: models.File
+    routes: tuple[Route, ...]
+    pages: Mapping[tuple[str, str], str]
+    digest: str
+    hosts: Hosts
+    trusted: TrustedProxies
+    generation: int = 0
+    _urls: MapAdapter = field(repr=False, default=None)  # type: ignore[assignment]
+
+    def match(self, head: Head, site: str) -> tuple[Route, Mapping[str, Any]] | None:
+        """The route for `head` and the variables of its path, or None.
+
+        The most specific path wins, as Werkzeug ranks them; among equal paths the order of the
+        file. A route whose conditions fail is passed over.
+        """
+        if head.target.path is None:
+            return None
+        try:
+            return self._urls.match(head.target.path, method=Question.about(head, site))
+        except HTTPException:
+            return None  # not found, or no route's conditions hold
+
+    def route(self, name: str) -> Route | None:
+        return next((route for route in self.routes if route.name == name), None)
+
+    def page(self, site: str, status: int) -> str | None:
+        """The site's own error page for `status`, or None."""
+        return self.pages.get((site, str(status))) or self.pages.get((site, "default"))
+
+
+def shape_of(path: str) -> str:
+    """`/project/<int:id>` and `/project/<int:nr>` have the same shape."""
+    return re.sub(r"<(?:([^:<>]+):)?[^<>]+>", lambda m: f"<{m[1] or 'string'}>", path)
+
+
+def single_rule(path: str) -> MapAdapter:
+    """A map of this one path. Raises ValueError or LookupError for a malformed rule."""
+    return Map([Rule(path, endpoint="")], **_MAP_SETTINGS).bind("")
+
+
+def load(path: Path, *, generation: int = 0) -> RouteTable:
+    """Load routes.yaml. Raises ConfigError with every problem of the file at once."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        hint = "set BRIDGE_ROUTES or --routes to the file"
+        raise ConfigError(
+            [Problem(str(path), 0, 0, f"cannot be read: {error.strerror}", hint)]
+        ) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            [Problem(str(path), line, 1, "is not UTF-8", "save the file as UTF-8")]
+        ) from None
+    return load_text(text, path, generation=generation)
+
+
+def load_text(text: str, path: Path, *, generation: int = 0) -> RouteTable:
+    """Load `text` as if it stood in the file `path`. Raises ConfigError."""
+    yaml = YamlFile.parse(text, str(path))
+    problems: list[Problem] = []
+    file: models.File | None = None
+    try:
+        file = models.File.model_validate(yaml.data)
+    except ValidationError as error:
+        problems += yaml.problems(error, models.File)
+    problems += _references(yaml)
+    apps, import_problems = _handlers(yaml)
+    pages, page_problems = _pages(yaml, path.resolve().parent)
+    problems += import_problems + page_problems + _paths(yaml)
+    if problems or file is None:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    routes = tuple(
+        _route(spec, file, apps.get(spec.handler or spec.wsgi or "")) for spec in file.routes
+    )
+    rules = []
+    for route in routes:
+        rule = Rule(route.spec.path, endpoint=route)
+        rule.methods = route.conditions  # type: ignore[assignment]
+        rules.append(rule)
+    digest = hashlib.sha256("\0".join([text, *pages.values()]).encode()).hexdigest()[:12]
+    return RouteTable(
+        file=file,
+        routes=routes,
+        pages=MappingProxyType(pages),
+        digest=digest,
+        hosts=Hosts({name: site.hosts for name, site in file.sites.items()}),
+        trusted=TrustedProxies(file.trusted_proxies),
+        generation=generation,
+        _urls=Map(rules, **_MAP_SETTINGS).bind(""),
+    )
+
+
+def _route(spec: models.Route, file: models.File, app: WSGIApplication | None) -> Route:
+    share = file.groups[spec.group].python if spec.group is not None else spec.python or 0
+    # A group and a route may have the same name; their buckets must differ all the same.
+    key = f"group:{spec.group}" if spec.group is not None else f"route:{spec.name}"
+    return Route(spec, Conditions(spec), share, key, app)
+
+
+# --- checks that need the whole file; they read the raw data, since the models may have failed
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _raw_routes(yaml: YamlFile) -> list[tuple[int, Mapping[str, Any]]]:
+    routes = yaml.data.get("routes")
+    if not isinstance(routes, list):
+        return []
+    return [(index, route) for index, route in enumerate(routes) if isinstance(route, Mapping)]
+
+
+def _references(yaml: YamlFile) -> list[Problem]:
+    """Names that must exist, and names that must be unique."""
+    problems = []
+
+    def refer(
+        location: tuple[str | int, ...], name: object, known: Mapping[str, Any], what: str
+    ) -> None:
+        if isinstance(name, str) and name not in known:
+            hint = did_you_mean(name, known) or (
+                f"known: {', '.join(known)}" if known else f"add it under `{what}s:`"
+            )
+            problems.append(yaml.problem(location, f"no {what} `{name}`", hint))
+
+    backends = _mapping(yaml.data.get("backends"))
+    sites = _mapping(yaml.data.get("sites"))
+    groups = _mapping(yaml.data.get("groups"))
+    owners: dict[str, str] = {}
+    for site, spec in sites.items():
+        refer(("sites", site, "legacy"), _mapping(spec).get("legacy"), backends, "backend")
+        hosts = _mapping(spec).get("hosts")
+        for index, host in enumerate(hosts if isinstance(hosts, list) else ()):
+            if isinstance(host, str) and owners.setdefault(host.lower(), site) != site:
+                place: tuple[str | int, ...] = ("sites", site, "hosts", index)
+                message = f"host {host} is also of site `{owners[host.lower()]}`"
+                problems.append(yaml.problem(place, message, "keep it in one site"))
+    seen: dict[str, int] = {}
+    for index, route in _raw_routes(yaml):
+        refer(("routes", index, "site"), route.get("site"), sites, "site")
+        refer(("routes", index, "group"), route.get("group"), groups, "group")
+        refer(("routes", index, "legacy"), route.get("legacy"), backends, "backend")
+        name = route.get("name")
+        if isinstance(name, str) and seen.setdefault(name, index) != index:
+            line, _ = yaml.position(("routes", seen[name], "name"))
+            problems.append(
+                yaml.problem(
+                    ("routes", index, "name"),
+                    f"a route `{name}` is already in line {line}",
+                    "give each route its own name",
+                )
+            )
+        if isinstance(name, str) and name in groups:
+            problems.append(
+                yaml.problem(
+                    ("routes", index, "name"),
+                    f"`{name}` is also the name of a group",
+                    "`bridge flip` takes either; name them differently",
+                )
+            )
+    return problems
+
+
+def _paths(yaml: YamlFile) -> list[Problem]:
+    """Rules that Werkzeug cannot read."""
+    problems = []
+    for index, route in _raw_routes(yaml):
+        path = route.get("path")
+        if not isinstance(path, str) or not path:
+            continue
+        place = ("routes", index, "path")
+        if not path.startswith("/"):
+            problems.append(
+                yaml.problem(place, f"path {path!r} must begin with /", f"write /{path}")
+            )
+            continue
+        try:
+            single_rule(path)
+        except (ValueError, LookupError) as error:
+            message = str(error).strip("'\"")
+            hint = "write for example /project/<name>, /id/<int:id> or /files/<path:rest>"
+            problems.append(yaml.problem(place, f"path {path!r}: {message}", hint))
+    return problems
+
+
+def _handlers(yaml: YamlFile) -> tuple[dict[str, WSGIApplication], list[Problem]]:
+    """Import every handler once."""
+    apps: dict[str, WSGIApplication] = {}
+    problems = []
+    for index, route in _raw_routes(yaml):
+        for kind in ("handler", "wsgi"):
+            name = route.get(kind)
+            if not isinstance(name, str) or ":" not in name or name in apps:
+                continue
+            try:
+                apps[name] = import_handler(name, view=kind == "handler")
+            except HandlerError as error:
+                place = ("routes", index, kind)
+                problems.append(yaml.problem(place, str(error), error.hint))
+    return apps, problems
+
+
+def _pages(yaml: YamlFile, base: Path) -> tuple[dict[tuple[str, str], str], list[Problem]]:
+    """Read the sites' own error pages."""
+    pages: dict[tuple[str, str], str] = {}
+    problems = []
+    for site, spec in _mapping(yaml.data.get("sites")).items():
+        for status, name in _mapping(_mapping(spec).get("error_pages")).items():
+            if not isinstance(name, str):
+                continue
+            try:
+                pages[site, str(status)] = (base / name).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+                place = ("sites", site, "error_pages", status)
+                hint = f"the path is relative to {base}"
+                problems.append(yaml.problem(place, f"error page {name}: {why}", hint))
+    return pages, problems

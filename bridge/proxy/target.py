@@ -1,0 +1,125 @@
+"""The raw request target, and the one form of its path that routes are decided on.
+
+Pure. The raw bytes are what is forwarded; the canonical path is only ever used to decide.
+Where PHP, a web server and Python could read a path differently (`//`, `..`, `%2F`, a NUL,
+bytes that are no UTF-8), there is no canonical path, and legacy answers as it always has.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from bridge.errors import VisitorError
+
+__all__ = ["Target", "parse_query", "parse_target"]
+
+# Space and controls never belong into a request line (RFC 9112, section 3).
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,=:@-]*)*/?")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A request target.
+
+    `raw` is origin-form (or `*`) as Latin-1 text, byte for byte what legacy gets. `path` is
+    the decoded path to decide on, or None, and then `oddity` says why. `authority` is the
+    host of an absolute-form target, else empty.
+    """
+
+    raw: str
+    path: str | None
+    query: str
+    authority: str = ""
+    oddity: str = ""
+
+
+def parse_target(method: str, raw: str) -> Target:
+    """Read the raw target of a request line, given as Latin-1 text (RFC 9112, section 3.2).
+
+    Raises VisitorError with status 400 for what is no valid target.
+    """
+    if _FORBIDDEN.search(raw):
+        raise VisitorError(400, "control character in the request target")
+    authority = ""
+    if raw == "*":
+        if method != "OPTIONS":
+            raise VisitorError(400, "the target * is for OPTIONS only")
+        return Target("*", None, "", oddity="server-wide OPTIONS")
+    if _ABSOLUTE.match(raw):
+        scheme_end = raw.index("://") + 3
+        path_start = min(
+            (at for at in (raw.find(c, scheme_end) for c in "/?#") if at >= 0), default=len(raw)
+        )
+        authority, raw = raw[scheme_end:path_start], raw[path_start:]
+        if not authority or "@" in authority:
+            raise VisitorError(400, "absolute target without a plain host")
+        if raw == "" and method == "OPTIONS":
+            return Target("*", None, "", authority, oddity="server-wide OPTIONS")
+        if not raw.startswith("/"):
+            raw = "/" + raw
+    if not raw.startswith("/"):
+        raise VisitorError(400, "the request target must begin with /")
+    path, _, query = raw.partition("?")
+    if _PLAIN_PATH.fullmatch(path):
+        return Target(raw, path, query, authority)
+    decoded, oddity = _canonical(path)
+    return Target(raw, decoded, query, authority, oddity)
+
+
+def _canonical(path: str) -> tuple[str | None, str]:
+    if "#" in path:
+        return None, "a # in the target"
+    if _BAD_ESCAPE.search(path):
+        return None, "a % that is no escape"
+    lowered = path.lower()
+    for escape, name in (("%2f", "%2F"), ("%5c", "%5C"), ("%00", "%00")):
+        if escape in lowered:
+            return None, f"{name} in the path"
+    try:
+        decoded = unquote_to_bytes(path.encode("latin-1")).decode("utf-8")
+    except UnicodeDecodeError:
+        return None, "path is not UTF-8"
+    if "\\" in decoded or any(ord(c) < 0x20 or ord(c) == 0x7F for c in decoded):
+        return None, "backslash or control character in the path"
+    segments = decoded.split("/")
+    if "" in segments[1:-1]:
+        return None, "// in the path"
+    if "." in segments or ".." in segments:
+        return None, "dot segment in the path"
+    return decoded, ""
+
+
+def parse_query(query: str) -> dict[str, str]:
+    """The query as PHP reads it into `$_GET`, for names that are no arrays.
+
+    The last of several equal names wins, `+` is a space, and a space or `.` in a name becomes
+    `_`. Names with `[` are left out: a condition on an array never holds. Bytes that are no
+    UTF-8 are kept as surrogate escapes, so they equal nothing that a configuration can say.
+    """
+    values: dict[str, str] = {}
+    for pair in query.split("&"):
+        name, _, value = pair.partition("=")
+        if not name:
+            continue
+        key = _unquote(name).lstrip(" ")
+        if "[" not in key:
+            values[key.replace(" ", "_").replace(".", "_")] = _unquote(value)
+    return values
+
+
+def _unquote(text: str) -> str:
+    raw = text.replace("+", " ").encode("latin-1", "replace")
+    return unquote_to_bytes(raw).decode("utf-8", "surrogateescape")
+
+
+def origin_of(url: str) -> tuple[str, str, int]:
+    """Scheme, lower-case host and port of an absolute URL; port 0 when it has none that is
+    known. Raises ValueError for a port that is no number."""
+    parts = urlsplit(url)
+    default = {"http": 80, "https": 443}.get(parts.scheme, 0)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or default

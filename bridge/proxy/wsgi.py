@@ -1,0 +1,169 @@
+"""From a WSGI environment to a request head and body, and to the environment of a handler.
+
+All knowledge about WSGI servers is here: which key has the raw target, how they join repeated
+headers, what they do to a chunked body.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from wsgiref.types import WSGIEnvironment
+
+from bridge.errors import BridgeError, VisitorError
+from bridge.proxy.forwarded import Client
+from bridge.proxy.head import Head
+from bridge.proxy.hosts import split_host
+from bridge.proxy.legacy import RequestBody
+from bridge.proxy.target import parse_target
+
+__all__ = ["RawTargetMissing", "body_of", "environ_for_handler", "head_of"]
+
+# gunicorn joins two Cookie lines with a comma; browsers separate cookies with `; `.
+_JOINED_COOKIES = re.compile(r",(?=[A-Za-z0-9!#$%&'*+.^_`|~-]+=)")
+_METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_NOT_HEADERS = frozenset(("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"))
+
+
+class RawTargetMissing(BridgeError):
+    """The WSGI server keeps the raw request target to itself."""
+
+    def __init__(self, software: str) -> None:
+        super().__init__(
+            f"the WSGI server ({software}) gives neither RAW_URI nor REQUEST_URI, so the request "
+            "cannot be forwarded byte for byte; use `bridge serve`, gunicorn, mod_wsgi, uWSGI, "
+            "waitress or cheroot"
+        )
+
+
+@lru_cache(maxsize=512)
+def _name(key: str) -> str:
+    return key[5:].replace("_", "-").title()
+
+
+def head_of(environ: WSGIEnvironment, *, exact_cookies: bool = False) -> Head:
+    """The request head. `exact_cookies`: the server joined Cookie lines as browsers do.
+
+    Raises VisitorError (400) for what is no valid request, RawTargetMissing under a server that
+    does not give the raw target.
+    """
+    raw = environ.get("RAW_URI") or environ.get("REQUEST_URI")
+    if not raw:
+        raise RawTargetMissing(environ.get("SERVER_SOFTWARE", "unknown"))
+    method = environ["REQUEST_METHOD"]
+    if not _METHOD.fullmatch(method):
+        raise VisitorError(400, "malformed method")
+    version = environ.get("SERVER_PROTOCOL", "HTTP/1.1").rpartition("/")[2]
+    headers: list[tuple[str, str]] = []
+    if content_type := environ.get("CONTENT_TYPE"):
+        headers.append(("Content-Type", content_type))
+    for key, value in environ.items():
+        if key.startswith("HTTP_") and key not in _NOT_HEADERS:
+            if key == "HTTP_COOKIE" and not exact_cookies:
+                value = _JOINED_COOKIES.sub("; ", value)
+            if "\r" in value or "\n" in value or "\0" in value:
+                raise VisitorError(400, f"control character in the header {_name(key)}")
+            headers.append((_name(key), value))
+    target = parse_target(method, raw)
+    host = environ.get("HTTP_HOST", "").lower()
+    if not host:
+        if version != "1.0":
+            raise VisitorError(400, "no Host header")
+        host = target.authority.lower() or _server_host(environ)
+    if split_host(host) is None:
+        raise VisitorError(400, "malformed Host header")
+    return Head(
+        method=method,
+        target=target,
+        host=host,
+        headers=tuple(headers),
+        peer=environ.get("REMOTE_ADDR", ""),
+        scheme=environ.get("wsgi.url_scheme", "http"),
+        version=version,
+    )
+
+
+def _server_host(environ: WSGIEnvironment) -> str:
+    """HTTP/1.0 without Host: the address that the visitor connected to."""
+    name, port = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT", "")
+    return name if port in ("", "80", "443") else f"{name}:{port}"
+
+
+@dataclass(slots=True)
+class _Limited:
+    """A body that must not grow beyond `left` more bytes."""
+
+    stream: Any
+    left: int
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._count(self.stream.read(size) if size >= 0 else self.stream.read())
+
+    def readline(self, size: int = -1, /) -> bytes:
+        return self._count(self.stream.readline(size) if size >= 0 else self.stream.readline())
+
+    def _count(self, data: bytes) -> bytes:
+        self.left -= len(data)
+        if self.left < 0:
+            raise VisitorError(413, "the request body is larger than max_body")
+        return data
+
+
+def body_of(environ: WSGIEnvironment, max_body: int | None = None) -> RequestBody | None:
+    """How the request's body is framed, or None when it has none (RFC 9112, section 6).
+
+    Raises VisitorError: 400 for framing that two parsers could read differently, 411 where the
+    server cannot hand on a chunked body, 413 for one longer than `max_body` bytes.
+    """
+    coding = environ.get("HTTP_TRANSFER_ENCODING", "").strip().lower()
+    length = environ.get("CONTENT_LENGTH") or ""
+    stream = environ["wsgi.input"]
+    if coding:
+        if length:
+            raise VisitorError(400, "Transfer-Encoding and Content-Length together")
+        if coding != "chunked" or environ.get("SERVER_PROTOCOL") == "HTTP/1.0":
+            raise VisitorError(400, "Transfer-Encoding that is not chunked")
+        if not environ.get("wsgi.input_terminated"):
+            raise VisitorError(411, "the server cannot hand on a chunked body")
+        return RequestBody(stream if max_body is None else _Limited(stream, max_body), None)
+    if not length:
+        return None
+    if not (length.isascii() and length.isdigit()):
+        raise VisitorError(400, "malformed Content-Length")
+    if max_body is not None and int(length) > max_body:
+        raise VisitorError(413, f"the request body has {int(length)} bytes")
+    return RequestBody(stream, int(length))
+
+
+def environ_for_handler(
+    environ: WSGIEnvironment,
+    head: Head,
+    headers: list[tuple[str, str]],
+    client: Client,
+    mount: str,
+    stream: object,
+) -> WSGIEnvironment:
+    """The environment of a handler: the same headers that legacy would get, the decoded path
+    that the route was decided on, and the visitor's own address and scheme."""
+    kept = {key: value for key, value in environ.items() if not key.startswith("HTTP_")}
+    for name, value in headers:
+        if name not in ("Content-Type", "Content-Length"):
+            kept[f"HTTP_{name.upper().replace('-', '_')}"] = value
+    path = (head.target.path or "/").encode().decode("latin-1")
+    host, _, port = head.host.partition(":")
+    kept.update(
+        {
+            "HTTP_HOST": head.host,
+            "SCRIPT_NAME": mount,
+            "PATH_INFO": path[len(mount.encode()) :],
+            "QUERY_STRING": head.target.query,
+            "REMOTE_ADDR": client.address,
+            "SERVER_NAME": host,
+            "SERVER_PORT": port or ("443" if client.scheme == "https" else "80"),
+            "wsgi.url_scheme": client.scheme,
+            "wsgi.input": stream,
+        }
+    )
+    return kept

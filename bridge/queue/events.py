@@ -1,0 +1,315 @@
+"""The event: the full state of one entity at one version, or its deletion.
+
+On the wire it is CloudEvents 1.0 JSON with the `sequence` extension as version. Everything that
+MongoDB could not store, or that two sides could read differently, is refused here, so that what
+follows can trust an Event. How events travel is left to the other modules of this package.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from bridge.errors import UndecodableMessage
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_EVENT_BYTES",
+    "MAX_KEY_BYTES",
+    "MAX_VERSION",
+    "Event",
+    "Rejected",
+    "load_json",
+]
+
+MAX_EVENT_BYTES = 1024 * 1024
+"""The longest JSON text of one event."""
+MAX_KEY_BYTES = 1024
+"""The longest key of an entity, in UTF-8."""
+MAX_VERSION = 2**63 - 1
+"""Versions and all other integers are MongoDB's 64-bit integers."""
+MAX_DEPTH = 64
+"""Levels of nested objects and lists in `data`; MongoDB stops at 100, its own command included."""
+
+SPECVERSION = "1.0"
+ENTITY = re.compile(r"[a-z][a-z0-9_]{0,63}")
+SEQUENCE = re.compile(r"0|[1-9][0-9]{0,18}")
+CHANGES = ("changed", "deleted")
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change of one entity.
+
+    entity: kind of thing, for example `project`: lower-case letters, digits and `_`.
+    change: `changed` or `deleted`.
+    key: what names the entity among its kind, 1 to 1024 bytes of UTF-8.
+    version: grows with every change of the entity, deletions included; 0 to 2**63 - 1.
+    data: the full state as a JSON object for `changed`, None for `deleted`. At its top level no
+        name may begin with `_`: those are the mirror's own. No name at any level may begin with
+        `$`, which MongoDB's drivers would read as a reference or an operator.
+    id: unique among the events of `source`, which is the path or URL of the sender.
+    time: when the change was made, RFC 3339.
+
+    Raises UndecodableMessage, with the name of the wrong field, when it could not be stored.
+    """
+
+    entity: str
+    change: str
+    key: str
+    version: int
+    data: dict[str, Any] | None = None
+    id: str = field(default_factory=_new_id)
+    source: str = "/bridge"
+    time: str = field(default_factory=_now)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.entity, str) or not ENTITY.fullmatch(self.entity):
+            _refuse("type", f"{_show(self.entity)} is no name of an entity")
+        if self.change not in CHANGES:
+            _refuse("type", f"ends with {_show(self.change)}, not with changed or deleted")
+        if not 1 <= len(_utf8("subject", self.key)) <= MAX_KEY_BYTES:
+            _refuse("subject", f"the key must have 1 to {MAX_KEY_BYTES} bytes of UTF-8")
+        if type(self.version) is not int or not 0 <= self.version <= MAX_VERSION:
+            _refuse("sequence", f"the version must be an integer from 0 to {MAX_VERSION}")
+        for name in ("id", "source"):
+            if not _utf8(name, getattr(self, name)):
+                _refuse(name, "is empty")
+        _check_time(self.time)
+        if self.change == "deleted":
+            if self.data is not None:
+                _refuse("data", "a deletion carries none")
+        else:
+            _check_data(self.data)
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Which entity this is about: its kind and its key."""
+        return self.entity, self.key
+
+    @classmethod
+    def parse(cls, message: bytes | str | dict[str, Any]) -> Event:
+        """The event in a JSON text, or in what a JSON text was decoded to.
+
+        Raises UndecodableMessage, with the name of the wrong field.
+        """
+        if isinstance(message, (bytes, str)):
+            attributes = load_json(message, MAX_EVENT_BYTES)
+        else:
+            attributes = message
+        if not isinstance(attributes, dict):
+            raise UndecodableMessage(f"not a JSON object but {_kind(attributes)}")
+        if (found := attributes.get("specversion")) != SPECVERSION:
+            _refuse("specversion", f'must be "{SPECVERSION}", not {_show(found)}')
+        content = attributes.get("datacontenttype", "application/json")
+        if content != "application/json":
+            _refuse("datacontenttype", f"must be application/json, not {_show(content)}")
+        if (found := attributes.get("sequencetype")) != "Integer":
+            _refuse("sequencetype", f'must be "Integer", not {_show(found)}')
+        sequence = _text(attributes, "sequence")
+        if not SEQUENCE.fullmatch(sequence):
+            _refuse("sequence", f"must be the version in decimal digits, not {_show(sequence)}")
+        entity, _, change = _text(attributes, "type").rpartition(".")
+        return cls(
+            entity=entity,
+            change=change,
+            key=_text(attributes, "subject"),
+            version=int(sequence),
+            data=attributes.get("data"),
+            id=_text(attributes, "id"),
+            source=_text(attributes, "source"),
+            time=_text(attributes, "time"),
+        )
+
+    def to_json(self) -> str:
+        """The JSON text that `parse` reads.
+
+        Raises UndecodableMessage when it is longer than MAX_EVENT_BYTES.
+        """
+        attributes: dict[str, Any] = {
+            "specversion": SPECVERSION,
+            "id": self.id,
+            "source": self.source,
+            "type": f"{self.entity}.{self.change}",
+            "subject": self.key,
+            "time": self.time,
+            "sequence": str(self.version),
+            "sequencetype": "Integer",
+        }
+        if self.data is not None:
+            attributes |= {"datacontenttype": "application/json", "data": self.data}
+        text = json.dumps(attributes, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        _check_size(len(text.encode()), MAX_EVENT_BYTES)
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An event that its receiver can never use, and why."""
+
+    event: Event
+    error: str
+
+
+def load_json(text: bytes | str, limit: int) -> Any:
+    """Decode JSON strictly: UTF-8, no name twice in an object, no NaN, at most `limit` bytes.
+
+    Raises UndecodableMessage.
+    """
+    try:
+        raw = text.encode() if isinstance(text, str) else text
+        _check_size(len(raw), limit)
+        return json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
+        )
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        raise UndecodableMessage(f"not UTF-8: {error.reason} at byte {error.start}") from None
+    except RecursionError:
+        raise UndecodableMessage("not usable JSON: nested too deeply") from None
+    except ValueError as error:
+        raise UndecodableMessage(f"not JSON: {error}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UndecodableMessage(f"{_show(twice)} stands twice in one object")
+    return result
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise UndecodableMessage(f"{word} is no JSON")
+
+
+def _check_size(found: int, limit: int) -> None:
+    if found > limit:
+        raise UndecodableMessage(f"has {found} bytes, more than {limit}")
+
+
+def _check_time(time: str) -> None:
+    try:
+        moment = datetime.fromisoformat(time)
+    except (TypeError, ValueError):
+        _refuse("time", f"is no RFC 3339 time: {_show(time)}")
+    if moment.tzinfo is None:
+        _refuse("time", f"has no time zone: {_show(time)}")
+
+
+class _Place:
+    """Where in `data` a value stands; its text is only made for an error."""
+
+    __slots__ = ("parent", "step")
+
+    def __init__(self, parent: _Place | None, step: str | int) -> None:
+        self.parent, self.step = parent, step
+
+    def __str__(self) -> str:
+        steps: list[str] = []
+        place: _Place | None = self
+        while place is not None:
+            steps.append(f"[{place.step}]" if isinstance(place.step, int) else f".{place.step}")
+            place = place.parent
+        return "".join(reversed(steps)).removeprefix(".")
+
+
+def _check_data(data: object) -> None:
+    """Refuse what BSON cannot hold or would not give back as it was."""
+    if not isinstance(data, dict):
+        _refuse("data", f"must be a JSON object, not {_kind(data)}")
+    for name in data:
+        if isinstance(name, str) and name.startswith("_"):
+            _refuse(f"data.{name}", "names with _ at the start are the mirror's own")
+    # A stack of our own: the depth is the sender's choice.
+    todo: list[tuple[_Place, int, object]] = [(_Place(None, "data"), 1, data)]
+    while todo:
+        place, depth, value = todo.pop()
+        if isinstance(value, (dict, list)) and depth > MAX_DEPTH:
+            _refuse(place, f"is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                _check_name(place, name)
+                todo.append((_Place(place, name), depth + 1, inner))
+        elif isinstance(value, list):
+            todo.extend((_Place(place, n), depth + 1, inner) for n, inner in enumerate(value))
+        else:
+            _check_scalar(place, value)
+
+
+def _check_name(place: _Place, name: object) -> None:
+    if not isinstance(name, str):
+        _refuse(place, f"has a name that is no string: {_show(name)}")
+    if name.startswith("$"):
+        _refuse(f"{place}.{name}", "names with $ at the start cannot be stored faithfully")
+    if "\0" in name:
+        _refuse(place, f"has a name with a NUL in it: {_show(name)}")
+    _utf8(place, name)
+
+
+def _check_scalar(place: _Place, value: object) -> None:
+    if isinstance(value, str):
+        _utf8(place, value)
+    elif isinstance(value, bool) or value is None:
+        return
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            _refuse(place, "is an integer of more than 64 bits; send it as a string")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            _refuse(place, f"is {value}, which JSON does not have")
+    else:
+        _refuse(place, f"is no JSON value but {_kind(value)}")
+
+
+def _text(attributes: dict[str, Any], name: str) -> str:
+    if name not in attributes:
+        _refuse(name, "is missing")
+    value = attributes[name]
+    if not isinstance(value, str):
+        _refuse(name, f"must be a string, not {_kind(value)}")
+    return value
+
+
+def _utf8(where: object, value: object) -> bytes:
+    if not isinstance(value, str):
+        _refuse(where, f"must be a string, not {_kind(value)}")
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        _refuse(where, "holds half of a surrogate pair, which is no character")
+
+
+def _kind(value: object) -> str:
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "a boolean",
+        type(None): "null",
+    }
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def _show(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _refuse(where: object, what: str) -> NoReturn:
+    # The name comes from the sender too: whatever it holds, the message stays short and printable.
+    name = str(where).encode("ascii", "backslashreplace").decode()
+    raise UndecodableMessage(f"{name if len(name) <= 120 else name[:117] + '...'}: {what}")
