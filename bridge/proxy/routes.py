@@ -66,8 +66,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RouteTable:
-    """Everything that routes.yaml says, checked. `digest` names its content in 12 digits."""
+    """Everything that routes.yaml says, checked. `digest` names its content in 12 digits;
+    `watched` are the files besides routes.yaml that it was made from."""
 
+    text: str
     file: models.File
     routes: tuple[Route, ...]
     pages: Mapping[tuple[str, str], str]
@@ -75,6 +77,7 @@ class RouteTable:
     hosts: Hosts
     trusted: TrustedProxies
     generation: int = 0
+    watched: tuple[Path, ...] = ()
     _urls: MapAdapter = field(repr=False, default=None)  # type: ignore[assignment]
 
     def match(self, head: Head, site: str) -> tuple[Route, Mapping[str, Any]] | None:
@@ -150,6 +153,7 @@ def load_text(text: str, path: Path, *, generation: int = 0) -> RouteTable:
         rules.append(rule)
     digest = hashlib.sha256("\0".join([text, *pages.values()]).encode()).hexdigest()[:12]
     return RouteTable(
+        text=text,
         file=file,
         routes=routes,
         pages=MappingProxyType(pages),
@@ -157,6 +161,11 @@ def load_text(text: str, path: Path, *, generation: int = 0) -> RouteTable:
         hosts=Hosts({name: site.hosts for name, site in file.sites.items()}),
         trusted=TrustedProxies(file.trusted_proxies),
         generation=generation,
+        watched=tuple(
+            path.resolve().parent / name
+            for site in file.sites.values()
+            for name in site.error_pages.values()
+        ),
         _urls=Map(rules, **_MAP_SETTINGS).bind(""),
     )
 

@@ -47,7 +47,10 @@ def connect(url: str) -> Connection:
     answer or lets nobody in.
     """
     options: dict[str, Any] = {"connect_timeout": 3}
-    if (scheme := urlsplit(url).scheme) in ("redis", "rediss"):
+    if not (scheme := urlsplit(url).scheme):
+        # Kombu would take it for the name of a RabbitMQ host.
+        raise BridgeError(f"broker URL {redact_url(url)!r} cannot be used: it has no scheme")
+    if scheme in ("redis", "rediss"):
         options |= {
             "transport": redis_lists.Transport,
             "transport_options": dict(redis_lists.TRANSPORT_OPTIONS),

@@ -12,7 +12,6 @@ and the acknowledgement costs at most a repetition, which the version guard make
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -91,7 +90,7 @@ class Consumer:
         self._queue, self._dead_queue = queue, dead_queue
         self._batch_size, self._batch_wait = batch_size, batch_wait
         self._inbox: list[Any] = []
-        self._outcomes: deque[_Outcome] = deque()
+        self._outcomes: list[_Outcome] = []
         self._failures = 0
         self._restored_at = 0.0
 
@@ -118,6 +117,7 @@ class Consumer:
                 raise
             else:
                 self._leave(connection, channel)
+                break
         if self._outcomes or self._inbox:
             # The broker brings them again: after VISIBILITY_TIMEOUT on Redis, else at once.
             self._log.warning(
@@ -208,7 +208,9 @@ class Consumer:
         self._outcomes.append(_Outcome(message, letter))
 
     def _settle(self, channel: Any, letters: DeadLetters) -> None:
-        """Tell the broker every outcome, dead letters before their acknowledgement."""
+        """Tell the broker every outcome, each dead letter before its acknowledgement."""
+        # Those without a letter first: a full broker takes acknowledgements, but no letters.
+        self._outcomes.sort(key=lambda outcome: outcome.letter is not None)
         while self._outcomes:
             outcome = self._outcomes[0]
             if outcome.letter is not None:
@@ -216,7 +218,7 @@ class Consumer:
                 outcome.letter = None
                 self.counters.dead += 1
             channel.basic_ack(outcome.message.delivery_tag)
-            self._outcomes.popleft()
+            del self._outcomes[0]
 
     def _keep_what_counts(self, channel: Any) -> None:
         """On a new connection: forget outcomes of messages that the broker delivers again."""

@@ -9,8 +9,8 @@ What it does change, each at the smallest seam of kombu 5.7 (`kombu/transport/re
 
 1. `Client.parse_response` and `Channel._get`: what was popped is normalised before Kombu
    decodes it.
-2. `QoS.append`: where the note among the unacknowledged cannot be written, because Redis just
-   went away or is full, the message in hand is still delivered.
+2. `QoS`: where the note among the unacknowledged cannot be written, because Redis just went away
+   or is full, the message in hand is still delivered; and a full Redis can still be emptied.
 3. The keys of the unacknowledged messages are ours alone: another Kombu application on the same
    database would otherwise restore our messages by its own clock, and we its.
 """
@@ -74,6 +74,20 @@ class QoS(stock.QoS):
             logger.warning("a message in hand could not be noted as unacknowledged: %s", error)
             VirtualQoS.append(self, message, delivery_tag)
 
+    def ack(self, delivery_tag: str) -> None:
+        # Kombu does this in a MULTI, of which a full Redis takes nothing, not even deletions.
+        with self.channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+            pipe.hdel(self.unacked_key, delivery_tag).zrem(self.unacked_index_key, delivery_tag)
+            pipe.execute()
+        VirtualQoS.ack(self, delivery_tag)
+
+    def restore_visible(self, start: int = 0, num: int | None = 10, interval: int = 10) -> None:
+        try:
+            super().restore_visible(start, num, interval)
+        except redis.ResponseError as error:
+            # It needs a lock, which a full Redis does not give. Consuming goes on.
+            logger.warning("messages of killed workers could not be restored: %s", error)
+
 
 class Channel(stock.Channel):
     """A channel on which nothing that was popped is lost for being undecodable."""
@@ -97,6 +111,12 @@ class Channel(stock.Channel):
                     envelope: dict[str, Any] = json.loads(normalise(raw, queue))
                     return envelope
         raise Empty
+
+    def _size(self, queue: str) -> int:
+        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+            for priority in self.priority_steps:
+                pipe.llen(self._q_for_pri(queue, priority))
+            return sum(pipe.execute())
 
     def restore_overdue(self) -> None:
         """Put back what killed workers held; Kombu by itself does it only while idle."""

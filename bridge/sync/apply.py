@@ -23,6 +23,7 @@ from pymongo.errors import (
     OperationFailure,
     PyMongoError,
 )
+from pymongo.uri_parser import parse_uri
 
 from bridge.errors import BridgeError, ServerAway
 from bridge.queue.events import Event, Rejected
@@ -114,17 +115,17 @@ def connect(url: str, *, patience: float = 2.0) -> MongoClient[Document]:
     """
     milliseconds = int(patience * 1000)
     try:
-        client: MongoClient[Document] = MongoClient(
+        if not parse_uri(url, validate=False, warn=False)["database"]:
+            raise ConfigurationError("it names no database; end its path with one, as in /bridge")
+        return MongoClient(
             url,
             serverSelectionTimeoutMS=milliseconds,
             connectTimeoutMS=milliseconds,
             socketTimeoutMS=30_000,
             appname="bridge",
         )
-        client.get_default_database()
     except (InvalidURI, ConfigurationError, ValueError) as error:
         raise BridgeError(f"MongoDB URL {redact_url(url)} cannot be used: {error}") from None
-    return client
 
 
 def ensure_indexes(database: Database[Document]) -> None:

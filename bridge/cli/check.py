@@ -1,0 +1,161 @@
+"""Verbs that only read routes.yaml: check, explain, schema; and shell completion."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import asdict
+
+import click
+from click.shell_completion import get_completion_class
+
+from bridge.cli.output import Format, format_option, say, show_problems, show_rows
+from bridge.errors import BridgeError, ConfigError, Problem
+from bridge.proxy.explain import explain as explain_request
+from bridge.proxy.explain import head_for
+from bridge.proxy.lint import lint
+from bridge.proxy.routes import load
+from bridge.proxy.schema import text as schema_text
+from bridge.settings import Settings
+
+
+@click.command()
+@click.option("--strict", is_flag=True, help="Warnings fail too.")
+@format_option
+def check(strict: bool, output: Format) -> None:
+    """Validate and lint routes.yaml: every error at once, with line and column.
+
+    \b
+    Example:
+      bridge check --strict
+    """
+    settings = Settings.from_environ()
+    errors: tuple[Problem, ...] = ()
+    warnings: list[Problem] = []
+    digest = ""
+    try:
+        table = load(settings.routes)
+        digest = table.digest
+        warnings = lint(table, str(settings.routes))
+    except ConfigError as error:
+        errors = error.problems
+    if output == "json":
+        result = {
+            "ok": not errors,
+            "table": digest,
+            "errors": [asdict(problem) for problem in errors],
+            "warnings": [asdict(problem) for problem in warnings],
+        }
+        click.echo(json.dumps(result, ensure_ascii=False))
+    else:
+        show_problems(errors, level="error")
+        show_problems(warnings, level="warning")
+        if errors:
+            click.echo(f"{len(errors)} error(s) in {settings.routes}", err=True)
+        else:
+            routes = len(table.routes)
+            click.echo(f"{settings.routes} is good: {routes} routes, table {digest}")
+    if errors:
+        raise click.exceptions.Exit(3)
+    if warnings and strict:
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("method")
+@click.argument("url")
+@click.option("--header", "headers", multiple=True, metavar="'Name: value'", help="Repeatable.")
+@click.option("--cookie", "cookies", multiple=True, metavar="name=value", help="Repeatable.")
+@click.option("--from", "peer", default="127.0.0.1", show_default=True, help="Visitor's address.")
+@format_option
+def explain(
+    method: str,
+    url: str,
+    headers: tuple[str, ...],
+    cookies: tuple[str, ...],
+    peer: str,
+    output: Format,
+) -> None:
+    """Say which route takes a request, why not the others, who answers it and why.
+
+    \b
+    Example:
+      bridge explain GET /project/bash --cookie bridge_share=abcdefgh1234
+    """
+    settings = Settings.from_environ()
+    table = load(settings.routes)
+    pairs = []
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not colon:
+            raise click.BadParameter(f"{header!r}: write 'Name: value'", param_hint="--header")
+        pairs.append((name.strip(), value.strip()))
+    if cookies:
+        pairs.append(("Cookie", "; ".join(cookies)))
+    try:
+        head = head_for(table, method.upper(), url, pairs, peer)
+    except BridgeError as error:
+        raise click.BadParameter(str(error), param_hint="URL") from None
+    found = explain_request(table, head, time.time(), secrets.token_urlsafe(12), settings.secret)
+    decision = found.decision
+    result = {
+        "status": found.status,
+        "why": found.why,
+        "backend": decision.backend if decision else "bridge",
+        "reason": decision.reason if decision else "refused",
+        "site": decision.site if decision else "",
+        "route": decision.route.name if decision and decision.route else None,
+        "params": {key: str(value) for key, value in decision.params.items()} if decision else {},
+        "bucket": decision.bucket if decision else None,
+        "routes": [asdict(verdict) for verdict in found.verdicts],
+    }
+    if decision is None:
+        say(result, output, f"refused with {found.status}: {found.why}")
+        return
+    if output == "json":
+        say(result, output)
+        return
+    route = decision.route.name if decision.route else "no route"
+    variables = ", ".join(f"{key}={value}" for key, value in decision.params.items())
+    say(
+        None, output, f"{decision.backend} answers: {route}" + (f" ({variables})" * bool(variables))
+    )
+    say(None, output, f"because: {decision.reason} – {found.why}")
+    if decision.set_key:
+        say(None, output, "(without a sticky key: a new visitor; the bucket differs each time)")
+    rows = [
+        {"": "→" if verdict.taken else "", **asdict(verdict), "why": verdict.why or "taken"}
+        for verdict in found.verdicts
+    ]
+    show_rows(rows, {"": "", "route": "Route", "path": "Path", "why": "Why"}, output)
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of routes.yaml for editors.
+
+    \b
+    Example:
+      bridge schema > routes.schema.json
+      (then, as the first line of routes.yaml)
+      # yaml-language-server: $schema=routes.schema.json
+    """
+    click.echo(schema_text(), nl=False)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    Example:
+      bridge completion bash > ~/.local/share/bash-completion/completions/bridge
+    """
+    from bridge.cli import cli
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise click.UsageError(f"no completion for {shell}")
+    click.echo(kind(cli, {}, "bridge", "_BRIDGE_COMPLETE").source())

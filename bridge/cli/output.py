@@ -1,0 +1,103 @@
+"""How the command line speaks: tables for people, JSON for programs, errors with exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bridge.errors import BridgeError, ConfigError, FlipRefused, Problem, ServerMissing
+
+__all__ = ["EXIT_CODES", "Format", "format_option", "report", "say", "show_problems", "show_rows"]
+
+Format = Literal["table", "json"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXIT_CODES = {
+    0: "done",
+    1: "the answer is no (a check failed, something was found)",
+    2: "wrong usage",
+    3: "a file is wrong",
+    4: "a server is missing",
+    5: "refused, nothing changed",
+}
+
+
+def format_option(function: F) -> F:
+    """`-o json` for programs."""
+    option = click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        help="A table for people (default) or JSON for programs.",
+    )
+    return option(function)
+
+
+def say(data: object, output: Format, text: str = "") -> None:
+    """One result: `data` as JSON, or `text` for people."""
+    if output == "json":
+        click.echo(json.dumps(data, ensure_ascii=False))
+    else:
+        console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def show_rows(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    output: Format,
+    *,
+    title: str = "",
+    data: object = None,
+) -> None:
+    """Rows as a table with `columns` (key to heading), or as JSON (`data`, if it is more)."""
+    if output == "json":
+        click.echo(json.dumps(data if data is not None else list(rows), ensure_ascii=False))
+        return
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for heading in columns.values():
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(_text(row.get(key, ""))) for key in columns))
+    console().print(table)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def show_problems(problems: Iterable[Problem], *, level: str) -> None:
+    """Problems on standard error, one a line, as compilers write them."""
+    for problem in problems:
+        where = f"{problem.file}:{problem.line}:{problem.column}" if problem.line else problem.file
+        click.echo(f"{where}: {level}: {problem.message}", err=True)
+        if problem.hint:
+            click.echo(f"    {problem.hint}", err=True)
+
+
+def console() -> Console:
+    """Standard output; as wide as needed when it is no terminal."""
+    wide = None if sys.stdout.isatty() else 200
+    return Console(width=wide)
+
+
+def report(error: BridgeError) -> int:
+    """Say what is wrong on standard error; returns the exit code."""
+    if isinstance(error, ConfigError):
+        show_problems(error.problems, level="error")
+        return 3
+    click.echo(f"bridge: {error}", err=True)
+    if isinstance(error, ServerMissing):
+        return 4
+    return 5 if isinstance(error, FlipRefused) else 1

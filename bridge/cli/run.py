@@ -1,0 +1,114 @@
+"""Verbs that run until stopped: serve, worker."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import click
+import structlog
+
+from bridge import logs
+from bridge.proxy.routes import load
+from bridge.settings import Settings
+
+
+@click.command()
+@click.option(
+    "--bind", multiple=True, default=["127.0.0.1:8080"], show_default=True, help="Repeatable."
+)
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Processes.")
+@click.option(
+    "--threads", default=16, show_default=True, type=click.IntRange(1), help="Requests a process."
+)
+@click.option(
+    "--handlers",
+    default=16,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Python handlers a process runs at a time.",
+)
+@click.option("--access-log", default="-", help="File, `-` for standard output, '' for none.")
+@click.option("--operator", default="", metavar="HOST:PORT", help="Serve /metrics here.")
+@click.option("--graceful-timeout", default=30, show_default=True, help="Seconds to finish in.")
+@click.option("--max-requests", default=0, help="Replace a worker after about so many requests.")
+def serve(
+    bind: tuple[str, ...],
+    workers: int,
+    threads: int,
+    handlers: int,
+    access_log: str,
+    operator: str,
+    graceful_timeout: int,
+    max_requests: int,
+) -> None:
+    """Answer visitors. SIGHUP reloads routes.yaml at once, SIGTERM finishes what runs.
+
+    \b
+    Example:
+      bridge serve --bind 0.0.0.0:8080 --workers 4 --operator 127.0.0.1:9180
+    """
+    from bridge.proxy.operator import check_address
+    from bridge.proxy.server import ServeOptions
+    from bridge.proxy.server import serve as run
+
+    settings = Settings.from_environ()
+    # Whether the file is good is asked in a process that ends, so that the handlers' modules
+    # are not in the parent of the workers: a new worker gets new code, and no forked client.
+    check_in_child(settings)
+    if operator:
+        check_address(operator, settings.operator_token)
+    options = ServeOptions(
+        bind=bind,
+        workers=workers,
+        threads=threads,
+        handlers=handlers,
+        access_log=access_log,
+        operator=operator,
+        graceful_timeout=graceful_timeout,
+        max_requests=max_requests,
+    )
+    run(settings, options)
+
+
+def check_in_child(settings: Settings) -> None:
+    """Load routes.yaml in a child process. Raises click's Exit with its code when it is broken;
+    the child has said why."""
+    import os
+    import sys
+
+    pid = os.fork()
+    if pid == 0:
+        from bridge.cli.output import report
+        from bridge.errors import BridgeError
+
+        code = 70
+        try:
+            load(settings.routes)
+            code = 0
+        except BridgeError as error:
+            code = report(error)
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    _, result = os.waitpid(pid, 0)
+    if code := os.waitstatus_to_exitcode(result):
+        raise click.exceptions.Exit(code if code > 0 else 1)
+
+
+@click.command()
+def worker() -> None:
+    """Carry change events from the queue to MongoDB until stopped.
+
+    \b
+    Example:
+      BRIDGE_BROKER_URL=redis://127.0.0.1:6379/0 \\
+      BRIDGE_MONGODB_URL=mongodb://127.0.0.1:27017/bridge  bridge worker
+    """
+    from bridge.sync.worker import run_worker
+
+    logs.configure()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, frame: stop.set())
+    run_worker(Settings.from_environ(), stop=stop, log=structlog.get_logger("bridge.worker"))

@@ -1,0 +1,219 @@
+"""The examination of every configured server: routes.yaml, legacy, the broker, MongoDB, clocks.
+
+Only asks, never changes. A server that does not answer is named with its URL, without the
+password, and with the command that starts it.
+"""
+
+# Most of what kombu offers has no annotations.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+import requests
+from kombu.connection import Connection
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from bridge.errors import ConfigError
+from bridge.proxy import models, status
+from bridge.proxy.routes import RouteTable, load
+from bridge.settings import Settings, redact_url
+
+__all__ = ["Finding", "examine"]
+
+_PATIENCE = 3.0  # seconds for each server
+_SKEW = 2.0  # seconds; Date headers have whole seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: `state` is ok, bad or note; `do` says what to do about it."""
+
+    state: str
+    what: str
+    where: str
+    says: str
+    do: str = ""
+
+    def row(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Look at everything, one finding after the other."""
+    try:
+        table = load(settings.routes)
+        yield Finding("ok", "routes.yaml", str(settings.routes), f"{len(table.routes)} routes")
+        for name, backend in table.file.backends.items():
+            yield from _legacy(name, backend, table)
+        if not settings.secret and any(route.app for route in table.routes):
+            yield Finding(
+                "note", "secret", "BRIDGE_SECRET", "not set", "set it to use `bridge preview`"
+            )
+    except ConfigError as error:
+        for problem in error.problems:
+            where = f"{problem.file}:{problem.line}:{problem.column}"
+            yield Finding("bad", "routes.yaml", where, problem.message, problem.hint)
+    yield from _state(settings)
+    yield from _broker(settings.broker_url)
+    yield from _mongodb(settings.mongodb_url)
+
+
+def _state(settings: Settings) -> Iterator[Finding]:
+    where = str(settings.state_dir)
+    workers = status.read_all(settings.state_dir)
+    if settings.state_dir.exists() and not os.access(settings.state_dir, os.W_OK):
+        yield Finding(
+            "bad", "state directory", where, "not writable", "chown it, or BRIDGE_STATE_DIR"
+        )
+    broken = [worker for worker in workers if worker.error]
+    if broken:
+        says = f"{len(broken)} of {len(workers)} workers run an old table"
+        yield Finding("bad", "workers", where, says, "mend routes.yaml; `bridge check` shows where")
+    elif workers:
+        yield Finding("ok", "workers", where, f"{len(workers)} run")
+    else:
+        yield Finding("note", "workers", where, "none runs", "bridge serve --bind 127.0.0.1:8080")
+
+
+def _skew(what: str, where: str, theirs: float, ours: float) -> Iterator[Finding]:
+    if abs(theirs - ours) > _SKEW:
+        says = f"its clock differs by {theirs - ours:+.1f} s"
+        yield Finding("bad", what, where, says, "run an NTP client on both machines")
+
+
+def _legacy(name: str, backend: models.Backend, table: RouteTable) -> Iterator[Finding]:
+    what, where = f"legacy {name}", redact_url(backend.url)
+    start = "start its web server, for example `systemctl start php8.2-fpm nginx`"
+    if backend.url.startswith("unix:"):
+        path = urlsplit(backend.url).path
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+                sock.settimeout(_PATIENCE)
+                sock.connect(path)
+            yield Finding("ok", what, where, "accepts connections")
+        except OSError as error:
+            yield Finding("bad", what, where, f"does not answer: {error.strerror}", start)
+        return
+    sites = [site for site in table.file.sites.values() if site.legacy == name]
+    host = backend.host
+    if host == "preserve" and sites:
+        host = sites[0].hosts[0].replace("*.", "www.", 1).removesuffix(":*")
+    headers = {"Host": host} if host not in ("preserve", "*") else {}
+    try:
+        answer = requests.get(
+            backend.url + "/", headers=headers, timeout=_PATIENCE, allow_redirects=False
+        )
+    except requests.RequestException as error:
+        cause = (
+            "does not answer within 3 s"
+            if isinstance(error, requests.Timeout)
+            else (f"does not answer: {type(error).__name__}")
+        )
+        yield Finding("bad", what, where, cause, start)
+        return
+    yield Finding(
+        "bad" if answer.status_code >= 500 else "ok",
+        what,
+        where,
+        f"answers / with {answer.status_code}",
+        "look into its error log" if answer.status_code >= 500 else "",
+    )
+    if date := answer.headers.get("Date"):
+        try:
+            theirs = parsedate_to_datetime(date).timestamp()
+        except ValueError:
+            return
+        yield from _skew(what, where, theirs, time.time())
+
+
+def _broker(url: str) -> Iterator[Finding]:
+    where = redact_url(url)
+    if not urlsplit(url).scheme.startswith(("redis", "rediss")):
+        try:
+            with Connection(url, connect_timeout=_PATIENCE) as connection:
+                connection.ensure_connection(max_retries=1, timeout=_PATIENCE)
+            yield Finding("ok", "broker", where, "answers")
+        except Exception as error:  # each broker has its own kinds
+            yield Finding("bad", "broker", where, f"does not answer: {error}", "start it")
+        return
+    client: Any = redis.Redis.from_url(
+        url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE
+    )
+    try:
+        before = time.time()
+        seconds, micro = client.time()
+        info = client.info()
+        yield Finding("ok", "Redis", where, f"answers, version {info['redis_version']}")
+        if not info.get("aof_enabled"):
+            yield Finding(
+                "bad",
+                "Redis",
+                where,
+                "has no append-only file: kill -9 loses acknowledged events",
+                "redis-cli config set appendonly yes, and in redis.conf",
+            )
+        if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
+            yield Finding(
+                "bad",
+                "Redis",
+                where,
+                f"maxmemory-policy is {policy}: a full Redis drops events",
+                "redis-cli config set maxmemory-policy noeviction, and in redis.conf",
+            )
+        yield from _skew("Redis", where, seconds + micro / 1e6, before)
+    except redis.RedisError as error:
+        yield Finding("bad", "Redis", where, f"does not answer: {error}", _start_redis(url))
+    finally:
+        client.close()
+
+
+def _start_redis(url: str) -> str:
+    port = urlsplit(url).port or 6379
+    return f"redis-server --port {port} --appendonly yes --maxmemory-policy noeviction"
+
+
+def _mongodb(url: str) -> Iterator[Finding]:
+    where = redact_url(url)
+    start = "mongod --replSet rs0 --dbpath DIR, once then rs.initiate()"
+    patience = int(_PATIENCE * 1000)
+    try:
+        client: MongoClient[dict[str, Any]] = MongoClient(
+            url, serverSelectionTimeoutMS=patience, tz_aware=True
+        )
+    except (PyMongoError, ValueError) as error:
+        yield Finding("bad", "MongoDB", where, f"the URL is wrong: {error}", "BRIDGE_MONGODB_URL")
+        return
+    with client:
+        try:
+            before = time.time()
+            hello = client.admin.command("hello")
+        except PyMongoError as error:
+            says = f"does not answer: {str(error).partition(' (configured')[0].partition(',')[0]}"
+            yield Finding("bad", "MongoDB", where, says, start)
+            return
+        if "setName" not in hello:
+            yield Finding(
+                "bad",
+                "MongoDB",
+                where,
+                "is not a replica set: no majority writes, no change streams",
+                "start it with --replSet rs0, then rs.initiate()",
+            )
+        elif not hello.get("isWritablePrimary") and not hello.get("primary"):
+            yield Finding("bad", "MongoDB", where, "has no primary", "rs.status() says why")
+        else:
+            yield Finding("ok", "MongoDB", where, f"answers, replica set {hello['setName']}")
+        local: datetime = hello["localTime"]
+        yield from _skew("MongoDB", where, local.astimezone(UTC).timestamp(), before)

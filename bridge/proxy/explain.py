@@ -1,0 +1,98 @@
+"""Why a request is answered by whom: the same decision as in production, and every route's no.
+
+Pure; `bridge explain` shows it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from werkzeug.exceptions import HTTPException
+
+from bridge.errors import VisitorError
+from bridge.proxy.admission import admit
+from bridge.proxy.decide import Decision, decide, site_of
+from bridge.proxy.head import Head
+from bridge.proxy.routes import RouteTable, single_rule
+from bridge.proxy.target import parse_target
+
+__all__ = ["Explanation", "RouteVerdict", "explain", "head_for"]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteVerdict:
+    """One route: `taken`, or `why` not."""
+
+    route: str
+    path: str
+    taken: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`decision` is None when the request is refused with `status`; `why` says it in words."""
+
+    decision: Decision | None
+    status: int
+    why: str
+    verdicts: tuple[RouteVerdict, ...]
+
+
+def head_for(
+    table: RouteTable, method: str, url: str, headers: list[tuple[str, str]], peer: str
+) -> Head:
+    """A request head for `url`: absolute, or a path on the first site's first host.
+
+    Raises VisitorError for a malformed target.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https") and parts.netloc:
+        host, raw, scheme = parts.netloc, url.split("://", 1)[1][len(parts.netloc) :], parts.scheme
+    else:
+        host, raw, scheme = next(iter(table.file.sites.values())).hosts[0], url, "http"
+        host = host.replace("*.", "www.", 1).removesuffix(":*")
+    host = next((value for name, value in headers if name.lower() == "host"), host)
+    others = [(name, value) for name, value in headers if name.lower() != "host"]
+    target = parse_target(method, raw.encode().decode("latin-1") or "/")
+    return Head(method, target, host.lower(), (("Host", host), *others), peer, scheme)
+
+
+def explain(
+    table: RouteTable, head: Head, now: float, fresh_key: str, secret: str = ""
+) -> Explanation:
+    """Decide `head` and say why, for every route of the table."""
+    try:
+        head = admit(head, "").head
+        client = table.trusted.client(head)
+        decision = decide(table, head, client, now, fresh_key, secret)
+        site = site_of(table, head)
+    except VisitorError as error:
+        return Explanation(None, error.status, error.reason, ())
+    why = decision.detail or {
+        "no-route": "no route takes it; legacy answers everything else",
+        "legacy-route": "the route has no Python side",
+    }.get(decision.reason, decision.reason)
+    verdicts = []
+    for route in table.routes:
+        taken = route is decision.route
+        reason = "" if taken else _why_not(table, route.spec.path, head)
+        if not taken and not reason:
+            reason = route.conditions.unmet(head, site)
+        if not taken and not reason and decision.route:
+            same = decision.route.shape == route.shape
+            order = "comes first" if same else "has the more specific path"
+            reason = f"fits too, but {decision.route.name} {order}"
+        verdicts.append(RouteVerdict(route.name, route.spec.path, taken, reason))
+    return Explanation(decision, 0, why, tuple(verdicts))
+
+
+def _why_not(table: RouteTable, path: str, head: Head) -> str:
+    if head.target.path is None:
+        return head.target.oddity
+    try:
+        single_rule(path).match(head.target.path)
+    except HTTPException:
+        return "the path does not match"
+    return ""

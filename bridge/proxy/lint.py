@@ -1,0 +1,121 @@
+"""What is allowed in routes.yaml but is hardly meant: shadowed and unreachable routes, ties.
+
+Pure: a table in, problems with their places out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bridge.errors import Problem
+from bridge.proxy import models
+from bridge.proxy.hosts import Hosts
+from bridge.proxy.routes import Route, RouteTable
+from bridge.yamlfile import YamlFile
+
+__all__ = ["lint"]
+
+_NEVER_CANONICAL = ("//", "/./", "/../", "%", "\\", "#", "?")
+
+
+def lint(table: RouteTable, name: str) -> list[Problem]:
+    """Every finding about the file `name`, in the order of its routes."""
+    yaml = YamlFile.parse(table.text, name)
+    findings = []
+    for index, route in enumerate(table.routes):
+        line, column = yaml.position(("routes", index, "path"))
+        found = _unreachable(route, table) or _tied(table.routes[:index], route, yaml)
+        if found:
+            findings.append(Problem(name, line, column, *found))
+    for site, spec in table.file.sites.items():
+        if any(host.startswith("*:") or host == "*" for host in spec.hosts):
+            line, column = yaml.position(("sites", site, "hosts"))
+            message = f"site `{site}` answers to every host name"
+            findings.append(Problem(name, line, column, message, "list the site's own names"))
+    return findings
+
+
+def _unreachable(route: Route, table: RouteTable) -> tuple[str, str] | None:
+    for part in _NEVER_CANONICAL:
+        if part in route.spec.path:
+            message = f"route `{route.name}`: nothing can reach it, a path never contains {part!r}"
+            return message, "write the path decoded and without the query"
+    host = route.spec.host
+    if host is None:
+        return None
+    sites = table.file.sites
+    names = [route.spec.site] if route.spec.site else list(sites)
+    patterns = [pattern for name in names for pattern in sites[name].hosts]
+    if not any(_overlap(host, pattern) for pattern in patterns):
+        message = f"route `{route.name}`: nothing can reach it, no site has the host {host}"
+        return message, f"add {host} to the hosts of a site, or mend the name"
+    return None
+
+
+def _overlap(one: str, other: str) -> bool:
+    def plain(pattern: str) -> str:
+        return pattern.replace("*.", "x.", 1).replace(":*", ":1")
+
+    return bool(Hosts({"": [one]}).owner(plain(other)) or Hosts({"": [other]}).owner(plain(one)))
+
+
+def _tied(earlier: tuple[Route, ...], route: Route, yaml: YamlFile) -> tuple[str, str] | None:
+    for index, other in enumerate(earlier):
+        if other.shape != route.shape or _disjoint(other.spec, route.spec):
+            continue
+        line, _ = yaml.position(("routes", index, "path"))
+        if _covers(other.spec, route.spec):
+            message = (
+                f"route `{route.name}` is shadowed: route `{other.name}` in line {line} "
+                "takes every request of it"
+            )
+            return message, "put the narrower route first, or remove this one"
+        message = (
+            f"routes `{other.name}` (line {line}) and `{route.name}` have equal rank, and some "
+            "requests fit both; the first in the file gets them"
+        )
+        return message, "make their methods or conditions exclude each other"
+    return None
+
+
+def _disjoint(one: models.Route, other: models.Route) -> bool:
+    """Whether no request can fit both."""
+    if not set(one.methods) & set(other.methods):
+        return True
+    if one.site and other.site and one.site != other.site:
+        return True
+    if one.host and other.host and not _overlap(one.host, other.host):
+        return True
+    return _exclude(one.query, other.query) or _exclude(_folded(one), _folded(other))
+
+
+def _folded(spec: models.Route) -> dict[str, str | bool]:
+    return {name.lower(): value for name, value in spec.headers.items()}
+
+
+def _exclude(one: Mapping[str, str | bool], other: Mapping[str, str | bool]) -> bool:
+    for name in one.keys() & other.keys():
+        a, b = one[name], other[name]
+        if (a is False and b is not False) or (b is False and a is not False):
+            return True
+        if isinstance(a, str) and isinstance(b, str) and a != b:
+            return True
+    return False
+
+
+def _covers(one: models.Route, other: models.Route) -> bool:
+    """Whether every request that fits `other` fits `one`."""
+    return (
+        set(one.methods) >= set(other.methods)
+        and one.site in (None, other.site)
+        and one.host in (None, other.host)
+        and _weaker(one.query, other.query)
+        and _weaker(_folded(one), _folded(other))
+    )
+
+
+def _weaker(one: Mapping[str, str | bool], other: Mapping[str, str | bool]) -> bool:
+    return all(
+        name in other and (value == other[name] or (value is True and isinstance(other[name], str)))
+        for name, value in one.items()
+    )

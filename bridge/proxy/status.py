@@ -1,0 +1,101 @@
+"""What each worker runs, for people outside: one small file per worker in the state directory.
+
+Written by the workers of `bridge serve` after every load, read by `bridge routes`,
+`bridge flip` and the operator's listener.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bridge.proxy.reload import Reloader, write_atomically
+from bridge.proxy.routes import RouteTable
+
+__all__ = ["WorkerStatus", "read_all", "rows_of", "write"]
+
+_FOLDER = "workers"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """One worker: `digest` names the content of its table, `error` is empty when the file is
+    good; `rows` is its table as `rows_of` gives it; times are Unix seconds."""
+
+    slot: int
+    pid: int
+    generation: int
+    digest: str
+    loaded_at: float
+    error: str
+    rows: list[dict[str, Any]]
+
+
+def rows_of(table: RouteTable) -> list[dict[str, Any]]:
+    """The table as plain rows, in the order of the file."""
+    return [
+        {
+            "route": route.name,
+            "path": route.spec.path,
+            "methods": list(route.spec.methods),
+            "python": f"{route.share / 1000:g}%" if route.app else "–",
+            "group": route.spec.group or "",
+            "handler": route.spec.handler or route.spec.wsgi or "",
+            "legacy": route.spec.legacy or "",
+        }
+        for route in table.routes
+    ]
+
+
+def write(state_dir: Path, slot: int, reloader: Reloader) -> None:
+    """Say what this process runs."""
+    table = reloader.table()
+    status = {
+        "slot": slot,
+        "pid": os.getpid(),
+        "generation": table.generation,
+        "digest": table.digest,
+        "loaded_at": reloader.loaded_at,
+        "error": str(reloader.error or ""),
+        "rows": rows_of(table),
+        "written_at": time.time(),
+    }
+    write_atomically(_file(state_dir, slot), json.dumps(status))
+
+
+def remove(state_dir: Path, slot: int) -> None:
+    """The worker is gone."""
+    _file(state_dir, slot).unlink(missing_ok=True)
+
+
+def read_all(state_dir: Path) -> list[WorkerStatus]:
+    """Every worker that is alive, by slot."""
+    found = []
+    for path in (state_dir / _FOLDER).glob("*.json"):
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw.pop("written_at", None)
+            status = WorkerStatus(**raw)
+        except (OSError, ValueError, TypeError):
+            continue  # being replaced, or from another version
+        if _alive(status.pid):
+            found.append(status)
+    return sorted(found, key=lambda status: status.slot)
+
+
+def _file(state_dir: Path, slot: int) -> Path:
+    return state_dir / _FOLDER / f"{slot}.json"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,1 @@
+"""Sites to try the bridge on."""

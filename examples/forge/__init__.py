@@ -1,0 +1,1 @@
+"""A small software forge: `legacy/` is its PHP, `consumer/` its Python side."""

@@ -1,0 +1,31 @@
+CREATE TABLE IF NOT EXISTS projects (
+    name        VARCHAR(128) NOT NULL PRIMARY KEY,
+    summary     VARCHAR(255) NOT NULL,
+    description MEDIUMTEXT   NOT NULL,
+    section     VARCHAR(64)  NOT NULL,
+    homepage    VARCHAR(255) NOT NULL,
+    maintainer  VARCHAR(255) NOT NULL,
+    version     VARCHAR(160) NOT NULL,
+    size_kb     BIGINT       NOT NULL,
+    updated     CHAR(20)     NOT NULL,
+    downloads   BIGINT       NOT NULL,
+    license     VARCHAR(64),
+    ver         BIGINT       NOT NULL DEFAULT 1
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+CREATE TABLE IF NOT EXISTS releases (
+    project      VARCHAR(128) NOT NULL,
+    version      VARCHAR(160) NOT NULL,
+    architecture VARCHAR(32)  NOT NULL,
+    filename     VARCHAR(200) NOT NULL,
+    size         BIGINT       NOT NULL,
+    sha256       CHAR(64)     NOT NULL,
+    published    CHAR(20)     NOT NULL,
+    ver          BIGINT       NOT NULL DEFAULT 1,
+    PRIMARY KEY (project, version, architecture),
+    UNIQUE KEY releases_filename (project, filename),
+    FOREIGN KEY (project) REFERENCES projects (name)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+CREATE TABLE IF NOT EXISTS users (
+    name          VARCHAR(64)  NOT NULL PRIMARY KEY,
+    password_hash VARCHAR(255) NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

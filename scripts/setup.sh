@@ -1,0 +1,138 @@
+# shellcheck shell=bash
+# Sourced by scripts/demo and scripts/test: makes ready a fresh Debian 12 machine with
+# Python 3.11 or newer. Only what is missing is installed, so the second run takes seconds.
+
+REPOSITORY=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+VENV=$REPOSITORY/.venv
+STATE=$REPOSITORY/.stack
+SETUP_LOG=$STATE/setup.log
+
+DEBIAN_PACKAGES=(
+    redis-server
+    php-cli php-fpm php-redis php-sqlite3 php-mysql php-mbstring php-xml php-curl
+    nginx-light
+    dokuwiki
+    wrk
+    libcurl4 libssl3  # mongod is linked against them
+)
+
+say() { printf '%s\n' "$*" >&2; }
+
+# step WORDS -- COMMAND…: one line for a person, the output to the log, shown when it fails.
+step() {
+    local words=$1
+    shift 2
+    printf '%s … ' "$words" >&2
+    local started=$SECONDS offset=0
+    [ -e "$SETUP_LOG" ] && offset=$(wc -c <"$SETUP_LOG")
+    # 9 is the lock of set_up: a service that a package starts must not inherit it.
+    if "$@" >>"$SETUP_LOG" 2>&1 </dev/null 9>&-; then
+        say "done ($((SECONDS - started)) s)"
+    else
+        local code=$?
+        say "failed (status $code)"
+        tail -c "+$((offset + 1))" "$SETUP_LOG" | tail -n 40 >&2
+        say "The whole output is in $SETUP_LOG"
+        return "$code"
+    fi
+}
+
+is_installed() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# install_debian PACKAGE…: installs those of them that are missing.
+install_debian() {
+    local missing=() package
+    if ! command -v dpkg-query >/dev/null; then
+        say "This is not Debian. What is needed from Debian 12: $*"
+        return 0
+    fi
+    for package in "$@"; do
+        is_installed "$package" || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        # Without a terminal sudo must not stop to ask for a password.
+        if command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+            sudo -v || return 1
+            as_root=(sudo)
+        else
+            say "These Debian packages are missing, and only root can install them:"
+            say "    ${missing[*]}"
+            say "As root, run this, then start the script again:"
+            say "    apt-get update && apt-get install --no-install-recommends ${missing[*]}"
+            return 1
+        fi
+    fi
+    # dokuwiki asks questions in a dialog, a new php asks about its old settings: defaults for all.
+    local quietly=(env DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true)
+    step "Debian: read the package lists" -- \
+        "${as_root[@]}" "${quietly[@]}" apt-get -q update || return
+    step "Debian: install ${missing[*]}" -- \
+        "${as_root[@]}" "${quietly[@]}" apt-get -q -y --no-install-recommends \
+        -o Dpkg::Options::=--force-confold install "${missing[@]}"
+}
+
+can_make_venvs() {
+    "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+# Sets PYTHON to a Python that is new enough and can make virtual environments.
+find_python() {
+    local candidate
+    for candidate in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do
+        if command -v "$candidate" >/dev/null && can_make_venvs "$candidate"; then
+            PYTHON=$(command -v "$candidate")
+            return 0
+        fi
+    done
+    return 1
+}
+
+# What the virtual environment was made from; a change of any of it makes it anew.
+fingerprint() {
+    {
+        printf '%s\n' "$REPOSITORY" "$PYTHON"
+        "$PYTHON" -V
+        cat "$REPOSITORY/pyproject.toml" "$REPOSITORY/constraints.txt"
+    } | sha256sum | cut -d' ' -f1
+}
+
+install_python() {
+    local stamp=$VENV/.made-from wanted
+    wanted=$(fingerprint)
+    if [ -x "$VENV/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+        return 0
+    fi
+    step "Python: make .venv with $PYTHON" -- "$PYTHON" -m venv --clear "$VENV" || return
+    step "Python: install the pinned packages" -- \
+        env -C "$REPOSITORY" "$VENV/bin/python" -m pip --disable-pip-version-check --no-input \
+        install -c constraints.txt -e '.[demo,test]' || return
+    printf '%s\n' "$wanted" >"$stamp"
+}
+
+# Everything; only one at a time, so that a demo and a test run may be started together.
+set_up() {
+    mkdir -p "$STATE"
+    (
+        flock 9
+        : >"$SETUP_LOG"
+        wanted=("${DEBIAN_PACKAGES[@]}")
+        # Debian's own Python comes without the part that makes virtual environments.
+        find_python || wanted=(python3 python3-venv "${wanted[@]}")
+        install_debian "${wanted[@]}" || exit
+        find_python || {
+            say "Python 3.11 or newer with its venv module is needed; python3 is $(python3 -V 2>&1)"
+            exit 1
+        }
+        install_python || exit
+    ) 9>"$STATE/setup.lock"
+}
+
+# A site that is configured in this shell has nothing to do with the demo or the tests.
+for name in "${!BRIDGE_@}"; do
+    unset "$name"
+done

@@ -1,0 +1,259 @@
+"""`scripts/demo --check`: the main job, once, without a person.
+
+Reads a page from PHP, edits it there in a real session, sees the edit in MongoDB, flips the
+route to Python under load, kills MongoDB, flips back. Every claim is checked against what the
+visitor got and against the access log of the proxy. The last line says `main job ok` or which
+step failed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from stack.errors import StackError
+from stack.process import REPOSITORY
+from stack.site import LOGIN, DemoSite
+from stack.visitor import Readers, Visitor
+from stack.waiting import wait_for
+
+__all__ = ["AccessLog", "MainJob", "run_check"]
+
+PROJECT = "bash"
+"""A project that every Debian machine has, so it is in every forge made from one."""
+
+ROUTE = "project"
+REQUESTS_BEFORE_FLIP = 100
+REQUESTS_AFTER_FLIP = 300
+
+
+class CheckFailed(StackError):
+    """A step of the main job did not happen as it must."""
+
+
+class AccessLog:
+    """The access log of `bridge serve --access-log`: one JSON object a line.
+
+    Used keys: path, route, backend, reason, fallback, status.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def end(self) -> int:
+        """Where the next entry will begin, in bytes."""
+        return self.file.stat().st_size if self.file.exists() else 0
+
+    def entries(self, path: str, since: int = 0) -> list[dict[str, Any]]:
+        """The entries for `path` that were written after byte `since`."""
+        if not self.file.exists():
+            return []
+        with self.file.open("rb") as stream:
+            stream.seek(since)
+            # What follows the last line end is an entry that is being written.
+            lines = stream.read().rpartition(b"\n")[0].splitlines()
+        entries = [json.loads(line) for line in lines]
+        return [entry for entry in entries if entry["path"] == path]
+
+
+class MainJob:
+    """The steps, in order; `numbers` is what they measured, for the last line."""
+
+    def __init__(self, site: DemoSite) -> None:
+        self.site = site
+        self.page = f"/project/{PROJECT}"
+        self.log = AccessLog(site.access_log)
+        self.visitor = Visitor(site.url)
+        self.body = b""
+        self.numbers: list[str] = []
+        self.steps: list[tuple[str, Callable[[], str]]] = [
+            ("the page comes from PHP while its route is at 0%", self.read_from_php),
+            ("a visitor logs in and edits the project in PHP", self.edit_in_php),
+            ("the edit is in MongoDB", self.see_edit_in_mongodb),
+            ("the route goes to Python under load", self.flip_under_load),
+            ("MongoDB is killed, PHP answers", self.lose_mongodb),
+            ("the route goes back to PHP", self.flip_back),
+        ]
+
+    def read_from_php(self) -> str:
+        """(1) The route is at 0%: PHP answers, and the log says so."""
+        self._page_from("php", "share")
+        return f"{len(self.body):,} bytes"
+
+    def edit_in_php(self) -> str:
+        """(2) Log in, then send the edit form with its token."""
+        self.summary = f"Edited by the main job at {time.time_ns()} – “quotes” & <brackets>"
+        with Visitor(self.site.url) as maintainer:
+            maintainer.log_in(*LOGIN)
+            maintainer.edit(f"{self.page}/edit", summary=self.summary)
+        self.edited = time.perf_counter()
+        return "answered with a redirect"
+
+    def see_edit_in_mongodb(self) -> str:
+        """(3) Wait for the edit there; the time is from the answer to the POST."""
+        database = self.site.database()
+        with database.client:
+            wait_for(
+                lambda: database.projects.find_one({"_id": PROJECT, "summary": self.summary}),
+                what="the new summary in MongoDB",
+                interval=0.0005,
+            )
+            after = (time.perf_counter() - self.edited) * 1000
+            version = database.projects.find_one({"_id": PROJECT})["_v"]  # type: ignore[index]
+        self.numbers.append(f"edit visible in MongoDB after {after:.0f} ms")
+        return f"after {after:.1f} ms, as version {version}"
+
+    def flip_under_load(self) -> str:
+        """(4) Readers all the time: none may fail, and none may see other bytes."""
+        self._page_from("php", "share")
+        if b"Edited by the main job" not in self.body:
+            raise CheckFailed("PHP does not show the edit")
+        start = self.log.end()
+        with Readers(self.site.url + self.page, self.body) as readers:
+            wait_for(lambda: readers.requests > REQUESTS_BEFORE_FLIP, 30, "requests before it")
+            self._flip("100%", "main job: Python answers for everybody")
+
+            def python_alone() -> bool:
+                last = self.log.entries(self.page, start)[-REQUESTS_AFTER_FLIP:]
+                return len(last) == REQUESTS_AFTER_FLIP and all(map(answered_by_python, last))
+
+            wait_for(python_alone, 30, "Python alone answering the readers", interval=0.1)
+        if readers.failures:
+            raise CheckFailed(
+                f"{len(readers.failures)} of {readers.requests} requests failed, "
+                f"the first: {readers.failures[0]}"
+            )
+        self._page_from("python", "share")
+        entries = self.log.entries(self.page, start)
+        by_python = sum(map(answered_by_python, entries))
+        self.numbers.append(f"{readers.requests:,} requests under the flip, 0 failed")
+        self.numbers.append(f"Python’s page equals PHP’s, {len(self.body):,} bytes")
+        return (
+            f"{len(entries) - by_python:,} answers from PHP, {by_python:,} from Python, same bytes"
+        )
+
+    def lose_mongodb(self) -> str:
+        """(5) SIGKILL: the same page, from PHP; then MongoDB comes back."""
+        self.site.mongod.kill()
+        before, started = self.body, time.perf_counter()
+        entry = self._page_from("php")
+        took = (time.perf_counter() - started) * 1000
+        why = entry.get("fallback") or entry["reason"]
+        if self.body != before:
+            raise CheckFailed("with MongoDB killed the page is another one")
+        if why == "share":
+            raise CheckFailed(f"the log does not say that PHP stood in for Python: {entry}")
+        self.site.mongod.start()
+        self.numbers.append(f"with MongoDB killed PHP answered in {took:.0f} ms")
+        return f"in {took:.0f} ms, reason: {why}; MongoDB runs again"
+
+    def flip_back(self) -> str:
+        """(6) 0%: PHP answers because it is its turn, not as a stand-in."""
+        self._flip("0%", "main job: back to PHP")
+
+        def php_again() -> bool:
+            entry = self._ask()
+            by_turn = entry["reason"] == "share" and not entry.get("fallback")
+            return by_turn and bool(entry["backend"] == "php")
+
+        wait_for(php_again, 10, "PHP answering again")
+        self.numbers.append("flipped back")
+        return "and the log says so"
+
+    def _ask(self) -> dict[str, Any]:
+        """GET the page, keep its body; what the log says of this request."""
+        start = self.log.end()
+        answer = self.visitor.get(self.page)
+        if answer.status_code != 200:
+            raise CheckFailed(f"{self.page} was answered with {answer.status_code}")
+        self.body = answer.content
+        entries = wait_for(
+            lambda: self.log.entries(self.page, start), what="the request in the access log"
+        )
+        return entries[0]
+
+    def _page_from(self, backend: str, reason: str | None = None) -> dict[str, Any]:
+        """Ask for the page and insist on who answers; `reason` also rules out a stand-in."""
+        entry = self._ask()
+        wrong_reason = reason is not None and (entry["reason"] != reason or entry.get("fallback"))
+        if entry["backend"] != backend or entry["route"] != ROUTE or wrong_reason:
+            raise CheckFailed(f"{backend} had to answer {self.page}, but the log says: {entry}")
+        return entry
+
+    def _flip(self, share: str, why: str) -> None:
+        """`bridge flip`, as the operator types it."""
+        done = subprocess.run(
+            [sys.executable, "-m", "bridge", "flip", ROUTE, share, "--why", why],
+            cwd=REPOSITORY,
+            env=self.site.proxy.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if done.returncode != 0:
+            raise CheckFailed(f"bridge flip {ROUTE} {share} failed: {done.stdout}{done.stderr}")
+
+
+def answered_by_python(entry: dict[str, Any]) -> bool:
+    """Whether this entry of the access log is of an answer from Python."""
+    return bool(entry["backend"] == "python")
+
+
+def run_check(home: Path, console: Console) -> int:
+    """Run the main job in a new directory under `home`; the exit code.
+
+    The directory is removed after a success and kept after a failure.
+    """
+    directory = _own_directory(home)
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        elapsed = f"[{time.monotonic() - began:5.1f} s]"
+        console.print(f"{elapsed} {line}", markup=False, highlight=False)
+
+    doing = "start the site"
+    site = DemoSite(directory, progress=say)
+    try:
+        with site:
+            job = MainJob(site)
+            for number, (doing, step) in zip(itertools.count(1), job.steps, strict=False):
+                say(f"{number}. {doing}: {step()}")
+            job.visitor.close()
+            doing = "stop the site"
+        left = [server for server in site.servers if server.processes()]
+        if left:
+            raise CheckFailed(f"still running: {left}")
+        say("stopped; nothing is left running")
+    except Exception as error:
+        say(f"main job failed at: {doing}")
+        if not isinstance(error, StackError):
+            console.print_exception()
+        console.print(site.log_tails(), markup=False, highlight=False)
+        say(f"main job failed at: {doing}: {error}")
+        say(f"all files are kept in {directory}")
+        return 1
+    shutil.rmtree(directory)
+    console.print(f"main job ok: {'; '.join(job.numbers)}", markup=False, highlight=False)
+    return 0
+
+
+def _own_directory(home: Path) -> Path:
+    """A new directory named after this process; those of processes that ended are removed."""
+    home.mkdir(parents=True, exist_ok=True)
+    for old in home.iterdir():
+        if not (old.name.isdigit() and Path("/proc", old.name).exists()):
+            shutil.rmtree(old, ignore_errors=True)
+    directory = home / str(os.getpid())
+    shutil.rmtree(directory, ignore_errors=True)
+    return directory

@@ -1,0 +1,36 @@
+"""What can go wrong with a server of the stack, in words that say what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["BinaryMissing", "ServerFailed", "StackError", "TimedOut", "tail"]
+
+
+class StackError(RuntimeError):
+    """Base of the errors of this package."""
+
+
+class BinaryMissing(StackError):
+    """The program of a server is not installed; `install` is the command that installs it."""
+
+    def __init__(self, program: str, install: str) -> None:
+        self.program, self.install = program, install
+        super().__init__(f"{program} is not installed. To install it: {install}")
+
+
+class ServerFailed(StackError):
+    """A server ended or did not become ready; the message ends with the tail of its log."""
+
+
+class TimedOut(StackError):
+    """A condition did not come true within its bound."""
+
+
+def tail(log: Path, lines: int = 30) -> str:
+    """The last `lines` lines of a log file, each indented; "" when there is no such file."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])

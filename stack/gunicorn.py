@@ -1,0 +1,129 @@
+"""Python servers: gunicorn with any WSGI application, and the processes of the bridge."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from stack.process import REPOSITORY, Server
+
+__all__ = ["BridgeServe", "BridgeWorker", "Gunicorn"]
+
+
+class PythonServer(Server):
+    """A server run by this Python, with the checkout importable."""
+
+    def environment(self) -> dict[str, str]:
+        inherited = super().environment()
+        places = [str(REPOSITORY), *filter(None, [inherited.get("PYTHONPATH")])]
+        return {**inherited, "PYTHONPATH": ":".join(places), "PYTHONUNBUFFERED": "1", **self.env}
+
+    @property
+    def url(self) -> str:
+        """http://127.0.0.1:PORT, without a slash at the end."""
+        return f"http://{self.address}"
+
+
+class Gunicorn(PythonServer):
+    """gunicorn with one WSGI application.
+
+    app: `module:attribute`; `chdir` (default: the checkout) is importable.
+    worker_class: gthread, sync, or a `module.Class`. options: further command-line words.
+    """
+
+    name: ClassVar[str] = "gunicorn"
+
+    def __init__(
+        self,
+        directory: Path,
+        app: str,
+        *,
+        worker_class: str = "gthread",
+        workers: int = 1,
+        threads: int = 4,
+        options: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        chdir: Path = REPOSITORY,
+        port: int | None = None,
+    ) -> None:
+        super().__init__(directory, port=port, env=env, cwd=chdir)
+        self.app, self.worker_class = app, worker_class
+        self.workers, self.threads, self.options = workers, threads, list(options)
+
+    def command(self) -> Sequence[str]:
+        return [
+            *(sys.executable, "-m", "gunicorn"),
+            *("--bind", self.address),
+            *("--worker-class", self.worker_class),
+            *("--workers", str(self.workers)),
+            *("--threads", str(self.threads)),
+            *("--chdir", str(self.cwd)),
+            *("--worker-tmp-dir", str(self.directory)),
+            # Its control socket would be shared by all that this user runs.
+            "--no-control-socket",
+            *self.options,
+            self.app,
+        ]
+
+
+class BridgeServe(PythonServer):
+    """`bridge serve`: the proxy, ready when its port answers.
+
+    env: BRIDGE_ROUTES and the other BRIDGE_* variables. options: further command-line words,
+    for example ["--access-log", "FILE"].
+    """
+
+    name: ClassVar[str] = "bridge-serve"
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        env: Mapping[str, str],
+        workers: int = 1,
+        threads: int = 8,
+        options: Sequence[str] = (),
+        port: int | None = None,
+        cwd: Path | None = None,
+    ) -> None:
+        super().__init__(directory, port=port, env=env, cwd=cwd)
+        self.workers, self.threads, self.options = workers, threads, list(options)
+
+    def command(self) -> Sequence[str]:
+        return [
+            *(sys.executable, "-m", "bridge", "serve"),
+            *("--bind", self.address),
+            *("--workers", str(self.workers)),
+            *("--threads", str(self.threads)),
+            *self.options,
+        ]
+
+
+class BridgeWorker(PythonServer):
+    """`bridge worker`: carries events to MongoDB; ready when it says that it is consuming."""
+
+    name: ClassVar[str] = "bridge-worker"
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        env: Mapping[str, str],
+        options: Sequence[str] = (),
+        cwd: Path | None = None,
+    ) -> None:
+        super().__init__(directory, port=0, env=env, cwd=cwd)
+        self.options = list(options)
+
+    @property
+    def address(self) -> str:
+        """It listens nowhere; this is what names it in messages."""
+        return "the queue"
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-m", "bridge", "worker", *self.options]
+
+    def ready(self) -> bool:
+        return "consuming" in self.log_text()

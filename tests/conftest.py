@@ -1,0 +1,73 @@
+"""Real servers for the tests: started at first use, stopped at the end, by process id.
+
+A missing program fails the test that needs it, with the command that installs it; nothing is
+skipped. A test that kills servers starts its own (`stack`) instead of these shared ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from stack import waiting
+from stack.mongod import Mongod
+from stack.redis import Redis
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
+    """A MongoDB (replica set of one) for the whole run."""
+    with Mongod(tmp_path_factory.mktemp("mongodb"), parameters={"ttlMonitorSleepSecs": "1"}) as m:
+        yield m
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis with an append-only file for the whole run."""
+    with Redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def clean_mongodb(mongodb: Mongod) -> Iterator[Database[dict[str, Any]]]:
+    """An empty database of this test's own, dropped after it."""
+    client: MongoClient[dict[str, Any]] = mongodb.client()
+    with client:
+        database = client[f"test_{next(_numbers)}"]
+        client.drop_database(database)
+        yield database
+        client.drop_database(database)
+
+
+@pytest.fixture
+def mongodb_url(mongodb: Mongod, clean_mongodb: Database[dict[str, Any]]) -> str:
+    """The URL of `clean_mongodb`, as BRIDGE_MONGODB_URL takes it."""
+    return mongodb.url_of(clean_mongodb.name)
+
+
+@pytest.fixture
+def clean_redis(redis_server: Redis) -> Iterator[redis.Redis]:
+    """A client of the Redis, emptied for this test."""
+    with redis_server.client() as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def redis_url(redis_server: Redis, clean_redis: redis.Redis) -> str:
+    """The URL of the emptied Redis, as BRIDGE_BROKER_URL takes it."""
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def wait_for() -> Callable[..., Any]:
+    """`wait_for(condition, bound=10, what="")`: see `stack.waiting.wait_for`."""
+    return waiting.wait_for

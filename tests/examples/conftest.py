@@ -1,0 +1,72 @@
+"""The forge on three footings: php -S with SQLite, nginx and php-fpm, php -S with MariaDB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from forge_site import LEGACY, MariaDb, Site, mongo_client
+
+from examples.forge.consumer import mirror
+from stack.mongod import Mongod
+from stack.nginx import NginxPhp
+from stack.php import PhpServer
+from stack.redis import Redis
+
+# Each site's own numbered database of the shared Redis.
+FOOTINGS = {"sqlite": 11, "nginx": 12, "mariadb": 13}
+
+
+@pytest.fixture(scope="session", params=FOOTINGS)
+def forge(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    mongodb: Mongod,
+    redis_server: Redis,
+) -> Iterator[Site]:
+    """A loaded forge for the whole run; its first events are mirrored by `site`."""
+    footing = request.param
+    directory = tmp_path_factory.mktemp(f"forge-{footing}")
+    number = FOOTINGS[footing]
+    environment = {
+        "FORGE_DATA_DIR": str(directory / "site"),
+        "FORGE_REDIS_PORT": str(redis_server.port),
+        "FORGE_REDIS_DB": str(number),
+    }
+    with ExitStack() as stack:
+        if footing == "mariadb":
+            if not MariaDb.installed():
+                pytest.skip("mariadbd is not installed: apt-get install mariadb-server-core")
+            sql = stack.enter_context(MariaDb(directory / "sql"))
+            environment |= {"FORGE_DSN": sql.dsn, "FORGE_DB_USER": "root"}
+        server: PhpServer | NginxPhp
+        if footing == "nginx":
+            server = NginxPhp(directory / "web", LEGACY / "htdocs", env=environment)
+        else:
+            server = PhpServer(
+                directory / "web",
+                LEGACY / "htdocs",
+                router=LEGACY / "router.php",
+                env=environment,
+            )
+        url = mongodb.url_of(f"forge_{footing}")
+        client = stack.enter_context(mongo_client(url))
+        queue = stack.enter_context(redis_server.client(number))
+        database = client.get_default_database()
+        site = Site(server, environment, queue, database, url, footing)
+        site.run("load.php")
+        site.run("publish_all.php")
+        site.fill_mirror()
+        stack.enter_context(server)
+        yield site
+        mirror.close()
+
+
+@pytest.fixture
+def site(forge: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """The forge, its mirror up to date, and the Python views reading that mirror."""
+    forge.fill_mirror()
+    monkeypatch.setenv("BRIDGE_MONGODB_URL", forge.mongodb_url)
+    monkeypatch.delenv("FORGE_MIRROR", raising=False)
+    return forge

@@ -1,0 +1,262 @@
+"""The forge as a running site: PHP over SQLite or MariaDB, its queue, and its mirror."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import redis
+import requests
+from pymongo import MongoClient, ReplaceOne
+from pymongo.database import Database
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import Map, Rule
+from werkzeug.test import Client
+from werkzeug.wrappers import Request, Response
+
+from bridge.errors import UseLegacy
+from bridge.queue.envelope import normalise
+from bridge.queue.events import Event
+from examples.forge.consumer import views
+from stack.nginx import NginxPhp
+from stack.php import PhpServer, run_php
+from stack.process import Server, find_program
+from stack.waiting import wait_for
+
+LEGACY = Path(views.__file__).parent.parent / "legacy"
+QUEUE = "bridge.events"
+COLLECTIONS = {"project": "projects", "release": "releases"}
+
+ROUTES = Map(
+    [
+        Rule("/", endpoint=views.projects),
+        Rule("/projects", endpoint=views.projects),
+        Rule("/project/<name>", endpoint=views.project),
+        Rule("/project/<name>/releases", endpoint=views.releases),
+        Rule("/download/<name>/<filename>", endpoint=views.download),
+        Rule("/index.php", endpoint=views.old_address),
+    ],
+    strict_slashes=False,
+    merge_slashes=False,
+    redirect_defaults=False,
+)
+# What differs between servers and is no part of the page.
+TRANSPORT_HEADERS = {"connection", "date", "host", "keep-alive", "server", "x-powered-by"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response as far as a visitor can see it."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Declined(Exception):
+    """The Python side left the request to the legacy side."""
+
+
+@Request.application
+def python_app(request: Request) -> Response:
+    """The views behind routes as in routes.yaml; a declined request is status 421."""
+    try:
+        view, values = ROUTES.bind_to_environ(request.environ).match()
+        return view(request, **values)
+    except (UseLegacy, NotFound) as reason:
+        return Response(str(reason), 421)
+
+
+def ask_python(path: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
+    """The Python side's answer. Raises Declined."""
+    # With a cookie jar the client would replace a Cookie header.
+    answer = Client(python_app, use_cookies=False).open(
+        path, method=method, headers=dict(headers or {})
+    )
+    if answer.status_code == 421:
+        raise Declined(answer.text)
+    return Answer(answer.status_code, _visible(answer.headers.items()), answer.data)
+
+
+def _visible(headers: Any) -> list[tuple[str, str]]:
+    pairs = ((name.lower(), value) for name, value in headers)
+    return sorted(pair for pair in pairs if pair[0] not in TRANSPORT_HEADERS)
+
+
+class MariaDb(Server):
+    """`mariadbd` with an empty database `forge` and a user root without a password."""
+
+    name: ClassVar[str] = "mariadbd"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        # Its path must fit into the 108 bytes of a unix socket, so it is without one.
+        self.data = self.directory / "data"
+
+    @staticmethod
+    def installed() -> bool:
+        return shutil.which("mariadbd") is not None or Path("/usr/sbin/mariadbd").exists()
+
+    def command(self) -> Sequence[str]:
+        program = Path(find_program("mariadbd", "apt-get install mariadb-server-core"))
+        return [
+            str(program),
+            "--no-defaults",
+            f"--datadir={self.data}",
+            f"--port={self.port}",
+            f"--socket={self.directory}/s",
+            f"--bind-address={self.host}",
+            f"--lc-messages-dir={program.parent.parent}/share/mysql",
+            "--skip-grant-tables",
+            "--skip-networking=0",
+            "--user=root",
+            "--innodb-buffer-pool-size=32M",
+        ]
+
+    def prepare(self) -> None:
+        # Without grant tables it needs no system database, only a folder to make ours in.
+        (self.data / "forge").mkdir(parents=True, exist_ok=True)
+
+    @property
+    def dsn(self) -> str:
+        return f"mysql:host={self.host};port={self.port};dbname=forge;charset=utf8mb4"
+
+
+@dataclass
+class Site:
+    """One running forge, loaded, whose events go to a queue and from there to MongoDB."""
+
+    server: PhpServer | NginxPhp
+    environment: Mapping[str, str]
+    queue: redis.Redis
+    database: Database[dict[str, Any]]
+    mongodb_url: str
+    name: str
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def ask(
+        self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """The legacy side's answer, as it was on the wire."""
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=30)
+        try:
+            connection.request(method, path, headers=dict(headers or {}))
+            answer = connection.getresponse()
+            return Answer(answer.status, _visible(answer.getheaders()), answer.read())
+        finally:
+            connection.close()
+
+    def run(self, script: str, *arguments: str) -> str:
+        """Run a script of legacy/bin with the site's settings."""
+        return run_php(LEGACY / "bin" / script, *arguments, env=self.environment)
+
+    def take_events(self) -> list[Event]:
+        """Take everything from the queue, oldest first."""
+        taken = []
+        while raw := self.queue.rpop(QUEUE):
+            assert isinstance(raw, bytes)
+            taken.append(Event.parse(_body(raw)))
+        return taken
+
+    def fill_mirror(self) -> list[Event]:
+        """Bring MongoDB up to what was published, as the bridge's worker would."""
+        taken = self.take_events()
+        writes: dict[str, list[ReplaceOne[dict[str, Any]]]] = {}
+        for event in taken:
+            document = {**(event.data or {}), "_id": event.key, "_v": event.version}
+            write = ReplaceOne({"_id": event.key}, document, upsert=True)
+            writes.setdefault(COLLECTIONS[event.entity], []).append(write)
+        for collection, ordered in writes.items():
+            self.database[collection].bulk_write(ordered, ordered=True)
+        return taken
+
+    def mirror_next(self) -> Event:
+        """Wait for the one next event and mirror it: php-fpm publishes after the answer."""
+        [event] = wait_for(self.fill_mirror, what="an event")
+        return event
+
+    def project(self, name: str) -> dict[str, Any]:
+        """The mirrored project."""
+        found = self.database["projects"].find_one({"_id": name})
+        assert found is not None
+        return found
+
+    def names(self) -> list[str]:
+        """The names of all mirrored projects, in order."""
+        return [row["_id"] for row in self.database["projects"].find().sort("_id")]
+
+    def releases(self, project: str | None = None) -> list[dict[str, Any]]:
+        """Mirrored releases, of one project or of all."""
+        chosen = {} if project is None else {"project": project}
+        return list(self.database["releases"].find(chosen).sort("_id"))
+
+    def largest_project(self) -> str:
+        """The project with the most releases."""
+        groups = [{"$sortByCount": "$project"}, {"$sort": {"count": -1, "_id": 1}}]
+        return str(next(iter(self.database["releases"].aggregate(groups)))["_id"])
+
+    def login(self, user: str = "maintainer", password: str = "secret") -> requests.Session:
+        """A visitor who has sent the login form. The caller closes the session."""
+        visitor = requests.Session()
+        form = {"user": user, "password": password, "token": token_of(visitor, self.url + "/login")}
+        answer = visitor.post(self.url + "/login", form, allow_redirects=False)
+        assert answer.status_code == 303, answer.text
+        return visitor
+
+    def edit(
+        self, visitor: requests.Session, name: str, **changes: str | bytes
+    ) -> requests.Response:
+        """Send the edit form with some fields changed; `save` waits for the event as well."""
+        address = f"{self.url}/project/{name}/edit"
+        now = self.project(name)
+        fields = ("summary", "description", "section", "homepage", "maintainer", "license")
+        form = {field: now[field] or "" for field in fields}
+        form |= {"token": token_of(visitor, address), **changes}
+        return visitor.post(address, form, allow_redirects=False)
+
+    def save(
+        self, visitor: requests.Session, name: str, **changes: str
+    ) -> tuple[requests.Response, Event]:
+        """Edit a project with success, and mirror its event."""
+        answer = self.edit(visitor, name, **changes)
+        assert answer.status_code == 303, answer.text
+        return answer, self.mirror_next()
+
+
+def token_of(visitor: requests.Session, address: str) -> str:
+    """The token in the last form of a page."""
+    found = re.findall(r'name="token" value="([0-9a-f]+)"', visitor.get(address).text)
+    return str(found[-1])
+
+
+def _body(envelope: bytes) -> dict[str, Any]:
+    message = json.loads(normalise(envelope, QUEUE))
+    body = message["body"]
+    if message["properties"].get("body_encoding") == "base64":
+        body = base64.b64decode(body)
+    return json.loads(body)
+
+
+def mongo_client(url: str) -> MongoClient[dict[str, Any]]:
+    return MongoClient(url, serverSelectionTimeoutMS=5000)
+
+
+def run_failing(script: str, environment: Mapping[str, str], *arguments: str) -> str:
+    """What a script of legacy/bin says when it ends with another status than 0."""
+    try:
+        run_php(LEGACY / "bin" / script, *arguments, env=environment)
+    except subprocess.CalledProcessError as error:
+        return str(error.stderr)
+    raise AssertionError(f"{script} ended with status 0")

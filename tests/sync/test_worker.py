@@ -1,0 +1,180 @@
+"""From the queue into MongoDB, through outages."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import structlog
+from pymongo.database import Database
+
+from bridge.errors import BridgeError, ServerMissing
+from bridge.queue import broker
+from bridge.queue.events import Event
+from bridge.queue.publisher import Publisher
+from bridge.settings import Settings
+from bridge.sync.worker import run_worker
+from stack.mongod import Mongod
+from stack.ports import free_port
+from stack.redis import Redis
+
+Db = Database[dict[str, Any]]
+MakeSettings = Callable[[str, str], Settings]
+
+
+def publish(url: str, *events: Event) -> None:
+    with Publisher(url) as publisher:
+        for event in events:
+            publisher.publish(event)
+
+
+def changed(key: str, version: int) -> Event:
+    return Event("project", "changed", key, version, {"n": version})
+
+
+def version_of(database: Db, key: str) -> int | None:
+    found = database.projects.find_one({"_id": key})
+    return None if found is None else found["_v"]
+
+
+@pytest.fixture
+def own_mongodb(tmp_path: Path) -> Iterator[Mongod]:
+    """A MongoDB of this test's own, to be stopped."""
+    with Mongod(tmp_path / "mongodb") as server:
+        yield server
+
+
+def test_events_are_mirrored_and_counted(
+    redis_url: str,
+    clean_redis: redis.Redis,
+    mongodb_url: str,
+    clean_mongodb: Db,
+    start_worker: Any,
+    wait_for: Callable[..., Any],
+) -> None:
+    publish(redis_url, changed("vim", 3))
+    worker = start_worker(redis_url, mongodb_url)
+    wait_for(lambda: worker.counters.applied == 1)
+
+    publish(redis_url, changed("vim", 2), Event("user", "changed", "root", 1, {}))
+    clean_redis.lpush(broker.EVENTS_QUEUE, b"nonsense")
+    publish(redis_url, Event("project", "deleted", "git", 1))
+
+    wait_for(lambda: worker.counters.applied == 2)
+    wait_for(lambda: worker.counters.dead == 2)
+    worker.stop()
+    assert worker.counters.stale == 1
+    assert version_of(clean_mongodb, "vim") == 3
+    assert clean_redis.keys() == [broker.DEAD_QUEUE.encode()]
+    assert "bridge_tombstones" in clean_mongodb.projects.index_information()
+
+
+def test_a_restart_of_mongodb_loses_nothing_and_blames_no_message(
+    redis_url: str,
+    clean_redis: redis.Redis,
+    own_mongodb: Mongod,
+    start_worker: Any,
+    wait_for: Callable[..., Any],
+) -> None:
+    worker = start_worker(redis_url, own_mongodb.url)
+    publish(redis_url, changed("vim", 1))
+    wait_for(lambda: worker.counters.applied == 1)
+
+    own_mongodb.stop()
+    publish(redis_url, changed("vim", 2), changed("git", 1))
+    wait_for(lambda: clean_redis.hlen("bridge.unacked") > 0)
+    own_mongodb.start()
+
+    wait_for(lambda: worker.counters.applied == 3, 30)
+    worker.stop()
+    assert worker.counters.dead == 0
+    assert clean_redis.keys() == []
+    with own_mongodb.client() as client:
+        assert version_of(client.get_default_database(), "vim") == 2
+
+
+def test_a_restart_of_redis_loses_nothing(
+    tmp_path: Path,
+    mongodb_url: str,
+    clean_mongodb: Db,
+    start_worker: Any,
+    wait_for: Callable[..., Any],
+) -> None:
+    with Redis(tmp_path / "redis", fsync="always") as own_redis:
+        worker = start_worker(own_redis.url, mongodb_url)
+        publish(own_redis.url, changed("vim", 1))
+        wait_for(lambda: worker.counters.applied == 1)
+
+        own_redis.stop()
+        own_redis.start()
+        publish(own_redis.url, changed("vim", 2))
+
+        wait_for(lambda: version_of(clean_mongodb, "vim") == 2)
+        worker.stop()
+        assert worker.counters.dead == 0
+
+
+def test_a_worker_that_is_stopped_while_mongodb_is_away_gives_its_events_back(
+    redis_url: str,
+    clean_redis: redis.Redis,
+    own_mongodb: Mongod,
+    start_worker: Any,
+    wait_for: Callable[..., Any],
+) -> None:
+    worker = start_worker(redis_url, own_mongodb.url)
+    publish(redis_url, changed("vim", 1))
+    wait_for(lambda: worker.counters.applied == 1)
+
+    own_mongodb.kill()
+    publish(redis_url, changed("vim", 2))
+    wait_for(lambda: worker.counters.received == 2)
+    worker.stop()
+
+    assert clean_redis.llen(broker.EVENTS_QUEUE) == 1
+    assert clean_redis.keys() == [broker.EVENTS_QUEUE.encode()]
+
+
+def test_a_broker_that_is_missing_at_the_start_is_named_without_its_password(
+    settings: MakeSettings, mongodb_url: str
+) -> None:
+    port = free_port()
+
+    with pytest.raises(ServerMissing) as caught:
+        run_worker(
+            settings(f"redis://:hush@127.0.0.1:{port}/0", mongodb_url),
+            stop=threading.Event(),
+            log=structlog.get_logger(),
+        )
+
+    assert caught.value.name == "Redis"
+    assert caught.value.start.startswith(f"redis-server --port {port}")
+    assert "hush" not in str(caught.value)
+
+
+def test_a_mongodb_that_is_missing_at_the_start_is_named_without_its_password(
+    settings: MakeSettings, redis_url: str
+) -> None:
+    port = free_port()
+
+    with pytest.raises(ServerMissing) as caught:
+        run_worker(
+            settings(redis_url, f"mongodb://root:hush@127.0.0.1:{port}/bridge"),
+            stop=threading.Event(),
+            log=structlog.get_logger(),
+        )
+
+    assert caught.value.name == "MongoDB"
+    assert f"--port {port}" in caught.value.start
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["nonsense://127.0.0.1", "redis://127.0.0.1:port/0", ""])
+def test_a_broker_url_that_cannot_be_used_is_an_error(
+    settings: MakeSettings, mongodb_url: str, url: str
+) -> None:
+    with pytest.raises(BridgeError, match="cannot be used"):
+        run_worker(settings(url, mongodb_url), stop=threading.Event(), log=structlog.get_logger())
