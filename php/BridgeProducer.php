@@ -296,9 +296,6 @@ class BridgeProducer
     /** The shortest digits that read back as the same number; never without a point or exponent. */
     private function float($value, $where)
     {
-        if (is_nan($value) || is_infinite($value)) {
-            return $this->invalid($where . ' is NAN or INF, which JSON does not have');
-        }
         for ($digits = 15; $digits <= 17; $digits++) {
             $text = sprintf('%.' . $digits . 'G', $value);
             // In some locales the point is another character, even of several bytes.
@@ -306,6 +303,10 @@ class BridgeProducer
             if ((float) $text === $value) {
                 break;
             }
+        }
+        // Not is_nan(): it fails in a PHP that was compiled with the wrong options.
+        if (!preg_match('/^-?[0-9]+(\.[0-9]+)?(E[+-]?[0-9]+)?$/D', $text)) {
+            return $this->invalid($where . ' is NAN or INF, which JSON does not have');
         }
         return strpbrk($text, '.E') === false ? $text . '.0' : $text;
     }

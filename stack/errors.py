@@ -7,6 +7,10 @@ from pathlib import Path
 __all__ = ["BinaryMissing", "ServerFailed", "StackError", "TimedOut", "tail"]
 
 
+LONGEST_LINE = 500
+"""Characters of a log line that a message shows: mongod writes whole configurations in one."""
+
+
 class StackError(RuntimeError):
     """Base of the errors of this package."""
 
@@ -28,9 +32,9 @@ class TimedOut(StackError):
 
 
 def tail(log: Path, lines: int = 30) -> str:
-    """The last `lines` lines of a log file, each indented; "" when there is no such file."""
+    """The last `lines` lines of a log file, indented, long ones cut; "" without such a file."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return ""
-    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
+    return "\n".join(f"    {line[:LONGEST_LINE]}" for line in text.splitlines()[-lines:])

@@ -102,7 +102,7 @@ class BridgeServe(PythonServer):
 
 
 class BridgeWorker(PythonServer):
-    """`bridge worker`: carries events to MongoDB; ready when it says that it is consuming."""
+    """`bridge worker`: carries events to MongoDB; ready when its log says that it has the queue."""
 
     name: ClassVar[str] = "bridge-worker"
 
@@ -126,4 +126,4 @@ class BridgeWorker(PythonServer):
         return [sys.executable, "-m", "bridge", "worker", *self.options]
 
     def ready(self) -> bool:
-        return "consuming" in self.log_text()
+        return '"queue.connected"' in self.log_text()

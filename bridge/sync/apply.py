@@ -50,7 +50,7 @@ TOMBSTONE_SECONDS = 35 * 24 * 3600
 WRITE_CONCERN = WriteConcern(w="majority", j=True, wtimeout=10_000)
 """`wtimeout` in milliseconds: a majority that is gone is an outage, not a hang."""
 
-INDEX_OF_OTHER_OPTIONS = 85
+INDEX_CONFLICTS = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
 
 # Errors of the server with one write that say nothing about its document
 # (src/mongo/base/error_codes.yml).
@@ -143,10 +143,10 @@ def ensure_indexes(database: Database[Document]) -> None:
             )
         database[COLLECTIONS["release"]].create_index("project", name="bridge_project")
     except OperationFailure as error:
-        if error.code != INDEX_OF_OTHER_OPTIONS:
+        if error.code not in INDEX_CONFLICTS:
             raise _away(error) from error
         raise BridgeError(
-            f"MongoDB has an index that is in the way: {error}. Drop it and start again."
+            f"MongoDB has an index that is in the way: {_reason(error)} Drop it and start again."
         ) from error
     except PyMongoError as error:
         raise _away(error) from error
@@ -192,7 +192,7 @@ def _write(collection: Collection[Document], events: Sequence[Event]) -> Applied
         written = result.modified_count + result.upserted_count
         return Applied(tuple(events), (), written, len(events) - written)
     if len(events) == 1:
-        return Applied(failed=(Rejected(events[0], f"MongoDB refuses it: {cause}"),))
+        return Applied(failed=(Rejected(events[0], f"MongoDB refuses it: {_reason(cause)}"),))
     total = Applied()
     for event in events:
         total = _add(total, _write(collection, [event]))
@@ -251,6 +251,12 @@ def _add(one: Applied, other: Applied) -> Applied:
     )
 
 
+def _reason(error: Exception) -> str:
+    """Its text without the reply of the server, or the state of every server, behind it."""
+    details = error.details if isinstance(error, OperationFailure) else None
+    text = str((details or {}).get("errmsg") or error)
+    return text.partition(", Timeout:")[0][:500]
+
+
 def _away(error: PyMongoError) -> ServerAway:
-    # The description of a topology is long and repeats the cause.
-    return ServerAway(f"{type(error).__name__}: {str(error).partition(', Timeout:')[0][:500]}")
+    return ServerAway(f"{type(error).__name__}: {_reason(error)}")

@@ -1,0 +1,155 @@
+"""A visitor at the level of bytes: sends a request as it is, and reads one response exactly.
+
+It shares no code with the bridge, so a mistake of the bridge's parser is not made here too.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+__all__ = ["Answer", "BrokenAnswer", "RawConnection", "ask", "request"]
+
+BOUND = 30.0
+"""Seconds that a visitor waits for a piece of an answer."""
+
+
+class BrokenAnswer(Exception):
+    """The response ended early, or is no HTTP."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response; `headers` in order and as spelt, Latin-1; `body` without its chunking."""
+
+    version: str
+    status: int
+    reason: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def get(self, name: str) -> str | None:
+        """The first value of a header, any case."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header, in order."""
+        return [value for key, value in self.headers if key.lower() == name.lower()]
+
+
+class RawConnection:
+    """One connection. A context manager; `answer` may be called once per request sent."""
+
+    def __init__(self, address: str, bound: float = BOUND) -> None:
+        """address: host:port."""
+        host, _, port = address.rpartition(":")
+        self._socket = socket.create_connection((host, int(port)), timeout=bound)
+        self._buffer = b""
+
+    def __enter__(self) -> RawConnection:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def send(self, raw: bytes) -> None:
+        self._socket.sendall(raw)
+
+    def answer(self, method: str = "GET") -> Answer:
+        """Read a whole response. Raises BrokenAnswer."""
+        answer, framing = self.head(method)
+        return Answer(
+            answer.version, answer.status, answer.reason, answer.headers, self.body(framing)
+        )
+
+    def head(self, method: str = "GET") -> tuple[Answer, int | str]:
+        """Read a head. The second value is how the body ends, for `body`: a number of bytes,
+        `chunked` or `close`."""
+        lines = []
+        while line := self._line():
+            lines.append(line.decode("latin-1"))
+        version, _, rest = lines[0].partition(" ")
+        status, _, reason = rest.partition(" ")
+        headers = []
+        for text in lines[1:]:
+            name, colon, value = text.partition(":")
+            if not colon:
+                raise BrokenAnswer(f"no header: {text!r}")
+            headers.append((name, value.strip(" \t")))
+        answer = Answer(version, int(status), reason, headers, b"")
+        framing: int | str = "close"
+        if method == "HEAD" or answer.status in (204, 304):
+            framing = 0
+        elif answer.get("Transfer-Encoding") == "chunked":
+            framing = "chunked"
+        elif (length := answer.get("Content-Length")) is not None:
+            framing = int(length)
+        return answer, framing
+
+    def body(self, framing: int | str) -> bytes:
+        """Read the body to its end. Raises BrokenAnswer when it ends early."""
+        if isinstance(framing, int):
+            return self._exactly(framing)
+        pieces = []
+        if framing == "close":
+            pieces.append(self._buffer)
+            self._buffer = b""
+            while data := self._socket.recv(65536):
+                pieces.append(data)
+        else:
+            while size := int(self._line().partition(b";")[0], 16):
+                pieces.append(self._exactly(size))
+                self._line()
+            while self._line():
+                pass
+        return b"".join(pieces)
+
+    def some(self) -> bytes:
+        """Whatever of the body is here next; empty when the other side has closed."""
+        if self._buffer:
+            data, self._buffer = self._buffer, b""
+            return data
+        return self._socket.recv(65536)
+
+    def _exactly(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._more()
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        return data
+
+    def _line(self) -> bytes:
+        while (end := self._buffer.find(b"\n")) < 0:
+            self._more()
+        line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
+        return line.removesuffix(b"\r")
+
+    def _more(self) -> None:
+        data = self._socket.recv(65536)
+        if not data:
+            raise BrokenAnswer(f"closed after {self._buffer[:200]!r}")
+        self._buffer += data
+
+
+def ask(address: str, raw: bytes) -> Answer:
+    """Send one request on a connection of its own and read the answer."""
+    with RawConnection(address) as connection:
+        connection.send(raw)
+        return connection.answer(raw.partition(b" ")[0].decode())
+
+
+def request(
+    method: str,
+    target: str,
+    host: str,
+    headers: dict[str, str] | list[tuple[str, str]] | None = None,
+    body: bytes | None = None,
+) -> bytes:
+    """The bytes of a request; a body gets its Content-Length."""
+    pairs = list(headers.items()) if isinstance(headers, dict) else list(headers or [])
+    if body is not None:
+        pairs.append(("Content-Length", str(len(body))))
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *(f"{n}: {v}" for n, v in pairs)]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
