@@ -9,7 +9,7 @@ SETUP_LOG=$STATE/setup.log
 
 DEBIAN_PACKAGES=(
     redis-server
-    php-cli php-fpm php-redis php-sqlite3 php-mysql php-mbstring php-xml php-curl
+    php-cli php-fpm php-redis php-sqlite3 php-mysql php-mbstring php-xml
     nginx-light
     dokuwiki
     wrk
@@ -114,13 +114,14 @@ install_python() {
     printf '%s\n' "$wanted" >"$stamp"
 }
 
-# Everything; only one at a time, so that a demo and a test run may be started together.
+# set_up [PACKAGE…]: everything, and these Debian packages too. Only one at a time, so that a
+# demo and a test run may be started together.
 set_up() {
     mkdir -p "$STATE"
     (
         flock 9
         : >"$SETUP_LOG"
-        wanted=("${DEBIAN_PACKAGES[@]}")
+        wanted=("${DEBIAN_PACKAGES[@]}" "$@")
         # Debian's own Python comes without the part that makes virtual environments.
         find_python || wanted=(python3 python3-venv "${wanted[@]}")
         install_debian "${wanted[@]}" || exit

@@ -42,6 +42,7 @@ $conf['gzip_output'] = 1;
 $conf['userewrite'] = 2;
 $conf['deaccent'] = 0;
 $conf['updatecheck'] = 0;
+$conf['send404'] = 1;
 $conf['disableactions'] = 'register,resendpwd';
 """
 _PRELOAD = """\

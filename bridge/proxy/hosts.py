@@ -43,9 +43,9 @@ class Hosts:
         name, port = parts
         if port in ("80", "443"):
             port = ""
-        found = self._exact.get((name, port)) or self._exact.get((name, "*"))
-        if found:
-            return found
+        for key in ((name, port), (name, "*")):
+            if key in self._exact:
+                return self._exact[key]
         for suffix, wanted, owner in self._wild:
             if wanted in (port, "*") and (not suffix or (name.endswith(suffix) and name != suffix)):
                 return owner

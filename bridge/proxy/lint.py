@@ -56,7 +56,8 @@ def _overlap(one: str, other: str) -> bool:
     def plain(pattern: str) -> str:
         return pattern.replace("*.", "x.", 1).replace(":*", ":1")
 
-    return bool(Hosts({"": [one]}).owner(plain(other)) or Hosts({"": [other]}).owner(plain(one)))
+    hosts = (Hosts({"one": [one]}).owner(plain(other)), Hosts({"other": [other]}).owner(plain(one)))
+    return hosts != (None, None)
 
 
 def _tied(earlier: tuple[Route, ...], route: Route, yaml: YamlFile) -> tuple[str, str] | None:

@@ -34,6 +34,7 @@ _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)\s*%")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
 _HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?:\d{1,5}|\*))?")
 _COOKIE = re.compile(r"[A-Za-z0-9_.-]+")
+_STATUS = re.compile(r"default|[45]\d\d")
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _HANDLER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -118,6 +119,13 @@ def _network(value: object) -> object:
     return value
 
 
+def _error_status(value: object) -> str:
+    if not _STATUS.fullmatch(str(value)):
+        raise ValueError(f"{value!r} is no error status; write 400 to 599, or default")
+    return str(value)
+
+
+ErrorStatus = Annotated[str, Written(_STATUS, "an HTTP error status, or default", _error_status)]
 Network = Annotated[str, BeforeValidator(_network), WithJsonSchema({"type": "string"})]
 
 
@@ -215,7 +223,7 @@ class Site(Model):
     legacy: str = Field(description="name of the backend that answers what no route takes")
     sticky: Sticky = Sticky()
     response_headers: ResponseHeaders = ResponseHeaders()
-    error_pages: dict[Annotated[str, Field(pattern="^(default|[45][0-9][0-9])$")], str] = Field(
+    error_pages: dict[ErrorStatus, str] = Field(
         default={}, description="HTML file per status or `default`, relative to this file"
     )
     max_body: Size | None = Field(default=None, description="largest request body; then 413")

@@ -8,6 +8,7 @@ Cookie lines are joined as browsers join them.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gunicorn.http.message
 import gunicorn.http.wsgi
 import structlog
 from gunicorn import util
@@ -33,6 +35,8 @@ from bridge.settings import Settings
 __all__ = ["ServeOptions", "serve"]
 
 log = structlog.get_logger("bridge.serve")
+
+_TARGET_INVALID = re.compile(r"[^\x21-\x7e\x80-\xff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,15 @@ class ServeOptions:
 class VisitorResponse(Response):  # type: ignore[misc]
     """gunicorn's response without its Server header, and with Date only where there is none."""
 
+    def process_headers(self, headers: list[tuple[str, str]]) -> None:
+        """Take Server and Date as any other header; gunicorn drops those of an application."""
+        for name, value in headers:
+            if name.lower() not in ("server", "date"):
+                super().process_headers([(name, value)])
+                continue
+            super().process_headers([(f"X-{name}", value)])  # the same checks, another name
+            self.headers[-1] = (name, self.headers[-1][1])
+
     def default_headers(self) -> list[str]:
         has_date = any(name.lower() == "date" for name, _ in self.headers)
         return [
@@ -68,8 +81,10 @@ class BridgeWorker(ThreadWorker):  # type: ignore[misc]
     slot: int = 0
 
     def init_process(self) -> None:
-        # gunicorn has no setting for the response class; this process serves nothing else.
+        # gunicorn has no settings for these; this process serves nothing else.
         gunicorn.http.wsgi.Response = VisitorResponse
+        # Links with raw UTF-8 or Latin-1 have always worked with Apache and nginx.
+        gunicorn.http.message.RFC9112_TARGET_INVALID = _TARGET_INVALID
         self.app.slot = self.slot
         super().init_process()
 

@@ -66,8 +66,20 @@ class RawConnection:
         )
 
     def head(self, method: str = "GET") -> tuple[Answer, int | str]:
-        """Read a head. The second value is how the body ends, for `body`: a number of bytes,
-        `chunked` or `close`."""
+        """Read the head of a final response, after any interim ones. The second value is how
+        the body ends, for `body`: a number of bytes, `chunked` or `close`."""
+        while (answer := self._any_head()).status < 200:
+            continue
+        framing: int | str = "close"
+        if method == "HEAD" or answer.status in (204, 304):
+            framing = 0
+        elif answer.get("Transfer-Encoding") == "chunked":
+            framing = "chunked"
+        elif (length := answer.get("Content-Length")) is not None:
+            framing = int(length)
+        return answer, framing
+
+    def _any_head(self) -> Answer:
         lines = []
         while line := self._line():
             lines.append(line.decode("latin-1"))
@@ -79,15 +91,7 @@ class RawConnection:
             if not colon:
                 raise BrokenAnswer(f"no header: {text!r}")
             headers.append((name, value.strip(" \t")))
-        answer = Answer(version, int(status), reason, headers, b"")
-        framing: int | str = "close"
-        if method == "HEAD" or answer.status in (204, 304):
-            framing = 0
-        elif answer.get("Transfer-Encoding") == "chunked":
-            framing = "chunked"
-        elif (length := answer.get("Content-Length")) is not None:
-            framing = int(length)
-        return answer, framing
+        return Answer(version, int(status), reason, headers, b"")
 
     def body(self, framing: int | str) -> bytes:
         """Read the body to its end. Raises BrokenAnswer when it ends early."""

@@ -1,0 +1,130 @@
+"""The command line as people and programs use it: texts, JSON, exit codes, no tracebacks."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.proxy.site import TOP, VIEW
+
+GOOD = f'{TOP}  - {{name: page, path: "/p/<name>", handler: "{VIEW}", python: 0%}}\n'
+
+
+def bridge(
+    *words: str, file: Path, expect: int = 0, **env: str
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "BRIDGE_ROUTES": str(file), "BRIDGE_STATE_DIR": "", **env}
+    environment["PYTHONPATH"] = os.getcwd()
+    command = [sys.executable, "-m", "bridge", *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == expect, done.stderr or done.stdout
+    return done
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "routes.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+def test_check_says_that_a_good_file_is_good(file: Path) -> None:
+    assert "is good: 1 routes" in bridge("check", file=file).stdout
+    assert json.loads(bridge("check", "-o", "json", file=file).stdout)["ok"] is True
+
+
+def test_check_names_errors_with_places_and_exits_with_3(file: Path) -> None:
+    file.write_text(GOOD.replace("python: 0%", "pyton: 0%"))
+    done = bridge("check", file=file, expect=3)
+    assert f"{file}:10:" in done.stderr
+    assert "did you mean `python`?" in done.stderr
+    found = json.loads(bridge("check", "-o", "json", file=file, expect=3).stdout)
+    assert found["errors"][0]["line"] == 10
+
+
+def test_check_fails_on_warnings_only_when_strict(file: Path) -> None:
+    file.write_text(GOOD + f'  - {{name: b, path: "/p/<x>", handler: "{VIEW}", python: 0%}}\n')
+    assert "warning: route `b` is shadowed" in bridge("check", file=file).stderr
+    bridge("check", "--strict", file=file, expect=1)
+
+
+def test_explain_gives_the_route_and_the_reason(file: Path) -> None:
+    assert "php answers: page (name=x)" in bridge("explain", "GET", "/p/x", file=file).stdout
+    found = json.loads(bridge("explain", "get", "/p/x", "-o", "json", file=file).stdout)
+    assert (found["backend"], found["route"], found["reason"]) == ("php", "page", "share")
+
+
+def test_explain_takes_headers_and_cookies(file: Path) -> None:
+    file.write_text(GOOD.replace(" 0%}", " 50%, headers: {X-A: b}}"))
+    words = ("explain", "GET", "/p/x", "--header", "X-A: b", "--cookie", "bridge_share=abcdefgh12")
+    found = json.loads(bridge(*words, "-o", "json", file=file).stdout)
+    assert found["bucket"] is not None
+    bridge("explain", "GET", "/p/x", "--header", "nonsense", file=file, expect=2)
+
+
+def test_flip_changes_the_file_and_history_shows_it(file: Path) -> None:
+    found = json.loads(bridge("flip", "page", "5", "--why", "try", "-o", "json", file=file).stdout)
+    assert (found["old"], found["new"], found["workers"]) == ("0%", "5%", 0)
+    assert "python: 5%" in file.read_text()
+    assert json.loads(bridge("history", "-o", "json", file=file).stdout)[0]["why"] == "try"
+    assert "try" in bridge("history", file=file).stdout
+
+
+def test_flip_refuses_with_exit_code_5_and_wants_a_reason(file: Path) -> None:
+    done = bridge("flip", "pag", "5%", "--why", "x", file=file, expect=5)
+    assert "did you mean `page`?" in done.stderr
+    bridge("flip", "page", "5%", file=file, expect=2)
+    assert file.read_text() == GOOD
+
+
+def test_preview_needs_a_secret_and_says_so(file: Path) -> None:
+    done = bridge("preview", "page", "python", file=file, expect=1, BRIDGE_SECRET="")
+    assert "BRIDGE_SECRET" in done.stderr
+    done = bridge("preview", "page", "python", "-o", "json", file=file, BRIDGE_SECRET="s")
+    assert json.loads(done.stdout)["cookie"].startswith("bridge_preview=")
+
+
+def test_routes_shows_the_file_when_nothing_runs(file: Path) -> None:
+    assert "No worker runs" in bridge("routes", file=file).stdout
+    found = json.loads(bridge("routes", "-o", "json", file=file).stdout)
+    assert found["workers"] == []
+    assert found["routes"][0]["python"] == "0%"
+
+
+def test_serve_refuses_a_broken_file_with_its_lines(file: Path) -> None:
+    file.write_text(GOOD.replace("/p/<name>", "p"))
+    done = bridge("serve", "--bind", "127.0.0.1:0", file=file, expect=3)
+    assert f"{file}:10:" in done.stderr
+
+
+def test_worker_names_a_missing_server_without_its_password(file: Path) -> None:
+    done = bridge(
+        "worker", file=file, expect=4, BRIDGE_BROKER_URL="redis://user:hunter2@127.0.0.1:1/0"
+    )
+    assert "redis://user:***@127.0.0.1:1/0" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+    assert "redis-server" in done.stderr
+
+
+def test_a_mistyped_verb_gets_a_suggestion(file: Path) -> None:
+    assert "did you mean `flip`?" in bridge("flop", file=file, expect=2).stderr
+
+
+@pytest.mark.parametrize("verb", ["check", "explain", "flip", "preview", "routes", "serve"])
+def test_every_verb_helps_with_an_example(verb: str, file: Path) -> None:
+    assert f"bridge {verb}" in bridge(verb, "--help", file=file).stdout.split("Example:")[1]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_are_printed(shell: str, file: Path) -> None:
+    assert "_BRIDGE_COMPLETE" in bridge("completion", shell, file=file).stdout
+
+
+def test_completion_knows_routes_and_groups(file: Path) -> None:
+    env = {"_BRIDGE_COMPLETE": "bash_complete", "COMP_WORDS": "bridge flip p", "COMP_CWORD": "2"}
+    done = bridge(file=file, **env)
+    assert {line.split(",")[1] for line in done.stdout.split()} == {"page", "pages"}

@@ -1,0 +1,215 @@
+"""routes.yaml: what it may say, which route takes a request, and every error with its place."""
+
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import ConfigError
+from bridge.proxy import schema
+from bridge.proxy.routes import RouteTable, load, load_text
+from tests.proxy.site import TOP, VIEW, head, route, table
+
+
+def taken(table: RouteTable, request: object) -> str | None:
+    found = table.match(request, "forge")  # type: ignore[arg-type]
+    return found[0].name if found else None
+
+
+class TestMatching:
+    def test_the_more_specific_path_wins_wherever_it_stands(self) -> None:
+        ours = table(route("any", "/p/<name>"), route("new", "/p/new"))
+        assert taken(ours, head("/p/new")) == "new"
+        assert taken(ours, head("/p/bash")) == "any"
+
+    def test_among_equal_paths_the_first_whose_conditions_hold(self) -> None:
+        ours = table(
+            route("old", "/index.php", more="query: {page: project}"),
+            route("older", "/index.php", more="query: {page: true}"),
+        )
+        assert taken(ours, head("/index.php?page=project")) == "old"
+        assert taken(ours, head("/index.php?page=x")) == "older"
+        assert taken(ours, head("/index.php")) is None
+
+    def test_a_failed_condition_lets_the_next_best_path_have_it(self) -> None:
+        ours = table(
+            route("new", "/p/new", more="query: {x: '1'}"),
+            route("named", "/p/<name>", more="headers: {X-Y: 'z'}"),
+            route("rest", "/<path:rest>"),
+        )
+        assert taken(ours, head("/p/new?x=1")) == "new"
+        assert taken(ours, head("/p/new", X_Y="z")) == "named"
+        assert taken(ours, head("/p/new")) == "rest"
+
+    @pytest.mark.parametrize(
+        ("query", "matches"),
+        [
+            ("page=project", True),
+            ("a=1&page=project", True),
+            ("page=x&page=project", True),  # PHP takes the last
+            ("page=project&page=x", False),
+            ("p%61ge=pro%6Aect", True),
+            ("page[]=project", False),
+            ("page=Project", False),
+        ],
+    )
+    def test_query_conditions_read_the_query_as_php_does(self, query: str, matches: bool) -> None:
+        ours = table(route("old", "/index.php", more="query: {page: project}"))
+        assert (taken(ours, head(f"/index.php?{query}")) == "old") is matches
+
+    def test_a_trailing_slash_is_part_of_the_path(self) -> None:
+        ours = table(route("page", "/p/<name>"), route("folder", "/f/"))
+        assert taken(ours, head("/p/x/")) is None
+        assert taken(ours, head("/f")) is None
+        assert taken(ours, head("/f/")) == "folder"
+
+    def test_methods_are_get_and_head_unless_said(self) -> None:
+        ours = table(route("page", "/p"), route("post", "/q", more="methods: [post]"))
+        assert taken(ours, head("/p", "HEAD")) == "page"
+        assert taken(ours, head("/p", "POST")) is None
+        assert taken(ours, head("/q", "POST")) == "post"
+        assert taken(ours, head("/q", "GET")) is None
+
+    def test_a_host_condition_narrows_the_site(self) -> None:
+        top = TOP.replace("[forge.example]", "['*.forge.example', forge.example]")
+        ours = table(route("page", "/p", more="host: m.forge.example"), top=top)
+        assert taken(ours, head("/p", host="m.forge.example")) == "page"
+        assert taken(ours, head("/p", host="www.forge.example")) is None
+
+    def test_2000_routes_still_find_the_right_one(self) -> None:
+        ours = table(*(route(f"r{n}", f"/a{n}/<int:id>") for n in range(2000)))
+        assert taken(ours, head("/a1234/7")) == "r1234"
+        assert taken(ours, head("/a1234/x")) is None
+
+
+BROKEN = """\
+version: 2
+sites:
+  s:
+    hosts: [example.org, "bad host"]
+    legacy: phq
+backends:
+  php: {url: "ftp://x", timeouts: {conect: 1s, send: 5}}
+routes:
+  - name: a
+    path: project/<name>
+    handler: tests.proxy.site:vieww
+    python: 10
+  - name: a
+    path: /x/<nope:y>
+    handler: no_such_module:y
+    group: g
+    methds: [GET]
+  - path: /y
+    wsgi: json:nothing
+    python: 120%
+"""
+
+
+class TestErrors:
+    def problems(self, text: str) -> list[tuple[int, int, str, str]]:
+        with pytest.raises(ConfigError) as broken:
+            load_text(text, Path("routes.yaml"))
+        return [(p.line, p.column, p.message, p.hint) for p in broken.value.problems]
+
+    def test_every_error_of_a_file_is_found_at_once_with_its_place(self) -> None:
+        places = {(line, column) for line, column, _, _ in self.problems(BROKEN)}
+        assert places == {
+            (1, 10),  # version
+            (4, 26),  # host
+            (5, 13),  # no such backend
+            (7, 14),  # url
+            (7, 36),  # unknown key
+            (7, 54),  # duration
+            (10, 11),  # path without /
+            (11, 14),  # no such view
+            (12, 13),  # share without %
+            (13, 11),  # name twice
+            (14, 11),  # unknown converter
+            (15, 14),  # no such module
+            (16, 12),  # no such group
+            (17, 5),  # unknown key
+            (18, 5),  # name missing
+            (19, 11),  # nothing there
+            (20, 13),  # more than 100%
+        }
+
+    def test_every_error_says_what_to_write_instead(self) -> None:
+        found = self.problems(BROKEN)
+        assert all(hint or "must be" in message for _, _, message, hint in found)
+        hints = " ".join(hint for _, _, _, hint in found)
+        for expected in ("`php`", "`connect`", "`methods`", "`view`", "500ms", "0% to 100%"):
+            assert expected in hints
+
+    @pytest.mark.parametrize(
+        ("text", "line", "says"),
+        [
+            ("version: 1\nversion: 1\n", 2, "duplicate key"),
+            ("a: [1\nb: 2\n", 2, "expected"),
+            ("- a\n", 1, "mapping"),
+            ("a: &x [*x", 1, ""),
+            ("", 1, "mapping"),
+        ],
+    )
+    def test_what_is_no_yaml_is_named_with_its_line(self, text: str, line: int, says: str) -> None:
+        (problem,) = self.problems(text)[:1]
+        assert problem[0] == line
+        assert says in problem[2]
+
+    @pytest.mark.parametrize(
+        ("line", "says"),
+        [
+            (f'name: x, path: /x, handler: "{VIEW}"', "no share"),
+            ("name: x, path: /x, python: 1%", "no handler"),
+            (f'name: x, path: /x, handler: "{VIEW}", python: 1%, group: pages', "remove python"),
+            (f'name: x, path: /x, handler: "{VIEW}", wsgi: "{VIEW}", python: 1%', "keep one"),
+            (f'name: pages, path: /x, handler: "{VIEW}", python: 1%', "name of a group"),
+            (f'name: x, path: /x, wsgi: "{VIEW}", mount: /y, python: 1%', "does not begin with"),
+        ],
+    )
+    def test_contradictions_within_a_route_are_named(self, line: str, says: str) -> None:
+        problems = self.problems(f"{TOP}  - {{{line}}}\n")
+        assert any(says in f"{message} {hint}" for _, _, message, hint in problems)
+
+    def test_a_missing_file_and_a_file_that_is_not_utf_8_are_named(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="cannot be read"):
+            load(tmp_path / "nowhere.yaml")
+        (tmp_path / "latin.yaml").write_bytes(b"version: 1\n# caf\xe9\n")
+        with pytest.raises(ConfigError, match=r":2:1: is not UTF-8"):
+            load(tmp_path / "latin.yaml")
+
+    def test_a_missing_error_page_is_an_error_at_load(self, tmp_path: Path) -> None:
+        top = TOP.replace("legacy: php}", "legacy: php, error_pages: {502: gone.html}}")
+        (problem,) = self.problems(f"{top}  []\n")
+        assert "gone.html" in problem[2]
+
+    def test_a_handler_that_fails_while_importing_is_named_with_its_line(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "broken_handler.py").write_text("x = 1\nraise RuntimeError('no database')\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        (problem,) = self.problems(
+            f'{TOP}  - {{name: x, path: /x, handler: "broken_handler:x", python: 0%}}\n'
+        )
+        assert "no database" in problem[2]
+        assert "broken_handler.py:2" in problem[2]
+
+
+def test_the_schema_for_editors_is_in_step() -> None:
+    """If this fails: `bridge schema > bridge/proxy/routes.schema.json`."""
+    assert schema.FILE.read_text(encoding="utf-8") == schema.text()
+
+
+def test_the_example_in_the_repository_is_good() -> None:
+    assert len(load(Path("routes.yaml")).routes) >= 5
+
+
+def test_the_digest_changes_with_the_text_and_with_an_error_page(tmp_path: Path) -> None:
+    page = tmp_path / "502.html"
+    page.write_text("one")
+    text = TOP.replace("legacy: php}", "legacy: php, error_pages: {502: 502.html}}") + "  []\n"
+    file = tmp_path / "routes.yaml"
+    first = load_text(text, file)
+    page.write_text("two")
+    assert load_text(text, file).digest != first.digest
+    assert first.page("forge", 502) == "one"
+    assert first.page("forge", 404) is None
