@@ -8,14 +8,18 @@ given on before the first byte of the body exists, so nothing has to be taken ba
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import io
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
+
+import structlog
 
 from bridge.errors import BridgeError, UseLegacy, VisitorError
 
@@ -24,6 +28,9 @@ __all__ = ["DECLINE_HEADER", "Answer", "HandlerThreads", "PythonFailed", "Replay
 DECLINE_HEADER = "X-Bridge-Use-Legacy"
 """A WSGI application declines a request by sending this header; its value is the reason."""
 
+log = structlog.get_logger("bridge.proxy")
+
+_AHEAD = 64 * 1024  # bytes of a body that a handler makes before the visitor takes them
 _REPLAYABLE = 1024 * 1024  # a handler that read more than this has taken the request
 
 
@@ -35,31 +42,61 @@ class PythonFailed(BridgeError):
         super().__init__(f"{reason}: {detail}")
 
 
-@dataclass(eq=False)
 class Answer:
-    """A handler's answer up to its first byte. Iterate over it once, and close it always."""
+    """A handler's answer up to its first byte. Iterate over it once, and close it always.
 
-    status: str
-    headers: list[tuple[str, str]]
-    _first: list[bytes]
-    _rest: Iterator[bytes]
-    _close: Callable[[], None] | None
-    _context: contextvars.Context
+    The body is made in the handler's own thread to its end: frameworks keep the request in
+    thread-local objects (TurboGears) and in contextvars (Flask). The thread waits when the
+    visitor is slower.
+    """
+
+    def __init__(self, status: str, headers: list[tuple[str, str]], first: list[bytes]) -> None:
+        self.status, self.headers = status, headers
+        self._pieces = deque(first)
+        self._size = sum(map(len, first))  # bytes waiting for the visitor
+        self._ended = self._closed = False
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._first
         while True:
-            try:
-                # In the handler's own context: frameworks keep the request in contextvars.
-                yield self._context.run(next, self._rest)
-            except StopIteration:
-                return
+            with self._changed:
+                while not self._pieces and not self._ended:
+                    self._changed.wait()
+                if not self._pieces:
+                    break
+                piece = self._pieces.popleft()
+                self._size -= len(piece)
+                self._changed.notify()
+            yield piece
+        if self._error is not None:
+            raise self._error
 
     def close(self) -> None:
-        """Call the `close` of the application's iterable, once (PEP 3333)."""
-        close, self._close = self._close, None
-        if close:
-            self._context.run(close)
+        """Say that no more is wanted: the handler's thread ends the application's iterable."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def fill(self, pieces: Iterator[bytes]) -> None:
+        """In the handler's thread: hand over what is left of the body."""
+        try:
+            for piece in pieces:
+                with self._changed:
+                    while self._size >= _AHEAD and not self._closed:
+                        self._changed.wait()
+                    if self._closed:
+                        break
+                    if piece:
+                        self._pieces.append(piece)
+                        self._size += len(piece)
+                        self._changed.notify()
+        except BaseException as error:
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify()
 
 
 @dataclass(eq=False, slots=True)
@@ -72,21 +109,33 @@ class _Job:
     abandoned: bool = False
 
     def run(self) -> None:
-        result: Answer | BaseException
+        """The handler from its call to the `close` of what it returned, in one context."""
+        contextvars.copy_context().run(self._run)
+
+    def _run(self) -> None:
         try:
-            result = _first_byte(self.app, self.environ)
+            with _called(self.app, self.environ) as (answer, rest):
+                self._settle(answer)
+                answer.fill(rest)
         except BaseException as error:
-            result = error
+            if self.result is None:
+                self._settle(error)
+            else:
+                log.exception("closing a response failed")
+
+    def _settle(self, result: Answer | BaseException) -> None:
         with self.lock:
             self.result = result
-            late = self.abandoned
+            if self.abandoned and isinstance(result, Answer):
+                result.close()
         self.done.set()
-        if late and isinstance(result, Answer):
-            result.close()
 
 
 class HandlerThreads:
-    """At most `limit` handlers at a time; daemon threads, so a stuck one never blocks an exit."""
+    """At most `limit` handlers at a time; daemon threads, so a stuck one never blocks an exit.
+
+    A handler that streams counts until its last byte is handed over.
+    """
 
     def __init__(self, limit: int = 16) -> None:
         self.limit = limit
@@ -143,12 +192,12 @@ class HandlerThreads:
             self._free.release()
 
 
-def _first_byte(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:
-    context = contextvars.copy_context()
-    return context.run(_run, app, environ, context)
-
-
-def _run(app: WSGIApplication, environ: WSGIEnvironment, context: contextvars.Context) -> Answer:
+@contextlib.contextmanager
+def _called(
+    app: WSGIApplication, environ: WSGIEnvironment
+) -> Iterator[tuple[Answer, Iterator[bytes]]]:
+    """The answer with its first byte, and the rest of the body; at the end the application's
+    iterable is closed (PEP 3333)."""
     started: list[Any] = []
     written: list[bytes] = []
 
@@ -159,7 +208,6 @@ def _run(app: WSGIApplication, environ: WSGIEnvironment, context: contextvars.Co
         return written.append
 
     iterable = app(environ, start_response)
-    close: Callable[[], None] | None = getattr(iterable, "close", None)
     try:
         pieces = iter(iterable)
         first = next((piece for piece in pieces if piece), b"")
@@ -170,12 +218,10 @@ def _run(app: WSGIApplication, environ: WSGIEnvironment, context: contextvars.Co
         for name, value in headers:
             if name.lower() == DECLINE_HEADER.lower():
                 raise UseLegacy(value)
-    except BaseException:
-        if close:
+        yield Answer(status, headers, [piece for piece in (*written, first) if piece]), pieces
+    finally:
+        if close := getattr(iterable, "close", None):
             close()
-        raise
-    head = [piece for piece in (*written, first) if piece]
-    return Answer(status, headers, head, pieces, close, context)
 
 
 def _check(status: str, headers: list[tuple[str, str]]) -> None:

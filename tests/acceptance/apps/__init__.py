@@ -1,0 +1,1 @@
+"""What stands on the two sides of the bridge in these tests. Imported by the servers."""
