@@ -1,0 +1,54 @@
+"""`python -m bench NAME`: a table for people, then one JSON object as the last line."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bench.load import BenchmarkFailed
+from bench.report import Report
+
+NAMES = ("dispatcher",)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("name", required=False, type=click.Choice(NAMES))
+@click.option("--list", "list_names", is_flag=True, help="Name the benchmarks.")
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Medians of.")
+@click.option("--seconds", default=2, show_default=True, type=click.IntRange(1), help="A load.")
+@click.option("--quick", is_flag=True, help="One short round: shows that it runs, not how fast.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+def main(
+    name: str | None, list_names: bool, rounds: int, seconds: int, quick: bool, output: str
+) -> None:
+    """Measure side by side. Load goes to 127.0.0.1 only and stops by itself.
+
+    \b
+    Example:
+      python -m bench dispatcher --rounds 7
+    """
+    if list_names or name is None:
+        click.echo("\n".join(NAMES))
+        return
+    if quick:
+        rounds, seconds = 1, 1
+    progress = Console(stderr=True)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        benchmark = importlib.import_module(f"bench.{name}")
+        try:
+            report: Report = benchmark.run(Path(folder), rounds, seconds, progress)
+        except BenchmarkFailed as error:
+            raise click.ClickException(str(error)) from None
+    if output == "table":
+        report.show(Console(width=None if sys.stdout.isatty() else 160))
+    click.echo(json.dumps({"bench": name, "ratios": report.ratios, "figures": report.figures}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The WSGI applications that `bench.dispatcher` compares, as gunicorn imports them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from wsgiref.types import WSGIApplication
+
+from werkzeug.middleware.http_proxy import ProxyMiddleware
+from werkzeug.wrappers import Request, Response
+
+from bridge.logs import AccessLog
+from bridge.proxy.dispatcher import Dispatcher
+from bridge.proxy.metrics import Metrics
+from bridge.proxy.reload import Reloader
+
+__all__ = ["dispatcher", "hello", "proxy_middleware"]
+
+PAGE = b"x" * 1024
+
+
+def hello(request: Request) -> Response:
+    """The Python handler: a page as large as the legacy one."""
+    return Response(PAGE, mimetype="text/html")
+
+
+def proxy_middleware() -> WSGIApplication:
+    """Werkzeug's, with nothing around it; it takes prefixes only, so the page is under /p/."""
+
+    @Request.application
+    def nothing(request: Request) -> Response:
+        return Response("not proxied", 500)
+
+    return ProxyMiddleware(nothing, {"/p/": {"target": os.environ["BENCH_UPSTREAM"]}})
+
+
+def dispatcher() -> WSGIApplication:
+    """Ours with all of its work: routes, access log, metrics."""
+    state = Path(os.environ["BRIDGE_STATE_DIR"])
+    metrics = Metrics(state, 0)
+    reloader = Reloader(Path(os.environ["BRIDGE_ROUTES"]), state, metrics.on_reload)
+    hooks = (metrics, AccessLog(str(state / "access.jsonl")))
+    return Dispatcher(reloader.table, secret="bench", hooks=hooks)
