@@ -17,6 +17,7 @@ __all__ = ["Admission", "admit"]
 
 _HOPS = re.compile(r"[0-9a-f]{8}(,[0-9a-f]{8})*")
 _MOST_HOPS = 8
+_LONGEST_NUMBER = 9  # digits of Max-Forwards
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,12 @@ class Admission:
 def admit(head: Head, own_hop: str) -> Admission:
     """Check `head`; `own_hop` is the name of this bridge, 8 hex digits.
 
-    Raises VisitorError: 400 contradicting hosts, 405 CONNECT and a final TRACE, 501 an upgrade
+    Raises VisitorError: 400 contradicting hosts, 405 a final TRACE, 501 an upgrade
     that this shell cannot tunnel, 508 a loop.
     """
-    if head.method == "CONNECT":
-        raise VisitorError(405, "CONNECT")
     if head.target.authority and head.target.authority.lower() != head.host:
         raise VisitorError(400, "Host and the request target name different hosts")
-    if (head.get("Upgrade") or "").strip().lower() == "websocket":
+    if "websocket" in _tokens(head.get("Upgrade")):
         raise VisitorError(501, "WebSocket needs the event-loop engine")
     came = head.get(HOP_HEADER) or ""
     hops = tuple(came.split(",")) if _HOPS.fullmatch(came) else ()
@@ -49,7 +48,7 @@ def admit(head: Head, own_hop: str) -> Admission:
         raise VisitorError(508, f"the request came back to this proxy: {','.join(hops)}")
     final = False
     if head.method in ("OPTIONS", "TRACE") and (left := head.get("Max-Forwards")) is not None:
-        if not (left.isascii() and left.isdigit()):
+        if not (left.isascii() and left.isdigit() and len(left) <= _LONGEST_NUMBER):
             raise VisitorError(400, "Max-Forwards is no number")
         if int(left) == 0:
             if head.method == "TRACE":
@@ -62,3 +61,7 @@ def admit(head: Head, own_hop: str) -> Admission:
         )
         head = replace(head, headers=headers)
     return Admission(head, (*hops, own_hop), final)
+
+
+def _tokens(value: str | None) -> list[str]:
+    return [token.strip().lower() for token in (value or "").split(",")]

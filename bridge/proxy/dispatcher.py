@@ -14,6 +14,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -22,22 +24,24 @@ import structlog
 from bridge.errors import BridgeError, LegacyError, UseLegacy, VisitorError
 from bridge.proxy import pages
 from bridge.proxy.admission import Admission, admit
+from bridge.proxy.body import ReportedBody, content_length
 from bridge.proxy.decide import PYTHON, Decision, decide, site_of
 from bridge.proxy.handlers import PARAMS
 from bridge.proxy.headers import (
     PublicOrigin,
     apply_site_rules,
-    end_to_end,
+    from_handler,
     keep_apart,
     share_cookie,
     to_legacy,
     to_visitor,
 )
 from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.legacy import Exchange, LegacyPool, RequestBody
+from bridge.proxy.legacy import Exchange, LegacyPool
 from bridge.proxy.pythonside import Answer, HandlerThreads, PythonFailed, ReplayableInput
 from bridge.proxy.routes import RouteTable
-from bridge.proxy.wsgi import body_of, environ_for_handler, head_of
+from bridge.proxy.upload import RequestBody
+from bridge.proxy.wsgi import body_of, cut_off, environ_for_handler, head_of
 
 __all__ = ["Dispatcher"]
 
@@ -243,17 +247,21 @@ class _Request:
             self.falls_back(failed.reason, failed.detail)
         else:
             return self.send_answer(decision, answer), None
-        return None, RequestBody(stream.replay(), body.length) if body else None
+        return None, replace(body, stream=stream.replay()) if body else None
 
     def falls_back(self, reason: str, detail: str) -> None:
         self.outcome.fallback, self.outcome.fallback_detail = reason, detail
 
     def send_answer(self, decision: Decision, answer: Answer) -> Iterable[bytes]:
-        headers = self.response_rules(end_to_end(answer.headers), decision)
+        headers = self.response_rules(from_handler(answer.headers), decision)
         status = int(answer.status[:3])
-        if self.head.method == "HEAD" or status in (204, 304):
+        if status == 205:
+            headers = [pair for pair in headers if pair[0].lower() != "content-length"]
+            headers.append(("Content-Length", "0"))
+        if self.head.method == "HEAD" or status in (204, 205, 304):
             return self.send(answer.status, headers, iter(()), answer.close)
-        return self.send(answer.status, headers, iter(answer), answer.close, _length_of(headers))
+        length = content_length(headers)
+        return self.send(answer.status, headers, iter(answer), answer.close, length)
 
     # (6) legacy
 
@@ -281,7 +289,7 @@ class _Request:
             body,
             self.environ.get("wsgi.early_hints"),
         )
-        origin = PublicOrigin(self.client.scheme, self.head.host, pool.hidden, pool.prefix)
+        origin = PublicOrigin(self.client.scheme, self.client.host, pool.hidden, pool.prefix)
         headers = to_visitor(exchange.headers, origin, accel=backend.accel)
         return self.send(
             f"{exchange.status} {exchange.reason}",
@@ -334,66 +342,21 @@ class _Request:
     ) -> Iterable[bytes]:
         self.outcome.status = int(status[:3])
         self.start_response(status, headers)
-        return _Body(self.shell, self.outcome, pieces, close, length)
+        by_end = self.environ.get("SERVER_PROTOCOL") == "HTTP/1.0" and not any(
+            name.lower() == "content-length" for name, _ in headers
+        )
+        return ReportedBody(
+            self.outcome,
+            pieces,
+            self.report,
+            close=close,
+            cut_off=partial(cut_off, self.environ) if by_end else None,
+            length=length,
+        )
 
-
-class _Body:
-    """The body on its way to the visitor. Reports the outcome once, when it is closed."""
-
-    __slots__ = ("_close", "_ended", "_left", "_outcome", "_pieces", "_shell")
-
-    def __init__(
-        self,
-        shell: Dispatcher,
-        outcome: Outcome,
-        pieces: Iterator[bytes],
-        close: Callable[[], None] | None,
-        length: int | None,
-    ) -> None:
-        self._shell, self._outcome, self._pieces = shell, outcome, pieces
-        self._close, self._left, self._ended = close, length, False
-
-    def __iter__(self) -> _Body:
-        return self
-
-    def __next__(self) -> bytes:
-        # An exception from here makes the server abort the response: the visitor must never
-        # take a body that was cut short for a whole one.
-        try:
-            piece = next(self._pieces)
-        except StopIteration:
-            self._ended = True
-            if self._left:
-                self._outcome.aborted = f"handler: body ended {self._left} bytes early"
-                raise LegacyError("body", 502, self._outcome.aborted) from None
-            raise
-        except BaseException as error:
-            self._ended = True
-            self._outcome.aborted = f"{self._outcome.backend}: {error}"
-            raise
-        self._outcome.sent += len(piece)
-        if self._left is not None:
-            self._left = max(self._left - len(piece), 0)
-        return piece
-
-    def close(self) -> None:
-        if self._shell is None:
-            return
-        outcome, shell = self._outcome, self._shell
-        try:
-            if self._close:
-                self._close()
-        except Exception:
-            log.exception("closing a response failed", request_id=outcome.request_id)
-        if not self._ended and outcome.method != "HEAD" and self._more():
-            outcome.aborted = outcome.aborted or "visitor left"
+    def report(self, outcome: Outcome) -> None:
         outcome.seconds = time.perf_counter() - outcome.started
-        self._shell = None  # type: ignore[assignment]
-        shell.report("after_response", outcome)
-
-    def _more(self) -> bool:
-        """Whether something was left when a server stopped reading before the end."""
-        return self._left is None or self._left > 0
+        self.shell.report("after_response", outcome)
 
 
 def _flushing(exchange: Exchange) -> Iterator[bytes]:
@@ -401,8 +364,3 @@ def _flushing(exchange: Exchange) -> Iterator[bytes]:
     if exchange.waiting:
         yield b""
     yield from exchange
-
-
-def _length_of(headers: list[tuple[str, str]]) -> int | None:
-    values = [value for name, value in headers if name.lower() == "content-length"]
-    return int(values[0]) if len(values) == 1 and values[0].isdigit() else None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from bridge.proxy.head import Head
+from bridge.proxy.hosts import split_host
 
 __all__ = ["Client", "TrustedProxies", "forwarded_headers"]
 
@@ -43,29 +44,42 @@ class TrustedProxies:
 
     def client(self, head: Head) -> Client:
         """The visitor behind `head`: the last address in X-Forwarded-For that is no trusted
-        proxy, and the scheme that the trusted proxy says the visitor used."""
+        proxy, and the scheme and host that the trusted proxy says the visitor used.
+
+        What stands before that address is what the visitor claims, and is left out of the
+        chain. Of several schemes or hosts the last counts: the nearest proxy wrote it.
+        """
         if head.peer not in self:
             return Client(head.peer, head.scheme, (), head.host)
-        chain = [part.strip() for part in (head.get("X-Forwarded-For") or "").split(",")]
-        chain = [part for part in chain if _is_address(part)]
+        chain: list[str] = []
         address = head.peer
-        for hop in reversed(chain):
+        for part in reversed((head.get("X-Forwarded-For") or "").split(",")):
+            hop = part.strip()
+            if not _is_address(hop):
+                break
+            chain.insert(0, hop)
             address = hop
             if hop not in self:
                 break
-        proto = (head.get("X-Forwarded-Proto") or "").strip().lower()
+        proto = _last(head.get("X-Forwarded-Proto"))
         scheme = proto if proto in ("http", "https") else head.scheme
-        return Client(address, scheme, tuple(chain), head.host)
+        host = _last(head.get("X-Forwarded-Host"))
+        return Client(address, scheme, tuple(chain), host if split_host(host) else head.host)
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The visitor's address, the scheme they used, and the believed hops in front of us."""
+    """The visitor's address, the scheme and host they used, and the believed hops in front of
+    us. The host is what addresses to show are made of; it never decides which site answers."""
 
     address: str
     scheme: str
     chain: tuple[str, ...]
     host: str
+
+
+def _last(value: str | None) -> str:
+    return (value or "").rpartition(",")[2].strip().lower()
 
 
 def _is_address(text: str) -> bool:

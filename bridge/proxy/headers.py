@@ -17,12 +17,14 @@ from bridge.proxy import models, preview
 from bridge.proxy.decide import SHARE_COOKIE
 from bridge.proxy.forwarded import Client, forwarded_headers
 from bridge.proxy.head import Head
+from bridge.proxy.hosts import split_host
 
 __all__ = [
     "HOP_HEADER",
     "PublicOrigin",
     "apply_site_rules",
     "end_to_end",
+    "from_handler",
     "keep_apart",
     "share_cookie",
     "to_legacy",
@@ -65,6 +67,9 @@ _SET_BY_US = frozenset(
 _NEVER_FROM_VISITORS = frozenset({"proxy", "x-original-url", "x-rewrite-url"})
 _ONLY_FROM_TRUSTED = re.compile(r"x-forwarded-|x-real-ip$|true-client-ip$|x-client-ip$")
 _INTERNAL_RESPONSE = re.compile(r"x-accel-|x-sendfile|x-lighttpd-send")
+_REFRESH = re.compile(
+    r"""([^;,]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?["']?)([^"']*)(["']?)""", re.IGNORECASE
+)
 _OUR_COOKIES = frozenset((SHARE_COOKIE, preview.COOKIE))
 
 
@@ -137,22 +142,35 @@ class PublicOrigin:
         """`value` of a Location header as the visitor must see it."""
         try:
             parts = urlsplit(value)
-            port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+            port = parts.port
         except ValueError:
             return value
-        if parts.scheme in ("http", "https"):
-            if ((parts.hostname or "").lower(), port) not in self.hidden:
-                return value
-            rest = value.split("://", 1)[1][len(parts.netloc) :]
-            return f"{self.scheme}://{self.host}{self._strip(rest)}"
-        if not parts.scheme and not parts.netloc:
-            return self._strip(value)
-        return value
+        if parts.scheme in ("http", "https") and parts.netloc:
+            ports = {port or (443 if parts.scheme == "https" else 80)}
+        elif not parts.scheme and parts.netloc:
+            ports = {port} if port else {80, 443}
+        elif not parts.scheme:
+            path = self._strip(value)
+            # `/app//host` less its prefix would name a host.
+            moved = path != value and path[:2] in ("//", "/\\")
+            return f"{self.scheme}://{self.host}{path}" if moved else path
+        else:
+            return value
+        if not any(((parts.hostname or "").lower(), port) in self.hidden for port in ports):
+            return value
+        rest = value.partition("//")[2][len(parts.netloc) :]
+        return f"{self.scheme}://{self.host}{self._strip(rest)}"
 
     def _strip(self, path: str) -> str:
-        if self.prefix and (path == self.prefix or path.startswith(self.prefix + "/")):
-            return path[len(self.prefix) :] or "/"
-        return path
+        rest = path.removeprefix(self.prefix)
+        if not self.prefix or rest == path or rest[:1] not in ("", "/", "?", "#"):
+            return path
+        return rest if rest.startswith("/") else f"/{rest}"
+
+    def refresh(self, value: str) -> str:
+        """`value` of a Refresh header, whose URL may stand in quotes."""
+        match = _REFRESH.fullmatch(value)
+        return f"{match[1]}{self.url(match[2])}{match[3]}" if match else value
 
     def cookie(self, value: str) -> str:
         """`value` of a Set-Cookie header; untouched unless it names the backend."""
@@ -171,19 +189,26 @@ class PublicOrigin:
         return ";".join(kept)
 
     def _hides(self, domain: str) -> bool:
-        domain = domain.lstrip(".").lower()
-        return any(host == domain for host, _ in self.hidden) and not (
-            self.host.rpartition(":")[0] or self.host
-        ).lower().endswith(domain)
+        """Whether a cookie for `domain` is for the backend's name and not for the visitor's."""
+        domain = domain.removeprefix(".").lower()
+        public, _ = split_host(self.host) or (self.host, "")
+        return not _within(public, domain) and any(_within(name, domain) for name, _ in self.hidden)
+
+
+def _within(host: str, domain: str) -> bool:
+    return host == domain or host.endswith(f".{domain}")
+
+
+def from_handler(headers: Iterable[tuple[str, str]]) -> Headers:
+    """The header list of a Python handler's answer as the visitor gets it."""
+    return [pair for pair in end_to_end(headers) if not pair[0].lower().startswith("x-bridge-")]
 
 
 def to_visitor(headers: Headers, origin: PublicOrigin, *, accel: bool) -> Headers:
     """The header list of a legacy answer as the visitor gets it."""
     sent: Headers = []
-    for name, value in end_to_end(headers):
+    for name, value in from_handler(headers):
         lowered = name.lower()
-        if lowered.startswith("x-bridge-"):
-            continue
         if not accel and _INTERNAL_RESPONSE.match(lowered):
             continue
         if lowered in ("location", "content-location"):
@@ -191,8 +216,7 @@ def to_visitor(headers: Headers, origin: PublicOrigin, *, accel: bool) -> Header
         elif lowered == "set-cookie":
             value = origin.cookie(value)
         elif lowered == "refresh":
-            start, found, url = value.partition("url=")
-            value = f"{start}{found}{origin.url(url)}" if found else value
+            value = origin.refresh(value)
         sent.append((name, value))
     return sent
 

@@ -8,74 +8,32 @@ themselves are `bridge.proxy.wire`'s; what the headers may say is `bridge.proxy.
 
 from __future__ import annotations
 
+import contextlib
 import re
-import select
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 from urllib.parse import urlsplit
 
-from bridge.errors import LegacyError, VisitorError
+from bridge.errors import LegacyError
 from bridge.proxy import models
+from bridge.proxy.connection import Address, Connection
+from bridge.proxy.upload import EarlyAnswer, RequestBody, framed_pieces
 from bridge.proxy.wire import ChunkedReader, ResponseHead, WireError, framing, request_head
 
-__all__ = ["Backend", "Exchange", "LegacyPool", "RequestBody"]
+__all__ = ["Exchange", "LegacyPool"]
 
-_PIECE = 32 * 1024  # bytes of a body read at a time: latency of an early answer, not throughput
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
 _RETRY_SHARE = 0.2  # retries on stale connections, of all requests
 _RETRY_FLOOR = 10
 
-Backend = models.Backend
+OnHints = Callable[[list[tuple[str, str]]], None]
 
 
 class _Stale(Exception):
     """A pooled connection turned out to be closed before any byte came back."""
-
-
-class Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RequestBody:
-    """A request body to stream: `length` bytes, or chunked when it is None."""
-
-    stream: Readable
-    length: int | None
-
-
-@dataclass(eq=False, slots=True)
-class _Connection:
-    sock: socket.socket
-    pooled: bool = False
-    idle_since: float = 0.0
-    buffer: bytes = b""
-
-    def is_quiet(self) -> bool:
-        """Nothing to read: an idle connection with news was closed, or cannot be trusted."""
-        return not self.buffer and not _readable(self.sock)
-
-    def receive(self, seconds: float) -> bytes:
-        if self.buffer:
-            data, self.buffer = self.buffer, b""
-            return data
-        self.sock.settimeout(seconds)
-        return self.sock.recv(65536)
-
-    def close(self) -> None:
-        self.sock.close()
-
-
-def _readable(sock: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 @dataclass(eq=False)
@@ -107,7 +65,7 @@ class LegacyPool:
 
     name: str
     spec: models.Backend
-    _idle: list[_Connection] = field(default_factory=list)
+    _idle: list[Connection] = field(default_factory=list)
     _active: int = 0
     _requests: int = 0
     _retries: int = 0
@@ -116,12 +74,7 @@ class LegacyPool:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.spec.url)
-        self._scheme, self._path = parts.scheme, parts.path
-        self._address = (
-            parts.hostname or "",
-            parts.port or (443 if parts.scheme == "https" else 80),
-        )
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._address = Address(self.spec)
         self.hidden = _hidden(self.spec)
         self.prefix = "" if parts.scheme == "unix" else parts.path.rstrip("/")
 
@@ -134,7 +87,7 @@ class LegacyPool:
         target: str,
         headers: list[tuple[str, str]],
         body: RequestBody | None = None,
-        on_hints: Callable[[list[tuple[str, str]]], None] | None = None,
+        on_hints: OnHints | None = None,
     ) -> Exchange:
         """Send a request and read the head of its answer.
 
@@ -144,15 +97,9 @@ class LegacyPool:
         """
         repeatable = body is None and method in _REPEATABLE
         self._requests += 1
-        framed = list(headers)
-        if body is not None:
-            framed.append(
-                ("Content-Length", str(body.length))
-                if body.length is not None
-                else ("Transfer-Encoding", "chunked")
-            )
-        if self.prefix:
-            target = self.prefix + target if target != "*" else target
+        framed = [*headers, body.header] if body is not None else headers
+        if target != "*":
+            target = self.prefix + target
         head = request_head(method, target, framed)
         # A request that cannot be repeated gets a fresh connection: it must not meet a stale one.
         connection = self._take(fresh=not repeatable)
@@ -170,11 +117,11 @@ class LegacyPool:
 
     def _attempt(
         self,
-        connection: _Connection,
+        connection: Connection,
         method: str,
         head: bytes,
         body: RequestBody | None,
-        on_hints: Callable[[list[tuple[str, str]]], None] | None,
+        on_hints: OnHints | None,
     ) -> Exchange:
         try:
             complete = self._send(connection, head, body)
@@ -189,9 +136,9 @@ class LegacyPool:
 
     # (1) take a connection
 
-    def _take(self, *, fresh: bool) -> _Connection:
+    def _take(self, *, fresh: bool) -> Connection:
         deadline = time.monotonic() + self.spec.timeouts.wait
-        to_close: list[_Connection] = []
+        to_close: list[Connection] = []
         try:
             with self._free:
                 while True:
@@ -200,7 +147,7 @@ class LegacyPool:
                         to_close.append(self._idle.pop(0))
                     while self._idle and not fresh:
                         connection = self._idle.pop()
-                        if connection.is_quiet():
+                        if not connection.has_news():
                             self._active += 1
                             return connection
                         to_close.append(connection)
@@ -217,59 +164,46 @@ class LegacyPool:
             for connection in to_close:
                 connection.close()
         try:
-            return _Connection(self._connect())
+            return self._address.connect()
         except BaseException:
             self._release(None)
             raise
 
-    def _connect(self) -> socket.socket:
-        seconds = self.spec.timeouts.connect
-        try:
-            if self._scheme == "unix":
-                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                sock.settimeout(seconds)
-                sock.connect(self._path)
-                return sock
-            sock = socket.create_connection(self._address, timeout=seconds)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is None:
-                return sock
-            return self._tls.wrap_socket(sock, server_hostname=self._address[0])
-        except TimeoutError:
-            raise LegacyError("connect", 504, f"no connection within {seconds:g} s") from None
-        except OSError as error:
-            raise LegacyError("connect", 502, error.strerror or str(error)) from None
-
     # (2) send
 
-    def _send(self, connection: _Connection, head: bytes, body: RequestBody | None) -> bool:
+    def _send(self, connection: Connection, head: bytes, body: RequestBody | None) -> bool:
         """Send everything; False when an early answer came before the body was through."""
-        sock = connection.sock
-        sock.settimeout(self.spec.timeouts.send)
+        seconds = self.spec.timeouts.send
+        watch = body.watch if body is not None else None
         try:
-            sock.sendall(head)
-            if body is None:
-                return True
-            for piece in _pieces(body):
-                if _readable(sock):
+            connection.send(head, seconds)
+            if watch is not None:
+                watch(connection.wait_for_visitor)
+            for piece in framed_pieces(body) if body is not None else ():
+                if connection.has_news():
                     return False
-                sock.sendall(piece)
+                connection.send(piece, seconds)
+        except EarlyAnswer:
+            return False
         except TimeoutError:
-            raise LegacyError("send", 504, "does not take the request") from None
+            raise LegacyError("send", 504, f"takes nothing for {seconds:g} s") from None
         except OSError as error:
             if connection.pooled:
                 raise _Stale from None
-            if body is not None and _readable(sock):
+            if connection.has_news():
                 return False  # it hung up on the upload, maybe with an answer
             raise LegacyError("send", 502, error.strerror or str(error)) from None
+        finally:
+            if watch is not None:
+                watch(None)
         return True
 
     # (3) read the head
 
     def _read_head(
         self,
-        connection: _Connection,
-        on_hints: Callable[[list[tuple[str, str]]], None] | None,
+        connection: Connection,
+        on_hints: OnHints | None,
     ) -> ResponseHead:
         seconds, limit = self.spec.timeouts.first_byte, self.spec.limits.response_head
         deadline = time.monotonic() + seconds
@@ -284,7 +218,8 @@ class LegacyPool:
                 if head.status == 101:
                     raise WireError("101 without an Upgrade")
                 if head.status == 103 and on_hints:
-                    on_hints([h for h in head.headers if h[0].lower() == "link"])
+                    with contextlib.suppress(OSError):  # writing the answer will say it
+                        on_hints([h for h in head.headers if h[0].lower() == "link"])
                 data, connection.buffer = connection.buffer, b""
                 continue
             if len(data) > limit:
@@ -306,7 +241,7 @@ class LegacyPool:
     # (4) stream the body
 
     def _stream(
-        self, connection: _Connection, method: str, head: ResponseHead, *, reusable: bool
+        self, connection: Connection, method: str, head: ResponseHead, *, reusable: bool
     ) -> Exchange:
         frame = framing(method, head)
         reusable = reusable and head.keeps_alive
@@ -316,16 +251,23 @@ class LegacyPool:
             nonlocal settled
             if not settled:
                 settled = True
-                if keep and connection.is_quiet():
+                if keep and not connection.has_news():
                     self._release(connection)
                 else:
                     self._drop(connection)
 
         def exchange(pieces: Iterator[bytes], waiting: bool = False) -> Exchange:
             return Exchange(
-                head.status, head.reason, head.headers, pieces, lambda: settle(False), waiting
+                head.status, head.reason, headers, pieces, lambda: settle(False), waiting
             )
 
+        headers = head.plain_length()
+        if head.status == 205:
+            # Whatever came with it is no content (RFC 9110, section 15.3.6).
+            settle(reusable and frame.length == 0)
+            headers = [pair for pair in headers if pair[0].lower() != "content-length"]
+            headers.append(("Content-Length", "0"))
+            return exchange(iter(()))
         if frame.length is not None and len(connection.buffer) >= frame.length:
             whole, connection.buffer = (
                 connection.buffer[: frame.length],
@@ -334,9 +276,8 @@ class LegacyPool:
             settle(reusable)
             return exchange(iter((whole,) if whole else ()))
 
-        seconds = self.spec.timeouts.between_bytes
-
         def receive() -> bytes:
+            seconds = self.spec.timeouts.between_bytes
             try:
                 return connection.receive(seconds)
             except TimeoutError:
@@ -356,9 +297,14 @@ class LegacyPool:
                     settle(reusable)
                 yield data
 
-        def by_chunks() -> Iterator[bytes]:
-            reader = ChunkedReader()
-            while not reader.done:
+        def by_chunks(reader: ChunkedReader, pieces: list[bytes]) -> Iterator[bytes]:
+            while True:
+                if reader.done:
+                    connection.buffer = reader.leftover
+                    settle(reusable)
+                yield from pieces
+                if reader.done:
+                    return
                 data = receive()
                 if not data:
                     raise LegacyError("body", 502, "ended before the last chunk")
@@ -366,25 +312,25 @@ class LegacyPool:
                     pieces = reader.feed(data)
                 except WireError as error:
                     raise LegacyError("body", 502, f"is no HTTP: {error}") from None
-                if reader.done:
-                    connection.buffer = reader.leftover
-                    settle(reusable)
-                yield from pieces
 
         def until_close() -> Iterator[bytes]:
             while data := receive():
                 yield data
 
-        waiting = not connection.buffer
         if frame.chunked:
-            return exchange(by_chunks(), waiting)
+            # What came with the head is read now: if it is garbage, there can still be a 502.
+            reader = ChunkedReader()
+            here, connection.buffer = connection.buffer, b""
+            pieces = reader.feed(here)
+            return exchange(by_chunks(reader, pieces), not pieces and not reader.done)
+        waiting = not connection.buffer
         if frame.length is not None:
             return exchange(by_length(frame.length), waiting)
         return exchange(until_close(), waiting)
 
     # (5) give back or close
 
-    def _release(self, connection: _Connection | None) -> None:
+    def _release(self, connection: Connection | None) -> None:
         with self._free:
             self._active -= 1
             if connection is not None and not self._closed:
@@ -395,7 +341,7 @@ class LegacyPool:
         if connection is not None:
             connection.close()
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: Connection) -> None:
         connection.close()
         self._release(None)
 
@@ -417,26 +363,3 @@ def _hidden(backend: models.Backend) -> frozenset[tuple[str, int]]:
         name = urlsplit(f"//{backend.host}")
         hidden |= {((name.hostname or "").lower(), name.port or known) for known in (port, 80)}
     return frozenset(hidden)
-
-
-def _pieces(body: RequestBody) -> Iterator[bytes]:
-    """The body framed for the wire. Raises VisitorError when it is not what was announced."""
-    left = body.length
-    while left is None or left > 0:
-        try:
-            data = body.stream.read(_PIECE if left is None else min(left, _PIECE))
-        except VisitorError:
-            raise
-        except Exception as error:  # servers raise their own kinds for a broken body
-            raise VisitorError(400, f"the request body breaks off: {error}") from None
-        if not data:
-            break
-        if left is None:
-            yield b"%x\r\n%b\r\n" % (len(data), data)
-        else:
-            left -= len(data)
-            yield data
-    if left is None:
-        yield b"0\r\n\r\n"
-    elif left:
-        raise VisitorError(400, f"the request body ends {left} bytes early")

@@ -12,6 +12,7 @@ import contextlib
 import contextvars
 import io
 import queue
+import re
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 import structlog
 
 from bridge.errors import BridgeError, UseLegacy, VisitorError
+from bridge.proxy.body import content_length
 
 __all__ = ["DECLINE_HEADER", "Answer", "HandlerThreads", "PythonFailed", "ReplayableInput"]
 
@@ -30,6 +32,9 @@ DECLINE_HEADER = "X-Bridge-Use-Legacy"
 
 log = structlog.get_logger("bridge.proxy")
 
+_STATUS = re.compile(r"[2-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?")
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _AHEAD = 64 * 1024  # bytes of a body that a handler makes before the visitor takes them
 _REPLAYABLE = 1024 * 1024  # a handler that read more than this has taken the request
 
@@ -81,16 +86,14 @@ class Answer:
     def fill(self, pieces: Iterator[bytes]) -> None:
         """In the handler's thread: hand over what is left of the body."""
         try:
-            for piece in pieces:
+            while not self._closed and (piece := next(pieces, None)) is not None:
                 with self._changed:
-                    while self._size >= _AHEAD and not self._closed:
-                        self._changed.wait()
-                    if self._closed:
-                        break
                     if piece:
                         self._pieces.append(piece)
                         self._size += len(piece)
                         self._changed.notify()
+                    while self._size >= _AHEAD and not self._closed:
+                        self._changed.wait()
         except BaseException as error:
             self._error = error
         finally:
@@ -215,6 +218,8 @@ def _called(
             raise RuntimeError("the application did not call start_response")
         status, headers = started
         _check(status, headers)
+        if not first and not any(written):
+            _check_empty(environ["REQUEST_METHOD"], status, headers)
         for name, value in headers:
             if name.lower() == DECLINE_HEADER.lower():
                 raise UseLegacy(value)
@@ -226,11 +231,20 @@ def _called(
 
 def _check(status: str, headers: list[tuple[str, str]]) -> None:
     """What would break the response on the wire is the handler's failure, not the visitor's."""
-    if not status[:3].isdigit() or not 200 <= int(status[:3]) <= 599:
+    if not _STATUS.fullmatch(status):
         raise ValueError(f"{status!r} is no final HTTP status")
     for name, value in headers:
-        if not name or any(c in value or c in name for c in "\r\n\0"):
-            raise ValueError(f"line break or NUL in the response header {name!r}")
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise ValueError(f"the response header {name!r} cannot be sent as it is")
+    lengths = [value for name, value in headers if name.lower() == "content-length"]
+    if lengths and content_length(headers) is None:
+        raise ValueError(f"Content-Length {', '.join(lengths)}")
+
+
+def _check_empty(method: str, status: str, headers: list[tuple[str, str]]) -> None:
+    """No body at all where one was announced can still be answered by the other side."""
+    if content_length(headers) and method != "HEAD" and status[:3] not in ("204", "205", "304"):
+        raise ValueError("the body is empty and Content-Length is not")
 
 
 class ReplayableInput:

@@ -22,6 +22,7 @@ import structlog
 from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.http.errors import UnsupportedTransferCoding
 from gunicorn.http.wsgi import Response
 from gunicorn.workers.gthread import ThreadWorker
 
@@ -36,6 +37,8 @@ __all__ = ["ServeOptions", "serve"]
 
 log = structlog.get_logger("bridge.serve")
 
+_LINGER = 2.0  # seconds that an ended connection is read on for, as gunicorn does
+_LINGER_BYTES = 2**30
 _TARGET_INVALID = re.compile(r"[^\x21-\x7e\x80-\xff]")
 
 
@@ -66,6 +69,11 @@ class VisitorResponse(Response):  # type: ignore[misc]
             super().process_headers([(f"X-{name}", value)])  # the same checks, another name
             self.headers[-1] = (name, self.headers[-1][1])
 
+    def should_close(self) -> bool:
+        # After a body that broke off, nobody knows where the next request would begin.
+        failed = getattr(self.req.body, "failed", False)
+        return failed or super().should_close()
+
     def default_headers(self) -> list[str]:
         has_date = any(name.lower() == "date" for name, _ in self.headers)
         return [
@@ -93,6 +101,25 @@ class BridgeWorker(ThreadWorker):  # type: ignore[misc]
         signal.signal(signal.SIGHUP, lambda signum, frame: self.app.reload_routes())
         signal.siginterrupt(signal.SIGHUP, False)
 
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Refuse new visitors from the moment of the stop: gunicorn keeps the port open until
+        the last request is done, and whoever connects meanwhile would wait in vain."""
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            for listener in self.sockets:
+                listener.close()
+
+    def handle(self, conn: Any) -> Any:
+        """Answer a request, and end the connection if it is not kept, in this thread: gunicorn
+        ends it in the thread that accepts, which a visitor who stays could hold up."""
+        kept = super().handle(conn)
+        if not kept:
+            # Reads on for a while: data that arrives at a closed socket resets the connection,
+            # and an answer to somebody who still uploads would be lost.
+            util.close_graceful(conn.sock, timeout=_LINGER, max_drain=_LINGER_BYTES)
+            conn.close = lambda graceful=False: None
+        return kept
+
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Answer what gunicorn's parser refused, with a page that repeats nothing of it."""
         sent: list[bytes] = []
@@ -106,6 +133,8 @@ class BridgeWorker(ThreadWorker):  # type: ignore[misc]
         super().handle_error(req, Probe(), addr, exc)
         first = b"".join(sent).split(b" ", 2)
         code = int(first[1]) if len(first) > 1 and first[1].isdigit() else 400
+        if isinstance(exc, UnsupportedTransferCoding):
+            code = 400  # like every other framing that two parsers could read differently
         html = pages.render(code, "–")
         head = (
             f"HTTP/1.1 {code} {pages.phrase(code)}\r\nDate: {util.http_date()}\r\n"

@@ -41,8 +41,11 @@ class Target:
 def parse_target(method: str, raw: str) -> Target:
     """Read the raw target of a request line, given as Latin-1 text (RFC 9112, section 3.2).
 
-    Raises VisitorError with status 400 for what is no valid target.
+    Raises VisitorError: 400 for what is no valid target, 405 for CONNECT, whose target names
+    another host.
     """
+    if method == "CONNECT":
+        raise VisitorError(405, "CONNECT")
     if _FORBIDDEN.search(raw):
         raise VisitorError(400, "control character in the request target")
     authority = ""

@@ -2,7 +2,7 @@
 
 Pure: bytes in, values out. The request head is written exactly as given; the response is read
 strictly, because whatever one parser forgives another one reads differently. Sockets and time
-limits are in `bridge.proxy.legacy`.
+limits are in `bridge.proxy.connection`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from dataclasses import dataclass
 __all__ = ["ChunkedReader", "Framing", "ResponseHead", "WireError", "framing", "request_head"]
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_FIELD = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\r\n]*)?")
+_FIELD = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+)[ \t]*:[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_LONGEST_LENGTH = 18  # digits of a Content-Length: an exabyte
 _LONGEST_LINE = 8192
+_LONGEST_TRAILER = 64 * 1024
 
 
 class WireError(ValueError):
@@ -42,8 +44,8 @@ class ResponseHead:
     def parse(cls, head: bytes) -> ResponseHead:
         """Read a head without its last empty line. Raises WireError.
 
-        A bare LF ends a line as CRLF does; an obsolete line fold becomes a space
-        (RFC 9112, sections 2.2 and 5.2).
+        A bare LF ends a line as CRLF does, an obsolete line fold becomes a space, and white
+        space between a name and its colon goes (RFC 9112, sections 2.2, 5.2 and 5.1).
         """
         lines = [line.removesuffix(b"\r") for line in head.split(b"\n")]
         match = _STATUS_LINE.fullmatch(lines[0])
@@ -66,6 +68,19 @@ class ResponseHead:
         """Every value of the header `name` (lower case), in order."""
         return [value for key, value in self.headers if key.lower() == name]
 
+    def plain_length(self) -> list[tuple[str, str]]:
+        """The headers with one Content-Length of one number, where `framing` found it sound:
+        a repeated one is the same number again (RFC 9110, section 8.6)."""
+        headers: list[tuple[str, str]] = []
+        seen = False
+        for name, value in self.headers:
+            if name.lower() == "content-length":
+                if seen:
+                    continue
+                seen, value = True, value.partition(",")[0].strip()
+            headers.append((name, value))
+        return headers
+
     @property
     def keeps_alive(self) -> bool:
         """Whether the connection may be used again after this response."""
@@ -85,11 +100,13 @@ def framing(method: str, head: ResponseHead) -> Framing:
     """RFC 9112, section 6.3. Raises WireError where two readers could disagree."""
     lengths = {part.strip() for value in head.values("content-length") for part in value.split(",")}
     codings = [c.strip().lower() for v in head.values("transfer-encoding") for c in v.split(",")]
-    if len(lengths) > 1 or any(not (n.isascii() and n.isdigit()) for n in lengths):
-        raise WireError(f"Content-Length {', '.join(sorted(lengths))}")
+    if len(lengths) > 1 or any(
+        not (n.isascii() and n.isdigit() and len(n) <= _LONGEST_LENGTH) for n in lengths
+    ):
+        raise WireError(f"Content-Length {', '.join(sorted(lengths))[:60]}")
     if codings and lengths:
         raise WireError("Transfer-Encoding and Content-Length together")
-    if method == "HEAD" or head.status < 200 or head.status in (204, 205, 304):
+    if method == "HEAD" or head.status < 200 or head.status in (204, 304):
         return Framing(length=0)
     if codings:
         if codings != ["chunked"]:
@@ -109,12 +126,14 @@ class ChunkedReader:
         self._buffer = b""
         self._left = 0  # of the current chunk; -1: the CRLF after it comes next
         self._trailer = False
+        self._trailer_size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """The pieces of body in `data`. Raises WireError for bad chunking.
 
-        After the last chunk, bytes that are left over mean that the connection cannot be
-        trusted; `leftover` has them.
+        Every line must end with CRLF: a bare LF taken for one would let a wrong chunk size pass
+        for a right one. After the last chunk, bytes that are left over mean that the connection
+        cannot be trusted; `leftover` has them.
         """
         self._buffer += data
         pieces: list[bytes] = []
@@ -124,22 +143,27 @@ class ChunkedReader:
                 self._buffer, taken = self._buffer[self._left :], len(pieces[-1])
                 self._left = self._left - taken or -1
                 continue
-            end = self._buffer.find(b"\n")
+            if self._left == -1:
+                if not b"\r\n".startswith(self._buffer[:2]):
+                    raise WireError("chunk longer than its size")
+                if len(self._buffer) < 2:
+                    break
+                self._left, self._buffer = 0, self._buffer[2:]
+                continue
+            end = self._buffer.find(b"\r\n")
             if end < 0:
                 if len(self._buffer) > _LONGEST_LINE:
                     raise WireError("endless line in a chunked body")
                 break
-            line = self._buffer[:end].removesuffix(b"\r")
-            self._buffer = self._buffer[end + 1 :]
+            line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
             self._line(line)
         return pieces
 
     def _line(self, line: bytes) -> None:
-        if self._left == -1:
-            if line:
-                raise WireError("chunk longer than its size")
-            self._left = 0
-        elif self._trailer:
+        if self._trailer:
+            self._trailer_size += len(line)
+            if self._trailer_size > _LONGEST_TRAILER or (line and not _FIELD.fullmatch(line)):
+                raise WireError(f"no trailer line, or too many: {line[:60]!r}")
             self.done = not line
         else:
             match = _CHUNK_SIZE.fullmatch(line)

@@ -7,6 +7,9 @@ headers, what they do to a chunked body.
 from __future__ import annotations
 
 import re
+import socket
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,10 +19,10 @@ from bridge.errors import BridgeError, VisitorError
 from bridge.proxy.forwarded import Client
 from bridge.proxy.head import Head
 from bridge.proxy.hosts import split_host
-from bridge.proxy.legacy import RequestBody
 from bridge.proxy.target import parse_target
+from bridge.proxy.upload import RequestBody, Wait
 
-__all__ = ["RawTargetMissing", "body_of", "environ_for_handler", "head_of"]
+__all__ = ["RawTargetMissing", "body_of", "cut_off", "environ_for_handler", "head_of"]
 
 # gunicorn joins two Cookie lines with a comma; browsers separate cookies with `; `.
 _JOINED_COOKIES = re.compile(r",(?=[A-Za-z0-9!#$%&'*+.^_`|~-]+=)")
@@ -127,14 +130,46 @@ def body_of(environ: WSGIEnvironment, max_body: int | None = None) -> RequestBod
             raise VisitorError(400, "Transfer-Encoding that is not chunked")
         if not environ.get("wsgi.input_terminated"):
             raise VisitorError(411, "the server cannot hand on a chunked body")
-        return RequestBody(stream if max_body is None else _Limited(stream, max_body), None)
+        limited = stream if max_body is None else _Limited(stream, max_body)
+        return RequestBody(limited, None, _watch(stream))
     if not length:
         return None
     if not (length.isascii() and length.isdigit()):
         raise VisitorError(400, "malformed Content-Length")
     if max_body is not None and int(length) > max_body:
         raise VisitorError(413, f"the request body has {int(length)} bytes")
-    return RequestBody(stream, int(length))
+    return RequestBody(stream, int(length), _watch(stream))
+
+
+def _watch(stream: Any) -> Callable[[Wait | None], None] | None:
+    """`RequestBody.watch` under gunicorn, whose reader has one function that reads from the
+    visitor's socket; None under other servers."""
+    reader = getattr(stream, "reader", None)
+    request = getattr(reader, "req", None)  # that is where the reader of a chunked body has it
+    unreader: Any = getattr(reader, "unreader", None) or getattr(request, "unreader", None)
+    visitor = getattr(unreader, "sock", None)
+    if not isinstance(visitor, socket.socket):
+        return None
+    receive = type(unreader).chunk
+
+    def watch(wait: Wait | None) -> None:
+        def chunk(size_hint: int | None = None) -> Any:
+            if wait is not None:
+                wait(visitor)
+            return receive(unreader, size_hint)
+
+        unreader.chunk = chunk
+
+    return watch
+
+
+def cut_off(environ: WSGIEnvironment) -> None:
+    """Reset the visitor's connection, so that an HTTP/1.0 body whose only end is the end of the
+    connection is not taken for a whole one. Under gunicorn; other servers close it cleanly."""
+    visitor = environ.get("gunicorn.socket")
+    if isinstance(visitor, socket.socket):
+        visitor.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        visitor.close()
 
 
 def environ_for_handler(
@@ -152,7 +187,7 @@ def environ_for_handler(
         if name not in ("Content-Type", "Content-Length"):
             kept[f"HTTP_{name.upper().replace('-', '_')}"] = value
     path = (head.target.path or "/").encode().decode("latin-1")
-    host, _, port = head.host.partition(":")
+    host, port = split_host(head.host) or (head.host, "")
     kept.update(
         {
             "HTTP_HOST": head.host,

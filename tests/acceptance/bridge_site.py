@@ -30,7 +30,7 @@ def run_bridge(
     inherited = {key: value for key, value in os.environ.items() if key[:7] != "BRIDGE_"}
     return subprocess.run(
         [sys.executable, "-m", "bridge", *words],
-        env={**inherited, "PYTHONPATH": f"{REPOSITORY}:{TESTS}", **env},
+        env={**inherited, "PYTHONPATH": f"{REPOSITORY}:{TESTS}"} | dict(env),
         cwd=TESTS,
         capture_output=True,
         text=True,
@@ -67,7 +67,7 @@ class BridgeSite:
         self.env = {
             "BRIDGE_ROUTES": str(self.routes),
             "BRIDGE_STATE_DIR": str(self.state),
-            "PYTHONPATH": str(TESTS),
+            "PYTHONPATH": f"{REPOSITORY}:{TESTS}",
             **(env or {}),
         }
         self.server = BridgeServe(
@@ -99,6 +99,12 @@ class BridgeSite:
         trace: TracebackType | None,
     ) -> None:
         self.server.stop()
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code of its main process, None while it runs."""
+        process = self.server._process
+        return process.poll() if process else None
 
     def start(self) -> None:
         """Start it and wait until every worker has its table."""

@@ -14,11 +14,7 @@ PAGES = Path(__file__).parent / "apps" / "php"
 
 @pytest.fixture(scope="session")
 def php(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PhpServer]:
-    """The legacy side: `apps/php/router.php`. Its pages find a directory of theirs in DESK."""
+    """The legacy side: `apps/php/router.php`."""
     directory = tmp_path_factory.mktemp("php")
-    desk = directory / "desk"
-    desk.mkdir()
-    with PhpServer(
-        directory, PAGES, router=PAGES / "router.php", env={"DESK": str(desk)}, workers=8
-    ) as server:
+    with PhpServer(directory, PAGES, router=PAGES / "router.php", workers=8) as server:
         yield server

@@ -1,0 +1,93 @@
+"""The body of a response on its way to the visitor, and the report of what became of it.
+
+It is what the dispatcher returns to the WSGI server. A body that breaks off ends in an
+exception, which makes the server abort the response: the visitor must never take a body that
+was cut short for a whole one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from bridge.errors import LegacyError
+from bridge.proxy.hooks import Outcome
+
+__all__ = ["ReportedBody", "content_length"]
+
+log = structlog.get_logger("bridge.proxy")
+
+
+class ReportedBody:
+    """`pieces`, counted, and reported once with `report(outcome)` when the server closes it.
+
+    `close` ends what makes the pieces. `length` is what must come, in bytes, where that is not
+    known to be checked already. `cut_off` is called when the body breaks off.
+    """
+
+    __slots__ = ("_close", "_cut_off", "_ended", "_left", "_outcome", "_pieces", "_report")
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        pieces: Iterator[bytes],
+        report: Callable[[Outcome], None],
+        *,
+        close: Callable[[], None] | None = None,
+        cut_off: Callable[[], None] | None = None,
+        length: int | None = None,
+    ) -> None:
+        self._outcome, self._pieces, self._left = outcome, pieces, length
+        self._close, self._cut_off, self._ended = close, cut_off, False
+        self._report: Callable[[Outcome], None] | None = report
+
+    def __iter__(self) -> ReportedBody:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            piece = next(self._pieces)
+        except StopIteration:
+            self._ended = True
+            if self._left:
+                message = f"body ended {self._left} bytes early"
+                self._abort(f"handler: {message}")
+                raise LegacyError("body", 502, message) from None
+            raise
+        except BaseException as error:
+            self._ended = True
+            self._abort(f"{self._outcome.backend}: {error}")
+            raise
+        self._outcome.sent += len(piece)
+        if self._left is not None:
+            self._left = max(self._left - len(piece), 0)
+        return piece
+
+    def _abort(self, reason: str) -> None:
+        self._outcome.aborted = reason
+        if self._cut_off:
+            self._cut_off()
+
+    def close(self) -> None:
+        """Called by the server, also when the visitor is gone (PEP 3333)."""
+        report, self._report = self._report, None
+        if report is None:
+            return
+        outcome = self._outcome
+        try:
+            if self._close:
+                self._close()
+        except Exception:
+            log.exception("closing a response failed", request_id=outcome.request_id)
+        if not self._ended and outcome.method != "HEAD" and self._left != 0:
+            outcome.aborted = outcome.aborted or "visitor left"
+        report(outcome)
+
+
+def content_length(headers: list[tuple[str, str]]) -> int | None:
+    """The value of Content-Length in bytes, or None where there is no single sound one."""
+    values = [value for name, value in headers if name.lower() == "content-length"]
+    if len(values) == 1 and values[0].isascii() and values[0].isdigit():
+        return int(values[0])
+    return None

@@ -1,0 +1,222 @@
+"""`bridge serve` as a process: how it starts, stops, replaces workers and is looked after."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from acceptance.bridge_site import BridgeSite, run_bridge
+from acceptance.raw_http import Answer, RawConnection, ask, request
+from acceptance.visitors import Visitors
+from stack.nginx import Nginx
+from stack.php import PhpServer
+from stack.ports import free_port, is_open
+from stack.waiting import wait_for
+
+pytestmark = pytest.mark.acceptance
+
+ROUTES = """\
+version: 1
+sites:
+  s: {hosts: ["@ADDRESS@"], legacy: php}
+backends:
+  php: {url: "@PHP@"}
+routes:
+  - {name: hello, path: /hello, handler: "acceptance.apps.handlers:hello", python: 100%}
+  - {name: slow, path: /slow-python, handler: "acceptance.apps.handlers:slow", python: 100%}
+  - {name: stream, path: /stream, handler: "acceptance.apps.handlers:slow_stream", python: 100%}
+  - {name: endless, path: /endless, handler: "acceptance.apps.handlers:endless", python: 100%}
+"""
+
+
+def routes(php: PhpServer) -> str:
+    return ROUTES.replace("@PHP@", php.url)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, php: PhpServer) -> Iterator[BridgeSite]:
+    """One that stays up, with an operator's listener that wants a token."""
+    with BridgeSite(
+        tmp_path_factory.mktemp("serve"),
+        routes(php),
+        operator=True,
+        env={"BRIDGE_OPERATOR_TOKEN": "the-token"},
+    ) as site:
+        yield site
+
+
+# --- the end
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/slow", b"slow php\n"),
+        ("/slow-python", b"slow python\n"),
+        ("/stream", b"slow stream\n"),
+    ],
+)
+def test_sigterm_finishes_what_runs_and_leaves_no_process(
+    tmp_path: Path, php: PhpServer, path: str, body: bytes
+) -> None:
+    desk = tmp_path / "desk"
+    desk.mkdir()
+    with (
+        BridgeSite(tmp_path, routes(php), workers=2, operator=True) as site,
+        RawConnection(site.address) as visitor,
+    ):
+        visitor.send(request("GET", f"{path}?desk={desk}", site.address))
+        wait_for((desk / "began").exists, what="the request is being answered")
+        site.server.signal(signal.SIGTERM)
+        wait_for(lambda: not is_open(site.server.port), what="no new visitors")
+        assert site.server.alive
+        (desk / "go").touch()
+        answer = visitor.answer()
+        visitor.close()
+        assert (answer.status, answer.body) == (200, body)
+        wait_for(lambda: not site.server.alive, what="the end of the server")
+        assert site.exit_code == 0
+        wait_for(lambda: not site.server.processes(), what="the end of all its processes")
+        assert "Traceback" not in site.server.log_text()
+
+
+def test_nothing_is_left_when_its_main_process_is_killed(tmp_path: Path, php: PhpServer) -> None:
+    with BridgeSite(tmp_path, routes(php), workers=2, operator=True) as site:
+        wait_for(lambda: is_open(int(site.operator.rpartition(":")[2])), what="the operator's")
+        assert len(site.server.processes()) == 4  # the main one, two workers, the operator's
+        os.kill(site.server.pid, signal.SIGKILL)
+        wait_for(lambda: not site.server.processes(), 15, "the end of all its processes")
+
+
+def test_a_handler_ends_when_its_visitor_leaves(tmp_path: Path, site: BridgeSite) -> None:
+    with RawConnection(site.address) as visitor:
+        visitor.send(request("GET", f"/endless?desk={tmp_path}", site.address))
+        answer, _ = visitor.head()
+        assert answer.status == 200
+        assert visitor.some()
+        assert not (tmp_path / "closed").exists()
+    wait_for((tmp_path / "closed").exists, what="the handler's own end")
+
+
+# --- the beginning
+
+
+def test_a_taken_port_is_said_plainly(tmp_path: Path, php: PhpServer) -> None:
+    routes_file = tmp_path / "routes.yaml"
+    routes_file.write_text(routes(php).replace("@ADDRESS@", "localhost"), encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        address = "127.0.0.1:%d" % holder.getsockname()[1]
+        done = run_bridge(
+            *("serve", "--bind", address, "--operator", f"127.0.0.1:{free_port()}"),
+            env={"BRIDGE_ROUTES": str(routes_file), "BRIDGE_STATE_DIR": str(tmp_path / "state")},
+        )
+    assert done.returncode != 0
+    assert "in use" in done.stderr
+    assert address in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# --- replacing workers
+
+
+def test_replacing_workers_under_load_fails_no_request(tmp_path: Path, php: PhpServer) -> None:
+    """Visitors keep their connections and retry nothing."""
+    options = ["--max-requests", "60"]
+    with BridgeSite(tmp_path, routes(php), workers=2, options=options) as site:
+        pids: set[int] = set()
+
+        def eight_workers_came_and_went() -> bool:
+            pids.update(worker.pid for worker in site.workers())
+            return len(pids) >= 10
+
+        targets = ["/hello", "/any/page"]
+        with Visitors(site.address, *[targets, targets[::-1]] * 2) as visitors:
+            wait_for(eight_workers_came_and_went, 30, "ten different workers")
+        assert visitors.failures == []
+        sides = {b"python\n" if seen.target == "/hello" else b"php" for seen in visitors.answers}
+        assert sides == {b"python\n", b"php"}
+        for seen in visitors.answers:
+            wanted = b"python\n" if seen.target == "/hello" else b"php GET /any/page\n"
+            assert seen.body.startswith(wanted)
+        # A worker that replaces another goes on in its files: recycling leaves nothing behind.
+        slots = {path.stem.rpartition("_")[2] for path in (site.state / "metrics").glob("*.db")}
+        assert slots <= {"0", "1", "2"}
+
+
+# --- the operator's listener
+
+
+def test_without_the_token_the_operators_listener_says_nothing(site: BridgeSite) -> None:
+    for path in ("/metrics", "/routes", "/health", "/nothing"):
+        for headers in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": "Basic the-token"},
+        ):
+            answer = ask(site.operator, request("GET", path, site.operator, headers))
+            assert answer.status == 401
+            assert answer.body == b"a bearer token is needed\n"
+
+
+def test_with_the_token_it_shows_what_runs(site: BridgeSite) -> None:
+    headers = {"Authorization": "Bearer the-token"}
+
+    def tell(path: str, method: str = "GET") -> Answer:
+        return ask(site.operator, request(method, path, site.operator, headers))
+
+    ask(site.address, request("GET", "/hello", site.address))
+    wanted = 'bridge_requests_total{backend="python",route="hello",status="2xx"}'
+    wait_for(lambda: wanted in tell("/metrics").body.decode(), what=wanted)
+    (worker,) = json.loads(tell("/routes").body)
+    assert [row["route"] for row in worker["rows"]] == ["hello", "slow", "stream", "endless"]
+    assert tell("/health").body == b"ok\n"
+    assert tell("/routes", "POST").status == 405
+
+
+def test_an_address_for_other_machines_is_refused_without_a_token(
+    tmp_path: Path, php: PhpServer
+) -> None:
+    routes_file = tmp_path / "routes.yaml"
+    routes_file.write_text(routes(php).replace("@ADDRESS@", "localhost"), encoding="utf-8")
+    for host in ("0.0.0.0", "[::]", "192.0.2.1", "operator.example.org"):
+        done = run_bridge(
+            *("serve", "--bind", f"127.0.0.1:{free_port()}", "--operator", f"{host}:9180"),
+            env={"BRIDGE_ROUTES": str(routes_file), "BRIDGE_STATE_DIR": str(tmp_path / "state")},
+        )
+        assert done.returncode == 1
+        assert "set BRIDGE_OPERATOR_TOKEN, or listen on 127.0.0.1" in done.stderr
+
+
+def test_the_public_port_has_nothing_of_the_operators(site: BridgeSite) -> None:
+    for path in ("/metrics", "/routes", "/health"):
+        headers = {"Authorization": "Bearer the-token"}
+        answer = ask(site.address, request("GET", path, site.address, headers))
+        assert answer.body.startswith(f"php GET {path}\n".encode())
+
+
+# --- the bytes
+
+
+TARGETS = [
+    "/größe?q=ü".encode(),
+    "/größe?q=ü".encode("latin-1"),
+    b"/a%2Fb//c/../d;x=%00?a=1&&b=+%zz",
+    b"//elsewhere.example/x",
+]
+
+
+def test_the_target_reaches_nginx_byte_for_byte(tmp_path: Path) -> None:
+    """Links with raw bytes have always worked with nginx and Apache."""
+    echo = "server { listen @LISTEN@; location / { return 200 $request_uri; } }"
+    with Nginx(tmp_path / "nginx", echo) as nginx:
+        text = ROUTES.replace("@PHP@", nginx.url)
+        with BridgeSite(tmp_path / "site", text) as site:
+            head = b" HTTP/1.1\r\nHost: %b\r\n\r\n" % site.address.encode()
+            answers = [ask(site.address, b"GET " + target + head) for target in TARGETS]
+    assert [(answer.status, answer.body) for answer in answers] == [(200, t) for t in TARGETS]

@@ -1,0 +1,157 @@
+"""The Python side of the routes under test; runs in the server, not in the tests.
+
+FIFO is a named pipe: a handler that hangs waits until a test opens it for writing. EVENTS is a
+file to which handlers write what happens to them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from bridge.errors import UseLegacy
+
+TEXT = [("Content-Type", "text/plain")]
+
+
+def _note(event: str) -> None:
+    with open(os.environ["TEST_EVENTS"], "a", encoding="utf-8") as file:
+        file.write(f"{event}\n")
+
+
+def _wait_for_release() -> None:
+    with open(os.environ["TEST_FIFO"], "rb") as pipe:
+        pipe.read()
+
+
+def text(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", TEXT)
+    return [b"python"]
+
+
+def echo(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    body = environ["wsgi.input"].read()
+    start_response("200 OK", [*TEXT, ("Content-Length", str(len(body)))])
+    return [body]
+
+
+class _Stream:
+    """Two pieces, then one each time the test releases it, until `close`."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"one"
+        yield b"two"
+        while True:
+            _wait_for_release()
+            yield b"more" * 20_000
+
+    def close(self) -> None:
+        _note("closed")
+
+
+def streaming(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", TEXT)
+    return _Stream()
+
+
+class _Counted:
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"told"
+
+    def close(self) -> None:
+        _note("told and closed")
+
+
+def tells(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [*TEXT, ("X-Bridge-Anything", "internal"), ("X-Mine", "kept")])
+    return _Counted()
+
+
+def declines(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    raise UseLegacy("not mine")
+
+
+def declines_after_reading(
+    environ: WSGIEnvironment, start_response: StartResponse
+) -> Iterable[bytes]:
+    environ["wsgi.input"].readline()
+    environ["wsgi.input"].read(1000)
+    raise UseLegacy("not mine either")
+
+
+def reads_too_much(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    environ["wsgi.input"].read()
+    raise UseLegacy("too late")
+
+
+def fails(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    raise RuntimeError("a secret of the handler")
+
+
+def answers_503(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("503 Service Unavailable", TEXT)
+    return [b"python's own page"]
+
+
+def hangs(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    _note("hangs")
+    _wait_for_release()
+    start_response("200 OK", TEXT)
+    return [b"too late"]
+
+
+def fails_after_the_first_byte(
+    environ: WSGIEnvironment, start_response: StartResponse
+) -> Iterable[bytes]:
+    start_response("200 OK", TEXT)
+    yield b"the beginning"
+    raise RuntimeError("a secret of the handler")
+
+
+def too_short(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [*TEXT, ("Content-Length", "10")])
+    return [b"12345"]
+
+
+def too_long(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [*TEXT, ("Content-Length", "5")])
+    return [b"1234567890"]
+
+
+def nothing_of_ten(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [*TEXT, ("Content-Length", "10")])
+    return []
+
+
+def line_break(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [*TEXT, ("X-Name", "a\r\nSet-Cookie: stolen=1")])
+    return [b"python"]
+
+
+def bad_name(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [*TEXT, ("X Name", "a")])
+    return [b"python"]
+
+
+def bad_length(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [*TEXT, ("Content-Length", "many")])
+    return [b"python"]
+
+
+def not_latin(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [*TEXT, ("X-Price", "5 €")])
+    return [b"python"]
+
+
+def answers_205(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("205 Reset Content", [*TEXT, ("Content-Length", "5")])
+    return [b"12345"]
+
+
+def shows_head(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """What a handler sees of the request: one `key=value` a line."""
+    lines = [f"{key}={value}" for key, value in sorted(environ.items()) if isinstance(value, str)]
+    body = "\n".join(lines).encode("latin-1")
+    start_response("200 OK", [*TEXT, ("Content-Length", str(len(body)))])
+    return [body]
