@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -15,7 +16,7 @@ import structlog
 
 from bridge.proxy.hooks import Hooks, Outcome
 
-__all__ = ["AccessLog", "configure"]
+__all__ = ["AccessLog", "configure", "traceback_text"]
 
 
 def configure(stream: TextIO | None = None, *, pretty: bool | None = None) -> None:
@@ -38,6 +39,12 @@ def configure(stream: TextIO | None = None, *, pretty: bool | None = None) -> No
         wrapper_class=structlog.make_filtering_bound_logger("info"),
         cache_logger_on_first_use=True,
     )
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback as Python prints it. structlog's own, where nobody configured it, shows
+    local variables, secrets and all; so errors are logged with this."""
+    return "".join(traceback.format_exception(error))
 
 
 class AccessLog(Hooks):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import structlog
 
 from bridge.errors import LegacyError
+from bridge.logs import traceback_text
 from bridge.proxy.hooks import Outcome
 
 __all__ = ["ReportedBody", "content_length"]
@@ -78,8 +79,9 @@ class ReportedBody:
         try:
             if self._close:
                 self._close()
-        except Exception:
-            log.exception("closing a response failed", request_id=outcome.request_id)
+        except Exception as error:
+            text = traceback_text(error)
+            log.error("closing a response failed", request_id=outcome.request_id, traceback=text)
         if not self._ended and outcome.method != "HEAD" and self._left != 0:
             outcome.aborted = outcome.aborted or "visitor left"
         report(outcome)

@@ -22,6 +22,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import structlog
 
 from bridge.errors import BridgeError, LegacyError, UseLegacy, VisitorError
+from bridge.logs import traceback_text
 from bridge.proxy import pages
 from bridge.proxy.admission import Admission, admit
 from bridge.proxy.body import ReportedBody, content_length
@@ -101,7 +102,9 @@ class Dispatcher:
             log.error("cannot serve", error=str(error), request_id=outcome.request_id)
             return request.page(500, str(error))
         except Exception as error:
-            log.exception("bug in the proxy", request_id=outcome.request_id)
+            log.error(
+                "bug in the proxy", request_id=outcome.request_id, traceback=traceback_text(error)
+            )
             return request.page(500, f"{type(error).__name__}: {error}")
 
     def pool(self, table: RouteTable, name: str) -> LegacyPool:
@@ -139,8 +142,9 @@ class Dispatcher:
         for hooks in self._hooks:
             try:
                 getattr(hooks, hook)(*arguments)
-            except Exception:
-                log.exception("hook failed", hook=hook, plugin=type(hooks).__name__)
+            except Exception as error:
+                plugin = type(hooks).__name__
+                log.error("hook failed", hook=hook, plugin=plugin, traceback=traceback_text(error))
 
 
 class _Request:
@@ -235,7 +239,7 @@ class _Request:
                     "handler failed",
                     route=route.name,
                     request_id=outcome.request_id,
-                    exc_info=failed.cause,
+                    traceback=traceback_text(failed.cause),
                 )
             # A handler that never started has written nothing, so legacy may have any method.
             if not again and not (failed.reason == "python-busy" and route.spec.fallback):

@@ -23,6 +23,7 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 import structlog
 
 from bridge.errors import BridgeError, UseLegacy, VisitorError
+from bridge.logs import traceback_text
 from bridge.proxy.body import content_length
 
 __all__ = ["DECLINE_HEADER", "Answer", "HandlerThreads", "PythonFailed", "ReplayableInput"]
@@ -124,7 +125,7 @@ class _Job:
             if self.result is None:
                 self._settle(error)
             else:
-                log.exception("closing a response failed")
+                log.error("closing a response failed", traceback=traceback_text(error))
 
     def _settle(self, result: Answer | BaseException) -> None:
         with self.lock:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -265,11 +266,38 @@ def _leave(arbiter: Any, worker: BridgeWorker) -> None:
         status.remove(application.settings.state_dir, worker.slot)
 
 
+def _check_addresses(bind: tuple[str, ...]) -> None:
+    """Try to listen on each address; gunicorn would try for five seconds and then exit.
+
+    Raises BridgeError.
+    """
+    if {"LISTEN_FDS", "GUNICORN_FD"} & os.environ.keys():
+        return  # the sockets were handed to us
+    for text in bind:
+        try:
+            address = util.parse_address(text)
+        except RuntimeError as error:
+            raise BridgeError(f"--bind {text}: {error}; write host:port or unix:/path") from None
+        if not isinstance(address, tuple):
+            continue  # a unix socket, which gunicorn replaces
+        family = socket.AF_INET6 if util.is_ipv6(address[0]) else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError as error:
+                raise BridgeError(
+                    f"cannot listen on {text}: {error.strerror}; "
+                    "stop what listens there (`ss -ltnp` shows it), or choose another --bind"
+                ) from None
+
+
 def serve(settings: Settings, options: ServeOptions) -> None:
     """Run until stopped. The caller has checked that routes.yaml loads.
 
-    Raises BridgeError when the state directory cannot be used.
+    Raises BridgeError when an address or the state directory cannot be used.
     """
+    _check_addresses(options.bind)
     try:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
         metrics.prepare(settings.state_dir)

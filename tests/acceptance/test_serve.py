@@ -111,14 +111,13 @@ def test_a_taken_port_is_said_plainly(tmp_path: Path, php: PhpServer) -> None:
     routes_file = tmp_path / "routes.yaml"
     routes_file.write_text(routes(php).replace("@ADDRESS@", "localhost"), encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0)) as holder:
-        address = "127.0.0.1:%d" % holder.getsockname()[1]
+        address = f"127.0.0.1:{holder.getsockname()[1]}"
         done = run_bridge(
             *("serve", "--bind", address, "--operator", f"127.0.0.1:{free_port()}"),
             env={"BRIDGE_ROUTES": str(routes_file), "BRIDGE_STATE_DIR": str(tmp_path / "state")},
         )
-    assert done.returncode != 0
-    assert "in use" in done.stderr
-    assert address in done.stderr
+    assert done.returncode == 1
+    assert f"cannot listen on {address}: Address already in use" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -206,7 +205,7 @@ def test_the_public_port_has_nothing_of_the_operators(site: BridgeSite) -> None:
 TARGETS = [
     "/größe?q=ü".encode(),
     "/größe?q=ü".encode("latin-1"),
-    b"/a%2Fb//c/../d;x=%00?a=1&&b=+%zz",
+    b"/a%2Fb//c/../d;x=%25?a=1&&b=+%zz%00",
     b"//elsewhere.example/x",
 ]
 
