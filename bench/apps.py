@@ -9,7 +9,7 @@ from wsgiref.types import WSGIApplication
 from werkzeug.middleware.http_proxy import ProxyMiddleware
 from werkzeug.wrappers import Request, Response
 
-from bridge.logs import AccessLog
+from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.metrics import Metrics
 from bridge.proxy.reload import Reloader

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from bridge import logs
+from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks
 from bridge.proxy.reload import Reloader
@@ -23,7 +24,7 @@ def build(settings: Settings, access_log: str = "") -> Dispatcher:
     logs.configure()
     reloader = Reloader(settings.routes, settings.state_dir)
     reloader.start()
-    hooks: list[Hooks] = [logs.AccessLog(access_log)] if access_log else []
+    hooks: list[Hooks] = [AccessLog(access_log)] if access_log else []
     return Dispatcher(reloader.table, secret=settings.secret, hooks=hooks)
 
 

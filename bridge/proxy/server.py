@@ -30,6 +30,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from bridge import logs
 from bridge.errors import BridgeError
 from bridge.proxy import metrics, pages, status
+from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.reload import Reloader
 from bridge.settings import Settings
@@ -211,7 +212,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         self.reloader.start()
         hooks: list[Any] = [counters]
         if self.options.access_log:
-            hooks.append(logs.AccessLog(self.options.access_log))
+            hooks.append(AccessLog(self.options.access_log))
         return Dispatcher(
             self.reloader.table,
             secret=self.settings.secret,

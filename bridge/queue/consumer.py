@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any
 
 from kombu.connection import Connection
+from kombu.exceptions import OperationalError
 from kombu.messaging import Consumer as KombuConsumer
 from structlog.typing import FilteringBoundLogger
 
@@ -171,6 +172,9 @@ class Consumer:
                 connection.drain_events(timeout=wait)
             except TimeoutError:
                 return
+            except KeyError as error:
+                # Kombu's poller after a reconnect; our own code has no part in this call.
+                raise OperationalError(f"Kombu's poller has lost {error}") from error
 
     def _process(self) -> None:
         """Turn the inbox into outcomes; what is left in it after an exception was not used."""
