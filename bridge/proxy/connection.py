@@ -13,11 +13,14 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from bridge.errors import LegacyError
+from bridge.errors import LegacyError, VisitorError
 from bridge.proxy import models
 from bridge.proxy.upload import EarlyAnswer
 
 __all__ = ["Address", "Connection"]
+
+VISITOR_SILENCE = 60.0
+"""Seconds that an upload may pause; nginx and Apache wait as long."""
 
 _RECEIVE = 64 * 1024
 
@@ -131,12 +134,15 @@ class Connection:
 
     def wait_for_visitor(self, visitor: socket.socket) -> None:
         """Block until there is something to read from the visitor. Raises EarlyAnswer when the
-        backend has news first."""
+        backend has news first, and VisitorError when neither says anything for a minute."""
         poll = select.poll()
         poll.register(visitor, select.POLLIN)
         poll.register(self.sock, select.POLLIN)
         while not self.has_news():
-            if any(fd == visitor.fileno() for fd, _ in poll.poll()):
+            ready = poll.poll(VISITOR_SILENCE * 1000)
+            if not ready:
+                raise VisitorError(408, f"nothing of the body for {VISITOR_SILENCE:g} s")
+            if any(fd == visitor.fileno() for fd, _ in ready):
                 return
         raise EarlyAnswer
 

@@ -208,7 +208,11 @@ class _Request:
         route, outcome, head = decision.route, self.outcome, self.head
         assert route is not None
         assert route.app is not None
-        stream = ReplayableInput(body.stream if body else self.environ["wsgi.input"])
+        stream = (
+            ReplayableInput(body.stream, body.length)
+            if body
+            else ReplayableInput(self.environ["wsgi.input"], 0)
+        )
         environ = environ_for_handler(
             self.environ,
             head,
@@ -223,7 +227,9 @@ class _Request:
         again = head.method in ("GET", "HEAD") and route.spec.fallback
         outcome.backend = PYTHON
         try:
-            answer = self.shell._threads.run(route.app, environ, route.spec.timeout)
+            answer = self.shell._threads.run(
+                route.app, environ, route.spec.timeout, lambda: stream.seconds_waited
+            )
             status = int(answer.status[:3])
             if status >= 500 and again:
                 answer.close()

@@ -16,6 +16,7 @@ _TEXT = {
     400: "Your browser sent something that this site does not understand.",
     404: "There is no such page.",
     405: "This cannot be done with this page.",
+    408: "Your browser took too long to send everything. Please try again.",
     413: "What you sent is too large.",
     421: "This site does not answer under this name.",
     500: "Something went wrong on our side. Please try again.",

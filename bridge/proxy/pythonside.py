@@ -14,8 +14,9 @@ import io
 import queue
 import re
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from wsgiref.types import WSGIApplication, WSGIEnvironment
@@ -37,6 +38,7 @@ _STATUS = re.compile(r"[2-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?")
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _AHEAD = 64 * 1024  # bytes of a body that a handler makes before the visitor takes them
+_PATIENCE = 300.0  # seconds that a slow upload to a handler may take
 _REPLAYABLE = 1024 * 1024  # a handler that read more than this has taken the request
 
 
@@ -152,8 +154,15 @@ class HandlerThreads:
     def __repr__(self) -> str:
         return f"<HandlerThreads: {self._threads} of {self.limit} started>"
 
-    def run(self, app: WSGIApplication, environ: WSGIEnvironment, seconds: float) -> Answer:
-        """Run `app` to its first byte within `seconds`.
+    def run(
+        self,
+        app: WSGIApplication,
+        environ: WSGIEnvironment,
+        seconds: float,
+        waited: Callable[[], float] = lambda: 0.0,
+    ) -> Answer:
+        """Run `app` to its first byte within `seconds`, not counting those that it `waited` for
+        a visitor who sends slowly.
 
         Raises UseLegacy when it declines, VisitorError when a view says so, and PythonFailed
         with the reason `python-busy`, `python-timeout` or `python-error`.
@@ -163,7 +172,11 @@ class HandlerThreads:
         job = _Job(app, environ)
         self._start_thread()
         self._jobs.put(job)
-        if not job.done.wait(seconds):
+        deadline = time.monotonic() + seconds
+        while (left := deadline + waited() - time.monotonic()) > 0:
+            if job.done.wait(max(left, 0.05)):
+                break
+        if not job.done.is_set():
             with job.lock:
                 job.abandoned = job.result is None
             if job.abandoned:
@@ -254,30 +267,58 @@ class ReplayableInput:
     `taken` says that the handler read too much for that.
     """
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, stream: Any, length: int | None = None) -> None:
+        """`length` is what the visitor announced, in bytes, or None for a chunked body."""
+        self._stream, self._length = stream, length
         self._read = io.BytesIO()
         self._detached = False
         self._size = 0
+        self._waited = 0.0
+        self._waits_since: float | None = None
         self.taken = False
 
-    def _remember(self, data: bytes) -> bytes:
-        if not self.taken:
-            self._size += len(data)
-            if self._size > _REPLAYABLE:
-                self.taken = True
-                self._read = io.BytesIO()
-            else:
-                self._read.write(data)
-        return data
+    @property
+    def seconds_waited(self) -> float:
+        """How long the handler has waited for the visitor's bytes, up to now; a visitor who
+        sends nothing at all is not waited for without end."""
+        since = self._waits_since
+        now = time.monotonic() - since if since is not None else 0.0
+        return min(self._waited + now, _PATIENCE)
 
     def read(self, size: int = -1, /) -> bytes:
-        self._guard()
-        return self._remember(self._stream.read(size) if size >= 0 else self._stream.read())
+        data = self._receive(self._stream.read, size)
+        self._check_whole(size < 0 or len(data) < size)
+        return data
 
     def readline(self, size: int = -1, /) -> bytes:
+        data = self._receive(self._stream.readline, size)
+        self._check_whole(not data.endswith(b"\n") and (size < 0 or len(data) < size))
+        return data
+
+    def _receive(self, read: Callable[..., bytes], size: int) -> bytes:
         self._guard()
-        return self._remember(self._stream.readline(size) if size >= 0 else self._stream.readline())
+        self._waits_since = time.monotonic()
+        try:
+            data = read(size) if size >= 0 else read()
+        except VisitorError:
+            raise
+        except Exception as error:  # servers raise their own kinds for a broken body
+            raise VisitorError(400, f"the request body breaks off: {error}") from None
+        finally:
+            self._waited, self._waits_since = self.seconds_waited, None
+        self._size += len(data)
+        if self._size > _REPLAYABLE:
+            self.taken, self._read = True, io.BytesIO()
+        else:
+            self._read.write(data)
+        return data
+
+    def _check_whole(self, ended: bool) -> None:
+        """A handler must not take half of a form for all of it: servers end a body quietly
+        when the visitor hangs up."""
+        if ended and self._length is not None and self._size < self._length:
+            early = self._length - self._size
+            raise VisitorError(400, f"the request body ends {early} bytes early")
 
     def _guard(self) -> None:
         if self._detached:

@@ -132,6 +132,9 @@ class BridgeWorker(ThreadWorker):  # type: ignore[misc]
 
             send = sendall
 
+            def gettimeout(self) -> float:
+                return 0.0
+
         super().handle_error(req, Probe(), addr, exc)
         first = b"".join(sent).split(b" ", 2)
         code = int(first[1]) if len(first) > 1 and first[1].isdigit() else 400

@@ -19,8 +19,9 @@ from stack.waiting import wait_for
 
 
 def hello(request: Request, **variables: str) -> Response:
-    """Says that Python answered."""
-    return Response("python\n", headers={"X-Side": "python"}, mimetype="text/plain")
+    """Says that Python answered, and in which worker."""
+    headers = {"X-Side": "python", "X-Pid": str(os.getpid())}
+    return Response("python\n", headers=headers, mimetype="text/plain")
 
 
 def slow(request: Request) -> Response:

@@ -140,10 +140,13 @@ def public_bridge(
 
 @pytest.fixture(scope="session")
 def inner_bridge(
-    http_home: Path, double: Backend, fifo: Path, events: Path
+    http_home: Path, double: Backend, tls_double: Backend, fifo: Path, events: Path
 ) -> Iterator[Bridge]:
     """A bridge behind a proxy that it trusts, with one thread for handlers."""
-    places = {"DOUBLE": f"http://127.0.0.1:{double.port}"}
+    places = {
+        "DOUBLE": f"http://127.0.0.1:{double.port}",
+        "TLS": f"https://127.0.0.1:{tls_double.port}",
+    }
     env = {"TEST_FIFO": str(fifo), "TEST_EVENTS": str(events)}
     bridge = Bridge(
         http_home / "inner",

@@ -147,9 +147,7 @@ def answer(raw: bytes, *, close: bool = False) -> Script:
     return script
 
 
-def plain(
-    status: str = "200 OK", *headers: str, body: bytes = b"ok", length: bool = True
-) -> bytes:
+def plain(status: str = "200 OK", *headers: str, body: bytes = b"ok", length: bool = True) -> bytes:
     """The bytes of a response: `plain("200 OK", "X-One: 1", body=b"hello")`."""
     lines = [f"HTTP/1.1 {status}", *headers]
     if length:
@@ -200,7 +198,9 @@ class Backend:
 
     def when(self, path: str, script: Script | bytes) -> None:
         """Answer requests whose target is `path`, or `path?…`, with a script or with bytes."""
-        self._scripts[path.encode("latin-1")] = answer(script) if isinstance(script, bytes) else script
+        self._scripts[path.encode("latin-1")] = (
+            answer(script) if isinstance(script, bytes) else script
+        )
 
     def clear(self) -> None:
         """Forget every script and every request."""

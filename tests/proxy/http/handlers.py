@@ -36,6 +36,9 @@ def echo(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
     return [body]
 
 
+echo_soon = echo
+
+
 class _Stream:
     """Two pieces, then one each time the test releases it, until `close`."""
 

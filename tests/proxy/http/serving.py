@@ -30,13 +30,13 @@ BACKENDS = {
     "accel": "url: @DOUBLE@, accel: true",
     "via": "url: @DOUBLE@, via: true",
     "narrow": "url: @DOUBLE@, limits: {response_head: 4KiB}",
-    "single": "url: @DOUBLE@, limits: {connections: 1}, timeouts: {wait: 200ms}",
-    "hasty": "url: @DOUBLE@, timeouts: {connect: 300ms, send: 300ms, first_byte: 300ms, "
-    "between_bytes: 300ms}",
+    "single": "url: @DOUBLE@, limits: {connections: 1}, timeouts: {wait: 1s}",
+    "hasty": "url: @DOUBLE@, timeouts: {connect: 500ms, send: 500ms, first_byte: 500ms, "
+    "between_bytes: 500ms}",
     "unix": "url: 'unix:@UNIX@'",
     "tls": "url: @TLS@",
     "refused": "url: @REFUSED@",
-    "full": "url: @FULL@, timeouts: {connect: 300ms}",
+    "full": "url: @FULL@, timeouts: {connect: 500ms}",
     "loop": "url: @BRIDGE@",
     "nginx": "url: @NGINX@",
 }
@@ -52,6 +52,7 @@ ROUTES = {
     "text": "",
     "streaming": "timeout: 5s",
     "echo": "methods: [GET, POST]",
+    "echo_soon": "methods: [POST], timeout: 500ms",
     "declines": "methods: [GET, POST]",
     "declines_after_reading": "methods: [POST]",
     "reads_too_much": "methods: [POST]",

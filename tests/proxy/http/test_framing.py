@@ -16,7 +16,8 @@ HOST = b"Host: main.test\r\n"
 
 REFUSED = {
     "transfer-encoding with content-length": (
-        b"POST /smuggled HTTP/1.1\r\n" + HOST
+        b"POST /smuggled HTTP/1.1\r\n"
+        + HOST
         + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     ),
     "two content-lengths": (
@@ -56,11 +57,13 @@ REFUSED = {
         b"POST /smuggled HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
     ),
     "a coding after chunked": (
-        b"POST /smuggled HTTP/1.1\r\n" + HOST
+        b"POST /smuggled HTTP/1.1\r\n"
+        + HOST
         + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"
     ),
     "chunked twice": (
-        b"POST /smuggled HTTP/1.1\r\n" + HOST
+        b"POST /smuggled HTTP/1.1\r\n"
+        + HOST
         + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     ),
     "a space in a name": b"GET /smuggled HTTP/1.1\r\n" + HOST + b"X Name: a\r\n\r\n",
@@ -111,7 +114,7 @@ def test_what_follows_a_refused_request_is_not_answered(bridge: Bridge, backend:
 def test_a_chunked_request_reaches_legacy_properly_framed(bridge: Bridge, backend: Backend) -> None:
     """Neither length nor chunking would be a request smuggled into the next one."""
     raw = request("POST", "/up", CHUNKED)
-    got = bridge.send(raw + b"5\r\nhello\r\n7;note=\"x\"\r\n, world\r\n0\r\n\r\n")
+    got = bridge.send(raw + b'5\r\nhello\r\n7;note="x"\r\n, world\r\n0\r\n\r\n')
     received = backend.only()
     assert got.status == 200
     assert received.body == b"hello, world"
@@ -191,7 +194,8 @@ def test_bad_chunking_in_the_middle_is_an_error_and_never_a_whole_request(
         got = visitor.answer()
         assert visitor.ended()
     assert (got.status, got.get("Connection")) == (400, "close")
-    assert all(received.body in (b"", b"abc") for received in backend.received)
+    backend.wait("/up")
+    assert backend.only().body in (b"", b"abc")
 
 
 def test_bytes_after_the_announced_length_are_the_next_request(
@@ -295,7 +299,11 @@ def test_an_answer_without_a_length_ends_with_its_connection(
     """And becomes chunked, so that the visitor can tell its end from a cut."""
     backend.when("/down", answer(plain(length=False, body=b"until the end"), close=True))
     got = bridge.ask("GET", "/down")
-    assert (got.body, got.whole, got.get("Transfer-Encoding")) == (b"until the end", True, "chunked")
+    assert (got.body, got.whole, got.get("Transfer-Encoding")) == (
+        b"until the end",
+        True,
+        "chunked",
+    )
 
 
 def test_white_space_before_the_colon_of_an_answer_is_removed(

@@ -60,7 +60,9 @@ def test_what_connection_names_in_an_answer_stops_here(bridge: Bridge, backend: 
 
 
 def test_two_connection_fields_both_count(bridge: Bridge, backend: Backend) -> None:
-    backend.when("/", plain("200 OK", "Connection: X-One", "X-One: 1", "connection: X-Two", "X-Two: 2"))
+    backend.when(
+        "/", plain("200 OK", "Connection: X-One", "X-One: 1", "connection: X-Two", "X-Two: 2")
+    )
     got = bridge.ask("GET", "/")
     assert got.get("X-One") is None
     assert got.get("X-Two") is None
@@ -68,7 +70,9 @@ def test_two_connection_fields_both_count(bridge: Bridge, backend: Backend) -> N
 
 def test_a_visitor_cannot_remove_what_the_bridge_adds(bridge: Bridge, backend: Backend) -> None:
     """`Connection: X-Forwarded-For` would hide who asks from the legacy side."""
-    bridge.ask("GET", "/", "Connection: Host, X-Forwarded-For, X-Bridge-Hop, Content-Length", body=b"x")
+    bridge.ask(
+        "GET", "/", "Connection: Host, X-Forwarded-For, X-Bridge-Hop, Content-Length", body=b"x"
+    )
     received = backend.only()
     assert received.get("Host") == "main.test"
     assert received.get("X-Forwarded-For") == "127.0.0.1"
@@ -84,12 +88,21 @@ def test_te_trailers_is_said_again(bridge: Bridge, backend: Backend, field: str)
 
 
 def test_everything_else_goes_through_unchanged(bridge: Bridge, backend: Backend) -> None:
-    lines = ["Accept: text/html;q=0.9", "X-Custom: a  b", 'If-None-Match: W/"x"', "Authorization: Basic dTpw"]
+    lines = [
+        "Accept: text/html;q=0.9",
+        "X-Custom: a  b",
+        'If-None-Match: W/"x"',
+        "Authorization: Basic dTpw",
+    ]
     backend.when("/", plain("200 OK", 'ETag: "x"', "x-lower: a  b", "WWW-Authenticate: Basic"))
     got = bridge.ask("GET", "/", *lines)
     received = backend.only()
-    assert all((name, value) in received.headers for name, _, value in (x.partition(": ") for x in lines))
-    assert [pair for pair in got.headers if pair[0] not in ("Date", "Connection", "Content-Length")] == [
+    assert all(
+        (name, value) in received.headers for name, _, value in (x.partition(": ") for x in lines)
+    )
+    assert [
+        pair for pair in got.headers if pair[0] not in ("Date", "Connection", "Content-Length")
+    ] == [
         ("ETag", '"x"'),
         ("x-lower", "a  b"),
         ("WWW-Authenticate", "Basic"),

@@ -14,5 +14,6 @@ header('Content-Type: text/plain; charset=utf-8');
 header('X-Side: legacy');
 echo "php {$_SERVER['REQUEST_METHOD']} {$_SERVER['REQUEST_URI']}\n";
 echo 'visitor=' . ($_SERVER['HTTP_X_FORWARDED_FOR'] ?? '') . "\n";
+echo 'cookie=' . ($_SERVER['HTTP_COOKIE'] ?? '') . "\n";
 echo 'body=' . file_get_contents('php://input') . "\n";
 return true;

@@ -1,0 +1,260 @@
+"""A route whose Python side fails or declines: legacy answers, unless something may have been
+written already."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stack.waiting import wait_for
+from tests.proxy.http.double import BOUND, Backend, plain
+from tests.proxy.http.serving import Bridge
+from tests.proxy.http.visitor import Answer, request
+
+HOST = "python.test"
+LEGACY = plain(body=b"legacy")
+
+
+def ask(
+    bridge: Bridge, backend: Backend, method: str, name: str, body: bytes | None = None
+) -> Answer:
+    """The answer to `method` on the route of the handler `name`."""
+    backend.when(f"/py/{name}", LEGACY)
+    return bridge.ask(method, f"/py/{name}", host=HOST, body=body)
+
+
+def test_python_answers(bridge: Bridge, backend: Backend) -> None:
+    assert ask(bridge, backend, "GET", "text").body == b"python"
+    assert bridge.outcome("/py/text")["backend"] == "python"
+    assert backend.received == []
+
+
+def test_a_handler_gets_the_body(bridge: Bridge, backend: Backend) -> None:
+    body = bytes(range(256)) * 100
+    assert ask(bridge, backend, "POST", "echo", body).body == body
+
+
+def test_a_handler_gets_a_chunked_body(bridge: Bridge, backend: Backend) -> None:
+    raw = request("POST", "/py/echo", "Transfer-Encoding: chunked", host=HOST)
+    assert bridge.send(raw + b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n").body == b"hello world"
+
+
+@pytest.mark.parametrize(
+    ("lines", "sent"),
+    [
+        (["Content-Length: 10"], b"12345"),
+        (["Transfer-Encoding: chunked"], b"5\r\n12345\r\n"),
+        (["Transfer-Encoding: chunked"], b"5\r\n12345\r\nzz\r\n"),
+    ],
+)
+def test_a_handler_never_takes_half_a_body_for_a_whole_one(
+    bridge: Bridge, backend: Backend, lines: list[str], sent: bytes
+) -> None:
+    """gunicorn ends a body quietly when the visitor hangs up. Half of a form is no form."""
+    with bridge.visitor() as visitor:
+        visitor.send(request("POST", "/py/echo", *lines, host=HOST) + sent)
+        visitor.sock.shutdown(socket.SHUT_WR)
+        assert visitor.answer().status == 400
+    assert backend.received == []
+
+
+def test_a_slow_upload_is_not_a_slow_handler(bridge: Bridge, backend: Backend) -> None:
+    """`timeout` of a route (here 500 ms) is the handler's time, not that of the visitor's line:
+    on the legacy side their upload would not have failed either."""
+    with bridge.visitor() as visitor:
+        visitor.send(request("POST", "/py/echo_soon", "Content-Length: 8", host=HOST))
+        pause = threading.Event()
+        for byte in b"slowly..":
+            pause.wait(0.1)
+            visitor.send(bytes([byte]))
+        assert visitor.answer().body == b"slowly.."
+
+
+def test_a_body_that_a_handler_leaves_unread_is_not_the_next_request(
+    bridge: Bridge, backend: Backend
+) -> None:
+    with bridge.visitor() as visitor:
+        visitor.send(request("POST", "/py/shows_head", host=HOST, body=b"GET /x HTTP/1.1\r\n\r\n"))
+        visitor.send(request("GET", "/py/text", host=HOST))
+        assert visitor.answer().status == 200
+        assert visitor.answer().body == b"python"
+
+
+FAILING = {
+    "declines": "declined",
+    "fails": "python-error",
+    "answers_503": "python-5xx",
+    "hangs": "python-timeout",
+    "line_break": "python-error",
+    "bad_name": "python-error",
+    "bad_length": "python-error",
+    "not_latin": "python-error",
+    "nothing_of_ten": "python-error",
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_legacy_answers_a_get_that_python_fails(
+    bridge: Bridge, backend: Backend, name: str, release: Callable[[], bool]
+) -> None:
+    """The visitor sees a normal page, the operator a reason."""
+    got = ask(bridge, backend, "GET", name)
+    assert (got.status, got.body) == (200, b"legacy")
+    assert got.get("Set-Cookie") is None
+    record = bridge.outcome(f"/py/{name}")
+    assert (record["backend"], record["fallback"]) == ("main", FAILING[name])
+    assert len(backend.received) == 1
+
+
+def test_a_head_that_python_fails_is_answered_by_legacy(bridge: Bridge, backend: Backend) -> None:
+    assert ask(bridge, backend, "HEAD", "fails").status == 200
+    assert backend.only().method == "HEAD"
+
+
+@pytest.mark.parametrize(("name", "status"), [("fails", 500), ("hangs", 504)])
+def test_a_post_that_python_fails_is_never_asked_of_legacy(
+    bridge: Bridge, backend: Backend, name: str, status: int, release: Callable[[], bool]
+) -> None:
+    """It may have written already. The page is the site's, without a word of the exception."""
+    got = ask(bridge, backend, "POST", name, b"x=1")
+    assert got.status == status
+    assert b"secret" not in got.body
+    assert backend.received == []
+    record = bridge.outcome(f"/py/{name}")
+    assert record["backend"] == "bridge"
+    assert "fallback" not in record
+
+
+def test_a_post_that_python_answers_with_5xx_keeps_pythons_answer(
+    bridge: Bridge, backend: Backend
+) -> None:
+    """It is an answer; only for GET there is a better one."""
+    got = ask(bridge, backend, "POST", "answers_503", b"x=1")
+    assert (got.status, got.body) == (503, b"python's own page")
+    assert backend.received == []
+
+
+@pytest.mark.parametrize("name", ["declines", "declines_after_reading"])
+@pytest.mark.parametrize("size", [0, 5, 2000, 100_000])
+def test_a_post_that_python_declines_reaches_legacy_byte_for_byte(
+    bridge: Bridge, backend: Backend, name: str, size: int
+) -> None:
+    """Also what the handler has read of it, before it declined."""
+    body = (b"line\n" + bytes(range(256)) * 400)[:size]
+    assert ask(bridge, backend, "POST", name, body).body == b"legacy"
+    received = backend.only()
+    assert received.body == body
+    assert received.all("Content-Length") == [str(size)]
+
+
+def test_a_chunked_post_that_python_declines_reaches_legacy(
+    bridge: Bridge, backend: Backend
+) -> None:
+    raw = request("POST", "/py/declines_after_reading", "Transfer-Encoding: chunked", host=HOST)
+    assert bridge.send(raw + b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n").status == 200
+    assert backend.only().body == b"hello world"
+
+
+def test_an_early_answer_to_a_declined_post_arrives(bridge: Bridge, backend: Backend) -> None:
+    """The same as for a route without a Python side: the visitor has not sent everything."""
+    path = "/py/declines_after_reading"
+    backend.when(path, lambda call: call.send(plain("413 Content Too Large", body=b"no")))
+    with bridge.visitor() as visitor:
+        visitor.send(request("POST", path, "Content-Length: 100000", host=HOST))
+        visitor.send(b"line\n" + b"x" * 50_000)
+        assert visitor.answer().status == 413
+
+
+def test_a_post_of_which_python_read_too_much_cannot_be_declined(
+    bridge: Bridge, backend: Backend
+) -> None:
+    """More than a megabyte is not kept for legacy; the visitor is told that it failed."""
+    assert ask(bridge, backend, "POST", "reads_too_much", b"x" * 2_000_000).status == 500
+    assert backend.received == []
+    assert "declined after reading" in bridge.outcome("/py/reads_too_much")["error"]
+
+
+@pytest.mark.parametrize("name", ["fails_after_the_first_byte", "too_short"])
+def test_a_body_that_python_breaks_off_is_a_cut_for_the_visitor(
+    bridge: Bridge, backend: Backend, name: str
+) -> None:
+    """The head is out: legacy cannot help any more, and a clean end would be a lie."""
+    got = ask(bridge, backend, "GET", name)
+    assert got.status == 200
+    assert not got.whole
+    assert b"secret" not in got.body
+    assert backend.received == []
+    record = bridge.outcome(f"/py/{name}")
+    assert record["backend"] == "python"
+    assert record["aborted"]
+    assert record["aborted"] != "visitor left"
+
+
+def test_a_body_longer_than_announced_ends_where_it_was_announced(
+    bridge: Bridge, backend: Backend
+) -> None:
+    backend.when("/py/too_long", LEGACY)
+    with bridge.visitor() as visitor:
+        visitor.send(request("GET", "/py/too_long", host=HOST))
+        assert visitor.answer().body == b"12345"
+        visitor.send(request("GET", "/py/text", host=HOST))
+        assert visitor.answer().body == b"python"
+
+
+def test_a_205_of_a_handler_is_empty(bridge: Bridge, backend: Backend) -> None:
+    got = ask(bridge, backend, "GET", "answers_205")
+    assert (got.status, got.body, got.get("Content-Length")) == (205, b"", "0")
+
+
+def test_the_iterable_of_a_handler_is_closed(
+    bridge: Bridge, backend: Backend, events: Path
+) -> None:
+    before = events.read_text().count("told and closed")
+    assert ask(bridge, backend, "GET", "tells").body == b"told"
+    wait_for(lambda: events.read_text().count("told and closed") == before + 1, BOUND, "the close")
+
+
+def test_when_every_handler_thread_is_stuck_legacy_answers(
+    trusting: Bridge, backend: Backend, release: Callable[[], bool], events: Path
+) -> None:
+    """`trusting` has one thread for handlers, and a handler that hangs has it: nothing of
+    Python has started, so legacy may have any request."""
+    backend.when("/py/hangs", LEGACY)
+    backend.when("/py/text", LEGACY)
+    before = events.read_text().count("hangs")
+    first: list[Answer] = []
+    stuck = threading.Thread(
+        target=lambda: first.append(trusting.ask("GET", "/py/hangs", host=HOST))
+    )
+    stuck.start()
+    wait_for(lambda: events.read_text().count("hangs") > before, BOUND, "the stuck handler")
+    assert trusting.ask("GET", "/py/text", host=HOST).body == b"legacy"
+    record = trusting.outcome("/py/text")
+    assert (record["fallback"], record["backend"]) == ("python-busy", "main")
+    stuck.join(BOUND)
+    assert first[0].body == b"legacy"
+    wait_for(release, BOUND, "the end of the stuck handler")
+    wait_for(
+        lambda: trusting.ask("GET", "/py/text", host=HOST).body == b"python", BOUND, "a free thread"
+    )
+
+
+def test_a_handler_gets_the_decoded_path_and_the_public_address(
+    bridge: Bridge, backend: Backend
+) -> None:
+    got = bridge.ask("GET", "/py/shows_head?a=%2F&b=+", "X-One: 1", host="python.test:8080")
+    seen = got.body.decode().splitlines()
+    for line in (
+        "PATH_INFO=/py/shows_head",
+        "SCRIPT_NAME=",
+        "QUERY_STRING=a=%2F&b=+",
+        "SERVER_NAME=python.test",
+        "SERVER_PORT=8080",
+        "HTTP_HOST=python.test:8080",
+        "HTTP_X_ONE=1",
+    ):
+        assert line in seen
