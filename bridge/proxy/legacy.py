@@ -138,6 +138,19 @@ class LegacyPool:
 
     def _take(self, *, fresh: bool) -> Connection:
         deadline = time.monotonic() + self.spec.timeouts.wait
+        while (connection := self._place(deadline, fresh=fresh)) is not None:
+            # The look at its socket is outside the lock: other requests would wait for it.
+            if not connection.has_news():
+                return connection
+            self._drop(connection)
+        try:
+            return self._address.connect()
+        except BaseException:
+            self._release(None)
+            raise
+
+    def _place(self, deadline: float, *, fresh: bool) -> Connection | None:
+        """A place among the connections: an idle connection, or None for a new one."""
         to_close: list[Connection] = []
         try:
             with self._free:
@@ -145,15 +158,12 @@ class LegacyPool:
                     now = time.monotonic()
                     while self._idle and now - self._idle[0].idle_since > self.spec.timeouts.idle:
                         to_close.append(self._idle.pop(0))
-                    while self._idle and not fresh:
-                        connection = self._idle.pop()
-                        if not connection.has_news():
-                            self._active += 1
-                            return connection
-                        to_close.append(connection)
+                    if self._idle and not fresh:
+                        self._active += 1
+                        return self._idle.pop()
                     if self._active + len(self._idle) < self.spec.limits.connections:
                         self._active += 1
-                        break
+                        return None
                     if self._idle:
                         to_close.append(self._idle.pop(0))
                         continue
@@ -163,11 +173,6 @@ class LegacyPool:
         finally:
             for connection in to_close:
                 connection.close()
-        try:
-            return self._address.connect()
-        except BaseException:
-            self._release(None)
-            raise
 
     # (2) send
 
@@ -251,7 +256,8 @@ class LegacyPool:
             nonlocal settled
             if not settled:
                 settled = True
-                if keep and not connection.has_news():
+                # What comes later is seen when the connection is taken again.
+                if keep and not connection.buffer:
                     self._release(connection)
                 else:
                     self._drop(connection)

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ __all__ = ["ServeOptions", "serve"]
 
 log = structlog.get_logger("bridge.serve")
 
+_OPERATOR_AGAIN = 2.0  # seconds
 _LINGER = 2.0  # seconds that an ended connection is read on for, as gunicorn does
 _LINGER_BYTES = 2**30
 _TARGET_INVALID = re.compile(r"[^\x21-\x7e\x80-\xff]")
@@ -153,7 +155,16 @@ class BridgeWorker(ThreadWorker):  # type: ignore[misc]
 
 
 class BridgeArbiter(Arbiter):  # type: ignore[misc]
-    """SIGHUP is handed to the workers; none is replaced."""
+    """SIGHUP is handed to the workers; none is replaced. SIGUSR2 starts `bridge` anew."""
+
+    def __init__(self, application: BridgeApplication) -> None:
+        super().__init__(application)
+        # gunicorn would run the script itself, whose folder would then be searched for modules.
+        self.START_CTX["args"] = [sys.executable, "-m", "bridge", *sys.argv[1:]]
+
+    def manage_workers(self) -> None:
+        super().manage_workers()
+        self.app.keep_operator()
 
     def handle_hup(self) -> None:
         self.log.info("Reloading routes.yaml in every worker")
@@ -168,6 +179,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         self.slot = 0
         self.reloader: Reloader | None = None
         self._operator: subprocess.Popen[bytes] | None = None
+        self._operator_since = -_OPERATOR_AGAIN
         super().__init__()
 
     def load_config(self) -> None:
@@ -193,7 +205,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             "pre_fork": _give_slot,
             "pre_request": _join_cookies,
             "worker_exit": _leave,
-            "on_starting": lambda arbiter: self.start_operator(),
+            "on_starting": lambda arbiter: self.keep_operator(),
             "on_exit": lambda arbiter: self.stop_operator(),
         }
         for name, value in settings.items():
@@ -231,12 +243,20 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
     def run(self) -> None:
         BridgeArbiter(self).run()
 
-    def start_operator(self) -> None:
-        """The operator's listener is a process of its own: nothing of it is in the workers."""
-        if not self.options.operator:
+    def keep_operator(self) -> None:
+        """Start the operator's listener, and again when it ended: after SIGUSR2 the new one
+        gets the port only when the old one is gone.
+
+        It is a process of its own: nothing of it is in the workers.
+        """
+        ended = self._operator is None or self._operator.poll() is not None
+        if not self.options.operator or not ended:
             return
-        command = [sys.executable, "-m", "bridge.proxy.operator", self.options.operator]
-        self._operator = subprocess.Popen(command)
+        now = time.monotonic()
+        if now - self._operator_since > _OPERATOR_AGAIN:
+            self._operator_since = now
+            command = [sys.executable, "-m", "bridge.proxy.operator", self.options.operator]
+            self._operator = subprocess.Popen(command)
 
     def stop_operator(self) -> None:
         if self._operator:
@@ -267,7 +287,10 @@ def _leave(arbiter: Any, worker: BridgeWorker) -> None:
     application: BridgeApplication = worker.app
     if application.reloader:
         application.reloader.stop()
-        status.remove(application.settings.state_dir, worker.slot)
+        state_dir = application.settings.state_dir
+        # After SIGUSR2 a new worker may have the slot already.
+        if any(own.pid == os.getpid() for own in status.read_all(state_dir)):
+            status.remove(state_dir, worker.slot)
 
 
 def _check_addresses(bind: tuple[str, ...]) -> None:

@@ -109,6 +109,18 @@ def swap_link(site: BridgeSite, text: str) -> None:
         link.replace(site.routes)
 
 
+def change_behind_a_link(site: BridgeSite, text: str) -> None:
+    """routes.yaml is a link into another folder, of which the bridge gets no events."""
+    elsewhere = site.directory / "elsewhere"
+    elsewhere.mkdir(exist_ok=True)
+    new = elsewhere / "new"
+    new.write_text(site.text(text), encoding="utf-8")
+    new.replace(elsewhere / "routes.yaml")
+    if not site.routes.is_symlink():
+        new.symlink_to(elsewhere / "routes.yaml")
+        new.replace(site.routes)
+
+
 def get(site: BridgeSite, target: str = "/hello") -> Answer:
     return ask(site.address, request("GET", target, site.address))
 
@@ -124,7 +136,9 @@ def metric(site: BridgeSite, name: str) -> float:
     return float(lines[0].split()[1])
 
 
-@pytest.mark.parametrize("change", [replace, overwrite, overwrite_in_pieces, swap_link])
+@pytest.mark.parametrize(
+    "change", [replace, overwrite, overwrite_in_pieces, swap_link, change_behind_a_link]
+)
 def test_a_change_is_live_in_every_worker_within_a_second(
     site: BridgeSite, php: PhpServer, change: Callable[[BridgeSite, str], None]
 ) -> None:

@@ -94,6 +94,17 @@ def test_nothing_is_left_when_its_main_process_is_killed(tmp_path: Path, php: Ph
         wait_for(lambda: not site.server.processes(), 15, "the end of all its processes")
 
 
+def test_the_operators_listener_comes_back(tmp_path: Path, php: PhpServer) -> None:
+    with BridgeSite(tmp_path, routes(php), operator=True) as site:
+        port = int(site.operator.rpartition(":")[2])
+        wait_for(lambda: is_open(port), what="the operator's listener")
+        workers = {worker.pid for worker in site.workers()}
+        (listener,) = set(site.server.processes()) - workers - {site.server.pid}
+        os.kill(listener, signal.SIGKILL)
+        wait_for(lambda: listener not in site.server.processes(), what="its end")
+        wait_for(lambda: is_open(port), what="another one")
+
+
 def test_a_handler_ends_when_its_visitor_leaves(tmp_path: Path, site: BridgeSite) -> None:
     with RawConnection(site.address) as visitor:
         visitor.send(request("GET", f"/endless?desk={tmp_path}", site.address))
@@ -219,3 +230,33 @@ def test_the_target_reaches_nginx_byte_for_byte(tmp_path: Path) -> None:
             head = b" HTTP/1.1\r\nHost: %b\r\n\r\n" % site.address.encode()
             answers = [ask(site.address, b"GET " + target + head) for target in TARGETS]
     assert [(answer.status, answer.body) for answer in answers] == [(200, t) for t in TARGETS]
+
+
+def test_new_handler_code_is_taken_up_without_a_failed_request(
+    tmp_path: Path, php: PhpServer
+) -> None:
+    """SIGUSR2 starts new processes beside the old ones, SIGTERM then ends the old."""
+    with (
+        BridgeSite(tmp_path, routes(php), workers=2, operator=True) as site,
+        Visitors(site.address, *[["/hello", "/any/page"]] * 4) as visitors,
+    ):
+        wait_for(lambda: is_open(int(site.operator.rpartition(":")[2])), what="the operator's")
+        old = set(site.server.processes())
+        site.server.signal(signal.SIGUSR2)
+        wait_for(lambda: pids_of(visitors) - old, 20, "a new worker answers")
+        wait_for(lambda: not {w.pid for w in site.workers()} & old, 20, "both are new")
+        site.server.signal(signal.SIGTERM)
+        wait_for(lambda: not old & set(site.server.processes()), 20, "the end of the old ones")
+        seen = len(visitors.answers)
+        wait_for(lambda: len(visitors.answers) > seen + 100, what="more visitors")
+        new = set(site.server.processes())
+        assert {worker.pid for worker in site.workers()} < new
+        assert len(site.workers()) == 2
+        assert int((site.state / "serve.pid").read_text(encoding="ascii")) in new
+        wait_for(lambda: is_open(int(site.operator.rpartition(":")[2])), what="the operator's")
+    assert visitors.failures == []
+
+
+def pids_of(visitors: Visitors) -> set[int]:
+    """The workers whose handlers answered."""
+    return {int(seen.headers["X-Pid"]) for seen in visitors.answers if "X-Pid" in seen.headers}

@@ -132,7 +132,7 @@ class Call:
             return True
 
 
-Script = Callable[[Call], None]
+Script = Callable[[Call], object]
 
 
 def answer(raw: bytes, *, close: bool = False) -> Script:

@@ -22,7 +22,7 @@ def test_a_legacy_that_takes_no_more_of_an_upload_is_a_504(
 ) -> None:
     """It reads nothing of the body until the bridge has hung up."""
     over = threading.Event()
-    backend.when("/send", lambda call: over.wait(BOUND) and None)
+    backend.when("/send", lambda call: over.wait(BOUND))
     with bridge.visitor() as visitor:
         visitor.send(request("POST", "/send", "Content-Length: 100000000", host=HOST))
         sender = threading.Thread(target=_send_until_refused, args=(visitor.sock, 100_000_000))
@@ -107,13 +107,13 @@ def test_a_slow_body_that_never_stalls_arrives(bridge: Bridge, backend: Backend)
 
 def test_a_504_is_answered_for_every_method(bridge: Bridge, backend: Backend) -> None:
     """A POST that timed out is never sent again: it may have been done."""
-    backend.when("/post", lambda call: call.left() and None)
+    backend.when("/post", lambda call: call.left())
     assert bridge.ask("POST", "/post", host=HOST, body=b"x").status == 504
     assert len(backend.of("/post")) == 1
 
 
 def test_the_next_request_is_answered_after_a_timeout(bridge: Bridge, backend: Backend) -> None:
-    backend.when("/first", lambda call: call.left() and None)
+    backend.when("/first", lambda call: call.left())
     backend.when("/next", answer(plain()))
     assert bridge.ask("GET", "/first", host=HOST).status == 504
     assert bridge.ask("GET", "/next", host=HOST).status == 200
