@@ -13,6 +13,7 @@ from rich.console import Console
 
 from bench.load import BenchmarkFailed
 from bench.report import Report
+from stack.errors import StackError
 
 NAMES = ("dispatcher",)
 
@@ -20,8 +21,8 @@ NAMES = ("dispatcher",)
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("name", required=False, type=click.Choice(NAMES))
 @click.option("--list", "list_names", is_flag=True, help="Name the benchmarks.")
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Medians of.")
-@click.option("--seconds", default=2, show_default=True, type=click.IntRange(1), help="A load.")
+@click.option("--rounds", default=9, show_default=True, type=click.IntRange(1), help="Medians of.")
+@click.option("--seconds", default=1, show_default=True, type=click.IntRange(1), help="A load.")
 @click.option("--quick", is_flag=True, help="One short round: shows that it runs, not how fast.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 def main(
@@ -43,7 +44,7 @@ def main(
         benchmark = importlib.import_module(f"bench.{name}")
         try:
             report: Report = benchmark.run(Path(folder), rounds, seconds, progress)
-        except BenchmarkFailed as error:
+        except (BenchmarkFailed, StackError) as error:
             raise click.ClickException(str(error)) from None
     if output == "table":
         report.show(Console(width=None if sys.stdout.isatty() else 160))

@@ -39,5 +39,5 @@ def dispatcher() -> WSGIApplication:
     state = Path(os.environ["BRIDGE_STATE_DIR"])
     metrics = Metrics(state, 0)
     reloader = Reloader(Path(os.environ["BRIDGE_ROUTES"]), state, metrics.on_reload)
-    hooks = (metrics, AccessLog(str(state / "access.jsonl")))
-    return Dispatcher(reloader.table, secret="bench", hooks=hooks)
+    hooks = (metrics, AccessLog(os.environ["BENCH_ACCESS_LOG"]))
+    return Dispatcher(reloader.table, secret=os.environ["BRIDGE_SECRET"], hooks=hooks)

@@ -2,180 +2,99 @@
 
 The legacy side is nginx with a page of 1 KiB, so that the fronts are measured and not PHP. The
 ProxyMiddleware and the Dispatcher run under the same gunicorn settings; the Dispatcher does all
-of its work (40 routes, some of them split; access log; metrics), the ProxyMiddleware has none.
+of its work (40 routes, some of them split, the measured one too; access log; metrics), the
+ProxyMiddleware has none.
 """
 
 from __future__ import annotations
 
-import contextlib
 import statistics
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
+from bench.fronts import CONNECTIONS, Front, fronts
 from bench.load import latencies, throughput
 from bench.report import Report, spread
-from stack.gunicorn import BridgeServe, Gunicorn
-from stack.nginx import Nginx
 
 __all__ = ["run"]
 
-LENGTH = 1024
-THREADS = 8
-CONNECTIONS = 32
-
-ORIGIN = """
-    keepalive_requests 1000000000;
-    server {
-        listen @LISTEN@;
-        location / { return 200 "@PAGE@"; }
-    }
-"""
-
-FRONT = """
-    keepalive_requests 1000000000;
-    upstream origin { server @ORIGIN@; keepalive 64; keepalive_requests 1000000000; }
-    server {
-        listen @LISTEN@;
-        location / {
-            proxy_pass http://origin;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host $http_host;
-        }
-    }
-"""
+WARM = 200  # requests before the first round
+ALONE = 400  # requests one by one in a round, for each second of load
 
 
-def routes_yaml(hosts: list[str], upstream: str, count: int) -> str:
-    """A routing file with `count` routes, every fourth of them split."""
-    names = ", ".join(f'"{host}"' for host in hosts)
-    lines = [
-        "version: 1",
-        "sites:",
-        f"  bench: {{hosts: [{names}], legacy: origin}}",
-        "backends:",
-        f'  origin: {{url: "{upstream}", limits: {{connections: 64}}}}',
-        "routes:",
-        '  - {name: hello, path: /hello, handler: "bench.apps:hello", python: 100%}',
-    ]
-    for number in range(count - 1):
-        share = "50%" if number % 4 == 0 else "0%"
-        lines.append(
-            f'  - {{name: r{number}, path: "/area{number}/<name>/<int:id>", '
-            f'handler: "bench.apps:hello", python: {share}}}'
+@dataclass
+class Measured:
+    """One value a round: requests/s, µs of CPU a request, µs of waiting a request."""
+
+    rate: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+    requests: int = 0
+
+    def take(self, front: Front, seconds: int) -> None:
+        """Measure one round. Raises BenchmarkFailed."""
+        times, answer = latencies(front.page, requests=ALONE * seconds)
+        times.sort()
+        self.p50.append(statistics.median(times))
+        self.p99.append(times[len(times) * 99 // 100])
+        before = front.cpu()
+        rate, requests = throughput(
+            front.page, connections=CONNECTIONS, seconds=seconds, answer=answer
         )
-    return "\n".join(lines) + "\n"
-
-
-@contextlib.contextmanager
-def _fronts(folder: Path) -> Iterator[dict[str, str]]:
-    """Everything that is compared, started: name → URL of the page."""
-    with contextlib.ExitStack() as stack:
-        origin = stack.enter_context(
-            Nginx(folder / "origin", ORIGIN, values={"PAGE": "x" * LENGTH})
-        )
-        upstream = f"http://{origin.address}"
-        nginx = stack.enter_context(
-            Nginx(folder / "nginx", FRONT, values={"ORIGIN": origin.address})
-        )
-
-        def gunicorn(name: str, app: str, env: dict[str, str]) -> Gunicorn:
-            server = Gunicorn(
-                folder / name,
-                f"bench.apps:{app}()",
-                threads=THREADS,
-                options=["--keep-alive", "30"],
-                env={"BENCH_UPSTREAM": upstream, **env},
-            )
-            return stack.enter_context(server)
-
-        def settings(server_address: str, name: str, count: int) -> dict[str, str]:
-            state = folder / f"{name}-state"
-            state.mkdir()
-            file = folder / f"{name}.yaml"
-            file.write_text(routes_yaml([server_address], upstream, count))
-            return {"BRIDGE_ROUTES": str(file), "BRIDGE_STATE_DIR": str(state)}
-
-        def dispatcher(name: str, count: int) -> Gunicorn:
-            server = Gunicorn(
-                folder / name,
-                "bench.apps:dispatcher()",
-                threads=THREADS,
-                options=["--keep-alive", "30"],
-            )
-            server.env = settings(server.address, name, count)
-            return stack.enter_context(server)
-
-        middleware = gunicorn("middleware", "proxy_middleware", {})
-        ours = dispatcher("dispatcher", 40)
-        large = dispatcher("dispatcher500", 500)
-        log = ["--access-log", str(folder / "serve.jsonl")]
-        serve = BridgeServe(folder / "serve", env={}, threads=THREADS, options=log)
-        serve.env = settings(serve.address, "serve", 40)
-        stack.enter_context(serve)
-        yield {
-            "direct": f"{upstream}/p/page",
-            "nginx": f"http://{nginx.address}/p/page",
-            "proxymiddleware": f"{middleware.url}/p/page",
-            "dispatcher": f"{ours.url}/p/page",
-            "dispatcher_500_routes": f"{large.url}/p/page",
-            "dispatcher_handler": f"{ours.url}/hello",
-            "bridge_serve": f"{serve.url}/p/page",
-        }
+        self.rate.append(rate)
+        self.cpu.append((front.cpu() - before) * 1e6 / requests)
+        self.requests += requests + len(times)
 
 
 def run(folder: Path, rounds: int, seconds: int, progress: Console) -> Report:
-    """Interleaved rounds; medians. Raises BenchmarkFailed when any answer is wrong."""
-    rates: dict[str, list[float]] = {}
-    p50: dict[str, list[float]] = {}
-    p99: dict[str, list[float]] = {}
-    with _fronts(folder) as urls:
-        for url in urls.values():
-            latencies(url, requests=100, length=LENGTH)  # warm
-        for number in range(1, rounds + 1):
-            for name, url in urls.items():
-                progress.print(f"round {number} of {rounds}: {name}", style="dim")
-                times = sorted(latencies(url, requests=200 * seconds, length=LENGTH))
-                p50.setdefault(name, []).append(statistics.median(times))
-                p99.setdefault(name, []).append(times[int(len(times) * 0.99)])
-                rate = throughput(url, connections=CONNECTIONS, seconds=seconds)
-                rates.setdefault(name, []).append(rate)
-    return _report(rates, p50, p99)
+    """Interleaved rounds; medians. Raises BenchmarkFailed when any answer is wrong, and
+    StackError when a server does not start."""
+    progress.print("start the servers", style="dim")
+    with fronts(folder) as compared:
+        measured = {name: Measured() for name in compared}
+        for front in compared.values():
+            latencies(front.page, requests=WARM)
+        for number in range(rounds):
+            # Every other round goes the other way, so that none always follows the same one.
+            for name in list(compared) if number % 2 == 0 else reversed(compared):
+                progress.print(f"round {number + 1} of {rounds}: {name}", style="dim")
+                measured[name].take(compared[name], seconds)
+        for name, front in compared.items():
+            if front.bridge:
+                front.bridge.check(measured[name].requests)
+    return _report(measured)
 
 
-def _report(
-    rates: dict[str, list[float]], p50: dict[str, list[float]], p99: dict[str, list[float]]
-) -> Report:
-    def added(times: dict[str, list[float]], name: str) -> float:
+def _report(measured: dict[str, Measured]) -> Report:
+    direct = measured["direct"]
+
+    def added(times: list[float], without: list[float]) -> float:
         """Median over the rounds of what a front adds to direct in the same round."""
-        pairs = zip(times[name], times["direct"], strict=True)
-        return statistics.median(front - direct for front, direct in pairs)
+        return statistics.median(a - b for a, b in zip(times, without, strict=True))
 
     def over(name: str, other: str) -> float:
-        pairs = zip(rates[name], rates[other], strict=True)
+        pairs = zip(measured[name].rate, measured[other].rate, strict=True)
         return round(statistics.median(a / b for a, b in pairs), 2)
 
     report = Report(
-        "requests/s at 32 connections; µs at 1 connection, median (smallest–largest)",
-        ("", "requests/s", "p50 µs", "p99 µs", "added p50", "added p99"),
+        f"requests/s and µs of CPU a request at {CONNECTIONS} connections, latency in µs at one; "
+        "median (smallest–largest) of the rounds",
+        ("", "requests/s", "CPU", "p50", "p99", "added p50", "added p99"),
     )
-    for name, values in rates.items():
-        report.rows.append(
-            (
-                name,
-                spread(values),
-                spread(p50[name]),
-                spread(p99[name]),
-                f"{added(p50, name):,.0f}",
-                f"{added(p99, name):,.0f}",
-            )
-        )
-        report.figures[f"{name}_rps"] = round(statistics.median(values))
-        if name != "direct":
-            report.figures[f"{name}_added_p50_us"] = round(added(p50, name))
-            report.figures[f"{name}_added_p99_us"] = round(added(p99, name))
+    for name, found in measured.items():
+        p50, p99 = added(found.p50, direct.p50), added(found.p99, direct.p99)
+        report.figures[f"{name}_rps"] = round(statistics.median(found.rate))
+        report.figures[f"{name}_cpu_us"] = round(statistics.median(found.cpu))
+        added_columns = ("", "")
+        if found is not direct:
+            report.figures[f"{name}_added_p50_us"] = round(p50)
+            report.figures[f"{name}_added_p99_us"] = round(p99)
+            added_columns = (f"{p50:,.0f}", f"{p99:,.0f}")
+        columns = [spread(values) for values in (found.rate, found.cpu, found.p50, found.p99)]
+        report.rows.append((name, *columns, *added_columns))
     report.figures["added_p50_us"] = report.figures["dispatcher_added_p50_us"]
     report.figures["added_p99_us"] = report.figures["dispatcher_added_p99_us"]
     report.ratios = {

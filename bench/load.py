@@ -1,63 +1,120 @@
 """Load from this machine to this machine: wrk for throughput, one socket for latency.
 
-wrk's own latencies at one connection include its event loop; a blocking socket that sends a
-request and reads the whole answer measures what a visitor waits for, and nothing else.
+wrk stops its clock when its event loop gets to an answer, and rounds what it prints. For the
+latency of one visitor a blocking socket is nearer to the truth: it sends a request, reads the
+whole answer, and does nothing else in between. Both check what they get: a fast wrong answer is
+no result.
 """
 
 from __future__ import annotations
 
-import re
+import json
 import socket
 import subprocess
 import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["BenchmarkFailed", "latencies", "throughput"]
+from stack.process import find_program
+
+__all__ = ["BenchmarkFailed", "Page", "latencies", "throughput"]
+
+WRK_SUMMARY = Path(__file__).with_name("summary.lua")
 
 
 class BenchmarkFailed(Exception):
-    """An answer was wrong: a fast wrong answer is no result."""
+    """An answer was wrong, or something that had to be on was off."""
 
 
-def throughput(url: str, *, connections: int, seconds: int) -> float:
-    """Requests per second of wrk with one thread. Raises BenchmarkFailed on a bad answer."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30)
-    found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
-    errors = re.search(r"Non-2xx.*|Socket errors.*", done.stdout)
-    if done.returncode or found is None or errors:
-        raise BenchmarkFailed(f"{url}: {errors[0] if errors else done.stdout + done.stderr}")
-    return float(found[1])
+@dataclass(frozen=True)
+class Page:
+    """What is asked for, with which headers besides Host, and the body that must come."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    @property
+    def request(self) -> bytes:
+        """The request, byte for byte."""
+        parts = urlsplit(self.url)
+        lines = [f"GET {parts.path} HTTP/1.1", f"Host: {parts.netloc}"]
+        lines += [f"{name}: {value}" for name, value in self.headers]
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    def check(self, head: bytes, body: bytes) -> None:
+        """Raises BenchmarkFailed unless it is a 200 with exactly the expected body."""
+        if not head.startswith(b"HTTP/1.1 200 "):
+            raise BenchmarkFailed(f"{self.url}: {head[:80]!r}")
+        if body != self.body:
+            raise BenchmarkFailed(
+                f"{self.url}: {len(body)} bytes {body[:60]!r} instead of {len(self.body)}"
+            )
 
 
-def latencies(url: str, *, requests: int, length: int) -> list[float]:
-    """Microseconds of each of `requests` requests, one after the other on one connection.
+def throughput(page: Page, *, connections: int, seconds: int, answer: int) -> tuple[float, int]:
+    """Requests per second of wrk with one thread, and the number of requests.
 
-    Every answer must be a 200 with a body of `length` bytes, else BenchmarkFailed is raised.
+    Every answer must be `answer` bytes long with its head: together with the statuses that wrk
+    counts this shows a wrong page. Raises BenchmarkFailed.
     """
-    parts = urlsplit(url)
-    address = (parts.hostname or "", parts.port or 80)
-    request = f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
-    times = []
-    with socket.create_connection(address, timeout=10) as sock:
+    command = [find_program("wrk", "apt-get install wrk"), "-t1", f"-c{connections}"]
+    command += [f"-d{seconds}s", "-s", str(WRK_SUMMARY)]
+    for name, value in page.headers:
+        command += ["-H", f"{name}: {value}"]
+    done = subprocess.run(
+        [*command, page.url], capture_output=True, text=True, timeout=seconds + 30
+    )
+    if done.returncode:
+        raise BenchmarkFailed(f"{page.url}: wrk failed: {done.stdout}{done.stderr}")
+    counted: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    requests, read = counted["requests"], counted["bytes"]
+    if counted["failed"] or not requests:
+        raise BenchmarkFailed(f"{page.url}: {counted['failed']} of {requests} requests failed")
+    # wrk also counts the bytes of the answers that it did not wait for at the end.
+    if not requests * answer <= read <= (requests + connections) * answer:
+        raise BenchmarkFailed(
+            f"{page.url}: {requests} answers of {answer} bytes, but {read} bytes came"
+        )
+    return requests * 1e6 / counted["microseconds"], requests
+
+
+def latencies(page: Page, *, requests: int) -> tuple[list[float], int]:
+    """Microseconds of each of `requests` requests, one after the other on one connection, and
+    the size of an answer in bytes.
+
+    Raises BenchmarkFailed for a wrong answer, or one of another size than the first.
+    """
+    parts = urlsplit(page.url)
+    request, times, sizes = page.request, [], set()
+    with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=30) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(requests):
             begin = time.perf_counter_ns()
             sock.sendall(request)
-            data = b""
-            while True:
-                received = sock.recv(65536)
-                if not received:
-                    raise BenchmarkFailed(f"{url}: the connection was closed")
-                data += received
-                head, found, body = data.partition(b"\r\n\r\n")
-                if not head.startswith(b"HTTP/1.1 200"):
-                    raise BenchmarkFailed(f"{url}: {head[:80]!r}")
-                if found and (
-                    len(body) >= length if b"chunked" not in head else body.endswith(b"0\r\n\r\n")
-                ):
-                    break
+            head, body = _answer(sock)
             times.append((time.perf_counter_ns() - begin) / 1000)
-            if len(body) < length:
-                raise BenchmarkFailed(f"{url}: {len(body)} bytes instead of {length}")
-    return times
+            page.check(head, body)
+            sizes.add(len(head) + 4 + len(body))
+    if len(sizes) != 1:
+        raise BenchmarkFailed(f"{page.url}: answers of different sizes: {sorted(sizes)}")
+    return times, sizes.pop()
+
+
+def _answer(sock: socket.socket) -> tuple[bytes, bytes]:
+    """Head and body of an answer, which must have a Content-Length."""
+    data, missing = b"", 1
+    while missing > 0:
+        received = sock.recv(65536)
+        if not received:
+            raise BenchmarkFailed(f"the connection was closed after {data[:80]!r}")
+        data += received
+        head, found, body = data.partition(b"\r\n\r\n")
+        if found:
+            _, named, value = head.lower().partition(b"\r\ncontent-length:")
+            if not named:
+                raise BenchmarkFailed(f"an answer without Content-Length: {head[:200]!r}")
+            missing = int(value.partition(b"\r\n")[0]) - len(body)
+    return head, body

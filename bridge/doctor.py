@@ -140,7 +140,14 @@ def _legacy(name: str, backend: models.Backend, table: RouteTable) -> Iterator[F
 
 def _broker(url: str) -> Iterator[Finding]:
     where = redact_url(url)
-    if not urlsplit(url).scheme.startswith(("redis", "rediss")):
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for a port that is no number
+    except ValueError:
+        hint = "write BRIDGE_BROKER_URL as redis://host:port/database"
+        yield Finding("bad", "broker", where, "the URL cannot be read", hint)
+        return
+    if not parts.scheme.startswith("redis"):
         try:
             with Connection(url, connect_timeout=_PATIENCE) as connection:
                 connection.ensure_connection(max_retries=1, timeout=_PATIENCE)

@@ -62,8 +62,14 @@ def _secret(env: Mapping[str, str], name: str) -> str:
 
 
 def redact_url(url: str) -> str:
-    """`url` without its user's password and without its query, fit for a log or a terminal."""
-    parts = urlsplit(url)
+    """`url` without its user's password and without its query, fit for a log or a terminal.
+
+    Of what is no URL only the scheme is shown: nobody knows where the password is.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"{url.partition('://')[0]}://…"
     userinfo, at, hostport = parts.netloc.rpartition("@")
     if at:
         user = userinfo.partition(":")[0]

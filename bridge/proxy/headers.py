@@ -64,9 +64,9 @@ _SET_BY_US = frozenset(
         "x-request-id",
     }
 )
-_NEVER_FROM_VISITORS = frozenset({"proxy", "x-original-url", "x-rewrite-url"})
-_ONLY_FROM_TRUSTED = re.compile(r"x-forwarded-|x-real-ip$|true-client-ip$|x-client-ip$")
-_INTERNAL_RESPONSE = re.compile(r"x-accel-|x-sendfile|x-lighttpd-send")
+_NEVER_FROM_VISITORS = HOP_BY_HOP | _SET_BY_US | {"proxy", "x-original-url", "x-rewrite-url"}
+_ONLY_FROM_TRUSTED = frozenset({"x-real-ip", "true-client-ip", "x-client-ip"})
+_INTERNAL_RESPONSE = ("x-accel-", "x-sendfile", "x-lighttpd-send")
 _REFRESH = re.compile(
     r"""([^;,]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?["']?)([^"']*)(["']?)""", re.IGNORECASE
 )
@@ -76,11 +76,16 @@ _OUR_COOKIES = frozenset((SHARE_COOKIE, preview.COOKIE))
 def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
     """`headers` without hop-by-hop fields and without those that Connection names."""
     listed = list(headers)
-    dropped = HOP_BY_HOP
-    for name, value in listed:
+    dropped = _and_named(HOP_BY_HOP, listed)
+    return [pair for pair in listed if pair[0].lower() not in dropped]
+
+
+def _and_named(dropped: frozenset[str], headers: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """`dropped` and the names in Connection, all lower case."""
+    for name, value in headers:
         if name.lower() == "connection":
             dropped = dropped | {token.strip().lower() for token in value.split(",")}
-    return [(name, value) for name, value in listed if name.lower() not in dropped]
+    return dropped
 
 
 def to_legacy(
@@ -98,13 +103,14 @@ def to_legacy(
     `hops` are the names of the bridges on the way, ours last; `host` replaces the visitor's.
     """
     sent: Headers = [("Host", host or head.host)]
-    for name, value in end_to_end(head.headers):
+    dropped = _and_named(_NEVER_FROM_VISITORS, head.headers)
+    for name, value in head.headers:
         lowered = name.lower()
-        if lowered in _SET_BY_US or lowered in _NEVER_FROM_VISITORS or "_" in name:
+        if lowered in dropped or "_" in name or lowered.startswith("x-bridge-"):
             continue
-        if lowered.startswith("x-bridge-"):
-            continue
-        if not trusted_peer and _ONLY_FROM_TRUSTED.match(lowered):
+        if not trusted_peer and (
+            lowered in _ONLY_FROM_TRUSTED or lowered.startswith("x-forwarded-")
+        ):
             continue
         if lowered == "cookie" and "bridge_" in value:
             value = _without_our_cookies(value)
@@ -207,9 +213,12 @@ def from_handler(headers: Iterable[tuple[str, str]]) -> Headers:
 def to_visitor(headers: Headers, origin: PublicOrigin, *, accel: bool) -> Headers:
     """The header list of a legacy answer as the visitor gets it."""
     sent: Headers = []
-    for name, value in from_handler(headers):
+    dropped = _and_named(HOP_BY_HOP, headers)
+    for name, value in headers:
         lowered = name.lower()
-        if not accel and _INTERNAL_RESPONSE.match(lowered):
+        if lowered in dropped or lowered.startswith("x-bridge-"):
+            continue
+        if not accel and lowered.startswith(_INTERNAL_RESPONSE):
             continue
         if lowered in ("location", "content-location"):
             value = origin.url(value)

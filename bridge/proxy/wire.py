@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 __all__ = ["ChunkedReader", "Framing", "ResponseHead", "WireError", "framing", "request_head"]
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_FIELD = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+)[ \t]*:[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_FIELD = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+)[ \t]*:[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_FOLD = re.compile(r"[ \t]+([\t\x20-\x7e\x80-\xff]*)")
+_WHITE = " \t"
 _LONGEST_LENGTH = 18  # digits of a Content-Length: an exabyte
 _LONGEST_LINE = 8192
 _LONGEST_TRAILER = 64 * 1024
@@ -47,22 +49,22 @@ class ResponseHead:
         A bare LF ends a line as CRLF does, an obsolete line fold becomes a space, and white
         space between a name and its colon goes (RFC 9112, sections 2.2, 5.2 and 5.1).
         """
-        lines = [line.removesuffix(b"\r") for line in head.split(b"\n")]
-        match = _STATUS_LINE.fullmatch(lines[0])
+        text = head.decode("latin-1").removesuffix("\r").replace("\r\n", "\n")
+        first, *lines = text.split("\n")
+        match = _STATUS_LINE.fullmatch(first)
         if not match:
-            raise WireError(f"no status line: {lines[0][:60]!r}")
+            raise WireError(f"no status line: {first[:60]!r}")
         headers: list[tuple[str, str]] = []
-        for line in lines[1:]:
-            if line[:1] in (b" ", b"\t") and headers:
+        for line in lines:
+            if field := _FIELD.fullmatch(line):
+                name, value = field.groups()
+                headers.append((name, value.rstrip(" \t")))
+            elif (fold := _FOLD.fullmatch(line)) and headers:
                 name, value = headers[-1]
-                headers[-1] = name, f"{value} {line.strip().decode('latin-1')}"
-                continue
-            field = _FIELD.fullmatch(line)
-            if not field:
+                headers[-1] = name, f"{value} {fold[1].rstrip(_WHITE)}".strip(_WHITE)
+            else:
                 raise WireError(f"no header line: {line[:60]!r}")
-            headers.append((field[1].decode("latin-1"), field[2].rstrip(b" \t").decode("latin-1")))
-        reason = (match[3] or b"").decode("latin-1")
-        return cls(int(match[2]), reason, int(match[1]), headers)
+        return cls(int(match[2]), match[3] or "", int(match[1]), headers)
 
     def values(self, name: str) -> list[str]:
         """Every value of the header `name` (lower case), in order."""
@@ -98,8 +100,14 @@ class Framing:
 
 def framing(method: str, head: ResponseHead) -> Framing:
     """RFC 9112, section 6.3. Raises WireError where two readers could disagree."""
-    lengths = {part.strip() for value in head.values("content-length") for part in value.split(",")}
-    codings = [c.strip().lower() for v in head.values("transfer-encoding") for c in v.split(",")]
+    lengths: set[str] = set()
+    codings: list[str] = []
+    for name, value in head.headers:
+        lowered = name.lower()
+        if lowered == "content-length":
+            lengths.update(part.strip() for part in value.split(","))
+        elif lowered == "transfer-encoding":
+            codings += [coding.strip().lower() for coding in value.split(",")]
     if len(lengths) > 1 or any(
         not (n.isascii() and n.isdigit() and len(n) <= _LONGEST_LENGTH) for n in lengths
     ):
@@ -162,7 +170,9 @@ class ChunkedReader:
     def _line(self, line: bytes) -> None:
         if self._trailer:
             self._trailer_size += len(line)
-            if self._trailer_size > _LONGEST_TRAILER or (line and not _FIELD.fullmatch(line)):
+            if self._trailer_size > _LONGEST_TRAILER or (
+                line and not _FIELD.fullmatch(line.decode("latin-1"))
+            ):
                 raise WireError(f"no trailer line, or too many: {line[:60]!r}")
             self.done = not line
         else:

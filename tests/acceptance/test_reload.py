@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from werkzeug.test import create_environ, run_wsgi_app
 
 from acceptance.bridge_site import TESTS, BridgeSite, run_bridge
-from acceptance.conftest import PAGES
 from acceptance.raw_http import Answer, ask, request
-from acceptance.visitors import Visitors
-from bridge.proxy.dispatcher import Dispatcher
-from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.routes import RouteTable, load_text
-from stack.nginx import NginxPhp
+from bridge.proxy.routes import load_text
 from stack.php import PhpServer
 from stack.process import REPOSITORY
 from stack.waiting import wait_for
@@ -65,10 +56,21 @@ def site(running: BridgeSite, php: PhpServer) -> BridgeSite:
     name = next(_names)
     if running.routes.is_symlink():
         running.routes.unlink()
-    replace(running, table(php.url, name))
-    running.live(lambda worker: not worker.error, 5, "both workers run a good table")
-    wait_for(lambda: tables_of(running) == {name}, 5, "every answer is by the new table")
+    make_live(running, table(php.url, name), within=5)
     return running
+
+
+def make_live(site: BridgeSite, text: str, within: float = LIVE_WITHIN) -> None:
+    """Replace the file by a good one and wait until both workers run it."""
+    replace(site, text)
+    digest = load_text(site.text(text), site.routes).digest
+    site.live(lambda w: w.digest == digest and not w.error, within, "both workers run it")
+
+
+def break_it(site: BridgeSite, php: PhpServer) -> None:
+    """Replace the file by a broken one and wait until both workers have seen it."""
+    replace(site, table(php.url, "bad", text=BROKEN))
+    site.live(lambda w: bool(w.error), LIVE_WITHIN, "the error in both workers")
 
 
 def replace(site: BridgeSite, text: str) -> None:
@@ -177,12 +179,9 @@ def test_bridge_routes_shows_what_runs_in_each_worker(site: BridgeSite, php: Php
 def test_a_broken_file_changes_nothing_and_is_seen_everywhere(
     site: BridgeSite, php: PhpServer
 ) -> None:
-    replace(site, table(php.url, "good"))
-    site.live(lambda w: not w.error, LIVE_WITHIN, "a good table")
-    wait_for(lambda: tables_of(site) == {"good"}, LIVE_WITHIN, "the good table")
+    make_live(site, table(php.url, "good"))
     log_before = len(site.server.log_text())
-    replace(site, table(php.url, "bad", text=BROKEN))
-    site.live(lambda w: bool(w.error), LIVE_WITHIN, "the error in both workers")
+    break_it(site, php)
     assert tables_of(site) == {"good"}
     assert metric(site, "bridge_routes_broken") == 1
     health = ask(site.operator, request("GET", "/health", site.operator))
@@ -198,10 +197,8 @@ def test_a_broken_file_changes_nothing_and_is_seen_everywhere(
 
 
 def test_mending_the_file_is_enough(site: BridgeSite, php: PhpServer) -> None:
-    replace(site, table(php.url, "bad", text=BROKEN))
-    site.live(lambda w: bool(w.error), LIVE_WITHIN, "the error in both workers")
-    replace(site, table(php.url, "mended"))
-    site.live(lambda w: not w.error, LIVE_WITHIN, "no error any more")
+    break_it(site, php)
+    make_live(site, table(php.url, "mended"))
     assert tables_of(site) == {"mended"}
     assert metric(site, "bridge_routes_broken") == 0
 
@@ -235,9 +232,11 @@ def test_a_handler_that_breaks_and_is_mended_needs_no_touch_of_routes_yaml(
 
 def test_sighup_reloads_at_once_and_replaces_no_worker(site: BridgeSite, php: PhpServer) -> None:
     workers = {worker.pid for worker in site.workers()}
-    replace(site, table(php.url, "hup"))
+    text = table(php.url, "hup")
+    replace(site, text)
     site.server.signal(signal.SIGHUP)
-    wait_for(lambda: tables_of(site) == {"hup"}, LIVE_WITHIN, "the new table")
+    digest = load_text(site.text(text), site.routes).digest
+    site.live(lambda w: w.digest == digest, LIVE_WITHIN, "the new table in both workers")
     replace(site, table(php.url, "bad", text=BROKEN))
     site.server.signal(signal.SIGHUP)
     site.live(lambda w: bool(w.error), LIVE_WITHIN, "the error in both workers")
@@ -248,10 +247,8 @@ def test_sighup_reloads_at_once_and_replaces_no_worker(site: BridgeSite, php: Ph
 def test_a_worker_killed_while_the_file_is_broken_comes_back_with_the_last_good_table(
     site: BridgeSite, php: PhpServer
 ) -> None:
-    replace(site, table(php.url, "last-good"))
-    wait_for(lambda: tables_of(site) == {"last-good"}, LIVE_WITHIN, "the good table")
-    replace(site, table(php.url, "bad", text=BROKEN))
-    site.live(lambda w: bool(w.error), LIVE_WITHIN, "the error in both workers")
+    make_live(site, table(php.url, "last-good"))
+    break_it(site, php)
     killed, other = (worker.pid for worker in site.workers())
     os.kill(killed, signal.SIGKILL)
     site.live(lambda w: w.pid != killed, 15, "a new worker")
@@ -259,8 +256,7 @@ def test_a_worker_killed_while_the_file_is_broken_comes_back_with_the_last_good_
     assert all(worker.error for worker in site.workers())
     assert tables_of(site) == {"last-good"}
     assert "running the last good one" in site.server.log_text()
-    replace(site, table(php.url, "mended"))
-    site.live(lambda w: not w.error, LIVE_WITHIN, "no error any more")
+    make_live(site, table(php.url, "mended"))
     assert tables_of(site) == {"mended"}
 
 
@@ -277,158 +273,3 @@ def test_a_broken_file_at_the_first_start_is_told_with_its_lines(tmp_path: Path)
     assert f"{routes}:7:" in done.stderr
     assert "did you mean" in done.stderr.lower()
     assert "Traceback" not in done.stderr
-
-
-# --- many reloads under load
-
-TWO = """\
-version: 1
-sites:
-  s: {hosts: ["@ADDRESS@"], legacy: php, response_headers: {set: {X-Table: @NAME@}}}
-backends:
-  php: {url: "@PHP@/@NAME@", host: @NAME@.legacy}
-groups:
-  both: {python: @SHARE@}
-routes:
-  - {name: one, path: /across, query: {decline: false}, group: both,
-     handler: "acceptance.apps.handlers:across"}
-  - {name: two, path: /across, query: {decline: true}, group: both,
-     handler: "acceptance.apps.handlers:across"}
-"""
-
-
-def test_many_reloads_under_load_fail_no_request_and_mix_no_tables(tmp_path: Path) -> None:
-    reload_under_load(tmp_path, reloads=200)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(300)
-def test_a_thousand_reloads_under_load_fail_no_request_and_mix_no_tables(tmp_path: Path) -> None:
-    reload_under_load(tmp_path, reloads=1000)
-
-
-def reload_under_load(directory: Path, reloads: int) -> None:
-    """Flip between two tables that differ in everything while visitors ask.
-
-    What a request gets from its table is: the side (share of the group), the address and the
-    Host that legacy is asked for (backend), the header X-Table (site), its generation and the
-    digest in the access log. The tables differ in each, and all of one answer must be of one.
-    Most requests begin under one table and end under another: handler and page wait for a
-    reload in between.
-    """
-    php = NginxPhp(directory / "php", PAGES, fallback="rewrite ^ /router.php last;", children=8)
-    with php, two_tables(directory, php) as (site, tables):
-        watch = f"watch={site.state / 'last-good.yaml'}"
-        crossing = [f"/across?{watch}", f"/across?{watch}&decline=1"]
-        quick = ["/across", "/across?decline=1"]
-        with Visitors(site.address, crossing, crossing[::-1], crossing, quick) as visitors:
-            for number in range(1, reloads + 1):
-                text, digest = tables["ab"[number % 2]]
-                site.write(text)
-                site.live(
-                    lambda worker, digest=digest: worker.digest == digest, 5, f"reload {number}"
-                )
-        generations = [worker.generation for worker in site.workers()]
-        wait_for(lambda: len(site.log()) >= len(visitors.answers), 5, "the whole access log")
-        log = {line["request_id"]: line for line in site.log()}
-    assert visitors.failures == []
-    assert generations == [reloads + 1] * 2
-    crossed = {"python": 0, "php": 0, "declined": 0}
-    for seen in visitors.answers:
-        name = seen.headers["X-Table"]
-        lines = [json.loads(line) for line in seen.body.splitlines()]
-        faults = [fault_of(seen.target, name, line, tables, log) for line in lines]
-        assert faults == [""] * len(lines)
-        assert len({line.get("generation") for line in lines}) == 1
-        side = lines[0]["side"]
-        kind = "declined" if side == "php" and name == "a" else side
-        crossed[kind] += lines[0]["reloaded"]
-    # It would prove nothing if the requests had stood still while the tables changed.
-    assert min(crossed.values()) >= reloads / 10, crossed
-
-
-def fault_of(
-    target: str,
-    name: str,
-    line: dict[str, Any],
-    tables: dict[str, tuple[str, str]],
-    log: dict[str, dict[str, Any]],
-) -> str:
-    """What in an answer is not of table `name`; empty if all of it is."""
-    logged = log[line["request_id"]]
-    seen: dict[str, object] = {
-        "digest": logged["table"],
-        "odd generation": logged["generation"] % 2 == 1,
-        "side": logged["reason"] + " " + logged["detail"],
-    }
-    percent = "100%" if name == "a" else "0%"
-    wanted = {"digest": tables[name][1], "odd generation": name == "a", "side": f"share {percent}"}
-    if line["side"] == "python":
-        seen |= {"share": line["share"], "generation": line["generation"]}
-        wanted |= {"share": 100_000, "generation": logged["generation"]}
-    else:
-        seen |= {"host": line["host"], "prefix": line["prefix"]}
-        wanted |= {"host": f"{name}.legacy", "prefix": f"/{name}"}
-    declined = "decline" in target
-    if line["side"] != ("python" if name == "a" and not declined else "php"):
-        return f"{target} was answered by {line['side']} under table {name}"
-    return "" if seen == wanted else f"{target}: {seen} is not {wanted}"
-
-
-@pytest.mark.parametrize(
-    ("target", "side"),
-    [("/across", "python"), ("/across?decline=1", "php"), ("/elsewhere", "php"), ("*", "bridge")],
-)
-def test_a_request_reads_the_table_once(php: PhpServer, target: str, side: str) -> None:
-    """The same without chance: every further read would give the other table."""
-    site = f"{php.host}:{php.port}"
-    one, other = (
-        load_text(
-            table(php.url, name, share, TWO).replace("@ADDRESS@", site),
-            Path("routes.yaml"),
-            generation=generation,
-        )
-        for generation, name, share in ((1, "a", "100%"), (2, "b", "0%"))
-    )
-    reads = [one]
-    outcomes: list[Outcome] = []
-
-    class Seen(Hooks):
-        def after_response(self, outcome: Outcome) -> None:
-            outcomes.append(outcome)
-
-    def read() -> RouteTable:
-        return reads.pop() if reads else other
-
-    dispatcher = Dispatcher(read, hooks=[Seen()])
-    environ = create_environ("/across", f"http://{site}")
-    environ |= {"RAW_URI": target, "QUERY_STRING": target.partition("?")[2]}
-    body, status, headers = run_wsgi_app(dispatcher, environ, buffered=True)
-    text = b"".join(body).decode()
-    (outcome,) = outcomes
-    assert (outcome.backend, outcome.digest) == (side, one.digest)
-    if side == "bridge":
-        assert status.startswith("400")
-        return
-    assert headers["X-Table"] == "a"
-    if target != "/elsewhere":
-        line = json.loads(text.splitlines()[0])
-        assert line["side"] == side
-        assert line.get("host", "a.legacy") == "a.legacy"
-        assert line.get("prefix", "/a") == "/a"
-        assert line.get("generation", one.generation) == one.generation
-
-
-@contextlib.contextmanager
-def two_tables(
-    directory: Path, php: NginxPhp
-) -> Iterator[tuple[BridgeSite, dict[str, tuple[str, str]]]]:
-    """A bridge with two workers that runs table a, and the text and digest of both tables."""
-    texts = {
-        "a": table(php.url, "a", "100%", text=TWO),
-        "b": table(php.url, "b", "0%", text=TWO),
-    }
-    with BridgeSite(directory / "site", texts["a"], workers=2, threads=16) as site:
-        path = site.routes
-        digests = {name: load_text(site.text(text), path).digest for name, text in texts.items()}
-        yield site, {name: (texts[name], digests[name]) for name in texts}

@@ -243,16 +243,18 @@ def test_new_handler_code_is_taken_up_without_a_failed_request(
         wait_for(lambda: is_open(int(site.operator.rpartition(":")[2])), what="the operator's")
         old = set(site.server.processes())
         site.server.signal(signal.SIGUSR2)
-        wait_for(lambda: pids_of(visitors) - old, 20, "a new worker answers")
-        wait_for(lambda: not {w.pid for w in site.workers()} & old, 20, "both are new")
+        site.live(lambda worker: worker.pid not in old, 20, "two new workers")
         site.server.signal(signal.SIGTERM)
         wait_for(lambda: not old & set(site.server.processes()), 20, "the end of the old ones")
         seen = len(visitors.answers)
         wait_for(lambda: len(visitors.answers) > seen + 100, what="more visitors")
+        assert pids_of(visitors) - old, "the new workers answer"
         new = set(site.server.processes())
         assert {worker.pid for worker in site.workers()} < new
         assert len(site.workers()) == 2
-        assert int((site.state / "serve.pid").read_text(encoding="ascii")) in new
+        pid_file = site.state / "serve.pid"
+        wait_for(pid_file.exists, what="the new main process takes over the pid file")
+        assert int(pid_file.read_text(encoding="ascii")) in new
         wait_for(lambda: is_open(int(site.operator.rpartition(":")[2])), what="the operator's")
     assert visitors.failures == []
 

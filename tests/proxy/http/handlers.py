@@ -36,7 +36,7 @@ def echo(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
     return [body]
 
 
-echo_soon = echo
+echo_soon, split = echo, text
 
 
 class _Stream:

@@ -103,6 +103,7 @@ def test_a_connection_without_a_request_is_no_request(bridge: Bridge, backend: B
         with bridge.visitor() as visitor:
             visitor.send(raw)
     assert bridge.ask("GET", "/after").status == 200
+    bridge.outcome("/after")
     assert [record["path"] for record in bridge.outcomes()] == ["/after"]
 
 

@@ -113,6 +113,15 @@ class Visitor:
         except ConnectionResetError:
             return True
 
+    def finish(self) -> None:
+        """Say that no more requests come, and wait until the server has ended its side."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # it has been reset
+        while not self.ended():
+            self._buffer = b""
+
     def leave(self) -> None:
         """Close as a browser does whose user went away in the middle: with a reset."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

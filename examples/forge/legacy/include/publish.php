@@ -49,6 +49,8 @@ function bridge_producer()
             'queue' => 'bridge.events',
             'source' => '/forge',
             'breaker_file' => forge_data_dir() . '/bridge-breaker',
+            // No visitor waits for a script on the command line.
+            'timeout_ms' => PHP_SAPI === 'cli' ? 5000 : (int) forge_setting('FORGE_REDIS_TIMEOUT_MS', '50'),
         ));
     }
     return $producer;
