@@ -89,6 +89,7 @@ def test_sigterm_finishes_what_runs_and_leaves_no_process(
 def test_nothing_is_left_when_its_main_process_is_killed(tmp_path: Path, php: PhpServer) -> None:
     with BridgeSite(tmp_path, routes(php), workers=2, operator=True) as site:
         wait_for(lambda: is_open(int(site.operator.rpartition(":")[2])), what="the operator's")
+        assert ask(site.operator, request("GET", "/health", site.operator)).status == 200
         assert len(site.server.processes()) == 4  # the main one, two workers, the operator's
         os.kill(site.server.pid, signal.SIGKILL)
         wait_for(lambda: not site.server.processes(), 15, "the end of all its processes")

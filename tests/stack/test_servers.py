@@ -16,6 +16,7 @@ from stack.php import PhpFpm, PhpServer, run_php
 from stack.ports import free_port, is_free, is_open
 from stack.process import Server, find_program
 from stack.redis import Redis
+from stack.waiting import wait_for
 
 pytestmark = pytest.mark.acceptance
 
@@ -109,9 +110,9 @@ def test_redis_never_evicts(redis_server: Redis) -> None:
 
 def test_php_server_stops_with_all_its_workers(tmp_path: Path, site: Path) -> None:
     """`php -S` forks workers; none survives the stop."""
-    server = PhpServer(tmp_path / "php", site, workers=3).start()
-    assert len(server.processes()) == 4
-    server.stop()
+    with PhpServer(tmp_path / "php", site, workers=3) as server:
+        # The port answers before the last worker is forked.
+        wait_for(lambda: len(server.processes()) == 4, 10, "three workers and their parent")
     assert server.processes() == []
     assert is_free(server.port)
 
