@@ -11,6 +11,10 @@ from bridge.proxy.hooks import Hooks, Outcome
 __all__ = ["AccessLog"]
 
 
+# Made once: json.dumps with separators makes a new encoder for every line.
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class AccessLog(Hooks):
     """One JSON line per response. The query is left out: it may hold what is nobody's business.
 
@@ -44,7 +48,7 @@ class AccessLog(Hooks):
         for name in ("fallback", "fallback_detail", "error", "aborted"):
             if value := getattr(outcome, name):
                 record[name] = value
-        self._file.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
+        self._file.write(_encode(record).encode() + b"\n")
         self._file.flush()
 
     def close(self) -> None:

@@ -84,14 +84,15 @@ class Dispatcher:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # (1) One table from the first byte to the last, whatever is reloaded meanwhile.
         table = self._table()
+        random = secrets.token_hex(20)
         outcome = Outcome(
-            request_id=secrets.token_hex(8),
+            request_id=random[:16],
             generation=table.generation,
             digest=table.digest,
             method=environ.get("REQUEST_METHOD", ""),
             started=time.perf_counter(),
         )
-        request = _Request(self, table, outcome, environ, start_response)
+        request = _Request(self, table, outcome, random[16:], environ, start_response)
         try:
             return request.answer()
         except VisitorError as error:
@@ -155,10 +156,11 @@ class _Request:
         shell: Dispatcher,
         table: RouteTable,
         outcome: Outcome,
+        fresh_key: str,
         environ: WSGIEnvironment,
         start_response: StartResponse,
     ) -> None:
-        self.shell, self.table, self.outcome = shell, table, outcome
+        self.shell, self.table, self.outcome, self.fresh_key = shell, table, outcome, fresh_key
         self.environ, self.start_response = environ, start_response
 
     def answer(self) -> Iterable[bytes]:
@@ -181,9 +183,7 @@ class _Request:
         if admission.final:
             return self.own(200, b"", [("Allow", "GET, HEAD, OPTIONS, POST")])
         # (4)
-        decision = decide(
-            table, head, self.client, shell._clock(), secrets.token_urlsafe(12), shell._secret
-        )
+        decision = decide(table, head, self.client, shell._clock(), self.fresh_key, shell._secret)
         outcome.site, outcome.reason, outcome.detail = (
             decision.site,
             decision.reason,

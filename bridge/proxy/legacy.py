@@ -24,7 +24,8 @@ from bridge.proxy.wire import ChunkedReader, ResponseHead, WireError, framing, r
 
 __all__ = ["Exchange", "LegacyPool"]
 
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
+# Without the CR before it: a pattern that begins with an optional byte is searched for slowly.
+_HEAD_END = re.compile(rb"\n\r?\n")
 _REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
 _RETRY_SHARE = 0.2  # retries on stale connections, of all requests
 _RETRY_FLOOR = 10
@@ -215,9 +216,10 @@ class LegacyPool:
         data = b""
         while True:
             end = _HEAD_END.search(data)
-            if end and end.start() <= limit:
+            lines = data[: end.start()].removesuffix(b"\r") if end else b""
+            if end and len(lines) <= limit:
                 connection.buffer = data[end.end() :]
-                head = ResponseHead.parse(data[: end.start()])
+                head = ResponseHead.parse(lines)
                 if head.status >= 200:
                     return head
                 if head.status == 101:

@@ -8,6 +8,7 @@ would have to read. Labels are few by construction: route, backend, status class
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import prometheus_client as prometheus
@@ -86,15 +87,25 @@ class Metrics(Hooks):
             registry=registry,
         )
 
+        # Looking up labels costs more than counting.
+        self._usual = lru_cache(maxsize=4096)(self._labelled)
+
     def after_response(self, outcome: Outcome) -> None:
-        status = f"{outcome.status // 100}xx"
-        self._requests.labels(outcome.route or "-", outcome.backend, status).inc()
-        self._seconds.labels(outcome.backend).observe(outcome.seconds)
+        requests, seconds = self._usual(
+            outcome.route or "-", outcome.backend, f"{outcome.status // 100}xx"
+        )
+        requests.inc()
+        seconds.observe(outcome.seconds)
         if outcome.fallback:
             self._fallbacks.labels(outcome.route, outcome.fallback).inc()
         if outcome.aborted:
             by = "visitor" if outcome.aborted == "visitor left" else "backend"
             self._aborted.labels(outcome.backend, by).inc()
+
+    def _labelled(
+        self, route: str, backend: str, status: str
+    ) -> tuple[prometheus.Counter, prometheus.Histogram]:
+        return self._requests.labels(route, backend, status), self._seconds.labels(backend)
 
     def on_reload(self, reloader: Reloader) -> None:
         """For `Reloader`'s on_change."""
