@@ -25,8 +25,8 @@ LENGTH = 1024  # bytes of the page
 THREADS = 8
 CONNECTIONS = 32  # of wrk
 SHARE = 25  # percent of the visitors to whom Python shows the page; the measured one is not
-ANSWERS = {"page": "origin", "hello": "python"}
-"""Who answers the two routes that are asked for."""
+ANSWERS = {"page": "origin", "plain": "origin", "hello": "python"}
+"""Who answers the three routes that are asked for."""
 
 ORIGIN = """
     keepalive_requests 1000000000;
@@ -69,10 +69,11 @@ def routes_yaml(host: str, upstream: str, count: int) -> str:
         f'  origin: {{url: "{upstream}", limits: {{connections: 64}}}}',
         "routes:",
         '  - {name: hello, path: /hello, handler: "bench.apps:hello", python: 100%}',
+        '  - {name: plain, path: "/q/<name>", handler: "bench.apps:hello", python: 0%}',
         f'  - {{name: page, path: "/p/<name>", handler: "bench.apps:hello", python: {SHARE}%}}',
     ]
     areas = "".join(AREA.replace("@", str(number)) for number in range(count // 4 + 1))
-    return "\n".join([*lines, *areas.splitlines()[: count - 2]]) + "\n"
+    return "\n".join([*lines, *areas.splitlines()[: count - 3]]) + "\n"
 
 
 def visitor() -> tuple[tuple[str, str], ...]:
@@ -164,10 +165,11 @@ def fronts(folder: Path) -> Iterator[dict[str, Front]]:
             "direct": front(origin),
             "nginx": front(nginx),
             "proxymiddleware": front(middleware),
-            "dispatcher": front(dispatcher),
-            "dispatcher_500_routes": front(large),
+            "dispatcher": front(dispatcher, "/q/page"),
+            "dispatcher_split": front(dispatcher),
+            "dispatcher_500_routes": front(large, "/q/page"),
             "dispatcher_handler": front(dispatcher, "/hello"),
-            "bridge_serve": front(serve),
+            "bridge_serve": front(serve, "/q/page"),
         }
 
 
