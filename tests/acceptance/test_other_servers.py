@@ -33,6 +33,8 @@ def test_stock_gunicorn_serves_it_and_follows_the_file(tmp_path: Path) -> None:
         routes.write_text(text)
         with server:
             assert requests.get(f"{server.url}/a?b=%2F", timeout=10).text == "/a?b=%2F"
+            # The line is written after the last byte of the answer.
+            wait_for(lambda: log.exists() and log.read_text().endswith("\n"), 5, "the log")
             assert json.loads(log.read_text().splitlines()[-1])["backend"] == "php"
             changed = "response_headers: {set: {X-New: table}}"
             routes.write_text(text.replace("legacy: php}", f"legacy: php, {changed}}}"))
