@@ -63,9 +63,9 @@ def run(folder: Path, rounds: int, seconds: int, progress: Console) -> Report:
             for name in list(compared) if number % 2 == 0 else reversed(compared):
                 progress.print(f"round {number + 1} of {rounds}: {name}", style="dim")
                 measured[name].take(compared[name], seconds)
-        for name, front in compared.items():
-            if front.bridge:
-                front.bridge.check(measured[name].requests)
+        for bridge in {front.bridge for front in compared.values() if front.bridge}:
+            through = (name for name, front in compared.items() if front.bridge == bridge)
+            bridge.check(sum(measured[name].requests for name in through))
     return _report(measured)
 
 

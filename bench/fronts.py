@@ -99,21 +99,24 @@ class Bridge:
 
     def check(self, requests: int) -> None:
         """Raises BenchmarkFailed unless access log and metrics have seen `requests` requests,
-        and each was answered by the side that it was meant for."""
-        logged = 0
+        each with an id of its own, and answered by the side that it was meant for."""
+        ids: set[str] = set()
         with self.log.open("rb") as log:
-            for logged, line in enumerate(log, 1):  # noqa: B007
+            for line in log:
                 entry = json.loads(line)
                 if entry["backend"] != ANSWERS[entry["route"]] or entry["reason"] != "share":
                     raise BenchmarkFailed(f"the wrong side answered: {entry}")
+                if entry["request_id"] in ids:
+                    raise BenchmarkFailed(f"two requests have the same id: {entry}")
+                ids.add(entry["request_id"])
         counted = sum(
             float(line.rpartition(" ")[2])
             for line in scrape(self.state).decode().splitlines()
             if line.startswith("bridge_requests_total{")
         )
-        if min(logged, counted) < requests:
+        if min(len(ids), counted) < requests:
             raise BenchmarkFailed(
-                f"of {requests} requests the access log has {logged}, the metrics {counted:.0f}"
+                f"of {requests} requests the access log has {len(ids)}, the metrics {counted:.0f}"
             )
 
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 """The checkout: servers run with it as working directory unless they say otherwise."""
 
 
-class Server:
+class Server(ABC):
     """A server process with a directory, a port and a log.
 
     directory: where all its files are; made if it is not there. Its content survives restarts.
@@ -63,11 +64,11 @@ class Server:
 
     # What a subclass says.
 
+    @abstractmethod
     def command(self) -> Sequence[str]:
         """Program and arguments. Raises BinaryMissing when the program is not installed."""
-        raise NotImplementedError
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most servers need nothing
         """Write what the server needs in its directory; called before every start."""
 
     def ready(self) -> bool:

@@ -122,7 +122,7 @@ def flip(name: str, share: str, why: str, who: str, output: Format) -> None:
         share += "%"
     who = who or os.environ.get("SUDO_USER") or _user()
     done = flipping.flip(settings.routes, name, share, who=who, why=why)
-    workers, live, seconds = _wait_live(settings, done.digest)
+    workers, live, seconds = _wait_live(settings, done)
     data = {**asdict(done), "workers": workers, "live": live, "seconds": round(seconds, 3)}
     if not done.changed:
         say(data, output, f"{name} is at {done.new} already; nothing changed")
@@ -149,12 +149,19 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _wait_live(settings: Settings, digest: str) -> tuple[int, int, float]:
-    """Workers, how many of them run the table `digest`, and the seconds that took."""
+def _wait_live(settings: Settings, done: flipping.Flip) -> tuple[int, int, float]:
+    """Workers, how many of them have the new share, and the seconds that took.
+
+    The share is looked for and not only the table that the flip made: another flip may have
+    replaced that before a worker loaded it.
+    """
     begin = time.monotonic()
     while True:
         workers = status.read_all(settings.state_dir)
-        live = sum(worker.digest == digest for worker in workers)
+        live = sum(
+            worker.digest == done.digest or worker.share_of(done.name) == done.new
+            for worker in workers
+        )
         waited = time.monotonic() - begin
         if live == len(workers) or waited > _LIVE_WITHIN:
             return len(workers), live, waited

@@ -34,6 +34,7 @@ _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)\s*%")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
 _HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?:\d{1,5}|\*))?")
 _COOKIE = re.compile(r"[A-Za-z0-9_.-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _STATUS = re.compile(r"default|[45]\d\d")
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -99,6 +100,7 @@ Size = Annotated[int, Written(_SIZE, "a size: 64KiB, 10MiB, 1GiB", _parse_size)]
 Share = Annotated[int, Written(_PERCENT, "a share of the visitors: 0% to 100%", parse_percent)]
 Name = Annotated[str, _text(_NAME, "name of small letters, digits, `.`, `_`, `-`", "project-page")]
 HeaderName = Annotated[str, _text(_TOKEN, "header name (no _ in it)", "X-Requested-With")]
+HeaderValue = Annotated[str, _text(_VALUE, "header value (no line break in it)", "nosniff")]
 CookieName = Annotated[str, _text(_COOKIE, "cookie name", "visitor_id")]
 Host = Annotated[
     str, _text(_HOST, "host", "www.example.org, *.example.org or 127.0.0.1:8080", str.lower)
@@ -213,7 +215,7 @@ class ResponseHeaders(Model):
     """Changes to every response of a site, whichever side answered."""
 
     remove: tuple[HeaderName, ...] = Field(default=(), description="tell-tales such as Server")
-    set: dict[HeaderName, str] = Field(default={}, description="replaces the header")
+    set: dict[HeaderName, HeaderValue] = Field(default={}, description="replaces the header")
 
 
 class Site(Model):

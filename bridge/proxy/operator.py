@@ -73,7 +73,8 @@ def application(settings: Settings) -> object:
 
 
 def main() -> None:
-    """`python -m bridge.proxy.operator host:port`; ends with its parent."""
+    """`python -m bridge.proxy.operator host:port PARENT`; ends with the process PARENT, whose
+    child it is."""
     settings = Settings.from_environ()
     try:
         host, port = check_address(sys.argv[1], settings.operator_token)
@@ -86,7 +87,7 @@ def main() -> None:
         )
     except (BridgeError, OSError, SystemExit) as error:
         sys.exit(f"operator's listener: {error}")
-    parent = os.getppid()
+    parent = int(sys.argv[2])
 
     def watch_parent() -> None:
         while os.getppid() == parent:

@@ -256,7 +256,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         if now - self._operator_since > _OPERATOR_AGAIN:
             self._operator_since = now
             command = [sys.executable, "-m", "bridge.proxy.operator", self.options.operator]
-            self._operator = subprocess.Popen(command)
+            self._operator = subprocess.Popen([*command, str(os.getpid())])
 
     def stop_operator(self) -> None:
         if self._operator:

@@ -34,6 +34,11 @@ class WorkerStatus:
     error: str
     rows: list[dict[str, Any]]
 
+    def share_of(self, name: str) -> str | None:
+        """The share of the route or group `name` as this worker runs it (`25%`), or None."""
+        named = (row for row in self.rows if name in (row["route"], row["group"]))
+        return next((row["python"] for row in named), None)
+
 
 def rows_of(table: RouteTable) -> list[dict[str, Any]]:
     """The table as plain rows, in the order of the file."""

@@ -216,7 +216,8 @@ def test_two_flips_at_once_both_happen(site: BridgeSite) -> None:
             for name in ("project", "release", "pages")
         ]
         said = [flip.communicate(timeout=30)[0] for flip in flips]
-        assert all("0% → " in text for text in said), said
+        assert all("0% → " in text and "live in 2 of 2 workers" in text for text in said), said
+        assert [flip.returncode for flip in flips] == [0, 0, 0], said
         rows = {"project": share, "release": share, "front": share, "admin": "–"}
         site.live(lambda w, rows=rows: shares_of(w.rows) == rows, 1, "all three shares")
     assert len(site.bridge_json("history")) == 6

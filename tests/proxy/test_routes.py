@@ -182,6 +182,14 @@ class TestErrors:
         (problem,) = self.problems(f"{top}  []\n")
         assert "gone.html" in problem[2]
 
+    @pytest.mark.parametrize("value", ['"a\\nb"', '"a\\0b"', '"\\u20ac"'])
+    def test_a_header_value_that_cannot_be_sent_is_an_error_at_load(self, value: str) -> None:
+        rules = f"response_headers: {{set: {{X-A: {value}}}}}"
+        top = TOP.replace("legacy: php}", f"legacy: php, {rules}}}")
+        (problem,) = self.problems(f"{top}  - {{name: x, path: /x}}\n")
+        assert problem[0] == 3
+        assert "header value" in problem[2]
+
     def test_a_handler_that_fails_while_importing_is_named_with_its_line(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
