@@ -13,7 +13,9 @@ __all__ = [
     "BridgeError",
     "ConfigError",
     "FlipRefused",
+    "IngestRefused",
     "LegacyError",
+    "NotOffered",
     "PreviewUnavailable",
     "Problem",
     "ServerAway",
@@ -104,6 +106,37 @@ class FlipRefused(BridgeError):
 
 class PreviewUnavailable(BridgeError):
     """A preview cookie was asked for and no secret is set to sign it with."""
+
+
+class NotOffered(BridgeError, NotImplementedError):
+    """The broker was asked for something that its transport does not have.
+
+    `what` names it; nothing was sent.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"Redis Streams do not offer {what}")
+
+
+class IngestRefused(BridgeError):
+    """The listener refused events; sending the same again would be refused again.
+
+    status: HTTP status of the answer, 0 when there was none. errors: index of the event among
+    those given, or None for all of them, and what is wrong. accepted: how many events before
+    them were accepted.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int = 0,
+        errors: Sequence[tuple[int | None, str]] = (),
+        accepted: int = 0,
+    ) -> None:
+        self.status, self.errors, self.accepted = status, tuple(errors), accepted
+        lines = [error if index is None else f"event {index}: {error}" for index, error in errors]
+        super().__init__("\n".join([message, *lines]))
 
 
 class UndecodableMessage(BridgeError):

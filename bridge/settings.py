@@ -21,7 +21,8 @@ class Settings:
     """Every setting that comes from the environment.
 
     URLs may hold passwords: show them only through `redact_url`. `secret` signs preview
-    cookies; empty means that previews are off.
+    cookies; empty means that previews are off. `sql_url` is the site's database, empty where
+    the bridge does not read it.
     """
 
     routes: Path
@@ -30,11 +31,14 @@ class Settings:
     state_dir: Path
     secret: str = ""
     operator_token: str = ""
+    sync: Path = Path("sync.yaml")
+    sql_url: str = ""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read BRIDGE_ROUTES, BRIDGE_BROKER_URL, BRIDGE_MONGODB_URL, BRIDGE_STATE_DIR,
-        BRIDGE_SECRET and BRIDGE_OPERATOR_TOKEN (each secret also as …_FILE).
+        BRIDGE_SYNC, and BRIDGE_SQL_URL, BRIDGE_SECRET and BRIDGE_OPERATOR_TOKEN (each of these
+        three also as …_FILE).
 
         Raises BridgeError when a …_FILE cannot be read.
         """
@@ -42,11 +46,13 @@ class Settings:
         routes = Path(env.get("BRIDGE_ROUTES", "routes.yaml"))
         return cls(
             routes=routes,
-            broker_url=env.get("BRIDGE_BROKER_URL", "redis://127.0.0.1:6379/0"),
+            broker_url=env.get("BRIDGE_BROKER_URL", "redis+streams://127.0.0.1:6379/0"),
             mongodb_url=env.get("BRIDGE_MONGODB_URL", "mongodb://127.0.0.1:27017/bridge"),
             state_dir=Path(env.get("BRIDGE_STATE_DIR") or routes.resolve().parent / ".bridge"),
             secret=_secret(env, "BRIDGE_SECRET"),
             operator_token=_secret(env, "BRIDGE_OPERATOR_TOKEN"),
+            sync=Path(env.get("BRIDGE_SYNC", "sync.yaml")),
+            sql_url=_secret(env, "BRIDGE_SQL_URL"),
         )
 
 

@@ -1,72 +1,81 @@
 <?php
 /**
- * Publishes change events to the bridge: one file, no extension, PHP 5.2 to 8.5.
+ * Tells the bridge what changed: one file, no extension needed, PHP 5.2 to 8.5.
  *
  *     $bridge = new BridgeProducer(array('host' => '127.0.0.1', 'source' => '/forge'));
  *     $bridge->publish('project', 'changed', $row['name'], $row['ver'], $row);
  *
- * It speaks to Redis by itself, over a connection of its own, and writes what Kombu's Redis
- * transport reads. It never throws into the page, never shows a warning on it, and takes at most
- * `timeout_ms` of waiting. What is guaranteed, and what is not: see README.md.
+ * Three ways, each with a guarantee of its own (README.md says which):
  *
- * The syntax is that of PHP 5.2 on purpose: no closures, no namespaces, no short arrays.
+ *     publish()   after the commit: to Redis at once, or never
+ *     spool()     to a file on this machine; publish() does it too when Redis is away
+ *     enqueue()   to a table, in the transaction of the change: nothing is ever lost
+ *
+ * It never throws into the page unless asked to, never shows a warning on it, and never waits
+ * longer than `timeout_ms` for Redis. BridgeProducer is the class to use; the others are its
+ * parts. The syntax is that of PHP 5.2 on purpose: no closures, no namespaces, no short arrays.
  */
 class BridgeProducer
 {
     /** Seconds without a try after Redis did not answer. */
     const BREAKER_SECONDS = 5;
-    /** The longest event, in bytes of JSON; the Python side refuses a longer one. */
-    const MAX_EVENT_BYTES = 1048576;
-    const MAX_KEY_BYTES = 1024;
-    /** Levels of nested arrays and objects in the data. */
-    const MAX_DEPTH = 64;
+    /** Milliseconds that the fast path has before the relay looks at an outbox row. */
+    const HEAD_START_MS = 1000;
+    /** What enqueue() remembers for afterCommit(), in bytes; the relay sends what is beyond. */
+    const MAX_REMEMBERED_BYTES = 8388608;
 
-    private $host;
-    private $port;
-    private $db;
-    private $password;
-    private $queue;
-    private $source;
+    private $events;
+    private $redis;
+    private $spool;
+    private $outbox;
     private $breakerFile;
-    private $timeout;
+    private $fast;
+    private $throw;
 
     private $error = '';
     private $downSince = null;
-    private $socket = null;
-    private $deadline = 0.0;
-    private $buffer = '';
-    private $reply = '';
+    private $remembered = array();
+    private $rememberedBytes = 0;
 
     /**
      * Options, all optional:
      *
-     * host          IP address of Redis, or a name from /etc/hosts: looking up any other name
-     *               takes as long as it takes. Default 127.0.0.1.
+     * host          IP address of Redis, a name from /etc/hosts (looking up any other name takes
+     *               as long as it takes), or unix:///path. Default 127.0.0.1.
      * port          default 6379.
      * db            number of the database, default 0.
-     * password      default none.
+     * username, password    default none.
      * queue         name of the queue, default bridge.events.
      * source        path or URL that names this site, default /site.
+     * timeout_ms    the longest wait for Redis in one call, default 50; connecting, sending and
+     *               reading share it.
      * breaker_file  a file that PHP may create: while it is younger than 5 seconds no process
      *               tries to reach Redis. Without it only this object remembers a failure.
-     * timeout_ms    the longest wait for Redis in one publish(), default 50.
+     * client        'phpredis' or 'predis' to use that instead of our own socket.
+     * redis         a connected Redis (phpredis) or Predis\Client of the site, to be used instead.
+     *               Its timeouts, its connection and its database are the site's business then.
+     * spool_dir     a directory for spool(), and for publish() when Redis does not take an event.
+     * outbox_table  name of the table that enqueue() writes to, default bridge_outbox.
+     * fast          whether afterCommit() also sends what enqueue() wrote, default true.
+     * throw         whether enqueue() throws a RuntimeException instead of returning false.
      */
     public function __construct($options = array())
     {
         $defaults = array(
-            'host' => '127.0.0.1', 'port' => 6379, 'db' => 0, 'password' => '',
-            'queue' => 'bridge.events', 'source' => '/site', 'breaker_file' => '',
-            'timeout_ms' => 50,
+            'host' => '127.0.0.1', 'port' => 6379, 'db' => 0, 'username' => '', 'password' => '',
+            'queue' => 'bridge.events', 'source' => '/site', 'timeout_ms' => 50,
+            'breaker_file' => '', 'client' => '', 'redis' => null, 'spool_dir' => '',
+            'outbox_table' => 'bridge_outbox', 'fast' => true, 'throw' => false,
         );
         $options = array_merge($defaults, is_array($options) ? $options : array());
-        $this->host = (string) $options['host'];
-        $this->port = (int) $options['port'];
-        $this->db = (int) $options['db'];
-        $this->password = (string) $options['password'];
-        $this->queue = (string) $options['queue'];
-        $this->source = (string) $options['source'];
+        $timeout = max(1, (int) $options['timeout_ms']) / 1000.0;
+        $this->events = new BridgeProducerEvents((string) $options['source']);
+        $this->redis = new BridgeProducerRedis($options, $timeout);
+        $this->spool = new BridgeProducerSpool((string) $options['spool_dir'], $timeout);
+        $this->outbox = new BridgeProducerOutbox((string) $options['outbox_table']);
         $this->breakerFile = (string) $options['breaker_file'];
-        $this->timeout = max(1, (int) $options['timeout_ms']) / 1000.0;
+        $this->fast = (bool) $options['fast'];
+        $this->throw = (bool) $options['throw'];
     }
 
     /**
@@ -78,28 +87,82 @@ class BridgeProducer
      * $version  integer, or string of digits, that grows with every change of this entity.
      * $data     its full state as an array with names, or an object; nothing for 'deleted'.
      *
-     * Returns true when Redis confirmed that the event is on the queue. After false it most
-     * likely is not, and error() says why.
+     * Returns true when Redis confirmed that the event is on the queue, or when it is in the
+     * spool. After false it most likely is nowhere, and error() says why.
      */
     public function publish($entity, $change, $key, $version, $data = null)
     {
-        $this->error = '';
-        // The site's own error handler must not see, let alone show, a refused connection.
-        set_error_handler(array('BridgeProducer', 'ignoreError'));
-        $done = false;
-        try {
-            $done = $this->tryPublish($entity, $change, $key, $version, $data);
-        } catch (Exception $e) {
-            $this->error = get_class($e) . ': ' . $e->getMessage();
-        } catch (Throwable $e) {
-            $this->error = get_class($e) . ': ' . $e->getMessage();
+        $event = array($entity, $change, $key, $version, $data);
+        return $this->guard('publishAll', array(array($event), true)) === 1;
+    }
+
+    /**
+     * Publish many changes over one connection, within one `timeout_ms` for all of them.
+     *
+     * $events  a list of arrays with what publish() takes: entity, change, key, version, data.
+     *
+     * Returns how many of them are on the queue or in the spool. When some are not, error() has
+     * the first reason; publishing all of them again does no harm.
+     */
+    public function publishMany($events)
+    {
+        return (int) $this->guard('publishAll', array($events, true));
+    }
+
+    /**
+     * Append one change to the spool directory; `bridge relay` brings it to the queue.
+     *
+     * Returns true when the event is in the file. After false it is not, and error() says why.
+     */
+    public function spool($entity, $change, $key, $version, $data = null)
+    {
+        $event = array($entity, $change, $key, $version, $data);
+        return $this->guard('spoolAll', array(array($event))) === true;
+    }
+
+    /**
+     * Write one change to the outbox table, in the transaction that the caller has open on $db.
+     *
+     * $db  PDO (MySQL, MariaDB, PostgreSQL, SQLite) or mysqli, in any mode of error reporting.
+     *
+     * Returns true when the row is written. After false THE CALLER MUST ROLL BACK: a commit
+     * would be a change that the mirror never hears of. With the option `throw` it throws a
+     * RuntimeException instead of returning false.
+     *
+     * Ask for the last insert id of your own statements before: this is an INSERT, too.
+     */
+    public function enqueue($db, $entity, $change, $key, $version, $data = null)
+    {
+        $event = array($entity, $change, $key, $version, $data);
+        $done = $this->guard('enqueueOne', array($db, $event)) === true;
+        if (!$done && $this->throw) {
+            throw new RuntimeException('The change is not in the outbox: ' . $this->error);
         }
-        $this->disconnect();
-        restore_error_handler();
         return $done;
     }
 
-    /** Why the last publish() returned false; '' after true. */
+    /**
+     * Send at once what enqueue() wrote since the last call. Call it after the COMMIT, best when
+     * the visitor already has the page.
+     *
+     * Returns true when Redis has everything. False is no harm: the rows are in the table, and
+     * `bridge relay` sends them a second later.
+     */
+    public function afterCommit()
+    {
+        $bodies = $this->remembered;
+        $this->afterRollback();
+        return $this->guard('deliver', array($bodies, false)) === count($bodies);
+    }
+
+    /** Forget what enqueue() wrote since the last call. Call it after a ROLLBACK. */
+    public function afterRollback()
+    {
+        $this->remembered = array();
+        $this->rememberedBytes = 0;
+    }
+
+    /** Why the last call did not do all of its work; '' when it did. */
     public function error()
     {
         return $this->error;
@@ -111,111 +174,268 @@ class BridgeProducer
         return true;
     }
 
-    private function tryPublish($entity, $change, $key, $version, $data)
+    /** Call a method of this class so that nothing it does is seen on the page. */
+    private function guard($method, $arguments)
     {
-        $event = $this->event($entity, $change, $key, $version, $data);
-        if ($event === null) {
-            return false;
+        $this->error = '';
+        // The site's own error handler must not see, let alone show, a refused connection.
+        set_error_handler(array('BridgeProducer', 'ignoreError'));
+        $result = false;
+        try {
+            $result = call_user_func_array(array($this, $method), $arguments);
+        } catch (Exception $e) {
+            $this->note($e);
+        } catch (Throwable $e) {
+            $this->note($e);
         }
-        if ($this->isBroken()) {
-            return $this->fail('Redis did not answer a moment ago; not tried');
+        restore_error_handler();
+        return $result;
+    }
+
+    /** Keep the first error of a call. */
+    private function note($e)
+    {
+        if ($this->error === '') {
+            $known = $e instanceof BridgeProducerError;
+            $this->error = ($known ? '' : get_class($e) . ': ') . $e->getMessage();
         }
-        if (!$this->connect()) {
-            return $this->breakCircuit();
+    }
+
+    private function publishAll($events, $spool)
+    {
+        $bodies = array();
+        foreach ($events as $event) {
+            // One event that cannot be published is no reason to lose the others.
+            try {
+                $bodies[] = $this->events->event(array_pad(array_values($event), 5, null));
+            } catch (Exception $e) {
+                $this->note($e);
+            } catch (Throwable $e) {
+                $this->note($e);
+            }
         }
-        if ($this->password !== '' && $this->command(array('AUTH', $this->password)) !== '+OK') {
-            return $this->refused('AUTH');
+        return $this->deliver($bodies, $spool && $this->spool->isOn());
+    }
+
+    private function spoolAll($events)
+    {
+        $bodies = array();
+        foreach ($events as $event) {
+            $bodies[] = $this->events->event($event);
         }
-        // Its reply must be there first: otherwise the event could go to another database.
-        if ($this->db !== 0 && $this->command(array('SELECT', (string) $this->db)) !== '+OK') {
-            return $this->refused('SELECT');
-        }
-        $length = $this->command(array('LPUSH', $this->queue, $this->envelope($event)));
-        if (!preg_match('/^:[1-9][0-9]*$/D', (string) $length)) {
-            return $this->refused('LPUSH');
+        $this->spool->append($bodies);
+        return true;
+    }
+
+    private function enqueueOne($db, $event)
+    {
+        $body = $this->events->event($event);
+        $now = sprintf('%.0f', microtime(true) * 1000);
+        $next = $this->fast ? sprintf('%.0f', (float) $now + self::HEAD_START_MS) : '0';
+        $payload = $this->events->asciiState();
+        $key = $this->events->text((string) $event[2]);
+        $this->outbox->insert($db, $event[0], $key, $event[0] . '.' . $event[1], $payload,
+            (string) $event[3], $now, $next);
+        $size = BridgeProducerBytes::length($body);
+        if ($this->fast && $this->rememberedBytes + $size <= self::MAX_REMEMBERED_BYTES) {
+            $this->remembered[] = $body;
+            $this->rememberedBytes += $size;
         }
         return true;
     }
 
-    // What is sent.
-
-    /** The event as CloudEvents JSON, or null with error() set. */
-    private function event($entity, $change, $key, $version, $data)
+    /** Bring events to Redis, or else to the spool; returns how many of them got there. */
+    private function deliver($bodies, $spool)
     {
+        if (!$bodies) {
+            return 0;
+        }
+        $before = $this->error;
+        $left = $bodies;
+        if ($this->isBroken()) {
+            $this->note(new BridgeProducerError('Redis did not answer a moment ago; not tried'));
+        } else {
+            try {
+                $this->redis->add($bodies);
+            } catch (BridgeProducerDown $e) {
+                $this->note($this->breakCircuit($e));
+            } catch (BridgeProducerError $e) {
+                // An error reply, LOADING and OOM too, came at once: the next try costs no more
+                // than a connection, and the sooner it is made the better. So no breaker.
+                $this->note($e);
+            }
+            $left = $this->redis->left;
+        }
+        if ($left && $spool) {
+            try {
+                $this->spool->append($left);
+                $left = array();
+                $this->error = $before;
+            } catch (BridgeProducerError $e) {
+                $this->error .= '; ' . $e->getMessage();
+            }
+        }
+        return count($bodies) - count($left);
+    }
+
+    private function isBroken()
+    {
+        $since = $this->downSince;
+        if ($this->breakerFile !== '') {
+            clearstatcache();
+            if (file_exists($this->breakerFile)) {
+                $since = max((int) $since, (int) filemtime($this->breakerFile));
+            }
+        }
+        $age = time() - (int) $since;
+        // A time in the future comes from a clock that was set back; it must not last.
+        return $since !== null && $age >= 0 && $age < self::BREAKER_SECONDS;
+    }
+
+    private function breakCircuit($e)
+    {
+        $this->downSince = time();
+        if ($this->breakerFile !== '' && !touch($this->breakerFile)) {
+            return new BridgeProducerError(
+                $e->getMessage() . ' (and the breaker file cannot be written)'
+            );
+        }
+        return $e;
+    }
+}
+
+/** What went wrong, in words for error(). */
+class BridgeProducerError extends Exception
+{
+}
+
+/** Redis cannot be reached, or does not answer in time. */
+class BridgeProducerDown extends BridgeProducerError
+{
+}
+
+/** The event and its JSON. */
+class BridgeProducerEvents
+{
+    /** The longest event, in bytes of JSON; the Python side refuses a longer one. */
+    const MAX_EVENT_BYTES = 1048576;
+    const MAX_KEY_BYTES = 1024;
+    /** Levels of nested arrays and objects in the data. */
+    const MAX_DEPTH = 64;
+
+    private $source;
+    private $state = null;
+
+    public function __construct($source)
+    {
+        $this->source = $source;
+    }
+
+    /** array(entity, change, key, version, data) as CloudEvents JSON, or BridgeProducerError. */
+    public function event($fields)
+    {
+        list($entity, $change, $key, $version, $data) = $fields;
         if (!is_string($entity) || !preg_match('/^[a-z][a-z0-9_]{0,63}$/D', $entity)) {
-            return $this->invalid('entity must be a name of a-z, 0-9 and _');
+            throw new BridgeProducerError('entity must be a name of a-z, 0-9 and _');
         }
         if ($change !== 'changed' && $change !== 'deleted') {
-            return $this->invalid("change must be 'changed' or 'deleted'");
+            throw new BridgeProducerError("change must be 'changed' or 'deleted'");
         }
         if (!is_string($key) && !is_int($key)) {
-            return $this->invalid('key must be a string or an integer');
+            throw new BridgeProducerError('key must be a string or an integer');
         }
         $key = $this->text((string) $key);
-        if ($key === '' || $this->length($key) > self::MAX_KEY_BYTES) {
-            return $this->invalid('key must have 1 to ' . self::MAX_KEY_BYTES . ' bytes');
+        if ($key === '' || BridgeProducerBytes::length($key) > self::MAX_KEY_BYTES) {
+            throw new BridgeProducerError('key must have 1 to ' . self::MAX_KEY_BYTES . ' bytes');
         }
         // A string of digits too: databases give those, and 32-bit PHP has no larger integers.
         $sequence = is_int($version) || is_string($version) ? (string) $version : '';
         if (!preg_match('/^(0|[1-9][0-9]{0,18})$/D', $sequence)
             || (strlen($sequence) === 19 && strcmp($sequence, '9223372036854775807') > 0)) {
-            return $this->invalid('version must be an integer from 0 to 2^63 - 1');
+            throw new BridgeProducerError('version must be an integer from 0 to 2^63 - 1');
         }
-        $event = '{"specversion":"1.0","id":' . $this->quote($this->uniqueId())
+        $event = '{"specversion":"1.0","id":' . $this->quote(BridgeProducerBytes::unique())
             . ',"source":' . $this->quote($this->source)
             . ',"type":' . $this->quote($entity . '.' . $change)
             . ',"subject":' . $this->quote($key)
             . ',"time":"' . gmdate('Y-m-d\TH:i:s\Z') . '"'
             . ',"datacontenttype":"application/json"'
             . ',"sequence":"' . $sequence . '","sequencetype":"Integer"';
-        if ($change === 'changed') {
-            $json = $this->state($data);
-            if ($json === null) {
-                return null;
-            }
-            $event .= ',"data":' . $json;
+        $this->state = $change === 'changed' ? $this->state($data) : null;
+        if ($this->state !== null) {
+            $event .= ',"data":' . $this->state;
         }
         $event .= '}';
-        if ($this->length($event) > self::MAX_EVENT_BYTES) {
-            return $this->invalid('the event has more than ' . self::MAX_EVENT_BYTES . ' bytes');
+        if (BridgeProducerBytes::length($event) > self::MAX_EVENT_BYTES) {
+            throw new BridgeProducerError(
+                'the event has more than ' . self::MAX_EVENT_BYTES . ' bytes'
+            );
         }
         return $event;
     }
 
-    /** The state as a JSON object, or null with error() set. */
+    /**
+     * The state in the last event as JSON of ASCII alone, which arrives whatever charset a
+     * connection has; null after a deletion.
+     */
+    public function asciiState()
+    {
+        if ($this->state === null) {
+            return null;
+        }
+        $json = preg_replace_callback(
+            '/[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}/',
+            array('BridgeProducerEvents', 'escapeCharacter'),
+            $this->state
+        );
+        if ($json === null) {
+            throw new BridgeProducerError('the state is too long for pcre.backtrack_limit');
+        }
+        return $json;
+    }
+
+    /** For preg_replace_callback() only: one UTF-8 character as \uXXXX, or as two of them. */
+    public static function escapeCharacter($match)
+    {
+        $bytes = array_values(unpack('C*', $match[0]));
+        $count = count($bytes);
+        $code = $bytes[0] & (0xFF >> ($count + 1));
+        for ($i = 1; $i < $count; $i++) {
+            $code = ($code << 6) | ($bytes[$i] & 0x3F);
+        }
+        if ($code < 0x10000) {
+            return sprintf('\\u%04x', $code);
+        }
+        $code -= 0x10000;
+        return sprintf('\\u%04x\\u%04x', 0xD800 | ($code >> 10), 0xDC00 | ($code & 0x3FF));
+    }
+
+    /** The state as a JSON object. */
     private function state($data)
     {
         if (is_object($data)) {
             $data = get_object_vars($data);
         }
         if (!is_array($data)) {
-            return $this->invalid('data must be an array with names, or an object');
+            throw new BridgeProducerError('data must be an array with names, or an object');
         }
         foreach ($data as $name => $value) {
             if (is_int($name)) {
-                return $this->invalid('data must have names, not numbers such as ' . $name);
+                throw new BridgeProducerError('data must have names, not numbers such as ' . $name);
             }
             if (substr($name, 0, 1) === '_') {
-                return $this->invalid('data.' . $name . ': names with _ at the start are taken');
+                throw new BridgeProducerError(
+                    'data.' . $name . ': names with _ at the start are taken'
+                );
             }
         }
         return $this->object($data, 'data', 1);
     }
 
-    /** What Kombu's Redis transport expects on the list. */
-    private function envelope($event)
-    {
-        return '{"body":' . $this->quote($event)
-            . ',"content-encoding":"utf-8","content-type":"application/json","headers":{}'
-            . ',"properties":{"delivery_tag":' . $this->quote($this->uniqueId())
-            . ',"delivery_mode":2,"priority":0,"delivery_info":{"exchange":"","routing_key":'
-            . $this->quote($this->queue) . '}}}';
-    }
-
     // JSON, by hand: json_encode() of Latin-1 text is false, of 1.0 it is 1, and how many digits
     // of a float it writes depends on php.ini.
 
-    /** Any value as JSON, or null with error() set. */
+    /** Any value as JSON. */
     private function json($value, $where, $depth)
     {
         if ($value === null) {
@@ -234,7 +454,9 @@ class BridgeProducer
             return $this->quote($value);
         }
         if ($depth > self::MAX_DEPTH) {
-            return $this->invalid($where . ' is nested deeper than ' . self::MAX_DEPTH . ' levels');
+            throw new BridgeProducerError(
+                $where . ' is nested deeper than ' . self::MAX_DEPTH . ' levels'
+            );
         }
         if (is_array($value)) {
             $expected = 0;
@@ -256,18 +478,16 @@ class BridgeProducer
         if (is_object($value)) {
             return $this->object(get_object_vars($value), $where, $depth);
         }
-        return $this->invalid($where . ' is a ' . gettype($value) . ', which JSON does not have');
+        throw new BridgeProducerError(
+            $where . ' is a ' . gettype($value) . ', which JSON does not have'
+        );
     }
 
     private function sequence($values, $where, $depth)
     {
         $parts = array();
         foreach ($values as $index => $value) {
-            $json = $this->json($value, $where . '[' . $index . ']', $depth + 1);
-            if ($json === null) {
-                return null;
-            }
-            $parts[] = $json;
+            $parts[] = $this->json($value, $where . '[' . $index . ']', $depth + 1);
         }
         return '[' . implode(',', $parts) . ']';
     }
@@ -278,15 +498,14 @@ class BridgeProducer
         foreach ($values as $name => $value) {
             $name = $this->text((string) $name);
             if (strpos($name, '$') === 0 || strpos($name, "\0") !== false) {
-                return $this->invalid($where . ': names must not begin with $ nor hold a NUL');
+                throw new BridgeProducerError(
+                    $where . ': names must not begin with $ nor hold a NUL'
+                );
             }
             $json = $this->json($value, $where . '.' . $name, $depth + 1);
-            if ($json === null) {
-                return null;
-            }
             $name = $this->quote($name);
             if (isset($parts[$name])) {
-                return $this->invalid($where . ' has the name ' . $name . ' twice');
+                throw new BridgeProducerError($where . ' has the name ' . $name . ' twice');
             }
             $parts[$name] = $name . ':' . $json;
         }
@@ -306,7 +525,7 @@ class BridgeProducer
         }
         // Not is_nan(): it fails in a PHP that was compiled with the wrong options.
         if (!preg_match('/^-?[0-9]+(\.[0-9]+)?(E[+-]?[0-9]+)?$/D', $text)) {
-            return $this->invalid($where . ' is NAN or INF, which JSON does not have');
+            throw new BridgeProducerError($where . ' is NAN or INF, which JSON does not have');
         }
         return strpbrk($text, '.E') === false ? $text . '.0' : $text;
     }
@@ -324,7 +543,7 @@ class BridgeProducer
     }
 
     /** $text in valid UTF-8: bytes that are none are read as Windows-1252. */
-    private function text($text)
+    public function text($text)
     {
         if (preg_match('//u', $text)) {
             return $text;
@@ -334,7 +553,7 @@ class BridgeProducer
             . '|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]'
             . '|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}'
             . '|\xf4[\x80-\x8f][\x80-\xbf]{2}|([\x80-\xff])/',
-            array('BridgeProducer', 'fixByte'),
+            array('BridgeProducerEvents', 'fixByte'),
             $text
         );
         // Null where a limit of php.ini stopped it: then every byte is read as Windows-1252.
@@ -375,156 +594,616 @@ class BridgeProducer
         }
         return $map;
     }
+}
 
-    private function uniqueId()
+/** Events to the stream of the queue, all of a call within one deadline. */
+class BridgeProducerRedis
+{
+    /** The events of the last add() that Redis did not confirm. */
+    public $left = array();
+
+    private $options;
+    private $host;
+    private $port;
+    private $queue;
+    private $timeout;
+
+    private $deadline = 0.0;
+    private $socket = null;
+    private $buffer = '';
+
+    public function __construct($options, $timeout)
     {
-        if (function_exists('random_bytes')) {
-            return bin2hex(random_bytes(16));
-        }
-        return md5(uniqid(mt_rand(), true) . getmypid() . serialize($_SERVER));
+        $this->options = $options;
+        $this->host = (string) $options['host'];
+        $this->port = strpos($this->host, 'unix://') === 0 ? -1 : (int) $options['port'];
+        $this->queue = (string) $options['queue'];
+        $this->timeout = $timeout;
     }
 
-    // Redis. Everything between connect() and disconnect() shares one deadline.
+    /** XADD for each of the events. Throws BridgeProducerDown or BridgeProducerError. */
+    public function add($bodies)
+    {
+        $this->left = $bodies;
+        $this->deadline = microtime(true) + $this->timeout;
+        try {
+            $client = (string) $this->options['client'];
+            if ($this->options['redis'] !== null) {
+                $this->addBy($this->options['redis'], $bodies, false);
+            } elseif ($client === 'phpredis') {
+                $this->addByPhpredis($bodies);
+            } elseif ($client === 'predis') {
+                $this->addByPredis($bodies);
+            } elseif ($client === '') {
+                $this->addBySocket($bodies);
+            } else {
+                throw new BridgeProducerError("client must be phpredis or predis, not '$client'");
+            }
+        } catch (Exception $e) {
+            throw $this->translated($e);
+        } catch (Throwable $e) {
+            throw $this->translated($e);
+        }
+    }
+
+    private static function isEntryId($reply)
+    {
+        return is_string($reply) && preg_match('/^[0-9]+-[0-9]+$/D', $reply);
+    }
+
+    /** AUTH and SELECT, by name, as far as the options need them. */
+    private function greeting()
+    {
+        $commands = array();
+        if ((string) $this->options['password'] !== '') {
+            $commands['AUTH'] = array('AUTH', (string) $this->options['password']);
+            if ((string) $this->options['username'] !== '') {
+                array_splice($commands['AUTH'], 1, 0, (string) $this->options['username']);
+            }
+        }
+        if ((int) $this->options['db'] !== 0) {
+            $commands['SELECT'] = array('SELECT', (string) (int) $this->options['db']);
+        }
+        return $commands;
+    }
+
+    private function entry($body)
+    {
+        return array('XADD', $this->queue, '*', 'body', $body);
+    }
+
+    // With a client of the site's, or one that is installed.
+
+    private function addByPhpredis($bodies)
+    {
+        if (!class_exists('Redis')) {
+            throw new BridgeProducerError('the extension redis (phpredis) is not loaded');
+        }
+        $redis = new Redis();
+        $failure = null;
+        try {
+            // Never pconnect(): after a timeout it reads the reply to another page's command.
+            if (!$redis->connect($this->host, $this->port, $this->timeout)) {
+                throw new BridgeProducerDown("no connection to {$this->host}:{$this->port}");
+            }
+            if (defined('Redis::OPT_MAX_RETRIES')) {
+                $redis->setOption(constant('Redis::OPT_MAX_RETRIES'), 0);
+            }
+            foreach ($this->greeting() as $name => $words) {
+                $redis->setOption(Redis::OPT_READ_TIMEOUT, $this->timeLeft());
+                if (!call_user_func_array(array($redis, 'rawCommand'), $words)) {
+                    $said = $redis->getLastError();
+                    throw new BridgeProducerError("Redis refused $name: -$said");
+                }
+            }
+            $this->addBy($redis, $bodies, true);
+        } catch (Exception $e) {
+            $failure = $e;
+        }
+        try {
+            $redis->close();
+        } catch (Exception $e) {
+            // It is gone already.
+        }
+        if ($failure !== null) {
+            throw $failure;
+        }
+    }
+
+    private function addByPredis($bodies)
+    {
+        $class = 'Predis\\Client';
+        if (!class_exists($class)) {
+            throw new BridgeProducerError('Predis is not installed, or not found by an autoloader');
+        }
+        $server = array(
+            'timeout' => $this->timeout, 'read_write_timeout' => $this->timeout,
+            'database' => (int) $this->options['db'],
+        );
+        $server += $this->port === -1
+            ? array('scheme' => 'unix', 'path' => substr($this->host, 7))
+            : array('host' => $this->host, 'port' => $this->port);
+        foreach (array('username', 'password') as $name) {
+            if ((string) $this->options[$name] !== '') {
+                $server[$name] = (string) $this->options[$name];
+            }
+        }
+        $client = new $class($server);
+        $failure = null;
+        try {
+            $this->addBy($client, $bodies, true);
+        } catch (Exception $e) {
+            $failure = $e;
+        }
+        $client->disconnect();
+        if ($failure !== null) {
+            throw $failure;
+        }
+    }
+
+    /** One XADD after the other; $own tells that the connection was made for this call. */
+    private function addBy($client, $bodies, $own)
+    {
+        // Raw commands: neither a serializer nor a key prefix of the site's object applies.
+        $predis = is_object($client) && method_exists($client, 'executeRaw');
+        if (!$predis && !(is_object($client) && $client instanceof Redis)) {
+            throw new BridgeProducerError('option redis must be a Redis or Predis\Client object');
+        }
+        $refusal = '';
+        foreach ($bodies as $index => $body) {
+            if ($own && microtime(true) > $this->deadline) {
+                throw new BridgeProducerDown('Redis did not answer in time');
+            }
+            if ($predis) {
+                $isError = false;
+                $reply = $client->executeRaw($this->entry($body), $isError);
+                $said = is_scalar($reply) ? (string) $reply : gettype($reply);
+            } else {
+                if ($own) {
+                    $client->setOption(Redis::OPT_READ_TIMEOUT, $this->timeLeft());
+                }
+                $reply = call_user_func_array(array($client, 'rawCommand'), $this->entry($body));
+                $said = is_object($reply)
+                    ? 'the object is within MULTI or a pipeline' : (string) $client->getLastError();
+            }
+            if (self::isEntryId($reply)) {
+                unset($this->left[$index]);
+            } elseif ($refusal === '') {
+                $refusal = "Redis refused XADD: -$said";
+            }
+        }
+        if ($refusal !== '') {
+            throw new BridgeProducerError($refusal);
+        }
+    }
+
+    /** Seconds until the deadline, never 0, which stands for no limit. */
+    private function timeLeft()
+    {
+        $left = min($this->timeout, $this->deadline - microtime(true));
+        if ($left <= 0) {
+            throw new BridgeProducerDown('Redis did not answer in time');
+        }
+        return $left;
+    }
+
+    /** An exception of a client: an error reply begins with a code in capitals. */
+    private function translated($e)
+    {
+        if ($e instanceof BridgeProducerError) {
+            return $e;
+        }
+        $text = $e->getMessage();
+        // Predis puts words of its own before it: `AUTH` failed: WRONGPASS …
+        return preg_match('/^(`[A-Z]+` failed: )?[A-Z][A-Z0-9]+( |$)/D', $text)
+            ? new BridgeProducerError('Redis refused XADD: -' . $text)
+            : new BridgeProducerDown('Redis: ' . $text);
+    }
+
+    // With our own socket.
+
+    private function addBySocket($bodies)
+    {
+        $failure = null;
+        try {
+            $this->connect();
+            $greeting = $this->greeting();
+            $request = '';
+            foreach ($greeting as $words) {
+                $request .= $this->command($words);
+            }
+            $this->send($request);
+            // Its reply must be there first: otherwise events could go to another database.
+            foreach (array_keys($greeting) as $name) {
+                $reply = $this->readReply();
+                if ($reply !== '+OK') {
+                    throw new BridgeProducerError("Redis refused $name: $reply");
+                }
+            }
+            $this->addAll($bodies);
+        } catch (BridgeProducerError $e) {
+            $failure = $e;
+        }
+        if ($this->socket) {
+            fclose($this->socket);
+            $this->socket = null;
+        }
+        if ($failure !== null) {
+            throw $failure;
+        }
+    }
+
+    private function addAll($bodies)
+    {
+        $request = '';
+        foreach ($bodies as $body) {
+            $request .= $this->command($this->entry($body));
+            if (BridgeProducerBytes::length($request) > 65536) {
+                $this->send($request);
+                $request = '';
+            }
+        }
+        $this->send($request);
+        $refusal = '';
+        foreach (array_keys($bodies) as $index) {
+            $reply = $this->readReply();
+            if ($reply[0] === '$' && self::isEntryId((string) substr($reply, 1))) {
+                unset($this->left[$index]);
+            } elseif ($refusal === '') {
+                $refusal = "Redis refused XADD: $reply";
+            }
+        }
+        if ($refusal !== '') {
+            throw new BridgeProducerError($refusal);
+        }
+    }
 
     private function connect()
     {
-        $this->deadline = microtime(true) + $this->timeout;
         $this->buffer = '';
         $number = 0;
         $text = '';
         $socket = fsockopen($this->host, $this->port, $number, $text, $this->timeout);
         if (!$socket) {
-            return $this->fail("no connection to {$this->host}:{$this->port}: $text");
+            throw new BridgeProducerDown("no connection to {$this->host}:{$this->port}: $text");
         }
         // Blocking writes know no timeout in PHP.
         stream_set_blocking($socket, 0);
         $this->socket = $socket;
-        return true;
     }
 
-    private function disconnect()
-    {
-        if ($this->socket) {
-            fclose($this->socket);
-            $this->socket = null;
-        }
-    }
-
-    /** Send one command; its reply in one line without the line end, or null with error() set. */
     private function command($words)
     {
         $request = '*' . count($words) . "\r\n";
         foreach ($words as $word) {
-            $request .= '$' . $this->length($word) . "\r\n" . $word . "\r\n";
+            $request .= '$' . BridgeProducerBytes::length($word) . "\r\n" . $word . "\r\n";
         }
-        $this->reply = $this->send($request) ? $this->readLine() : null;
-        return $this->reply;
+        return $request;
     }
 
     private function send($request)
     {
-        $length = $this->length($request);
+        $length = BridgeProducerBytes::length($request);
         for ($sent = 0; $sent < $length; $sent += $count) {
-            if (!$this->waitFor('write')) {
-                return false;
-            }
-            $count = fwrite($this->socket, $this->slice($request, $sent, 65536));
+            $this->waitFor('write');
+            $count = fwrite($this->socket, BridgeProducerBytes::slice($request, $sent, 65536));
             if (!$count) {
-                return $this->fail('Redis closed the connection');
+                throw new BridgeProducerDown('Redis closed the connection');
             }
         }
-        return true;
     }
 
-    private function readLine()
+    /** One reply with its type in front: +OK, -ERR …, :1, or $ and the bulk string itself. */
+    private function readReply()
     {
-        while (($end = strpos($this->buffer, "\r\n")) === false) {
-            if (!$this->waitFor('read')) {
-                return null;
+        $line = $this->read(null);
+        if (!preg_match('/^([+-].*|:-?[0-9]+|\$-1|\$[0-9]{1,4})$/Ds', $line)) {
+            throw new BridgeProducerDown('this is no Redis; it said ' . substr($line, 0, 100));
+        }
+        if ($line[0] !== '$' || $line === '$-1') {
+            return $line;
+        }
+        return '$' . $this->read((int) substr($line, 1));
+    }
+
+    /** The next $length bytes and the line end after them, or a line; without the line end. */
+    private function read($length)
+    {
+        while (true) {
+            $end = $length === null ? strpos($this->buffer, "\r\n") : $length;
+            $have = BridgeProducerBytes::length($this->buffer);
+            if ($end !== false && $have >= $end + 2) {
+                $text = BridgeProducerBytes::slice($this->buffer, 0, $end);
+                $this->buffer = (string) BridgeProducerBytes::slice($this->buffer, $end + 2, $have);
+                return $text;
             }
-            $chunk = fread($this->socket, 4096);
+            if ($have > 65536) {
+                throw new BridgeProducerDown('this is no Redis');
+            }
+            $this->waitFor('read');
+            $chunk = fread($this->socket, 8192);
             if ($chunk === false || $chunk === '') {
-                return $this->invalid('Redis closed the connection');
+                // Some PHPs (WebAssembly) say too early that there is something to read.
+                if ($chunk === false || feof($this->socket)) {
+                    throw new BridgeProducerDown('Redis closed the connection');
+                }
+                usleep(200);
             }
             $this->buffer .= $chunk;
-            if ($this->length($this->buffer) > 65536) {
-                return $this->invalid('this is no Redis');
-            }
         }
-        $line = substr($this->buffer, 0, $end);
-        $this->buffer = (string) substr($this->buffer, $end + 2);
-        return $line;
     }
 
     private function waitFor($what)
     {
         // The clock may be set back meanwhile: never wait for longer than the whole budget.
         $left = min($this->timeout, $this->deadline - microtime(true));
+        $seconds = (int) floor($left);
         $read = $what === 'read' ? array($this->socket) : null;
         $write = $what === 'write' ? array($this->socket) : null;
         $except = null;
-        if ($left > 0 && stream_select($read, $write, $except, 0, (int) ($left * 1000000))) {
-            return true;
+        if ($left > 0 && stream_select(
+            $read, $write, $except, $seconds, (int) (($left - $seconds) * 1000000)
+        )) {
+            return;
         }
-        return $this->fail('Redis did not answer in time');
+        throw new BridgeProducerDown('Redis did not answer in time');
+    }
+}
+
+/**
+ * The spool: files of lines, one event each, in a directory of this machine.
+ *
+ * Writers append to current.spool under a lock. It is renamed, under the same lock, by the
+ * reader or when it has grown; what has another name than current.spool is never written again.
+ */
+class BridgeProducerSpool
+{
+    const FILE = 'current.spool';
+    /** A file that is longer than this, in bytes, gets its final name. */
+    const MAX_FILE_BYTES = 16777216;
+
+    private $directory;
+    private $timeout;
+
+    public function __construct($directory, $timeout)
+    {
+        $this->directory = $directory === '/' ? $directory : rtrim($directory, '/');
+        $this->timeout = $timeout;
     }
 
-    // The breaker.
-
-    private function isBroken()
+    public function isOn()
     {
-        $since = $this->downSince;
-        if ($this->breakerFile !== '') {
+        return $this->directory !== '';
+    }
+
+    /** Append events, all or none of them. Throws BridgeProducerError. */
+    public function append($bodies)
+    {
+        if (!$this->isOn()) {
+            throw new BridgeProducerError('the option spool_dir is not set');
+        }
+        clearstatcache();
+        // Two first pages may both find it missing: only one that is still not there is an error.
+        if (!is_dir($this->directory) && !mkdir($this->directory, 0770, true)) {
             clearstatcache();
-            if (file_exists($this->breakerFile)) {
-                $since = max((int) $since, (int) filemtime($this->breakerFile));
+            if (!is_dir($this->directory)) {
+                throw new BridgeProducerError("cannot make the directory {$this->directory}");
             }
         }
-        $age = time() - (int) $since;
-        // A time in the future comes from a clock that was set back; it must not last.
-        return $since !== null && $age >= 0 && $age < self::BREAKER_SECONDS;
-    }
-
-    private function breakCircuit()
-    {
-        $this->downSince = time();
-        if ($this->breakerFile !== '' && !touch($this->breakerFile)) {
-            $this->error .= ' (and the breaker file cannot be written)';
+        $lines = implode("\n", $bodies) . "\n";
+        $path = $this->directory . '/' . self::FILE;
+        $file = $this->locked($path);
+        if ($file === null) {
+            // Somebody holds the lock for too long, or another user made the file unwritable:
+            // a file of our own, which appears under its final name when it is complete.
+            $this->writeApart($lines);
+            return;
         }
-        return false;
-    }
-
-    /** A command did not work. An error reply came at once and is no reason to stop trying. */
-    private function refused($command)
-    {
-        if ($this->error !== '') {
-            return $this->breakCircuit();
+        $written = $this->write($file, $lines);
+        $about = fstat($file);
+        if ($about['size'] > self::MAX_FILE_BYTES) {
+            rename($path, $this->finalName());
         }
-        return $this->fail("Redis refused $command: " . $this->reply);
+        flock($file, LOCK_UN);
+        fclose($file);
+        if (!$written) {
+            throw new BridgeProducerError("cannot write to $path: is the disk full?");
+        }
     }
 
-    private function fail($error)
+    /** current.spool, open and locked, or null. */
+    private function locked($path)
     {
-        $this->error = $error;
-        return false;
-    }
-
-    private function invalid($error)
-    {
-        $this->error = $error;
+        $deadline = microtime(true) + $this->timeout;
+        do {
+            $file = fopen($path, 'a+b');
+            if (!$file) {
+                return null;
+            }
+            // Not a blocking lock: the page must not hang on a writer that was stopped.
+            while (!($held = flock($file, LOCK_EX | LOCK_NB)) && $this->isBefore($deadline)) {
+                usleep(500);
+            }
+            if (!$held) {
+                fclose($file);
+                return null;
+            }
+            // Renamed between fopen() and flock(): what is written to it now, nobody reads.
+            clearstatcache();
+            $mine = fstat($file);
+            $there = stat($path);
+            if ($there && $mine['ino'] === $there['ino'] && $mine['dev'] === $there['dev']) {
+                if ($mine['size'] === 0) {
+                    chmod($path, 0660);
+                }
+                return $file;
+            }
+            fclose($file);
+        } while ($this->isBefore($deadline));
         return null;
     }
 
-    // Bytes, also where mbstring.func_overload makes strlen() and substr() count characters.
+    private function isBefore($deadline)
+    {
+        $left = $deadline - microtime(true);
+        // More than the whole budget: the clock was set back.
+        return $left > 0 && $left <= $this->timeout;
+    }
 
-    private function length($bytes)
+    /** Append to a locked file; true when all of it is there. */
+    private function write($file, $lines)
+    {
+        $about = fstat($file);
+        $size = $about['size'];
+        if ($size > 0) {
+            // The last writer was cut off: its torn line must not swallow this one.
+            fseek($file, -1, SEEK_END);
+            if (fread($file, 1) !== "\n") {
+                $lines = "\n" . $lines;
+            }
+            fseek($file, 0, SEEK_END);
+        }
+        $length = BridgeProducerBytes::length($lines);
+        for ($done = 0; $done < $length; $done += $count) {
+            $count = fwrite($file, $done === 0
+                ? $lines : BridgeProducerBytes::slice($lines, $done, $length));
+            if (!$count) {
+                ftruncate($file, $size);
+                return false;
+            }
+        }
+        if (!fflush($file)) {
+            ftruncate($file, $size);
+            return false;
+        }
+        return true;
+    }
+
+    private function writeApart($lines)
+    {
+        $final = $this->finalName();
+        $draft = $final . '.tmp';
+        $file = fopen($draft, 'xb');
+        if (!$file) {
+            throw new BridgeProducerError("cannot write in the directory {$this->directory}");
+        }
+        chmod($draft, 0660);
+        $written = $this->write($file, $lines);
+        fclose($file);
+        if (!$written || !rename($draft, $final)) {
+            unlink($draft);
+            throw new BridgeProducerError(
+                "cannot write in the directory {$this->directory}: is the disk full?"
+            );
+        }
+    }
+
+    private function finalName()
+    {
+        $random = substr(BridgeProducerBytes::unique(), 0, 16);
+        return $this->directory . '/' . time() . '-' . $random . '.spool';
+    }
+}
+
+/** One row in the outbox table, in the transaction of the caller. */
+class BridgeProducerOutbox
+{
+    private $table;
+
+    public function __construct($table)
+    {
+        $this->table = $table;
+    }
+
+    /** $key is UTF-8, all else is ASCII. Throws BridgeProducerError, or what $db throws. */
+    public function insert($db, $entity, $key, $type, $payload, $version, $now, $next)
+    {
+        if (!preg_match('/^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$/D', $this->table)) {
+            throw new BridgeProducerError('outbox_table must be a name of letters, digits and _');
+        }
+        $dialect = $this->dialect($db);
+        $mark = '?';
+        if (preg_match('/[\x80-\xff]/', $key) && isset(self::$fromHex[$dialect])) {
+            // The connection may be in Latin-1, and would read the bytes of UTF-8 as such.
+            $mark = self::$fromHex[$dialect];
+            $key = bin2hex($key);
+        }
+        $sql = "INSERT INTO {$this->table} (aggregatetype, aggregateid, type, payload, ver,"
+            . " created_at, next_try) VALUES (?, $mark, ?, ?, ?, ?, ?)";
+        if ($dialect === 'mysqli') {
+            $this->insertByMysqli($db, $sql, $entity, $key, $type, $payload, $version, $now, $next);
+            return;
+        }
+        $statement = $db->prepare($sql);
+        if (!$statement) {
+            throw new BridgeProducerError($this->reason($db->errorInfo()));
+        }
+        // All of them as strings: on 32-bit PHP these numbers are none, and every database takes
+        // digits for a BIGINT.
+        if (!$statement->execute(array($entity, $key, $type, $payload, $version, $now, $next))) {
+            throw new BridgeProducerError($this->reason($statement->errorInfo()));
+        }
+    }
+
+    private static $fromHex = array(
+        'mysql' => 'CONVERT(UNHEX(?) USING utf8mb4)',
+        'mysqli' => 'CONVERT(UNHEX(?) USING utf8mb4)',
+        'pgsql' => "convert_from(decode(?, 'hex'), 'UTF8')",
+    );
+
+    private function dialect($db)
+    {
+        if ($db instanceof PDO) {
+            return (string) $db->getAttribute(PDO::ATTR_DRIVER_NAME);
+        }
+        if ($db instanceof mysqli) {
+            return 'mysqli';
+        }
+        throw new BridgeProducerError('the database handle must be a PDO or a mysqli object');
+    }
+
+    private function insertByMysqli(
+        $db, $sql, $entity, $key, $type, $payload, $version, $now, $next
+    ) {
+        $statement = $db->prepare($sql);
+        if (!$statement) {
+            throw new BridgeProducerError('the outbox: ' . $db->error);
+        }
+        $statement->bind_param('sssssss', $entity, $key, $type, $payload, $version, $now, $next);
+        $done = $statement->execute();
+        $reason = 'the outbox: ' . $statement->error;
+        $statement->close();
+        if (!$done) {
+            throw new BridgeProducerError($reason);
+        }
+    }
+
+    private function reason($info)
+    {
+        return 'the outbox: ' . (isset($info[2]) ? $info[2] : 'SQLSTATE ' . $info[0]);
+    }
+}
+
+/** Bytes, also where mbstring.func_overload makes strlen() and substr() count characters. */
+class BridgeProducerBytes
+{
+    public static function length($bytes)
     {
         return function_exists('mb_strlen') ? mb_strlen($bytes, '8bit') : strlen($bytes);
     }
 
-    private function slice($bytes, $start, $length)
+    public static function slice($bytes, $start, $length)
     {
         return function_exists('mb_substr')
             ? mb_substr($bytes, $start, $length, '8bit') : substr($bytes, $start, $length);
+    }
+
+    /** 32 hexadecimal digits that nobody else has. */
+    public static function unique()
+    {
+        if (function_exists('random_bytes')) {
+            return bin2hex(random_bytes(16));
+        }
+        return md5(uniqid(mt_rand(), true) . getmypid() . serialize($_SERVER));
     }
 }

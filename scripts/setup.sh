@@ -6,6 +6,7 @@ REPOSITORY=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$REPOSITORY/.venv
 STATE=$REPOSITORY/.stack
 SETUP_LOG=$STATE/setup.log
+POLICY=/usr/sbin/policy-rc.d
 
 DEBIAN_PACKAGES=(
     redis-server
@@ -36,6 +37,20 @@ step() {
         return "$code"
     fi
 }
+
+# Run as root with the file of the policy and a command: while the command runs, no package
+# starts its service, and nothing fails where there is no systemd. Demo and tests run servers of
+# their own. A policy that somebody else made stays as it is; one of a killed run is ours.
+# shellcheck disable=SC2016 # it is another shell that expands this
+WITHOUT_SERVICES='
+policy=$1 mark="# while the bridge installs packages"
+shift
+if [ ! -e "$policy" ] || grep -qxF "$mark" "$policy"; then
+    trap "rm -f -- \"\$policy\"" EXIT
+    printf "%s\n" "#!/bin/sh" "$mark" "exit 101" >"$policy" && chmod 755 "$policy" || exit
+fi
+"$@"
+'
 
 is_installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
@@ -72,7 +87,8 @@ install_debian() {
     step "Debian: read the package lists" -- \
         "${as_root[@]}" "${quietly[@]}" apt-get -q update || return
     step "Debian: install ${missing[*]}" -- \
-        "${as_root[@]}" "${quietly[@]}" apt-get -q -y --no-install-recommends \
+        "${as_root[@]}" bash -c "$WITHOUT_SERVICES" without-services "$POLICY" \
+        "${quietly[@]}" apt-get -q -y --no-install-recommends \
         -o Dpkg::Options::=--force-confold install "${missing[@]}"
 }
 
@@ -114,6 +130,33 @@ install_python() {
     printf '%s\n' "$wanted" >"$stamp"
 }
 
+has_node() {
+    local major
+    major=$(node --version 2>/dev/null | sed -n 's/^v\([0-9]*\)\..*/\1/p')
+    [ "${major:-0}" -ge "$1" ]
+}
+
+# PHP 5.2 to 8.5 for the tests of the producer: packages of npm in .stack/node. Debian's Node is
+# too old to run them, but its npm can fetch one that is not.
+install_old_phps() {
+    local from=$REPOSITORY/stack/node/package.json to=$STATE/node options=(--omit=optional)
+    has_node 20 || options=()
+    if cmp -s "$from" "$to/package.json" && [ -e "$to/complete" ] \
+        && { has_node 20 || compgen -G "$to/node_modules/node-linux-*" >/dev/null; }; then
+        return 0
+    fi
+    if ! has_node 18 || ! command -v npm >/dev/null; then
+        install_debian nodejs npm || return
+    fi
+    rm -rf "$to"
+    mkdir -p "$to"
+    cp "$from" "$to/package.json"
+    step "npm: install PHP 5.2 to 8.5 for the tests" -- \
+        npm install --prefix "$to" --no-package-lock --no-audit --no-fund --ignore-scripts \
+        --loglevel=error "${options[@]}" || return
+    : >"$to/complete"
+}
+
 # set_up [PACKAGE…]: everything, and these Debian packages too. Only one at a time, so that a
 # demo and a test run may be started together.
 set_up() {
@@ -130,6 +173,14 @@ set_up() {
             exit 1
         }
         install_python || exit
+    ) 9>"$STATE/setup.lock"
+}
+
+# set_up_old_phps: what the tests of the producer need besides, under the same lock.
+set_up_old_phps() {
+    (
+        flock 9
+        install_old_phps || exit
     ) 9>"$STATE/setup.lock"
 }
 

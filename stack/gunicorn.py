@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from stack.process import REPOSITORY, Server
 
-__all__ = ["BridgeServe", "BridgeWorker", "Gunicorn"]
+__all__ = ["BridgeRelay", "BridgeServe", "BridgeWorker", "Gunicorn"]
 
 
 class PythonServer(Server):
@@ -122,8 +122,19 @@ class BridgeWorker(PythonServer):
         """It listens nowhere; this is what names it in messages."""
         return "the queue"
 
+    verb: ClassVar[str] = "worker"
+    says_when_ready: ClassVar[str] = "queue.connected"
+
     def command(self) -> Sequence[str]:
-        return [sys.executable, "-m", "bridge", "worker", *self.options]
+        return [sys.executable, "-m", "bridge", self.verb, *self.options]
 
     def ready(self) -> bool:
-        return '"queue.connected"' in self.log_text()
+        return f'"{self.says_when_ready}"' in self.log_text()
+
+
+class BridgeRelay(BridgeWorker):
+    """`bridge relay`: carries outbox rows to the queue; ready when its log says that it works."""
+
+    name: ClassVar[str] = "bridge-relay"
+    verb: ClassVar[str] = "relay"
+    says_when_ready: ClassVar[str] = "relay.started"

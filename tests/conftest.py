@@ -1,14 +1,15 @@
 """Real servers for the tests: started at first use, stopped at the end, by process id.
 
-A missing program fails the test that needs it, with the command that installs it; nothing is
-skipped. A test that kills servers starts its own (`stack`) instead of these shared ones.
+A missing program fails the test that needs it, with the command that installs it. Only RabbitMQ
+and PostgreSQL, which `scripts/test --all` installs, are skipped when they are missing. A test
+that kills servers starts its own (`stack`) instead of these shared ones.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import redis
@@ -16,9 +17,15 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from stack import waiting
+from stack.errors import BinaryMissing
+from stack.mariadb import MariaDB
 from stack.mongod import Mongod
+from stack.postgres import Postgres
+from stack.process import Server
+from stack.rabbitmq import RabbitMQ
 from stack.redis import Redis
 
+S = TypeVar("S", bound=Server)
 _numbers = itertools.count(1)
 
 
@@ -65,6 +72,60 @@ def clean_redis(redis_server: Redis) -> Iterator[redis.Redis]:
 def redis_url(redis_server: Redis, clean_redis: redis.Redis) -> str:
     """The URL of the emptied Redis, as BRIDGE_BROKER_URL takes it."""
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """A RabbitMQ for the whole run; the test is skipped where it is not installed."""
+    with skip_if_missing(RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))) as server:
+        yield server
+
+
+@pytest.fixture
+def rabbitmq_url(rabbitmq: RabbitMQ) -> Iterator[str]:
+    """The URL of an empty vhost of this test's own, removed after it."""
+    vhost = f"test_{next(_numbers)}"
+    yield rabbitmq.create_vhost(vhost)
+    rabbitmq.delete_vhost(vhost)
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+    """A MariaDB for the whole run."""
+    with MariaDB(tmp_path_factory.mktemp("mariadb")) as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb_url(mariadb: MariaDB) -> Iterator[str]:
+    """The URL of an empty database of this test's own, dropped after it."""
+    name = f"test_{next(_numbers)}"
+    yield mariadb.create_database(name)
+    mariadb.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL for the whole run; the test is skipped where it is not installed."""
+    with skip_if_missing(Postgres(tmp_path_factory.mktemp("postgres"))) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty database of this test's own, dropped after it."""
+    name = f"test_{next(_numbers)}"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
+def skip_if_missing(server: S) -> S:
+    """Skip the test, with the reason, when the program of `server` is not installed."""
+    try:
+        server.command()
+    except BinaryMissing as missing:
+        pytest.skip(f"{missing}, or: scripts/test --all")
+    return server
 
 
 @pytest.fixture(scope="session")

@@ -18,15 +18,18 @@ __all__ = ["cli", "main"]
 _VERBS = {
     "check": "bridge.cli.check",
     "completion": "bridge.cli.check",
+    "dead": "bridge.cli.queue",
     "doctor": "bridge.cli.doctor",
     "explain": "bridge.cli.check",
     "flip": "bridge.cli.routes",
     "history": "bridge.cli.routes",
     "preview": "bridge.cli.routes",
+    "relay": "bridge.cli.queue",
     "routes": "bridge.cli.routes",
     "schema": "bridge.cli.check",
     "serve": "bridge.cli.run",
-    "worker": "bridge.cli.run",
+    "status": "bridge.cli.queue",
+    "worker": "bridge.cli.queue",
 }
 
 

@@ -15,9 +15,9 @@ from bridge.errors import BridgeError, ConfigError, FlipRefused
 from bridge.proxy import flip as flipping
 from bridge.proxy import preview as previews
 from bridge.proxy import status
-from bridge.proxy.models import parse_duration
 from bridge.proxy.routes import load
 from bridge.settings import Settings
+from bridge.units import parse_duration
 
 _LIVE_WITHIN = 5.0  # seconds that `flip` waits for the workers
 

@@ -1,14 +1,9 @@
-"""Verbs that run until stopped: serve, worker."""
+"""The verb that answers visitors: serve."""
 
 from __future__ import annotations
 
-import signal
-import threading
-
 import click
-import structlog
 
-from bridge import logs
 from bridge.proxy.routes import load
 from bridge.settings import Settings
 
@@ -48,7 +43,7 @@ def serve(
     Example:
       bridge serve --bind 0.0.0.0:8080 --workers 4 --operator 127.0.0.1:9180
     """
-    from bridge.proxy.operator import check_address
+    from bridge.operator import check_address
     from bridge.proxy.server import ServeOptions
     from bridge.proxy.server import serve as run
 
@@ -94,21 +89,3 @@ def check_in_child(settings: Settings) -> None:
     _, result = os.waitpid(pid, 0)
     if code := os.waitstatus_to_exitcode(result):
         raise click.exceptions.Exit(code if code > 0 else 1)
-
-
-@click.command()
-def worker() -> None:
-    """Carry change events from the queue to MongoDB until stopped.
-
-    \b
-    Example:
-      BRIDGE_BROKER_URL=redis://127.0.0.1:6379/0 \\
-      BRIDGE_MONGODB_URL=mongodb://127.0.0.1:27017/bridge  bridge worker
-    """
-    from bridge.sync.worker import run_worker
-
-    logs.configure()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda signum, frame: stop.set())
-    run_worker(Settings.from_environ(), stop=stop, log=structlog.get_logger("bridge.worker"))

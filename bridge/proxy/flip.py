@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bridge.errors import ConfigError, FlipRefused
+from bridge.files import write_atomically
 from bridge.proxy.models import parse_percent
-from bridge.proxy.reload import write_atomically
 from bridge.proxy.routes import Route, RouteTable, load, load_text
 from bridge.yamlfile import YamlFile, did_you_mean
 

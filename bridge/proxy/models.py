@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -19,17 +17,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import core_schema
+
+from bridge.units import Duration, Size, Written, text
 
 __all__ = ["Backend", "File", "Group", "Route", "Site", "Sticky"]
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)")
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)\s*%")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
 _HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?:\d{1,5}|\*))?")
@@ -41,21 +36,6 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _HANDLER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
-def parse_duration(value: object) -> float:
-    """Seconds of `500ms`, `5s`, `2m`, `1h` or `30d`. Raises ValueError."""
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if not match or float(match[1]) == 0:
-        raise ValueError(f"{value!r} is no duration above zero; write for example 500ms, 5s or 2m")
-    return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-
-
-def _parse_size(value: object) -> int:
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if not match:
-        raise ValueError(f"{value!r} is no size; write for example 64KiB, 10MiB or 1GiB")
-    return int(match[1]) * {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[match[2]]
-
-
 def parse_percent(value: object) -> int:
     """Thousandths of a percent of `12.5%`. Raises ValueError."""
     match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
@@ -64,49 +44,16 @@ def parse_percent(value: object) -> int:
     return round(float(match[1]) * 1000)
 
 
-@dataclass(frozen=True)
-class Written:
-    """How a value is written in the file: its pattern for editors, and what reads it."""
-
-    pattern: re.Pattern[str]
-    description: str
-    parse: Callable[[object], Any]
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        return core_schema.no_info_before_validator_function(self.parse, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        pattern = f"^(?:{self.pattern.pattern})$"
-        return {"type": "string", "pattern": pattern, "description": self.description}
-
-
-def _text(
-    pattern: re.Pattern[str], what: str, example: str, fold: Callable[[str], str] = str
-) -> Written:
-    def parse(value: object) -> str:
-        if not isinstance(value, str) or not pattern.fullmatch(fold(value)):
-            raise ValueError(f"{value!r} is no {what}; write for example {example}")
-        return fold(value)
-
-    return Written(pattern, what, parse)
-
-
-Duration = Annotated[float, Written(_DURATION, "a time: 500ms, 5s, 2m, 1h, 30d", parse_duration)]
-Size = Annotated[int, Written(_SIZE, "a size: 64KiB, 10MiB, 1GiB", _parse_size)]
 Share = Annotated[int, Written(_PERCENT, "a share of the visitors: 0% to 100%", parse_percent)]
-Name = Annotated[str, _text(_NAME, "name of small letters, digits, `.`, `_`, `-`", "project-page")]
-HeaderName = Annotated[str, _text(_TOKEN, "header name (no _ in it)", "X-Requested-With")]
-HeaderValue = Annotated[str, _text(_VALUE, "header value (no line break in it)", "nosniff")]
-CookieName = Annotated[str, _text(_COOKIE, "cookie name", "visitor_id")]
+Name = Annotated[str, text(_NAME, "name of small letters, digits, `.`, `_`, `-`", "project-page")]
+HeaderName = Annotated[str, text(_TOKEN, "header name (no _ in it)", "X-Requested-With")]
+HeaderValue = Annotated[str, text(_VALUE, "header value (no line break in it)", "nosniff")]
+CookieName = Annotated[str, text(_COOKIE, "cookie name", "visitor_id")]
 Host = Annotated[
-    str, _text(_HOST, "host", "www.example.org, *.example.org or 127.0.0.1:8080", str.lower)
+    str, text(_HOST, "host", "www.example.org, *.example.org or 127.0.0.1:8080", str.lower)
 ]
-Method = Annotated[str, _text(_METHOD, "HTTP method", "GET", str.upper)]
-HandlerName = Annotated[str, _text(_HANDLER, "handler", "mysite.views:project")]
+Method = Annotated[str, text(_METHOD, "HTTP method", "GET", str.upper)]
+HandlerName = Annotated[str, text(_HANDLER, "handler", "mysite.views:project")]
 
 
 def _network(value: object) -> object:

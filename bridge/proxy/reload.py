@@ -17,9 +17,10 @@ import structlog
 from watchfiles import watch
 
 from bridge.errors import ConfigError
+from bridge.files import write_atomically
 from bridge.proxy.routes import RouteTable, load, load_text
 
-__all__ = ["LAST_GOOD", "Reloader", "write_atomically"]
+__all__ = ["LAST_GOOD", "Reloader"]
 
 log = structlog.get_logger("bridge.reload")
 
@@ -150,33 +151,3 @@ def _stat(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def write_atomically(path: Path, text: str, mode: int | None = None) -> None:
-    """Replace `path` by `text` so that a reader, or a crash, sees the old or the new file.
-
-    `mode` and, for root, the owner are taken over from the old file when there is one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            old = os.stat(path)
-            os.chmod(temporary, old.st_mode & 0o7777)
-            if os.geteuid() == 0:
-                os.chown(temporary, old.st_uid, old.st_gid)
-        except FileNotFoundError:
-            if mode is not None:
-                os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -255,7 +255,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         now = time.monotonic()
         if now - self._operator_since > _OPERATOR_AGAIN:
             self._operator_since = now
-            command = [sys.executable, "-m", "bridge.proxy.operator", self.options.operator]
+            command = [sys.executable, "-m", "bridge.operator", self.options.operator]
             self._operator = subprocess.Popen([*command, str(os.getpid())])
 
     def stop_operator(self) -> None:

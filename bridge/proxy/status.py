@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge.proxy.reload import Reloader, write_atomically
+from bridge.files import is_alive, write_atomically
+from bridge.proxy.reload import Reloader
 from bridge.proxy.routes import RouteTable
 
 __all__ = ["WorkerStatus", "read_all", "rows_of", "write"]
@@ -87,20 +88,10 @@ def read_all(state_dir: Path) -> list[WorkerStatus]:
             status = WorkerStatus(**raw)
         except (OSError, ValueError, TypeError):
             continue  # being replaced, or from another version
-        if _alive(status.pid):
+        if is_alive(status.pid):
             found.append(status)
     return sorted(found, key=lambda status: status.slot)
 
 
 def _file(state_dir: Path, slot: int) -> Path:
     return state_dir / _FOLDER / f"{slot}.json"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

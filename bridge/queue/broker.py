@@ -1,7 +1,7 @@
-"""Connections to the broker, and the names of its queues.
+"""Connections to the broker, and its queues.
 
-`redis://` and `rediss://` URLs get `bridge.queue.redis_lists`; every other URL gets the transport
-that Kombu has for it.
+A Redis URL gets `bridge.queue.streams`, in whichever form it is written; `amqp://` is RabbitMQ
+with quorum queues and publisher confirms. Every other URL gets the transport that Kombu has.
 """
 
 # Most of what kombu offers has no annotations.
@@ -10,16 +10,16 @@ that Kombu has for it.
 from __future__ import annotations
 
 import random
-import ssl
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue import redis_lists
+from bridge.queue import amqp, redisurl, streams
 from bridge.settings import redact_url
 
 __all__ = [
@@ -28,70 +28,128 @@ __all__ = [
     "backoff",
     "connect",
     "declare",
+    "drop",
+    "is_streams",
     "queue",
     "trouble",
 ]
 
 EVENTS_QUEUE = "bridge.events"
-"""All events of all entities; on Redis a list of this name."""
+"""All events of all entities; on Redis a stream of this name."""
 DEAD_QUEUE = "bridge.events.dead"
 """What could not be used, see `bridge.queue.deadletter`."""
 
+URL_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "heartbeat": float,
+    "reclaim_idle": float,
+    "reclaim_every": float,
+    "global_keyprefix": str,
+}
+"""What `bridge.queue.streams` takes from a URL too; seconds, see `bridge.queue.group.Limits`."""
+DEAD_SECONDS = 30 * 24 * 3600
+"""Dead letters are kept for so long."""
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
+CONNECT_SECONDS = 3
 
 
-def connect(url: str) -> Connection:
+def connect(url: str, *, amqp_heartbeat: int = 0, **transport_options: Any) -> Connection:
     """An open connection with its default channel, made with one try of a few seconds.
 
+    amqp_heartbeat: seconds, for a caller that uses `bridge.queue.amqp.Pulse`.
+    transport_options: for `bridge.queue.streams`; of them RabbitMQ gets `socket_timeout`, other
+    transports none. Those of URL_OPTIONS may also stand in the URL of a Redis, as in
+    redis://127.0.0.1/0?reclaim_idle=60.
     Raises BridgeError for a URL that cannot be used, and ServerAway when the broker does not
     answer or lets nobody in.
     """
-    options: dict[str, Any] = {"connect_timeout": 3}
-    if not (scheme := urlsplit(url).scheme):
-        # Kombu would take it for the name of a RabbitMQ host.
-        raise BridgeError(f"broker URL {redact_url(url)!r} cannot be used: it has no scheme")
-    if scheme in ("redis", "rediss"):
-        options |= {
-            "transport": redis_lists.Transport,
-            "transport_options": dict(redis_lists.TRANSPORT_OPTIONS),
-        }
-        if scheme == "rediss":
-            options["ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    options: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS}
     try:
-        connection = Connection(url, **options)
+        if not (scheme := urlsplit(url).scheme):
+            # Kombu would take it for the name of a RabbitMQ host.
+            raise ValueError("it has no scheme")
+        if redisurl.is_redis(url):
+            streams.register()
+            url, from_url = _split_options(url)
+            options["transport_options"] = from_url | transport_options
+            # Raises ValueError for what redis-py cannot use; Kombu would find out much later.
+            redisurl.client(url).close()
+            connection = Connection(redisurl.kombu_url(url), **options)
+        else:
+            if scheme in ("amqp", "amqps", "pyamqp"):
+                options["heartbeat"] = amqp_heartbeat
+            if scheme == "amqps":
+                # Checks the name in the certificate too; None means the host of the URL.
+                options["ssl"] = {"server_hostname": None}
+            connection = Connection(url, **options)
         errors = trouble(connection)
-    except (KeyError, ValueError, ImportError) as error:
-        raise BridgeError(f"broker URL {redact_url(url)} cannot be used: {error}") from error
+    except (KeyError, ValueError, TypeError, ImportError) as error:
+        raise BridgeError(f"broker URL {redact_url(url)!r} cannot be used: {error}") from error
     try:
         connection.ensure_connection(
             max_retries=1, interval_start=0, interval_step=0, reraise_as_library_errors=False
         )
+        if amqp.is_amqp(connection):
+            amqp.prepare(connection, transport_options.get("socket_timeout", amqp.PATIENCE))
         # Opened here, so that opening it later cannot fail at another place.
-        _ = connection.default_channel
+        channel: Any = connection.default_channel
+        # The bytes as they were sent: what is no UTF-8 must not look like a lost connection.
+        channel.auto_decode = False
     except errors as error:
-        connection.release()
+        drop(connection)
         raise ServerAway(f"{type(error).__name__}: {error}") from error
     return connection
+
+
+def _split_options(url: str) -> tuple[str, dict[str, Any]]:
+    """The URL without our options, and the options. Raises ValueError."""
+    base, mark, query = url.partition("?")
+    if not mark:
+        return url, {}
+    ours, rest = {}, []
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name in URL_OPTIONS:
+            ours[name] = URL_OPTIONS[name](value)
+        else:
+            rest.append((name, value))
+    return f"{base}?{urlencode(rest)}" if rest else base, ours
 
 
 def trouble(connection: Connection) -> tuple[type[BaseException], ...]:
     """Errors that mean: the broker is away or in no state to work, try again later.
 
-    Kombu counts KeyError among its connection errors. Here it is none: a mistake in our own
-    code must not look like an outage.
+    Some of Kombu's transports count KeyError among their connection errors. Here it is none: a
+    mistake in our own code must not look like an outage.
     """
     errors = (*connection.connection_errors, *connection.channel_errors, OperationalError)
     return tuple(error for error in errors if error is not KeyError)
 
 
-def queue(name: str) -> Queue:
-    """The durable queue `name`, reached by the default exchange."""
-    return Queue(name, routing_key=name, durable=True)
+def drop(connection: Connection) -> None:
+    """Close a connection that is in trouble, without waiting for the broker's consent."""
+    if amqp.is_amqp(connection):
+        connection.collect()
+    else:
+        connection.release()
 
 
-def declare(channel: Any, name: str) -> None:
-    """Make sure that the queue is there; on Redis there is nothing to do."""
-    queue(name)(channel).declare()
+def is_streams(channel: Any) -> bool:
+    """Whether the channel is one of `bridge.queue.streams`."""
+    return isinstance(channel, streams.Channel)
+
+
+def queue(connection: Connection, name: str) -> Queue:
+    """The durable queue `name`, reached by the default exchange; on RabbitMQ a quorum queue."""
+    arguments: dict[str, Any] | None = None
+    if amqp.is_amqp(connection):
+        arguments = {"x-queue-type": "quorum"} | amqp.no_limit(connection)
+        if name.endswith(".dead"):
+            arguments["x-message-ttl"] = DEAD_SECONDS * 1000
+    return Queue(name, routing_key=name, durable=True, queue_arguments=arguments)
+
+
+def declare(connection: Connection, channel: Any, name: str) -> None:
+    """Make sure that the queue is there."""
+    queue(connection, name)(channel).declare()
 
 
 def backoff(attempt: int) -> float:

@@ -1,9 +1,9 @@
 """Take events from the queue in batches, hand them on, acknowledge what came of them.
 
 One message never harms another: what is no event, or what the receiver rejects, goes to the dead
-letters and its neighbours go on. A broker that is away is waited for. What came of a message is
-remembered until the broker has heard it, over reconnects too, so that an outage between the work
-and the acknowledgement costs at most a repetition, which the version guard makes harmless.
+letters and its neighbours go on. A batch that fails as a whole is tried one by one, and what
+fails alone is tried again later, a few times. A broker that is away is waited for; what was in
+hand comes again then, which the version guard makes harmless.
 """
 
 # Most of what kombu offers has no annotations.
@@ -11,9 +11,17 @@ and the acknowledgement costs at most a repetition, which the version guard make
 
 from __future__ import annotations
 
+import hashlib
+import os
+import secrets
+import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
 from time import monotonic
 from typing import Any
 
@@ -23,18 +31,22 @@ from kombu.messaging import Consumer as KombuConsumer
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
-from bridge.queue import broker
+from bridge.queue import amqp, broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters
-from bridge.queue.envelope import UNDECODABLE
+from bridge.queue.entry import DELIVERIES, UNDECODABLE
 from bridge.queue.events import Event, Rejected
+from bridge.queue.group import retry_wait
 from bridge.settings import redact_url
 
-__all__ = ["Consumer", "ConsumerCounters", "Handle", "Stopped"]
+__all__ = ["MAX_DELIVERIES", "Consumer", "ConsumerCounters", "Handle", "Stopped"]
 
 IDLE_WAIT = 0.5
 """Seconds that one look at an empty queue takes; a stop is noticed between two."""
-RESTORE_EVERY = 15.0
-"""Seconds between two looks for what killed workers held."""
+MAX_DELIVERIES = 5
+"""So often is a message tried: over the deaths of workers, and over failures of the receiver."""
+MOST_INTERRUPTED = 100_000
+MOST_LATER = 1000
+"""Messages that wait for another try; a receiver that fails with more is broken as a whole."""
 
 
 class Stopped(BridgeError):
@@ -42,8 +54,9 @@ class Stopped(BridgeError):
 
 
 Handle = Callable[[Sequence[Event]], Sequence[Rejected]]
-"""Uses events, at most one of an entity, and returns those that it can never use. An exception
-means that none of them counts as used: they go back to the queue and it passes through."""
+"""Uses events, at most one of an entity, and returns those that it can never use. Waits by
+itself for a server that is away. Another exception than Stopped means that it failed: its events
+are tried again."""
 
 
 @dataclass(slots=True)
@@ -51,19 +64,24 @@ class ConsumerCounters:
     """What a consumer did since it started; written by its thread, read by any.
 
     received: messages taken. superseded: events for which a newer one of the same entity was
-    in the same batch. dead: messages put to the dead letters.
+    in the same batch. retried: tries that failed and are repeated. dead: messages put to the
+    dead letters.
     """
 
     received: int = 0
     superseded: int = 0
+    retried: int = 0
     dead: int = 0
 
 
 @dataclass(slots=True)
-class _Outcome:
-    """What came of one message, until the broker knows it."""
+class _Held:
+    """One message in hand. event: None until it is read. tries: deliveries that came to nothing.
+    letter: set when it is to be buried."""
 
     message: Any
+    event: Event | None = None
+    tries: int = 0
     letter: DeadLetter | None = None
 
 
@@ -71,7 +89,9 @@ class Consumer:
     """Hands the events of a queue to `handle`, in one thread.
 
     broker_url: any URL that Kombu knows. batch_size: the most messages of one batch.
-    batch_wait: seconds that a batch waits for more after its first message.
+    batch_wait: seconds that a batch waits for more after its first message, at most; it does not
+    wait while there are none. retry_wait: seconds until the next try, by the number of tries.
+    transport_options: for `bridge.queue.streams`.
     """
 
     def __init__(
@@ -85,166 +105,274 @@ class Consumer:
         dead_queue: str = broker.DEAD_QUEUE,
         batch_size: int = 200,
         batch_wait: float = 0.02,
+        retry_wait: Callable[[int], float] = lambda tries: retry_wait(tries, 15.0),
+        transport_options: dict[str, Any] | None = None,
     ) -> None:
         self.counters = ConsumerCounters() if counters is None else counters
         self._url, self._handle, self._log = broker_url, handle, log
         self._queue, self._dead_queue = queue, dead_queue
-        self._batch_size, self._batch_wait = batch_size, batch_wait
-        self._inbox: list[Any] = []
-        self._outcomes: list[_Outcome] = []
+        self._batch_size, self._batch_wait, self._retry_wait = batch_size, batch_wait, retry_wait
+        # One name over all reconnects: what got lost on the way to it comes to it again.
+        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._options = {"consumer_name": name, "batch": batch_size} | (transport_options or {})
+        self._inbox: list[_Held] = []
+        self._later: list[tuple[float, int, _Held]] = []
+        self._numbers = count()
+        self._interrupted: Counter[bytes] = Counter()
+        # The last batch: its acknowledgements may get lost on their way.
+        self._settled: list[_Held] = []
+        self._pulse: amqp.Pulse | None = None
         self._failures = 0
-        self._restored_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Consume until `stop` is set, then acknowledge or give back what is in hand.
 
-        Raises BridgeError for a URL that cannot be used, and what `handle` raises, except
-        Stopped. A broker that is away is waited for, without end.
+        Raises BridgeError for a URL that cannot be used. A broker that is away is waited for,
+        without end.
         """
         while not stop.is_set():
             try:
-                connection = broker.connect(self._url)
+                connection = broker.connect(
+                    self._url, amqp_heartbeat=amqp.HEARTBEAT, **self._options
+                )
             except ServerAway as error:
                 self._wait(stop, str(error))
                 continue
-            channel = connection.default_channel
             try:
-                self._work(connection, channel, stop)
+                self._work(connection, stop)
+                return
             except broker.trouble(connection) as error:
-                _abandon(connection, channel)
+                if self._pulse:
+                    amqp.read_rest(connection, MOST_LATER)
+                self._forget()
+                broker.drop(connection)
                 self._wait(stop, f"{type(error).__name__}: {error}")
-            except BaseException:
-                self._leave(connection, channel)
-                raise
-            else:
-                self._leave(connection, channel)
-                break
-        if self._outcomes or self._inbox:
-            # The broker brings them again: after VISIBILITY_TIMEOUT on Redis, else at once.
-            self._log.warning(
-                "queue.stopped_without_broker",
-                unacknowledged=len(self._outcomes) + len(self._inbox),
-            )
+            finally:
+                if self._pulse is not None:
+                    self._pulse.close()
+                    self._pulse = None
+                # Gives back what is not acknowledged.
+                connection.release()
 
-    def _work(self, connection: Connection, channel: Any, stop: threading.Event) -> None:
-        letters = DeadLetters(channel, queue=self._dead_queue, events_queue=self._queue)
-        self._keep_what_counts(channel)
-        self._settle(channel, letters)
+    def _work(self, connection: Connection, stop: threading.Event) -> None:
+        """Consume until `stop` is set, or the receiver raises Stopped."""
+        channel = connection.default_channel
+        letters = DeadLetters(connection, queue=self._dead_queue, events_queue=self._queue)
         kombu_consumer = KombuConsumer(
             channel,
-            queues=[broker.queue(self._queue)],
-            on_message=self._inbox_append,
+            queues=[broker.queue(connection, self._queue)],
+            on_message=self._receive,
         )
         # Kombu could not unpack it, or its text is no UTF-8: for us a message like any other.
-        kombu_consumer.on_decode_error = lambda message, _error: self._inbox_append(message)
-        if not _outlives(channel):
-            kombu_consumer.qos(prefetch_count=self._batch_size)
+        kombu_consumer.on_decode_error = lambda message, _error: self._receive(message)
+        if not broker.is_streams(channel):
+            kombu_consumer.qos(prefetch_count=2 * self._batch_size + MOST_LATER)
+        if amqp.is_amqp(connection):
+            self._pulse = amqp.Pulse(connection)
         kombu_consumer.consume()
         self._log.info("queue.connected", broker=redact_url(self._url), queue=self._queue)
         try:
             while not stop.is_set():
-                try:
-                    self._restore_overdue(channel)
-                    self._collect(connection)
-                finally:
-                    # After a failure too: what was received can be used without the broker.
-                    self._process()
-                self._settle(channel, letters)
+                self._collect(connection, channel)
+                with self._pulse.busy() if self._pulse else nullcontext():
+                    done = self._use()
+                self._settle(done, letters)
                 self._failures = 0
         except Stopped:
-            self._settle(channel, letters)
+            pass
+        if self._pulse:
+            # Reads what is on its way to us; then all of it goes back, the oldest first.
+            kombu_consumer.cancel()
+            for held in sorted(self._waiting(), key=_tag):
+                held.message.requeue()
+        self._forget()
 
-    def _inbox_append(self, message: Any) -> None:
-        self._inbox.append(message)
+    def _receive(self, message: Any) -> None:
+        self._inbox.append(_Held(message))
         self.counters.received += 1
 
-    def _collect(self, connection: Connection) -> None:
-        """Fill the inbox: up to `batch_size` messages, or until `batch_wait` is over."""
+    def _collect(self, connection: Connection, channel: Any) -> None:
+        """Fill the inbox with what is there, or wait for something."""
+        now = monotonic()
+        while self._later and self._later[0][0] <= now:
+            self._inbox.append(heappop(self._later)[2])
+        wait = 0.0 if self._inbox else IDLE_WAIT
+        if self._later and wait:
+            wait = min(wait, max(self._later[0][0] - now, 0.001))
+        if self._pulse and not wait:
+            wait = 0.0001  # py-amqp spins on less when a frame is cut in two
         end = None
         while len(self._inbox) < self._batch_size:
-            if end is None:
-                wait = IDLE_WAIT
-                if self._inbox:
-                    end, wait = monotonic() + self._batch_wait, self._batch_wait
-            elif (wait := end - monotonic()) <= 0:
-                return
             try:
                 connection.drain_events(timeout=wait)
             except TimeoutError:
+                if self._pulse:
+                    self._pulse.check()
+                    if not channel.is_open:
+                        raise OperationalError("the channel was closed") from None
                 return
             except KeyError as error:
-                # Kombu's poller after a reconnect; our own code has no part in this call.
+                # Kombu's pollers after a reconnect; our own code has no part in this call.
                 raise OperationalError(f"Kombu's poller has lost {error}") from error
+            if broker.is_streams(channel):
+                return  # one fetch brings all there is
+            end = end or monotonic() + self._batch_wait
+            wait = 0.0001
+            if monotonic() >= end:
+                return
 
-    def _process(self) -> None:
-        """Turn the inbox into outcomes; what is left in it after an exception was not used."""
-        groups: dict[tuple[str, str], list[tuple[Event, Any]]] = {}
-        try:
-            for message in self._inbox:
-                try:
-                    event = _event(message)
-                except UndecodableMessage as error:
-                    self._bury(message, str(error))
+    def _use(self) -> list[_Held]:
+        """Hand on what is in the inbox; what is done, with its letter where it is to be buried.
+
+        Raises Stopped; nothing of the inbox is done then.
+        """
+        done: list[_Held] = []
+        groups: dict[tuple[str, str], list[_Held]] = {}
+        for held in self._inbox:
+            if (event := self._read(held)) is None:
+                done.append(held)
+            else:
+                groups.setdefault(event.identity, []).append(held)
+        for group in groups.values():
+            if len(group) > 1:
+                group.sort(key=_version)
+        while groups:
+            # Newest first; an older one has its turn only where the newer is rejected.
+            newest = {identity: group[-1] for identity, group in groups.items()}
+            errors = self._hand_on(list(newest.values()))
+            for identity, held in newest.items():
+                error = errors.get(id(held), "")
+                if error is None:
+                    groups[identity].pop()  # tried again later
+                elif error:
+                    self._bury(held, error)
+                    done.append(groups[identity].pop())
                 else:
-                    groups.setdefault(event.identity, []).append((event, message))
-            for group in groups.values():
-                group.sort(key=lambda member: member[0].version)
-            while groups:
-                # Newest first; an older one has its turn only where the newer is rejected.
-                newest = {identity: group[-1] for identity, group in groups.items()}
-                rejected = self._handle([event for event, _ in newest.values()])
-                errors = {found.event.identity: found.error for found in rejected}
-                for identity, (_, message) in newest.items():
-                    if identity in errors:
-                        self._bury(message, errors[identity])
-                        groups[identity].pop()
-                    else:
-                        group = groups.pop(identity)
-                        self.counters.superseded += len(group) - 1
-                        self._outcomes.extend(_Outcome(message) for _, message in group)
-                groups = {identity: group for identity, group in groups.items() if group}
-        finally:
-            self._inbox[:] = [message for group in groups.values() for _, message in group]
+                    group = groups.pop(identity)
+                    self.counters.superseded += len(group) - 1
+                    done += group
+            groups = {identity: group for identity, group in groups.items() if group}
+        self._inbox.clear()
+        return done
 
-    def _bury(self, message: Any, error: str) -> None:
-        letter = DeadLetter.from_message(message, error)
-        self._log.warning("queue.dead_letter", error=letter.error, bytes=len(letter.raw))
-        self._outcomes.append(_Outcome(message, letter))
+    def _read(self, held: _Held) -> Event | None:
+        """The event, or None when the message is to be buried."""
+        if held.event is None:
+            try:
+                held.event = _event(held.message)
+                held.tries = self._tries_before(held.message)
+            except UndecodableMessage as error:
+                self._bury(held, str(error))
+                return None
+            if held.tries >= MAX_DELIVERIES:
+                self._bury(
+                    held,
+                    f"it was delivered {held.tries} times and nobody got to its end; "
+                    "it may be what kills its workers",
+                )
+                return None
+        return held.event
 
-    def _settle(self, channel: Any, letters: DeadLetters) -> None:
-        """Tell the broker every outcome, each dead letter before its acknowledgement."""
-        # Those without a letter first: a full broker takes acknowledgements, but no letters.
-        self._outcomes.sort(key=lambda outcome: outcome.letter is not None)
-        while self._outcomes:
-            outcome = self._outcomes[0]
-            if outcome.letter is not None:
-                letters.put(outcome.letter)
-                outcome.letter = None
-                self.counters.dead += 1
-            channel.basic_ack(outcome.message.delivery_tag)
-            del self._outcomes[0]
-
-    def _keep_what_counts(self, channel: Any) -> None:
-        """On a new connection: forget outcomes of messages that the broker delivers again."""
-        if not _outlives(channel):
-            self._outcomes.clear()
-            self._inbox.clear()
-
-    def _restore_overdue(self, channel: Any) -> None:
-        if _outlives(channel) and monotonic() - self._restored_at > RESTORE_EVERY:
-            channel.restore_overdue()
-            self._restored_at = monotonic()
-
-    def _leave(self, connection: Connection, channel: Any) -> None:
-        """Give back what was not used, and close. Kombu gives back what came meanwhile."""
+    def _hand_on(self, batch: list[_Held]) -> dict[int, str | None]:
+        """What went wrong, by the id of what is held: the error, or None to try it again."""
+        events = [held.event for held in batch if held.event is not None]
         try:
-            if _outlives(channel):
-                channel.give_back([message.delivery_tag for message in self._inbox])
-            self._inbox.clear()
-            connection.release()
-        except broker.trouble(connection) as error:
-            self._log.warning("queue.not_given_back", messages=len(self._inbox), cause=str(error))
-            _abandon(connection, channel)
+            rejected = self._handle(events)
+        except Stopped:
+            raise
+        except Exception as error:
+            if len(batch) > 1:
+                self._log.warning("queue.batch_failed", events=len(batch), error=repr(error))
+                wrong: dict[int, str | None] = {}
+                for held in batch:
+                    wrong |= self._hand_on([held])
+                return wrong
+            return {id(batch[0]): self._again(batch[0], error)}
+        if not rejected:
+            return {}
+        errors = {found.event.identity: found.error for found in rejected}
+        return {
+            id(held): errors[held.event.identity]
+            for held in batch
+            if held.event is not None and held.event.identity in errors
+        }
+
+    def _again(self, held: _Held, error: Exception) -> str | None:
+        """Keep for another try; after too many, what to bury it with."""
+        held.tries += 1
+        text = f"{type(error).__name__}: {error}"
+        if held.tries >= MAX_DELIVERIES:
+            return f"failed {held.tries} times, the last time with {text}"
+        if len(self._later) >= MOST_LATER:
+            return f"failed with {text}, and so did {MOST_LATER} others"
+        wait = self._retry_wait(held.tries)
+        self._log.warning(
+            "queue.retry", error=text[:300], tries=held.tries, seconds=round(wait), exc_info=error
+        )
+        heappush(self._later, (monotonic() + wait, next(self._numbers), held))
+        self.counters.retried += 1
+        return None
+
+    def _bury(self, held: _Held, error: str) -> None:
+        letter = held.letter = DeadLetter.from_message(held.message, error)
+        self._log.warning(
+            "queue.dead_letter", letter=letter.id, error=letter.error, bytes=len(letter.raw)
+        )
+
+    def _settle(self, done: list[_Held], letters: DeadLetters) -> None:
+        """Tell the broker, each dead letter before its acknowledgement."""
+        if not done:
+            return
+        if self._interrupted:
+            for held in self._settled:
+                self._interrupted.pop(_fingerprint(held.message), None)
+        self._settled = done
+        buried = [held for held in done if held.letter is not None]
+        # Those without a letter first: a full broker takes acknowledgements, but no letters.
+        self._acknowledge([held for held in done if held.letter is None], buried)
+        for held in buried:
+            assert held.letter is not None
+            letters.put(held.letter)
+            self.counters.dead += 1
+            held.message.ack()
+
+    def _acknowledge(self, done: list[_Held], buried: list[_Held]) -> None:
+        """Tell the broker that these are done; RabbitMQ in one word as far as that is true."""
+        if self._pulse:
+            done.sort(key=_tag)
+            waiting = min(map(_tag, (*self._waiting(), *buried)), default=None)
+            upto = len(done)
+            if waiting is not None:
+                upto = sum(1 for held in done if _tag(held) < waiting)
+            if upto:
+                done[upto - 1].message.ack(multiple=True)
+            done = done[upto:]
+        for held in done:
+            held.message.ack()
+
+    def _waiting(self) -> Iterable[_Held]:
+        """What is delivered, and neither handed on to its end nor given up."""
+        yield from self._inbox
+        for _, _, held in self._later:
+            yield held
+
+    def _tries_before(self, message: Any) -> int:
+        """Deliveries that ended with the death of a worker. RabbitMQ also counts those that
+        ended with a connection: where it was ours, it is not the message's fault."""
+        before = message.headers.get(DELIVERIES, 0)
+        if not isinstance(before, int) or before <= 0:
+            return 0
+        return max(0, before - self._interrupted[_fingerprint(message)])
+
+    def _forget(self) -> None:
+        """The connection is gone: the broker delivers again what was in hand."""
+        if len(self._interrupted) > MOST_INTERRUPTED:
+            self._interrupted.clear()  # others got them
+        for held in (*self._waiting(), *self._settled):
+            self._interrupted[_fingerprint(held.message)] += 1
+        self._inbox.clear()
+        self._later.clear()
+        self._settled = []
 
     def _wait(self, stop: threading.Event, cause: str) -> None:
         delay = broker.backoff(self._failures)
@@ -255,20 +383,21 @@ class Consumer:
         stop.wait(delay)
 
 
-def _outlives(channel: Any) -> bool:
-    """Whether a message may be acknowledged on another connection than it came on."""
-    return bool(getattr(channel, "tags_outlive_connections", False))
+def _tag(held: _Held) -> int:
+    return int(held.message.delivery_tag)
 
 
-def _abandon(connection: Connection, channel: Any) -> None:
-    """Close without a word to a broker that does not answer."""
-    if _outlives(channel):
-        channel.abandon()
-    connection.release()
+def _version(held: _Held) -> int:
+    return held.event.version if held.event is not None else -1
+
+
+def _fingerprint(message: Any) -> bytes:
+    body = message.body
+    return hashlib.sha256(body.encode() if isinstance(body, str) else bytes(body or b"")).digest()
 
 
 def _event(message: Any) -> Event:
     if (why := message.headers.get(UNDECODABLE)) is not None:
         raise UndecodableMessage(why)
     body = message.body
-    return Event.parse(body if isinstance(body, str) else bytes(body or b""))
+    return Event.parse(body if isinstance(body, str | bytes) else bytes(body or b""))

@@ -1,8 +1,8 @@
 """Dead letters: messages that nobody could use, kept whole until a person decides.
 
-They are on the queue `bridge.events.dead`, which only grows until somebody empties it: `retry`
-after the cause is repaired, or `drop`. Each is a JSON object with the fields of DeadLetter, the
-raw bytes in base64.
+They are on the queue `bridge.events.dead` for 30 days, each a JSON object with the fields of
+DeadLetter, the raw bytes in base64. `retry` puts an event back on its queue, from where it takes
+the same way as any other: a newer version that was written meanwhile stays.
 """
 
 # Most of what kombu offers has no annotations.
@@ -11,57 +11,86 @@ raw bytes in base64.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
-from collections.abc import Iterator
+import secrets
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Self
 
-from kombu.messaging import Producer
+from kombu.connection import Connection
 
 from bridge.errors import UndecodableMessage
-from bridge.queue import broker
-from bridge.queue.envelope import COUNT, FIRST_TIME, UNDECODABLE
+from bridge.queue import amqp, broker
+from bridge.queue.entry import UNDECODABLE
 from bridge.queue.events import load_json
+from bridge.queue.publisher import publish_bodies
 
-__all__ = ["DeadLetter", "DeadLetters"]
+__all__ = ["DeadLetter", "DeadLetters", "Filter", "identity_of"]
+
+FIRST_TIME = "bridge-first-time"
+"""Header of a retried dead letter: when it first became one."""
+COUNT = "bridge-count"
+"""Header of a retried dead letter: how often it became one, in decimal digits."""
+ID = "bridge-letter"
+"""Header of a retried dead letter: its id, which it keeps."""
 
 MAX_LETTER_BYTES = 1024 * 1024 * 1024
+AT_ONCE = 100
+TRIM_EVERY = 3600.0
+RESOURCE_LOCKED = 405
+LOCK_SECONDS = 10.0
+"""So long does one wait who wants to look at the letters while somebody else does."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """One message that could not be used.
 
-    raw: the message: the text of the event where its envelope was good, else the whole envelope.
-    part: what `raw` is, `body` or `envelope`.
-    error: why it could not be used.
-    first_time, last_time: when it became a dead letter first and last, RFC 3339.
-    count: how often it did; more than 1 after a retry that failed again.
+    id: names it for the operator. raw: the message: the text of the event where its envelope was
+    good, else all there was. part: what `raw` is: `body`, `envelope`, or `row` for a row of a SQL
+    queue as JSON. error: why it could not
+    be used. first_time, last_time: when it became a dead letter first and last, RFC 3339.
+    count: how often it did; more than 1 after a retry that failed again. entity, key, version:
+    what it is about, as far as that can be read; empty where not.
     """
 
+    id: str
     raw: bytes
     part: str
     error: str
     first_time: str
     last_time: str
     count: int
+    entity: str = ""
+    key: str = ""
+    version: str = ""
+
+    @classmethod
+    def of(cls, raw: bytes, error: str, part: str = "body") -> Self:
+        """The letter that these bytes become now, for the first time."""
+        now = _now()
+        entity, key, version = identity_of(raw)
+        name = secrets.token_hex(6)
+        return cls(name, raw, part, error, now, now, 1, entity, key, version)
 
     @classmethod
     def from_message(cls, message: Any, error: str) -> Self:
-        """The dead letter that a Kombu message becomes now."""
+        """The letter that a Kombu message becomes now."""
         body, headers = message.body, message.headers
         if isinstance(body, str):
             body = body.encode("utf-8", "surrogatepass")
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        letter = cls.of(bytes(body or b""), error)
+        if (why := headers.get(UNDECODABLE)) is not None:
+            letter = replace(letter, part="envelope", error=why, entity="", key="", version="")
         before = str(headers.get(COUNT, ""))
-        why = headers.get(UNDECODABLE)
-        return cls(
-            raw=bytes(body or b""),
-            part="body" if why is None else "envelope",
-            error=error if why is None else why,
-            first_time=headers.get(FIRST_TIME, now),
-            last_time=now,
+        return replace(
+            letter,
+            id=str(headers.get(ID) or letter.id),
+            first_time=headers.get(FIRST_TIME, letter.first_time),
             count=1 + (int(before) if before.isdecimal() and len(before) < 10 else 0),
         )
 
@@ -80,83 +109,221 @@ class DeadLetter:
             raise UndecodableMessage(f"no dead letter: {error}") from None
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def identity_of(raw: bytes) -> tuple[str, str, str]:
+    """Entity, key and version in the text of an event, however wrong the rest of it is; each
+    empty where it is not there."""
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        return "", "", ""
+    if not isinstance(found, dict):
+        return "", "", ""
+    kind, key, version = (found.get(name) for name in ("type", "subject", "sequence"))
+    return (
+        str(kind).rpartition(".")[0] if isinstance(kind, str) else "",
+        key if isinstance(key, str) else "",
+        version if isinstance(version, str) else "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which dead letters are meant; what is empty means any.
+
+    ids: any of these. error: a part of the text of the error, in any case. since, before: the
+    last time, RFC 3339 in UTC, inclusive and exclusive.
+    """
+
+    ids: frozenset[str] = frozenset()
+    entity: str = ""
+    key: str = ""
+    error: str = ""
+    since: str = ""
+    before: str = ""
+
+    def fits(self, letter: DeadLetter) -> bool:
+        """Whether this letter is meant."""
+        return (
+            (not self.ids or letter.id in self.ids)
+            and self.entity in ("", letter.entity)
+            and self.key in ("", letter.key)
+            and self.error.casefold() in letter.error.casefold()
+            and (not self.since or letter.last_time >= self.since)
+            and (not self.before or letter.last_time < self.before)
+        )
+
+
+ALL = Filter()
+
+
 class DeadLetters:
-    """The queue of the dead letters, on the channel of somebody else's connection.
+    """The queue of the dead letters, over somebody else's connection.
 
     Every method raises Kombu's errors when the broker is away.
     """
 
     def __init__(
         self,
-        channel: Any,
+        connection: Connection,
         *,
         queue: str = broker.DEAD_QUEUE,
         events_queue: str = broker.EVENTS_QUEUE,
     ) -> None:
-        self._channel, self._queue, self._events_queue = channel, queue, events_queue
-        self._producer = Producer(channel)
-        broker.declare(channel, queue)
+        self._connection, self._queue, self._events_queue = connection, queue, events_queue
+        self._trim_at = 0.0
+        broker.declare(connection, connection.default_channel, queue)
 
     def put(self, letter: DeadLetter) -> None:
         """Keep `letter`."""
-        self._publish(letter.to_json(), self._queue, {})
+        channel: Any = self._connection.default_channel
+        if broker.is_streams(channel) and time.monotonic() > self._trim_at:
+            # RabbitMQ does it by itself.
+            channel.trim(self._queue, broker.DEAD_SECONDS)
+            self._trim_at = time.monotonic() + TRIM_EVERY
+        publish_bodies(self._connection, self._queue, [letter.to_json()])
 
-    def letters(self, limit: int = 100) -> list[DeadLetter]:
-        """Up to `limit` dead letters, oldest first. They stay where they are.
+    def letters(self, which: Filter = ALL, limit: int | None = 100) -> list[DeadLetter]:
+        """Up to `limit` dead letters, oldest first. They stay where they are."""
+        with _shelf(self._connection, self._queue) as shelf:
+            found = [letter for _, letter in islice(_matching(shelf, which), limit)]
+        # RabbitMQ gives what a killed browser had taken back in any order.
+        return sorted(found, key=lambda letter: letter.last_time)
 
-        Where there are more than `limit`, the next call shows the next ones.
-        """
-        messages = list(self._take(limit))
-        try:
-            return [_letter(message) for message in messages]
-        finally:
-            for message in messages:
-                message.requeue()
+    def retry(
+        self, which: Filter = ALL, progress: Callable[[int], None] = lambda done: None
+    ) -> tuple[int, int]:
+        """Put events back on their queue; return how many, and how many letters were left
+        because they are no event and no retry makes one of them."""
+        done = left = 0
+        with _shelf(self._connection, self._queue) as shelf:
+            # First all that are there now: one that fails again must not be met again.
+            for some in _by_hundreds(list(_matching(shelf, which))):
+                for place, letter in some:
+                    if letter.part != "body":
+                        left += 1
+                        continue
+                    headers = {
+                        ID: letter.id,
+                        FIRST_TIME: letter.first_time,
+                        COUNT: str(letter.count),
+                    }
+                    publish_bodies(self._connection, self._events_queue, [letter.raw], headers)
+                    shelf.remove([place])
+                    done += 1
+                progress(done + left)
+        return done, left
 
-    def retry(self, limit: int = 1000) -> int:
-        """Put up to `limit` events back on their queue; return how many.
-
-        Letters whose envelope was bad stay: no retry makes an event of them.
-        """
-        done = 0
-        for message in self._take(min(limit, len(self))):
-            letter = _letter(message)
-            if letter.part != "body":
-                message.requeue()
-                continue
-            headers = {FIRST_TIME: letter.first_time, COUNT: str(letter.count)}
-            self._publish(letter.raw, self._events_queue, headers)
-            message.ack()
-            done += 1
-        return done
-
-    def purge(self) -> int:
-        """Throw all dead letters away; return how many."""
-        return int(self._channel.queue_purge(self._queue))
+    def drop(self, which: Filter = ALL) -> list[DeadLetter]:
+        """Throw dead letters away for good; return them."""
+        dropped: list[DeadLetter] = []
+        with _shelf(self._connection, self._queue) as shelf:
+            for some in _by_hundreds(list(_matching(shelf, which))):
+                shelf.remove([place for place, _ in some])
+                dropped += [letter for _, letter in some]
+        return dropped
 
     def __len__(self) -> int:
-        return int(self._channel.queue_declare(self._queue, passive=False).message_count)
+        channel: Any = self._connection.default_channel
+        if broker.is_streams(channel):
+            return int(channel.length(self._queue))
+        declared = broker.queue(self._connection, self._queue)(channel).queue_declare(passive=True)
+        return int(declared.message_count)
 
-    def _take(self, limit: int) -> Iterator[Any]:
-        for _ in range(limit):
-            if (message := self._channel.basic_get(self._queue)) is None:
-                return
-            yield message
 
-    def _publish(self, body: bytes | str, queue: str, headers: dict[str, str]) -> None:
-        self._producer.publish(
-            body,
-            exchange="",
-            routing_key=queue,
-            headers=headers,
-            content_type="application/json",
-            content_encoding="utf-8",
-        )
+class _Shelf:
+    """Looking at a queue without taking from it, for transports that cannot: everything is
+    taken, and what was not removed goes back at the end. Meanwhile nobody else sees it."""
+
+    def __init__(self, connection: Connection, queue: str) -> None:
+        self._channel: Any = connection.channel()
+        self._queue = queue
+        self._taken: dict[Any, Any] = {}
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        while (got := self._channel.basic_get(self._queue)) is not None:
+            message = self._channel.message_to_python(got)
+            self._taken[message.delivery_tag] = message
+            yield message.delivery_tag, message
+
+    def remove(self, places: list[Any]) -> None:
+        for tag in places:
+            self._taken.pop(tag).ack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for message in self._taken.values():
+            message.requeue()
+        self._channel.close()
+
+
+class _LockedShelf(_Shelf):
+    """On RabbitMQ, where the others wait for their turn instead of finding nothing. The lock is
+    a queue that belongs to the connection and ends with it, however that ends."""
+
+    def __init__(self, connection: Connection, queue: str) -> None:
+        super().__init__(connection, queue)
+        self._channel.auto_decode = False
+        self._errors: Any = connection.channel_errors
+
+    def __enter__(self) -> Self:
+        end = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                self._channel.queue_declare(f"{self._queue}.lock", exclusive=True)
+                return self
+            except self._errors as error:
+                if error.reply_code != RESOURCE_LOCKED or time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+
+    def __exit__(self, *error: object) -> None:
+        for message in self._taken.values():
+            message.requeue()
+        self._channel.queue_delete(f"{self._queue}.lock")
+        self._channel.close()
+
+
+class _StreamShelf(_Shelf):
+    """A stream can be read without taking."""
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        yield from self._channel.browse(self._queue)
+
+    def remove(self, places: list[Any]) -> None:
+        self._channel.discard(self._queue, places)
+
+
+def _shelf(connection: Connection, queue: str) -> _Shelf:
+    if broker.is_streams(connection.default_channel):
+        return _StreamShelf(connection, queue)
+    return (_LockedShelf if amqp.is_amqp(connection) else _Shelf)(connection, queue)
+
+
+def _matching(shelf: _Shelf, which: Filter) -> Iterator[tuple[Any, DeadLetter]]:
+    for place, message in shelf:
+        letter = _letter(message)
+        if which.fits(letter):
+            yield place, letter
 
 
 def _letter(message: Any) -> DeadLetter:
     try:
         return DeadLetter.from_json(message.body)
     except UndecodableMessage as error:
-        # Somebody else's text on this queue is shown like the rest.
-        return replace(DeadLetter.from_message(message, str(error)), part="envelope")
+        # Somebody else's text on this queue is shown like the rest, under a name that stays.
+        letter = DeadLetter.from_message(message, str(error))
+        name = hashlib.sha256(letter.raw).hexdigest()[:12]
+        return replace(letter, part="envelope", id=name)
+
+
+def _by_hundreds(
+    found: list[tuple[Any, DeadLetter]],
+) -> Iterator[list[tuple[Any, DeadLetter]]]:
+    for start in range(0, len(found), AT_ONCE):
+        yield found[start : start + AT_ONCE]

@@ -186,9 +186,11 @@ def load_json(text: bytes | str, limit: int) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UndecodableMessage(f"{_show(twice)} stands twice in one object")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise UndecodableMessage(f"{_show(name)} stands twice in one object")
+            seen.add(name)
     return result
 
 

@@ -7,12 +7,12 @@ refusal. Who calls this again, and when, is left to the caller.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bson.errors import BSONError
-from pymongo import MongoClient, UpdateOne, WriteConcern
+from pymongo import MongoClient, ReadPreference, UpdateOne, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import (
@@ -23,6 +23,7 @@ from pymongo.errors import (
     OperationFailure,
     PyMongoError,
 )
+from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 
 from bridge.errors import BridgeError, ServerAway
@@ -37,6 +38,7 @@ __all__ = [
     "apply",
     "connect",
     "ensure_indexes",
+    "versions",
 ]
 
 Document = dict[str, Any]
@@ -171,6 +173,32 @@ def apply(database: Database[Document], events: Sequence[Event]) -> Applied:
         collection = database.get_collection(name, write_concern=WRITE_CONCERN)
         total = _add(total, _write(collection, members))
     return total
+
+
+def versions(
+    database: Database[Document], identities: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], int]:
+    """The version that a majority of MongoDB holds of each (entity, key) that it knows.
+
+    Raises ServerAway.
+    """
+    groups: dict[str, list[str]] = {}
+    for entity, key in identities:
+        if entity in COLLECTIONS:
+            groups.setdefault(entity, []).append(key)
+    found: dict[tuple[str, str], int] = {}
+    try:
+        for entity, keys in groups.items():
+            collection = database.get_collection(
+                COLLECTIONS[entity],
+                read_concern=ReadConcern("majority"),
+                read_preference=ReadPreference.PRIMARY,
+            )
+            for document in collection.find({"_id": {"$in": keys}}, {"_v": 1}):
+                found[entity, document["_id"]] = document["_v"]
+    except PyMongoError as error:
+        raise _away(error) from error
+    return found
 
 
 def _write(collection: Collection[Document], events: Sequence[Event]) -> Applied:

@@ -20,14 +20,14 @@ from pymongo.errors import PyMongoError
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import ServerAway, ServerMissing
-from bridge.queue import broker
+from bridge.queue import broker, redisurl
 from bridge.queue.consumer import Consumer, ConsumerCounters, Stopped
 from bridge.queue.events import Event, Rejected
 from bridge.settings import Settings, redact_url
 from bridge.sync import apply as mongodb
 from bridge.sync.apply import Document
 
-__all__ = ["Counters", "run_worker"]
+__all__ = ["Counters", "broker_missing", "check_broker", "mongodb_missing", "run_worker"]
 
 
 @dataclass(slots=True)
@@ -59,15 +59,13 @@ def run_worker(
     """
     counters = Counters() if counters is None else counters
     with mongodb.connect(settings.mongodb_url) as client:
-        _check_broker(settings.broker_url)
+        check_broker(settings.broker_url)
         database: Database[Document] = client.get_default_database()
         try:
             client.admin.command("ping")
             mongodb.ensure_indexes(database)
         except (PyMongoError, ServerAway) as error:
-            raise ServerMissing(
-                "MongoDB", redact_url(settings.mongodb_url), _mongod(settings.mongodb_url), error
-            ) from error
+            raise mongodb_missing(settings.mongodb_url, error) from error
         writer = _Writer(database, counters, stop, log)
         log.info("worker.started", mongodb=redact_url(settings.mongodb_url))
         Consumer(settings.broker_url, writer, log=log, counters=counters).run(stop)
@@ -107,17 +105,28 @@ class _Writer:
         return result.failed
 
 
-def _check_broker(url: str) -> None:
+def check_broker(url: str) -> None:
+    """Raises ServerMissing when the broker does not answer, BridgeError for a wrong URL."""
     try:
         broker.connect(url).release()
     except ServerAway as error:
-        name, start = _broker_command(url)
-        raise ServerMissing(name, redact_url(url), start, error) from error
+        raise broker_missing(url, error) from error
+
+
+def broker_missing(url: str, error: object) -> ServerMissing:
+    """What to say when the broker does not answer and a person waits."""
+    name, start = _broker_command(url)
+    return ServerMissing(name, redact_url(url), start, error)
+
+
+def mongodb_missing(url: str, error: Exception) -> ServerMissing:
+    """What to say when MongoDB does not answer at the start."""
+    return ServerMissing("MongoDB", redact_url(url), _mongod(url), error)
 
 
 def _broker_command(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss"):
+    if not redisurl.is_redis(url):
         return "the broker", "start the broker that BRIDGE_BROKER_URL names"
     keep = "--appendonly yes --maxmemory-policy noeviction"
     return "Redis", f"redis-server --port {parts.port or 6379} {keep}"

@@ -48,6 +48,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, php: PhpServer) -> Iterator[B
         operator=True,
         env={"BRIDGE_OPERATOR_TOKEN": "the-token"},
     ) as site:
+        wait_for(lambda: is_open(int(site.operator.rpartition(":")[2])), what="the operator's")
         yield site
 
 

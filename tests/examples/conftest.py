@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from forge_site import LEGACY, MariaDb, Site, mongo_client
+from forge_site import LEGACY, Site, mongo_client
 
 from examples.forge.consumer import mirror
+from stack.mariadb import MariaDB
 from stack.mongod import Mongod
 from stack.nginx import NginxPhp
 from stack.php import PhpServer
@@ -38,9 +39,7 @@ def forge(
     }
     with ExitStack() as stack:
         if footing == "mariadb":
-            if not MariaDb.installed():
-                pytest.skip("mariadbd is not installed: apt-get install mariadb-server-core")
-            sql = stack.enter_context(MariaDb(directory / "sql"))
+            sql = stack.enter_context(MariaDB(directory / "sql", database="forge"))
             environment |= {"FORGE_DSN": sql.dsn, "FORGE_DB_USER": "root"}
         server: PhpServer | NginxPhp
         if footing == "nginx":

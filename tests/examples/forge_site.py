@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
-import json
 import re
-import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import redis
@@ -24,12 +21,10 @@ from werkzeug.test import Client
 from werkzeug.wrappers import Request, Response
 
 from bridge.errors import UseLegacy
-from bridge.queue.envelope import normalise
 from bridge.queue.events import Event
 from examples.forge.consumer import views
 from stack.nginx import NginxPhp
 from stack.php import PhpServer, run_php
-from stack.process import Server, find_program
 from stack.waiting import wait_for
 
 LEGACY = Path(views.__file__).parent.parent / "legacy"
@@ -92,45 +87,6 @@ def _visible(headers: Any) -> list[tuple[str, str]]:
     return sorted(pair for pair in pairs if pair[0] not in TRANSPORT_HEADERS)
 
 
-class MariaDb(Server):
-    """`mariadbd` with an empty database `forge` and a user root without a password."""
-
-    name: ClassVar[str] = "mariadbd"
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        # Its path must fit into the 108 bytes of a unix socket, so it is without one.
-        self.data = self.directory / "data"
-
-    @staticmethod
-    def installed() -> bool:
-        return shutil.which("mariadbd") is not None or Path("/usr/sbin/mariadbd").exists()
-
-    def command(self) -> Sequence[str]:
-        program = Path(find_program("mariadbd", "apt-get install mariadb-server-core"))
-        return [
-            str(program),
-            "--no-defaults",
-            f"--datadir={self.data}",
-            f"--port={self.port}",
-            f"--socket={self.directory}/s",
-            f"--bind-address={self.host}",
-            f"--lc-messages-dir={program.parent.parent}/share/mysql",
-            "--skip-grant-tables",
-            "--skip-networking=0",
-            "--user=root",
-            "--innodb-buffer-pool-size=32M",
-        ]
-
-    def prepare(self) -> None:
-        # Without grant tables it needs no system database, only a folder to make ours in.
-        (self.data / "forge").mkdir(parents=True, exist_ok=True)
-
-    @property
-    def dsn(self) -> str:
-        return f"mysql:host={self.host};port={self.port};dbname=forge;charset=utf8mb4"
-
-
 @dataclass
 class Site:
     """One running forge, loaded, whose events go to a queue and from there to MongoDB."""
@@ -164,11 +120,10 @@ class Site:
 
     def take_events(self) -> list[Event]:
         """Take everything from the queue, oldest first."""
-        taken = []
-        while raw := self.queue.rpop(QUEUE):
-            assert isinstance(raw, bytes)
-            taken.append(Event.parse(_body(raw)))
-        return taken
+        entries: Any = self.queue.xrange(QUEUE)
+        if entries:
+            self.queue.xdel(QUEUE, *(name for name, _ in entries))
+        return [Event.parse(fields[b"body"]) for _, fields in entries]
 
     def fill_mirror(self) -> list[Event]:
         """Bring MongoDB up to what was published, as the bridge's worker would."""
@@ -239,14 +194,6 @@ def token_of(visitor: requests.Session, address: str) -> str:
     """The token in the last form of a page."""
     found = re.findall(r'name="token" value="([0-9a-f]+)"', visitor.get(address).text)
     return str(found[-1])
-
-
-def _body(envelope: bytes) -> dict[str, Any]:
-    message = json.loads(normalise(envelope, QUEUE))
-    body = message["body"]
-    if message["properties"].get("body_encoding") == "base64":
-        body = base64.b64decode(body)
-    return json.loads(body)
 
 
 def mongo_client(url: str) -> MongoClient[dict[str, Any]]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
 import pytest
+import redis
 import requests
 from forge_site import LEGACY, run_failing, token_of
 
+from bridge.queue.events import Event
 from stack.php import PhpServer, run_php
 from stack.ports import free_port
+from stack.redis import Redis
 
 STANZAS = """\
 Package: libodd1
@@ -120,15 +124,11 @@ def test_publishing_everything_says_how_far_it_came(
     )
 
 
-@pytest.mark.parametrize("queue", ["none", "down"])
-def test_edits_are_saved_without_a_queue(
-    environment: dict[str, str], stanzas: str, tmp_path: Path, queue: str
-) -> None:
-    environment["FORGE_REDIS_PORT"] = str(free_port()) if queue == "down" else ""
-    load(environment, "--from", stanzas)
+def edit_once(environment: dict[str, str], directory: Path) -> None:
+    """Log in and empty every field of the project odd++."""
     with (
         PhpServer(
-            tmp_path / "php", LEGACY / "htdocs", router=LEGACY / "router.php", env=environment
+            directory / "php", LEGACY / "htdocs", router=LEGACY / "router.php", env=environment
         ) as server,
         requests.Session() as visitor,
     ):
@@ -140,4 +140,74 @@ def test_edits_are_saved_without_a_queue(
         edit = {**dict.fromkeys(fields, ""), "token": token_of(visitor, address)}
         answer = visitor.post(address, edit, allow_redirects=False)
         assert answer.status_code == 303
+
+
+@pytest.mark.parametrize("queue", ["none", "down"])
+def test_edits_are_saved_without_a_queue(
+    environment: dict[str, str], stanzas: str, tmp_path: Path, queue: str
+) -> None:
+    environment["FORGE_REDIS_PORT"] = str(free_port()) if queue == "down" else ""
+    load(environment, "--from", stanzas)
+    edit_once(environment, tmp_path)
     assert rows(environment, "SELECT summary, ver FROM projects") == [("", 2)]
+    assert rows(environment, "SELECT * FROM bridge_outbox") == []
+
+
+@pytest.mark.parametrize("queue", ["none", "down"])
+def test_with_the_outbox_an_edit_is_noted_in_its_transaction(
+    environment: dict[str, str], stanzas: str, tmp_path: Path, queue: str
+) -> None:
+    environment["FORGE_REDIS_PORT"] = str(free_port()) if queue == "down" else ""
+    environment["FORGE_OUTBOX"] = "1"
+    load(environment, "--from", stanzas)
+    edit_once(environment, tmp_path)
+    [(key, kind, ver, payload, waits)] = rows(
+        environment,
+        "SELECT aggregateid, type, ver, payload, next_try - created_at FROM bridge_outbox",
+    )
+    assert (key, kind, ver) == ("odd++", "project.changed", 2)
+    assert json.loads(str(payload))["summary"] == ""
+    assert waits == 1000 if queue == "down" else waits < 0
+
+
+def test_an_edit_that_the_outbox_does_not_take_is_not_saved(
+    environment: dict[str, str], stanzas: str, tmp_path: Path
+) -> None:
+    environment["FORGE_OUTBOX"] = "1"
+    load(environment, "--from", stanzas)
+    rows(environment, "DROP TABLE bridge_outbox")
+    with pytest.raises(AssertionError):
+        edit_once(environment, tmp_path)
+    assert rows(environment, "SELECT summary, ver FROM projects") == [("odd programs", 1)]
+
+
+def test_with_the_outbox_an_edit_is_published_at_once_too(
+    environment: dict[str, str],
+    stanzas: str,
+    tmp_path: Path,
+    redis_server: Redis,
+    clean_redis: redis.Redis,
+) -> None:
+    environment["FORGE_OUTBOX"] = "1"
+    environment["FORGE_REDIS_PORT"] = str(redis_server.port)
+    environment["FORGE_REDIS_TIMEOUT_MS"] = "5000"
+    load(environment, "--from", stanzas)
+    edit_once(environment, tmp_path)
+    [(_, fields)] = clean_redis.xrange("bridge.events")
+    event = Event.parse(fields[b"body"])
+    assert (event.key, event.version) == ("odd++", 2)
+    assert rows(environment, "SELECT ver FROM bridge_outbox") == [(2,)]
+
+
+def test_everything_is_published_over_few_connections(
+    environment: dict[str, str], redis_server: Redis, clean_redis: redis.Redis
+) -> None:
+    environment["FORGE_REDIS_PORT"] = str(redis_server.port)
+    load(environment)
+    before = clean_redis.info("stats")["total_connections_received"]
+    run_php(LEGACY / "bin" / "publish_all.php", env=environment)
+    [(count,)] = rows(
+        environment, "SELECT (SELECT count(*) FROM projects) + (SELECT count(*) FROM releases)"
+    )
+    assert clean_redis.xlen("bridge.events") == count
+    assert clean_redis.info("stats")["total_connections_received"] - before <= count / 500 + 2

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from page_site import PRODUCER, Listener, Page
 
 from stack.php import run_php
-
-PRODUCER = Path(__file__).parents[2] / "php" / "BridgeProducer.php"
-
-Page = Callable[..., str]
 
 
 @pytest.fixture
@@ -32,3 +29,16 @@ def page(tmp_path: Path) -> Page:
         return run_php(script, settings={"html_errors": "0", "log_errors": "0"}, bound=30)
 
     return _page
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[..., Listener]]:
+    listeners: list[Listener] = []
+
+    def _listen(*answer: bytes) -> Listener:
+        listeners.append(Listener(*answer))
+        return listeners[-1]
+
+    yield _listen
+    for listener in listeners:
+        listener.close()

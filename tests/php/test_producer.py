@@ -5,91 +5,17 @@ from __future__ import annotations
 import json
 import math
 import random
-import socket
 import struct
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
-from kombu import Connection, Consumer, Queue
+from page_site import PRODUCER, PUBLISH, Listener, Page, event_on, events_on
 
-from bridge.queue.events import Event
 from stack.php import run_php
 from stack.ports import free_port
 from stack.redis import Redis
-
-PRODUCER = Path(__file__).parents[2] / "php" / "BridgeProducer.php"
-PUBLISH = (
-    "echo json_encode(array($bridge->publish('project', 'changed', 'vim', 1, array('n' => 1)),"
-    " $bridge->error()));"
-)
-
-Page = Callable[..., str]
-
-
-class Listener:
-    """Something that accepts connections where Redis should be, and counts them.
-
-    answer: bytes sent to every connection; without it, silence.
-    """
-
-    def __init__(self, answer: bytes = b"") -> None:
-        self._answer = answer
-        self._server = socket.socket()
-        # What is sent to somebody who does not read must not fit into the buffer.
-        self._server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self._server.bind(("127.0.0.1", 0))
-        self._server.listen()
-        self._server.settimeout(10)
-        self._open: list[socket.socket] = []
-        self.port: int = self._server.getsockname()[1]
-        if answer:
-            threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        connection, _ = self._server.accept()
-        self._open.append(connection)
-        connection.recv(65536)
-        connection.sendall(self._answer)
-
-    def connections(self) -> int:
-        """How many connections wait to be accepted; each is counted once."""
-        self._server.setblocking(False)
-        count = 0
-        while True:
-            try:
-                self._open.append(self._server.accept()[0])
-            except BlockingIOError:
-                return count
-            count += 1
-
-    def close(self) -> None:
-        for connection in (*self._open, self._server):
-            connection.close()
-
-
-@pytest.fixture
-def listen() -> Iterator[Callable[..., Listener]]:
-    listeners: list[Listener] = []
-
-    def _listen(answer: bytes = b"") -> Listener:
-        listeners.append(Listener(answer))
-        return listeners[-1]
-
-    yield _listen
-    for listener in listeners:
-        listener.close()
-
-
-def event_on(client: redis.Redis, queue: str = "bridge.events") -> Event:
-    """The one event on the list, as Kombu's envelope holds it."""
-    (raw,) = client.lrange(queue, 0, -1)  # type: ignore[misc]
-    envelope = json.loads(raw)
-    assert envelope["properties"]["delivery_info"] == {"exchange": "", "routing_key": queue}
-    return Event.parse(envelope["body"])
 
 
 def test_an_edit_becomes_an_event(
@@ -118,22 +44,6 @@ def test_a_deletion_has_no_data(page: Page, clean_redis: redis.Redis, redis_serv
 
     event = event_on(clean_redis)
     assert (event.change, event.version, event.data) == ("deleted", 8, None)
-
-
-def test_a_stock_kombu_consumer_reads_it(page: Page, redis_url: str, redis_server: Redis) -> None:
-    page(PUBLISH, port=redis_server.port)
-    seen: list[Any] = []
-    with Connection(redis_url) as connection:
-        consumer = Consumer(
-            connection.channel(),
-            [Queue("bridge.events", routing_key="bridge.events")],
-            callbacks=[lambda body, message: (seen.append(body), message.ack())],
-            accept=["json"],
-        )
-        with consumer:
-            connection.drain_events(timeout=10)
-
-    assert seen[0]["subject"] == "vim"
 
 
 def test_queue_database_and_password_are_used(page: Page, tmp_path: Path) -> None:
@@ -168,16 +78,120 @@ def test_a_database_that_is_not_there_gets_no_event_and_neither_does_another(
 def test_an_error_reply_is_reported_and_the_next_event_is_tried(
     page: Page, clean_redis: redis.Redis, redis_server: Redis, tmp_path: Path
 ) -> None:
-    clean_redis.set("bridge.events", "no list")
+    clean_redis.set("bridge.events", "no stream")
     breaker = tmp_path / "down"
     options = {"port": redis_server.port, "breaker_file": str(breaker)}
 
     done, error = json.loads(page(PUBLISH, **options))
     assert not done
-    assert error.startswith("Redis refused LPUSH: -WRONGTYPE")
+    assert error.startswith("Redis refused XADD: -WRONGTYPE")
     assert not breaker.exists()
     clean_redis.delete("bridge.events")
     assert json.loads(page(PUBLISH, **options)) == [True, ""]
+
+
+def test_a_connection_that_is_closed_is_noticed_at_once(
+    page: Page, listen: Callable[..., Listener]
+) -> None:
+    """Not only at the end of the budget, which is longer here than the test may take."""
+    listener = listen(b"$15\r\n1764")
+    listener.hang_up = True
+    printed = page(PUBLISH, port=listener.port, timeout_ms=60_000)
+
+    assert json.loads(printed) == [False, "Redis closed the connection"]
+
+
+def test_a_reply_in_pieces_is_put_together(page: Page, listen: Callable[..., Listener]) -> None:
+    listener = listen(b"$15\r\n17641", b"00000000-0\r", b"\n")
+
+    assert json.loads(page(PUBLISH, port=listener.port, timeout_ms=5000)) == [True, ""]
+
+
+@pytest.mark.parametrize("reply", ["-LOADING Redis is loading", "-OOM command not allowed"])
+def test_a_redis_that_says_no_is_asked_again_by_the_next_page(
+    page: Page, listen: Callable[..., Listener], tmp_path: Path, reply: str
+) -> None:
+    breaker = tmp_path / "down"
+    port = listen(reply.encode() + b"\r\n").port
+    printed = page(PUBLISH, port=port, breaker_file=str(breaker), timeout_ms=5000)
+
+    assert json.loads(printed) == [False, f"Redis refused XADD: {reply}"]
+    assert not breaker.exists()
+
+
+def test_a_full_redis_is_an_error_and_what_it_refused_is_not_there(
+    page: Page, tmp_path: Path
+) -> None:
+    with Redis(tmp_path / "redis") as server, server.client() as admin:
+        admin.config_set("maxmemory", "1mb")
+        done, error = json.loads(page(PUBLISH, port=server.port))
+
+        assert not done
+        assert error.startswith("Redis refused XADD: -OOM")
+        assert admin.exists("bridge.events") == 0
+
+
+def test_a_user_of_redis_may_have_a_name_and_no_right_but_to_add(
+    page: Page, tmp_path: Path
+) -> None:
+    with Redis(tmp_path / "redis") as server, server.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "site", "on", ">hush", "~bridge.events", "+xadd")
+        options = {"port": server.port, "username": "site", "password": "hush"}
+
+        assert json.loads(page(PUBLISH, **options)) == [True, ""]
+        assert event_on(admin).key == "vim"
+
+
+def test_a_silent_redis_costs_a_page_its_budget_and_no_more(
+    page: Page, listen: Callable[..., Listener]
+) -> None:
+    """Twice: `timeout_ms` is for connecting, sending and reading together."""
+    for milliseconds in (50, 300):
+        took = float(
+            page(
+                "$started = microtime(true);"
+                "$bridge->publish('project', 'changed', 'vim', 1, array('n' => 1));"
+                "echo (microtime(true) - $started) * 1000;",
+                port=listen().port,
+                timeout_ms=milliseconds,
+            )
+        )
+        assert milliseconds * 0.9 <= took < milliseconds + 150
+
+
+def test_many_events_go_over_one_connection_in_their_order(
+    page: Page, clean_redis: redis.Redis, redis_server: Redis
+) -> None:
+    before = clean_redis.info("stats")["total_connections_received"]
+    printed = page(
+        "$events = array(); for ($n = 1; $n <= 1000; $n++) {"
+        " $events[] = array('project', 'changed', 'p' . $n, $n, array('n' => $n)); }"
+        " $events[] = array('project', 'deleted', 'p1', 2);"
+        " var_dump($bridge->publishMany($events), $bridge->error());",
+        port=redis_server.port,
+        timeout_ms=5000,
+    )
+
+    assert printed == 'int(1001)\nstring(0) ""\n'
+    assert [event.key for event in events_on(clean_redis)] == [
+        *(f"p{n}" for n in range(1, 1001)),
+        "p1",
+    ]
+    assert clean_redis.info("stats")["total_connections_received"] == before + 1
+
+
+def test_one_event_of_many_that_cannot_be_one_does_not_stop_the_others(
+    page: Page, clean_redis: redis.Redis, redis_server: Redis
+) -> None:
+    printed = page(
+        "var_dump($bridge->publishMany(array(array('project', 'deleted', 'a', 1),"
+        " array('project', 'changed', 'b', 1, array('x' => NAN)), 'c',"
+        " array('project', 'deleted', 'd', 1)))); echo $bridge->error();",
+        port=redis_server.port,
+    )
+
+    assert printed == "int(2)\ndata.x is NAN or INF, which JSON does not have"
+    assert [event.key for event in events_on(clean_redis)] == ["a", "d"]
 
 
 def test_every_float_arrives_as_the_same_float(
@@ -352,14 +366,16 @@ def test_a_redis_that_stops_reading_in_the_middle_of_an_event_is_given_up(
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "Redis refused LPUSH: HTTP/1.1 400 Bad Request"),
-        (b":0\r\n", "Redis refused LPUSH: :0"),
-        (b"+OK\r\n", "Redis refused LPUSH: +OK"),
+        (b"HTTP/1.1 400 Bad\r\n\r\n", "this is no Redis; it said HTTP/1.1 400 Bad"),
+        (b":1\r\n", "Redis refused XADD: :1"),
+        (b"+OK\r\n", "Redis refused XADD: +OK"),
+        (b"$-1\r\n", "Redis refused XADD: $-1"),
+        (b"$3\r\none\r\n", "Redis refused XADD: $one"),
         (b"x" * 100_000, "this is no Redis"),
     ],
-    ids=["http", "zero", "no integer", "endless"],
+    ids=["http", "integer", "status", "nothing", "no entry id", "endless"],
 )
-def test_only_the_length_of_the_list_counts_as_success(
+def test_only_the_id_of_an_entry_counts_as_success(
     page: Page, listen: Callable[..., Listener], answer: bytes, error: str
 ) -> None:
     printed = page(PUBLISH, port=listen(answer).port, timeout_ms=5000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,15 @@ from bridge.queue.publisher import Publisher
 from stack.redis import Redis
 
 GARBAGE = [
-    b"",
     b"nonsense",
     b"\xff\xfe",
     b"[1]",
     b"3",
     b'{"properties":[]}',
-    b'{"body":"","properties":{"delivery_info":{}}}',
+    b'{"body":3,"properties":{"delivery_info":{}}}',
     b'{"body":"!","properties":{"delivery_tag":"1","delivery_info":{},"body_encoding":"base64"}}',
 ]
+"""What a list in Kombu's own format may hold, and no message is in it."""
 
 
 def changed(key: str, version: int) -> Event:
@@ -42,11 +41,13 @@ def publish(url: str, *events: Event) -> None:
 
 
 def dead_letters(url: str) -> list[DeadLetter]:
-    connection = broker.connect(url)
-    try:
-        return DeadLetters(connection.default_channel).letters()
-    finally:
-        connection.release()
+    with broker.connect(url) as connection:
+        return DeadLetters(connection).letters()
+
+
+def queued(client: redis.Redis, queue: str = broker.EVENTS_QUEUE) -> int:
+    """Entries of the stream, held by anybody or not."""
+    return int(client.xlen(queue))
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_garbage_lands_in_the_dead_letters_with_its_raw_bytes_and_its_neighbours
 ) -> None:
     for number, raw in enumerate(GARBAGE):
         publish(redis_url, changed(f"p{number}", number))
-        clean_redis.lpush(broker.EVENTS_QUEUE, raw)
+        clean_redis.xadd(broker.EVENTS_QUEUE, {"envelope": raw})
     running = start(redis_url, receiver)
 
     wait_for(lambda: running.counters.dead == len(GARBAGE))
@@ -120,7 +121,7 @@ def test_garbage_lands_in_the_dead_letters_with_its_raw_bytes_and_its_neighbours
     letters = dead_letters(redis_url)
     assert [letter.raw for letter in letters] == GARBAGE
     assert {letter.part for letter in letters} == {"envelope"}
-    assert clean_redis.keys() == [broker.DEAD_QUEUE.encode()]
+    assert queued(clean_redis) == 0
 
 
 def test_a_good_envelope_around_no_event_is_a_dead_letter_with_the_body(
@@ -131,7 +132,7 @@ def test_a_good_envelope_around_no_event_is_a_dead_letter_with_the_body(
     wait_for: Callable[..., Any],
 ) -> None:
     envelope = {"body": "{}", "properties": {"delivery_tag": "1", "delivery_info": {}}}
-    clean_redis.lpush(broker.EVENTS_QUEUE, json.dumps(envelope))
+    clean_redis.xadd(broker.EVENTS_QUEUE, {"envelope": json.dumps(envelope)})
     running = start(redis_url, receiver)
 
     wait_for(lambda: running.counters.dead == 1)
@@ -142,7 +143,7 @@ def test_a_good_envelope_around_no_event_is_a_dead_letter_with_the_body(
     assert letter.first_time == letter.last_time
 
 
-def test_a_retried_dead_letter_that_fails_again_counts_up_and_keeps_its_first_time(
+def test_a_retried_dead_letter_that_fails_again_counts_up_and_keeps_its_name_and_first_time(
     redis_url: str, receiver: Any, start: Callable[..., Any], wait_for: Callable[..., Any]
 ) -> None:
     receiver.rejects = {9}
@@ -151,31 +152,14 @@ def test_a_retried_dead_letter_that_fails_again_counts_up_and_keeps_its_first_ti
     wait_for(lambda: running.counters.dead == 1)
     (first,) = wait_for(lambda: dead_letters(redis_url))
 
-    connection = broker.connect(redis_url)
-    assert DeadLetters(connection.default_channel).retry() == 1
-    connection.release()
+    with broker.connect(redis_url) as connection:
+        assert DeadLetters(connection).retry() == (1, 0)
 
     wait_for(lambda: running.counters.dead == 2)
     running.stop()
     (second,) = dead_letters(redis_url)
-    assert (second.count, second.raw) == (2, first.raw)
+    assert (second.count, second.raw, second.id) == (2, first.raw, first.id)
     assert second.first_time == first.first_time
-
-
-def test_looking_at_dead_letters_leaves_them_where_they_are(
-    redis_url: str, clean_redis: redis.Redis
-) -> None:
-    connection = broker.connect(redis_url)
-    letters = DeadLetters(connection.default_channel)
-    for number in range(3):
-        letters.put(DeadLetter(b"%d" % number, "envelope", "why", "then", "now", 1))
-    clean_redis.lpush(broker.DEAD_QUEUE, b"somebody else's")
-
-    seen = [[letter.raw for letter in letters.letters()] for _ in range(2)]
-    assert seen == [[b"0", b"1", b"2", b"somebody else's"]] * 2
-    assert letters.retry() == 0
-    assert len(letters) == letters.purge() == 4
-    connection.release()
 
 
 def test_what_the_receiver_could_not_use_goes_back_to_the_queue(
@@ -194,13 +178,33 @@ def test_what_the_receiver_could_not_use_goes_back_to_the_queue(
     running.stop()
 
     assert running.error is None
-    assert clean_redis.llen(broker.EVENTS_QUEUE) == 2
-    assert clean_redis.keys("bridge.unacked*") == []
+    assert queued(clean_redis) == 2
+    assert clean_redis.xpending(broker.EVENTS_QUEUE, "bridge")["pending"] == 0
     start(redis_url, receiver)
     wait_for(lambda: sorted(receiver.versions) == [1, 2])
 
 
-def test_a_mistake_in_the_receiver_passes_through_and_gives_the_events_back(
+def test_of_a_batch_that_fails_only_the_event_that_fails_alone_is_tried_again(
+    redis_url: str, receiver: Any, start: Callable[..., Any], wait_for: Callable[..., Any]
+) -> None:
+    tries: list[int] = []
+
+    def broken(events: Sequence[Event]) -> Any:
+        if any(event.version == 2 for event in events):
+            tries.append(len(events))
+            if tries.count(1) < 3:
+                raise KeyError("mistake")
+        return receiver(events)
+
+    publish(redis_url, changed("vim", 1), changed("git", 2), changed("nano", 3))
+    running = start(redis_url, broken, retry_wait=lambda tries: 0.01)
+
+    wait_for(lambda: sorted(receiver.versions) == [1, 2, 3])
+    assert tries == [3, 1, 1, 1]
+    assert (running.counters.retried, running.counters.dead) == (2, 0)
+
+
+def test_what_fails_five_times_is_a_dead_letter_with_the_error(
     redis_url: str,
     clean_redis: redis.Redis,
     start: Callable[..., Any],
@@ -210,11 +214,53 @@ def test_a_mistake_in_the_receiver_passes_through_and_gives_the_events_back(
         raise KeyError("mistake")
 
     publish(redis_url, changed("vim", 1))
-    running = start(redis_url, broken)
+    running = start(redis_url, broken, retry_wait=lambda tries: 0.01)
 
-    wait_for(lambda: not running.alive)
-    assert isinstance(running.error, KeyError)
-    assert clean_redis.llen(broker.EVENTS_QUEUE) == 1
+    wait_for(lambda: running.counters.dead == 1)
+    running.stop()
+    (letter,) = dead_letters(redis_url)
+    assert letter.error == "failed 5 times, the last time with KeyError: 'mistake'"
+    assert (letter.entity, letter.key, letter.version) == ("project", "vim", "1")
+    assert queued(clean_redis) == 0
+
+
+def test_a_message_that_waits_for_its_next_try_goes_back_when_the_consumer_stops(
+    redis_url: str,
+    clean_redis: redis.Redis,
+    receiver: Any,
+    start: Callable[..., Any],
+    wait_for: Callable[..., Any],
+) -> None:
+    def broken(events: Sequence[Event]) -> None:
+        raise KeyError("mistake")
+
+    publish(redis_url, changed("vim", 1))
+    running = start(redis_url, broken)
+    wait_for(lambda: running.counters.retried == 1)
+    running.stop()
+
+    start(redis_url, receiver)
+    wait_for(lambda: receiver.versions == [1])
+
+
+def test_what_killed_its_consumers_five_times_is_a_dead_letter_and_not_tried_again(
+    redis_url: str,
+    clean_redis: redis.Redis,
+    receiver: Any,
+    start: Callable[..., Any],
+    wait_for: Callable[..., Any],
+) -> None:
+    body = changed("vim", 1).to_json()
+    clean_redis.xadd(broker.EVENTS_QUEUE, {"body": body, "deliveries": "5"})
+    clean_redis.xadd(broker.EVENTS_QUEUE, {"body": changed("git", 2).to_json(), "deliveries": "4"})
+    running = start(redis_url, receiver)
+
+    wait_for(lambda: running.counters.dead == 1)
+    wait_for(lambda: receiver.versions == [2])
+    running.stop()
+    (letter,) = dead_letters(redis_url)
+    assert letter.raw == body.encode()
+    assert letter.error.startswith("it was delivered 5 times")
 
 
 def test_a_restart_of_redis_is_waited_for(
@@ -245,27 +291,31 @@ def test_what_was_used_while_redis_died_is_acknowledged_after_it_is_back(
 
     publish(own_redis.url, changed("vim", 1), changed("git", 2))
     running = start(own_redis.url, KillsRedis(), batch_wait=1.0, batch_size=2)
-    wait_for(lambda: receiver.batches)
+    wait_for(lambda: receiver.batches and not own_redis.alive)
     own_redis.start()
 
     wait_for(lambda: running.counters.dead == 1)
     running.stop()
-    assert receiver.versions == [1, 2]
+    assert {1, 2} == set(receiver.versions)
     with own_redis.client() as client:
-        assert client.keys() == [broker.DEAD_QUEUE.encode()]
+        assert queued(client) == 0
+    (letter,) = dead_letters(own_redis.url)
+    assert letter.error == "no"
 
 
 def test_a_full_redis_loses_no_message(
     own_redis: Redis, receiver: Any, start: Callable[..., Any], wait_for: Callable[..., Any]
 ) -> None:
     with own_redis.client() as client:
+        for queue in (broker.EVENTS_QUEUE, broker.DEAD_QUEUE):
+            client.xgroup_create(queue, "bridge", id="0", mkstream=True)
         publish(own_redis.url, changed("vim", 1))
-        client.lpush(broker.EVENTS_QUEUE, b"nonsense")
-        # Redis now lets messages be taken but refuses to note that they are not acknowledged.
+        client.xadd(broker.EVENTS_QUEUE, {"envelope": b"nonsense"})
+        # Redis now lets messages be taken and acknowledged, but takes no dead letter.
         client.config_set("maxmemory", 1)
         running = start(own_redis.url, receiver)
-        wait_for(lambda: receiver.versions == [1])
-        wait_for(lambda: running.counters.received == 2)
+        wait_for(lambda: set(receiver.versions) == {1})
+        wait_for(lambda: running.counters.received > 2)
         assert running.counters.dead == 0
 
         client.config_set("maxmemory", 0)
@@ -281,24 +331,23 @@ def test_what_a_killed_worker_held_comes_back(
     wait_for: Callable[..., Any],
 ) -> None:
     publish(redis_url, changed("vim", 1))
-    connection = broker.connect(redis_url)
-    message = connection.default_channel.basic_get(broker.EVENTS_QUEUE)
-    connection.default_channel.abandon()
-    connection.release()
-    assert clean_redis.llen(broker.EVENTS_QUEUE) == 0
-    # As if it had been taken two minutes ago.
-    clean_redis.zadd("bridge.unacked.index", {message.delivery_tag: time.time() - 120})
+    # A consumer without a heartbeat, which has the message and does nothing.
+    clean_redis.xreadgroup("bridge", "dead", {broker.EVENTS_QUEUE: ">"})
 
-    start(redis_url, receiver)
+    running = start(
+        redis_url, receiver, transport_options={"reclaim_idle": 0.1, "reclaim_every": 0.1}
+    )
 
     wait_for(lambda: receiver.versions == [1])
-    wait_for(lambda: not clean_redis.keys("bridge.unacked*"))
+    running.stop()
+    assert queued(clean_redis) == 0
+    assert clean_redis.xinfo_consumers(broker.EVENTS_QUEUE, "bridge")[0]["pending"] == 0
 
 
-def test_a_stock_kombu_consumer_reads_what_the_publisher_writes(redis_url: str) -> None:
+def test_any_kombu_program_reads_what_the_publisher_writes(redis_url: str) -> None:
     publish(redis_url, changed("vim", 1))
     seen: list[Any] = []
-    with Connection(redis_url) as connection:
+    with Connection(redis_url.replace("redis:", "redis+streams:")) as connection:
         consumer = Consumer(
             connection.channel(),
             [Queue(broker.EVENTS_QUEUE, routing_key=broker.EVENTS_QUEUE)],

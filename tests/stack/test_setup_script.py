@@ -30,7 +30,7 @@ def bash(script: str, commands: Path, state: Path) -> subprocess.CompletedProces
     state.mkdir(exist_ok=True)
     prelude = (
         "set -euo pipefail; source scripts/setup.sh;"
-        f" STATE={state}; SETUP_LOG=$STATE/setup.log; VENV={state}/venv;"
+        f" STATE={state}; SETUP_LOG=$STATE/setup.log; VENV={state}/venv; POLICY={state}/policy;"
     )
     return subprocess.run(
         ["bash", "-c", prelude + script],
@@ -68,6 +68,52 @@ def test_root_installs_only_what_is_missing(commands: Path, tmp_path: Path) -> N
     assert update == "noninteractive -q update"
     assert "--no-install-recommends" in install
     assert install.endswith(" install absent")
+
+
+def test_no_package_starts_its_service_while_it_is_installed(
+    commands: Path, tmp_path: Path
+) -> None:
+    """A policy denies it, for the time of the installation only, also when that fails."""
+    policy = tmp_path / "state" / "policy"
+    stub(commands, "dpkg-query", "true")
+    stub(commands, "id", "echo 0")
+    stub(
+        commands,
+        "apt-get",
+        f'case "$*" in *install*) {policy} redis start; echo $? >>{tmp_path}/answers; exit 7; esac',
+    )
+    done = bash("install_debian absent || echo failed with $?", commands, tmp_path / "state")
+    assert done.stdout == "failed with 7\n"
+    assert (tmp_path / "answers").read_text() == "101\n"
+    assert not policy.exists()
+
+
+def test_the_policy_of_a_killed_installation_is_removed_by_the_next(
+    commands: Path, tmp_path: Path
+) -> None:
+    """SIGKILL leaves the policy behind; it is known as ours."""
+    policy = tmp_path / "state" / "policy"
+    stub(commands, "dpkg-query", "true")
+    stub(commands, "id", "echo 0")
+    stub(commands, "apt-get", 'case "$*" in *install*) kill -9 $PPID; esac')
+    bash("install_debian absent", commands, tmp_path / "state")
+    assert policy.exists()
+    stub(commands, "apt-get", "true")
+    bash("install_debian absent", commands, tmp_path / "state")
+    assert not policy.exists()
+
+
+def test_a_policy_of_the_machine_stays_as_it_is(commands: Path, tmp_path: Path) -> None:
+    """Whoever put it there still needs it."""
+    policy = tmp_path / "state" / "policy"
+    policy.parent.mkdir()
+    policy.write_text("#!/bin/sh\nexit 0\n")
+    stub(commands, "dpkg-query", "true")
+    stub(commands, "id", "echo 0")
+    stub(commands, "apt-get", "true")
+    done = bash("install_debian absent", commands, tmp_path / "state")
+    assert done.returncode == 0, done.stderr
+    assert policy.read_text() == "#!/bin/sh\nexit 0\n"
 
 
 def test_a_failed_step_shows_its_own_output_and_status(commands: Path, tmp_path: Path) -> None:

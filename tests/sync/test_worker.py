@@ -14,6 +14,7 @@ from pymongo.database import Database
 
 from bridge.errors import BridgeError, ServerMissing
 from bridge.queue import broker
+from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import Event
 from bridge.queue.publisher import Publisher
 from bridge.settings import Settings
@@ -61,7 +62,7 @@ def test_events_are_mirrored_and_counted(
     wait_for(lambda: worker.counters.applied == 1)
 
     publish(redis_url, changed("vim", 2), Event("user", "changed", "root", 1, {}))
-    clean_redis.lpush(broker.EVENTS_QUEUE, b"nonsense")
+    clean_redis.xadd(broker.EVENTS_QUEUE, {"envelope": b"nonsense"})
     publish(redis_url, Event("project", "deleted", "git", 1))
 
     wait_for(lambda: worker.counters.applied == 2)
@@ -69,7 +70,8 @@ def test_events_are_mirrored_and_counted(
     worker.stop()
     assert worker.counters.stale == 1
     assert version_of(clean_mongodb, "vim") == 3
-    assert clean_redis.keys() == [broker.DEAD_QUEUE.encode()]
+    assert clean_redis.xlen(broker.EVENTS_QUEUE) == 0
+    assert clean_redis.xlen(broker.DEAD_QUEUE) == 2
     assert "bridge_tombstones" in clean_mongodb.projects.index_information()
 
 
@@ -86,13 +88,13 @@ def test_a_restart_of_mongodb_loses_nothing_and_blames_no_message(
 
     own_mongodb.stop()
     publish(redis_url, changed("vim", 2), changed("git", 1))
-    wait_for(lambda: clean_redis.hlen("bridge.unacked") > 0)
+    wait_for(lambda: clean_redis.xpending(broker.EVENTS_QUEUE, "bridge")["pending"] > 0)
     own_mongodb.start()
 
     wait_for(lambda: worker.counters.applied == 3, 30)
     worker.stop()
     assert worker.counters.dead == 0
-    assert clean_redis.keys() == []
+    assert clean_redis.xlen(broker.EVENTS_QUEUE) == 0
     with own_mongodb.client() as client:
         assert version_of(client.get_default_database(), "vim") == 2
 
@@ -134,8 +136,30 @@ def test_a_worker_that_is_stopped_while_mongodb_is_away_gives_its_events_back(
     wait_for(lambda: worker.counters.received == 2)
     worker.stop()
 
-    assert clean_redis.llen(broker.EVENTS_QUEUE) == 1
-    assert clean_redis.keys() == [broker.EVENTS_QUEUE.encode()]
+    assert clean_redis.xlen(broker.EVENTS_QUEUE) == 1
+    assert clean_redis.xpending(broker.EVENTS_QUEUE, "bridge")["pending"] == 0
+
+
+def test_a_late_retry_of_a_dead_letter_cannot_win_against_newer_data(
+    redis_url: str,
+    mongodb_url: str,
+    clean_mongodb: Db,
+    start_worker: Any,
+    wait_for: Callable[..., Any],
+) -> None:
+    old = changed("vim", 1).to_json().encode()
+    with broker.connect(redis_url) as connection:
+        letters = DeadLetters(connection)
+        letters.put(DeadLetter("id", old, "body", "why", "then", "now", 1))
+        publish(redis_url, changed("vim", 2))
+        worker = start_worker(redis_url, mongodb_url)
+        wait_for(lambda: worker.counters.applied == 1)
+
+        assert letters.retry() == (1, 0)
+
+        wait_for(lambda: worker.counters.stale == 1)
+        assert len(letters) == 0
+    assert version_of(clean_mongodb, "vim") == 2
 
 
 def test_a_broker_that_is_missing_at_the_start_is_named_without_its_password(

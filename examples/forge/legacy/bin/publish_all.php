@@ -16,17 +16,21 @@ require dirname(__FILE__) . '/../include/publish.php';
 define('ROWS_PER_READ', 500);
 
 /** Publish a table in the order of its key; `$after` is a condition on the key of the last row. */
-function publish_table($how, $select, $after, $key)
+function publish_table($kind, $select, $after, $key)
 {
     $sent = 0;
     $rows = db_rows($select . ' ORDER BY ' . implode(', ', $key) . ' LIMIT ' . ROWS_PER_READ);
     while ($rows) {
+        $changes = array();
         foreach ($rows as $row) {
-            if (!call_user_func($how, $row)) {
-                fwrite(STDERR, "Redis does not take events; $sent were published. Start it and run this again.\n");
-                exit(1);
-            }
-            $sent++;
+            $changes[] = change_of($kind, $row);
+        }
+        $taken = bridge_producer()->publishMany($changes);
+        $sent += $taken;
+        if ($taken < count($changes)) {
+            fwrite(STDERR, "Redis does not take events; $sent were published. Start it and run this again.\n");
+            fwrite(STDERR, bridge_producer()->error() . "\n");
+            exit(1);
         }
         $last = array();
         foreach ($key as $column) {
@@ -37,13 +41,13 @@ function publish_table($how, $select, $after, $key)
     return $sent;
 }
 
-if (bridge_producer() === null) {
+if (!forge_publishes()) {
     fwrite(STDERR, "FORGE_REDIS_PORT is not set: there is no queue to publish to\n");
     exit(1);
 }
-$projects = publish_table('publish_project', 'SELECT * FROM projects', 'name > ?', array('name'));
+$projects = publish_table('project', 'SELECT * FROM projects', 'name > ?', array('name'));
 $releases = publish_table(
-    'publish_release',
+    'release',
     'SELECT * FROM releases',
     '(project, version, architecture) > (?, ?, ?)',
     array('project', 'version', 'architecture')

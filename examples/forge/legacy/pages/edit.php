@@ -53,8 +53,9 @@ if ($method === 'POST') {
             )
         );
         $saved = find_project($project['name']);
+        record_change('project', $saved);
         db()->commit();
-        publish_later('publish_project', $saved);
+        publish_later('project', $saved);
         redirect($address);
         return;
     }

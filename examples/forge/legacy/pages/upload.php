@@ -49,8 +49,9 @@ if ($method === 'POST') {
                 )
             );
             $saved = find_release_by_filename($project['name'], $file['name']);
+            record_change('release', $saved);
             db()->commit();
-            publish_later('publish_release', $saved);
+            publish_later('release', $saved);
             redirect('/project/' . rawurlencode($project['name']) . '/releases');
             return;
         } catch (PDOException $error) {

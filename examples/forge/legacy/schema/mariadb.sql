@@ -29,3 +29,17 @@ CREATE TABLE IF NOT EXISTS users (
     name          VARCHAR(64)  NOT NULL PRIMARY KEY,
     password_hash VARCHAR(255) NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+CREATE TABLE IF NOT EXISTS bridge_outbox (
+    id            BIGINT        NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    aggregatetype VARCHAR(64)   NOT NULL,
+    aggregateid   VARCHAR(1024) NOT NULL,
+    type          VARCHAR(80)   NOT NULL,
+    payload       LONGTEXT      NULL,
+    ver           BIGINT        NOT NULL,
+    created_at    BIGINT        NOT NULL,
+    published_at  BIGINT        NULL,
+    applied_at    BIGINT        NULL,
+    attempts      INT           NOT NULL DEFAULT 0,
+    next_try      BIGINT        NULL     DEFAULT 0,
+    KEY bridge_outbox_next (next_try, id)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

@@ -28,3 +28,17 @@ CREATE TABLE IF NOT EXISTS users (
     name          TEXT NOT NULL PRIMARY KEY,
     password_hash TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS bridge_outbox (
+    id            INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    aggregatetype TEXT    NOT NULL,
+    aggregateid   TEXT    NOT NULL,
+    type          TEXT    NOT NULL,
+    payload       TEXT    NULL,
+    ver           INTEGER NOT NULL,
+    created_at    INTEGER NOT NULL,
+    published_at  INTEGER NULL,
+    applied_at    INTEGER NULL,
+    attempts      INTEGER NOT NULL DEFAULT 0,
+    next_try      INTEGER NULL     DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS bridge_outbox_next ON bridge_outbox (next_try, id);

@@ -1,0 +1,386 @@
+"""Verbs of the queue: relay, status, and the dead letters."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+import structlog
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bridge import logs
+from bridge.cli.output import Format, format_option, say, show_rows
+from bridge.errors import BridgeError, ServerAway
+from bridge.settings import Settings, redact_url
+from bridge.units import parse_duration
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPERATOR = click.option(
+    "--operator",
+    default="",
+    metavar="HOST:PORT",
+    help="Serve /metrics and /health here, and take events at POST /events.",
+)
+
+
+@click.command()
+@_OPERATOR
+def relay(operator: str) -> None:
+    """Carry outbox rows and spooled events to the queue until MongoDB holds them.
+
+    Several may run at once. sync.yaml (BRIDGE_SYNC) names the outbox, spool directories, SQL
+    queues and lists.
+
+    \b
+    Example:
+      BRIDGE_SQL_URL=mysql://user:password@127.0.0.1/shop  bridge relay
+    """
+    from bridge.queue.relay import RelayCounters
+    from bridge.sync.relay import run_relay
+
+    settings = Settings.from_environ()
+    counters = RelayCounters()
+    with running(settings, "relay", counters, operator) as stop:
+        run_relay(settings, stop=stop, log=structlog.get_logger("bridge.relay"), counters=counters)
+
+
+@click.command()
+@_OPERATOR
+def worker(operator: str) -> None:
+    """Carry change events from the queue to MongoDB until stopped. Several may run at once.
+
+    \b
+    Example:
+      BRIDGE_BROKER_URL=redis+streams://127.0.0.1:6379/0 \\
+      BRIDGE_MONGODB_URL=mongodb://127.0.0.1:27017/bridge  bridge worker
+    """
+    from bridge.sync.worker import Counters, run_worker
+
+    settings = Settings.from_environ()
+    counters = Counters()
+    with running(settings, "worker", counters, operator) as stop:
+        run_worker(
+            settings, stop=stop, log=structlog.get_logger("bridge.worker"), counters=counters
+        )
+
+
+class running:  # used as a function
+    """Everything around a long-running verb: signals, the log, vitals, the listener.
+
+    Entering gives the event that SIGTERM and SIGINT set.
+    """
+
+    def __init__(self, settings: Settings, kind: str, counters: Any, operator: str) -> None:
+        from bridge.operator import check_address
+        from bridge.queue.pulse import Pulse
+
+        if operator:
+            check_address(operator, settings.operator_token)
+        self._settings, self._operator = settings, operator
+        self._pulse = Pulse(settings.state_dir, kind, lambda: asdict(counters))
+        self._stop_listener: Callable[[], None] = lambda: None
+        self.stop = threading.Event()
+
+    def __enter__(self) -> threading.Event:
+        logs.configure()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda signum, frame: self.stop.set())
+        if self._operator:
+            self._stop_listener = _listen(self._settings, self._operator)
+        self._pulse.__enter__()
+        return self.stop
+
+    def __exit__(self, *error: object) -> None:
+        self._pulse.__exit__(*error)
+        self._stop_listener()
+
+
+def _listen(settings: Settings, address: str) -> Callable[[], None]:
+    from bridge.operator import application, serve_in_thread
+    from bridge.queue.ingest import Ingest, PublisherPool
+    from bridge.queue.status import Watch, metrics
+    from bridge.sync.relay import Sources, queue_status
+
+    sources = Sources.of(settings)
+    watch = Watch(lambda: queue_status(settings, sources))
+    pool = PublisherPool.of(settings.broker_url)
+    app = application(
+        settings,
+        metrics=lambda: metrics(watch()),
+        health=lambda: "; ".join(f"{k}: {v}" for k, v in watch().errors.items()),
+        ingest=Ingest(pool.publish_many),
+    )
+    stop = serve_in_thread(address, app)
+
+    def stop_all() -> None:
+        stop()
+        pool.close()
+
+    return stop_all
+
+
+@click.command()
+@format_option
+def status(output: Format) -> None:
+    """How the queue is: what waits where and for how long, and who works on it.
+
+    Exits with 1 when something does not answer.
+
+    \b
+    Example:
+      bridge status
+      bridge status -o json
+    """
+    from bridge.proxy.status import read_all as proxies
+    from bridge.sync.relay import Sources, queue_status
+
+    settings = Settings.from_environ()
+    found = queue_status(settings, Sources.of(settings))
+    if output == "json":
+        workers = [{"pid": one.pid, "error": one.error} for one in proxies(settings.state_dir)]
+        say({**asdict(found), "proxy": workers}, "json")
+    else:
+        show_rows(_status_rows(settings, found), {"what": "What", "is": "", "note": ""}, "table")
+    if found.errors:
+        raise click.exceptions.Exit(1)
+
+
+def _status_rows(settings: Settings, found: Any) -> list[dict[str, str]]:
+    def row(what: str, value: object, note: str = "") -> dict[str, str]:
+        return {"what": what, "is": "–" if value is None else str(value), "note": note}
+
+    rows = [
+        row("queue: waiting", _number(found.ready), redact_url(settings.broker_url)),
+        row("queue: with workers", _number(found.held)),
+        row("dead letters", _number(found.dead), "bridge dead list" if found.dead else ""),
+    ]
+    if settings.sql_url or found.rows is not None:
+        rows.append(row("outbox: not in MongoDB yet", _number(found.rows)))
+        lag = None if found.lag is None else f"{found.lag:.1f} s"
+        rows.append(row("lag", lag, "age of the oldest of them"))
+    if found.spool_files is not None:
+        rows.append(row("spool files", _number(found.spool_files)))
+    for vitals in found.processes:
+        totals = ", ".join(f"{name} {count:,}" for name, count in vitals.totals.items() if count)
+        rate = vitals.rates.get("received", vitals.rates.get("freed", 0.0))
+        rows.append(row(f"{vitals.kind} {vitals.pid}", f"{rate:,.0f}/s", totals))
+    if not any(vitals.kind == "worker" for vitals in found.processes):
+        rows.append(row("worker", "none", "none runs on this machine: bridge worker"))
+    rows += [row(name, "does not answer", text) for name, text in found.errors.items()]
+    return rows
+
+
+def _number(value: int | None) -> str | None:
+    return None if value is None else f"{value:,}"
+
+
+@click.group()
+def dead() -> None:
+    """Dead letters: messages that nobody could use, kept for 30 days.
+
+    \b
+    Example:
+      bridge dead list --error schema
+      bridge dead show 3f2a9c1b77d0
+      bridge dead retry --all
+    """
+
+
+def _filters(function: F) -> F:
+    for option in (
+        click.option("--before", metavar="TIME", help="Last failed before: 2h (ago), or RFC 3339."),
+        click.option("--since", metavar="TIME", help="Last failed since: 2h (ago), or RFC 3339."),
+        click.option("--error", default="", metavar="TEXT", help="The error has this in it."),
+        click.option("--key", default="", help="About this key."),
+        click.option("--entity", default="", help="About this kind of thing."),
+    ):
+        function = option(function)
+    return function
+
+
+def _all_or_some(function: F) -> F:
+    function = click.option("--all", "everything", is_flag=True, help="All of them.")(function)
+    return _filters(click.argument("ids", nargs=-1, metavar="[ID]...")(function))
+
+
+@dead.command("list")
+@_filters
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="At most.")
+@format_option
+def list_(limit: int, output: Format, **filters: Any) -> None:
+    """Show dead letters, oldest first. They stay where they are.
+
+    \b
+    Example:
+      bridge dead list --entity project --since 2h
+    """
+    which = _which((), filters)
+    letters, total = _with_letters(lambda found: (found.letters(which, limit), len(found)))
+    columns = {
+        "id": "Id",
+        "last_time": "Last failed",
+        "count": "Times",
+        "entity": "Entity",
+        "key": "Key",
+        "version": "Version",
+        "bytes": "Bytes",
+        "error": "Error",
+    }
+    rows = [_summary(letter) for letter in letters]
+    show_rows(rows, columns, output, title=f"{len(rows)} of {total} dead letters")
+
+
+@dead.command()
+@click.argument("letter_id", metavar="ID")
+@format_option
+def show(letter_id: str, output: Format) -> None:
+    """Show one dead letter with all of its bytes.
+
+    \b
+    Example:
+      bridge dead show 3f2a9c1b77d0
+    """
+    letters = _with_letters(lambda found: found.letters(_which((letter_id,), {}), 1))
+    if not letters:
+        raise BridgeError(f"there is no dead letter {letter_id}; `bridge dead list` shows them")
+    letter = letters[0]
+    text = letter.raw.decode("utf-8", "backslashreplace")
+    if output == "json":
+        say({**_summary(letter), "raw": text, "first_time": letter.first_time}, "json")
+        return
+    facts = {**_summary(letter), "first failed": letter.first_time, "what it is": letter.part}
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        click.echo(f"{name:{width}}  {_printable(str(value))}")
+    click.echo(f"\n{_printable(text)}")
+
+
+@dead.command()
+@_all_or_some
+@format_option
+def retry(ids: tuple[str, ...], everything: bool, output: Format, **filters: Any) -> None:
+    """Put dead letters back on the queue. Newer data that came meanwhile stays.
+
+    \b
+    Example:
+      bridge dead retry 3f2a9c1b77d0
+      bridge dead retry --entity project --error schema
+      bridge dead retry --all
+    """
+    which = _which(ids, filters, everything=everything)
+
+    def do(found: Any) -> tuple[int, int]:
+        with _progress() as bar:
+            task = bar.add_task("retry", total=len(found.letters(which, None)))
+            result: tuple[int, int] = found.retry(
+                which, progress=lambda done: bar.update(task, completed=done)
+            )
+            return result
+
+    done, left = _with_letters(do)
+    note = f"; {left} are no events and stay" if left else ""
+    say({"retried": done, "left": left}, output, f"{done} put back on the queue{note}")
+    if not done:
+        raise click.exceptions.Exit(1)
+
+
+@dead.command()
+@_all_or_some
+@format_option
+def drop(ids: tuple[str, ...], everything: bool, output: Format, **filters: Any) -> None:
+    """Throw dead letters away for good, and their rows in the outbox.
+
+    \b
+    Example:
+      bridge dead drop 3f2a9c1b77d0
+      bridge dead drop --before 7d
+    """
+    from bridge.sync.relay import Sources
+
+    which = _which(ids, filters, everything=everything)
+    dropped = _with_letters(lambda found: found.drop(which))
+    rows = 0
+    sources = Sources.of(Settings.from_environ())
+    for letter in dropped:
+        if letter.version.isdecimal():
+            for outbox in sources.in_use():
+                rows += outbox.drop(letter.entity, letter.key, int(letter.version))
+    note = f", and {rows} rows of the outbox" if rows else ""
+    result = {"dropped": [letter.id for letter in dropped], "outbox_rows": rows}
+    say(result, output, f"{len(dropped)} thrown away{note}")
+    if not dropped:
+        raise click.exceptions.Exit(1)
+
+
+def _which(ids: tuple[str, ...], filters: dict[str, Any], *, everything: bool | None = None) -> Any:
+    from bridge.queue.deadletter import Filter
+
+    given = {name: value for name, value in filters.items() if value}
+    if everything is not None and not (ids or given or everything):
+        raise click.UsageError("which? Name ids or filters, or say --all")
+    for name in ("since", "before"):
+        if name in given:
+            given[name] = _moment(given[name])
+    return Filter(ids=frozenset(ids), **given)
+
+
+def _moment(text: str) -> str:
+    """`2h` ago, or an RFC 3339 time, as the letters write it."""
+    try:
+        moment = datetime.now(UTC) - timedelta(seconds=parse_duration(text))
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            hint = "write for example 2h, 7d or 2026-01-31T12:00:00Z"
+            raise click.BadParameter(f"{text!r} is no time; {hint}") from None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _with_letters(do: Callable[[Any], Any]) -> Any:
+    """Raises ServerMissing, or ServerAway when the broker goes away meanwhile."""
+    from bridge.queue import broker
+    from bridge.queue.deadletter import DeadLetters
+    from bridge.sync.worker import broker_missing
+
+    url = Settings.from_environ().broker_url
+    try:
+        connection = broker.connect(url)
+    except ServerAway as error:
+        raise broker_missing(url, error) from error
+    with connection:
+        try:
+            return do(DeadLetters(connection))
+        except broker.trouble(connection) as error:
+            raise broker_missing(url, error) from error
+
+
+def _summary(letter: Any) -> dict[str, Any]:
+    names = ("id", "last_time", "count", "entity", "key", "version", "error", "part")
+    return {name: getattr(letter, name) for name in names} | {"bytes": len(letter.raw)}
+
+
+def _printable(text: str) -> str:
+    """Without what a terminal could take for a command: the text is the sender's."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not Console(stderr=True).is_terminal,
+    )

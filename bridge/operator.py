@@ -1,0 +1,206 @@
+"""The operator's listener: metrics, health, the table as it runs, and the ingest of events.
+
+Never on the public port. `application` puts it together from the parts that a process has:
+beside `bridge serve` it is a small process of its own (`main`), in `bridge worker` and
+`bridge relay` a thread (`serve_in_thread`). With BRIDGE_OPERATOR_TOKEN set, every request needs
+it as a bearer token; without one it listens on the loopback address only, and takes no events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from werkzeug.wrappers import Request, Response
+
+from bridge import logs
+from bridge.errors import BridgeError
+from bridge.listener import Limits, Listener
+from bridge.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+__all__ = ["application", "beside_serve", "check_address", "serve_in_thread"]
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_GRACE = 5.0  # seconds
+
+
+def check_address(address: str, token: str) -> tuple[str, int]:
+    """Host and port of `host:port`. Raises BridgeError when it is malformed, or when it can be
+    reached from other machines and there is no token."""
+    host, port = _split(address)
+    if host not in _LOOPBACK and not token:
+        raise BridgeError(
+            f"the operator's listener on {host} could be reached from other machines; "
+            "set BRIDGE_OPERATOR_TOKEN, or listen on 127.0.0.1"
+        )
+    return host, port
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise BridgeError(f"{address!r} is no host:port; write for example 127.0.0.1:9180")
+    return host, int(port)
+
+
+def application(
+    settings: Settings,
+    *,
+    metrics: Callable[[], bytes],
+    health: Callable[[], str],
+    routes: Callable[[], object] | None = None,
+    ingest: Callable[[Request], Response] | None = None,
+) -> WSGIApplication:
+    """The WSGI application of the listener.
+
+    metrics: for GET /metrics, Prometheus' text format.
+    health: for GET /health: an empty text when all is well, otherwise what is wrong, which is
+        answered with status 503.
+    routes: for GET /routes: what json.dumps takes. None: there is none.
+    ingest: for POST /events: `bridge.queue.ingest.Ingest`. None: there is none.
+    """
+    token = settings.operator_token.encode(errors="surrogateescape")
+
+    def show_metrics(request: Request) -> Response:
+        return Response(metrics(), content_type=_METRICS_TYPE)
+
+    def show_health(request: Request) -> Response:
+        wrong = health()
+        return Response(f"{wrong or 'ok'}\n", 503 if wrong else 200)
+
+    def show_routes(request: Request) -> Response:
+        assert routes
+        return Response(json.dumps(routes()), mimetype="application/json")
+
+    def take_events(request: Request) -> Response:
+        assert ingest
+        if not token:
+            text = "events are taken with a token only: set BRIDGE_OPERATOR_TOKEN and restart\n"
+            return Response(text, 403)
+        return ingest(request)
+
+    views = {"/metrics": show_metrics, "/health": show_health}
+    if routes:
+        views["/routes"] = show_routes
+    if ingest:
+        views["/events"] = take_events
+
+    @Request.application
+    def answer(request: Request) -> Response:
+        if token and not _knows(request, token):
+            return Response("a bearer token is needed\n", 401, {"WWW-Authenticate": "Bearer"})
+        view = views.get(request.path)
+        if view is None:
+            return Response(f"here are {', '.join(sorted(views))}\n", 404)
+        writes = view is take_events
+        if request.method not in (("POST",) if writes else ("GET", "HEAD")):
+            text = "events are sent here with POST\n" if writes else "this path only reads\n"
+            return Response(text, 405, {"Allow": "POST" if writes else "GET, HEAD"})
+        return view(request)
+
+    return answer
+
+
+def _knows(request: Request, token: bytes) -> bool:
+    """Whether the request has the token. The scheme's name is in any case (RFC 9110, 11.1)."""
+    scheme, _, given = request.headers.get("Authorization", "").strip().partition(" ")
+    # A header's text is Latin-1 for WSGI, so this gives the bytes as they were sent.
+    same = hmac.compare_digest(given.strip(" ").encode("latin-1", "replace"), token)
+    return same and scheme.lower() == "bearer"
+
+
+def beside_serve(settings: Settings) -> WSGIApplication:
+    """The application beside `bridge serve`: it reads what the workers write to the state
+    directory, and takes events for BRIDGE_BROKER_URL."""
+    from bridge.proxy import metrics, status
+    from bridge.queue.ingest import Ingest, PublisherPool
+    from bridge.queue.status import Watch
+    from bridge.queue.status import metrics as queue_metrics
+    from bridge.sync.relay import Sources, queue_status
+
+    def health() -> str:
+        workers = status.read_all(settings.state_dir)
+        good = bool(workers) and not any(worker.error for worker in workers)
+        return "" if good else "routes.yaml is broken"
+
+    pool = PublisherPool.of(settings.broker_url)
+    sources = Sources.of(settings)
+    watch = Watch(lambda: queue_status(settings, sources))
+    return application(
+        settings,
+        metrics=lambda: metrics.scrape(settings.state_dir) + queue_metrics(watch()),
+        health=health,
+        routes=lambda: [asdict(worker) for worker in status.read_all(settings.state_dir)],
+        ingest=Ingest(pool.publish_many),
+    )
+
+
+def serve_in_thread(
+    address: str, app: WSGIApplication, limits: Limits | None = None
+) -> Callable[[], None]:
+    """Serve `app` at `address` (host:port) on a daemon thread. The caller has asked
+    `check_address`.
+
+    What is returned stops it: it ends listening at once, and waits at most five seconds for
+    requests that are being answered. Raises BridgeError when it cannot listen there.
+    """
+    listener = _listen(address, app, limits)
+    thread = threading.Thread(target=listener.serve_forever, name="operator", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        listener.shutdown()
+        thread.join()
+        listener.server_close()
+        listener.wait_until_idle(_GRACE)
+
+    return stop
+
+
+def _listen(address: str, app: WSGIApplication, limits: Limits | None = None) -> Listener:
+    try:
+        return Listener(*_split(address), app, limits)
+    except OSError as error:
+        raise BridgeError(
+            f"the operator's listener cannot listen on {address}: {error.strerror}; stop what "
+            "listens there (`ss -ltnp` shows it), or choose another --operator"
+        ) from None
+
+
+def main() -> None:
+    """`python -m bridge.operator host:port PARENT`; ends with the process PARENT, whose child
+    it is."""
+    logs.configure()
+    parent = int(sys.argv[2])
+    try:
+        settings = Settings.from_environ()
+        check_address(sys.argv[1], settings.operator_token)
+        listener = _listen(sys.argv[1], beside_serve(settings))
+    except BridgeError as error:
+        sys.exit(str(error))
+
+    def watch_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        listener.shutdown()
+
+    threading.Thread(target=watch_parent, daemon=True).start()
+    with listener, contextlib.suppress(KeyboardInterrupt):
+        listener.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

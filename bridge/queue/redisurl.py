@@ -1,0 +1,158 @@
+"""Clients for the URLs of a Redis that carries streams.
+
+    redis+streams://[user:password@]host:port/database
+    rediss+streams://…                                     over TLS, certificates checked
+    redis+sentinel+streams://host:port,host:port/service/database     (rediss+… likewise,
+                                               for the Sentinels too)
+
+`redis://` and `rediss://` mean the same as their `+streams` forms. What may follow `?` is what
+redis-py takes in its URLs, for example `ssl_ca_certs=/path`. (Kombu logs that `rediss` is
+insecure without `ssl`; that is about its own transport. `Connection(…, ssl=True)` ends it.)
+"""
+
+# Sentinel has no annotations.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import parse_url
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+__all__ = ["client", "hidden", "is_redis", "kombu_url", "of_connection", "plain"]
+
+SENTINEL_PORT = 26379
+CONNECT_TIMEOUT, SOCKET_TIMEOUT = 3.0, 10.0
+"""Seconds. A Redis that does not answer for so long is away."""
+_NOT_IN_A_URL = frozenset({"protocol", "decode_responses", "encoding", "encoding_errors"})
+
+
+def is_redis(url: str) -> bool:
+    """Whether `url` names a Redis, in any of the forms above."""
+    return urlsplit(url).scheme.split("+")[0] in ("redis", "rediss")
+
+
+def kombu_url(url: str) -> str:
+    """`url` in the form by which Kombu finds `bridge.queue.streams`."""
+    scheme, separator, rest = url.partition("://")
+    if not scheme.endswith("streams"):
+        scheme += "+streams"
+    return scheme + separator + rest
+
+
+def plain(url: str) -> str:
+    """`url` as redis-py reads it: `redis://…` or `rediss://…`. Not for Sentinel."""
+    scheme, separator, rest = url.partition("://")
+    return scheme.split("+")[0] + separator + rest
+
+
+def hidden(url: str, mask: str = "**") -> str:
+    """`url` with `mask` for every password in it."""
+    url = re.sub(r"(://[^:/@?]*:)[^?]*@", rf"\g<1>{mask}@", url)
+    return re.sub(r"([?&][a-z_]*password=)[^&]*", rf"\g<1>{mask}", url)
+
+
+def of_connection(connection: Any) -> tuple[str, dict[str, Any]]:
+    """The URL of a Kombu Connection, and what its other arguments say, as options of `client`.
+
+    A Connection is given `redis+streams://…`; when it switches to the next of several URLs, or
+    is given `transport="redis+streams"`, Kombu has taken the URL apart.
+    """
+    options: dict[str, Any] = {}
+    host = connection.hostname or "localhost"
+    if "://" in host:
+        url = f"{connection.uri_prefix}+{host}"
+        if connection.port:
+            options["port"] = int(connection.port)
+    else:
+        port = f":{connection.port}" if connection.port else ""
+        scheme = connection.transport_cls
+        scheme = scheme if isinstance(scheme, str) and is_redis(f"{scheme}://") else "redis"
+        url = f"{scheme}://{quote(host, safe='.:[]')}{port}"
+    database = str(connection.virtual_host or "").strip("/")
+    if database:
+        if not database.isdecimal():
+            raise ValueError(f"virtual_host {database!r} is no number of a database")
+        options["db"] = int(database)
+    if connection.userid:
+        options["username"] = connection.userid
+    if password := connection.password:
+        options["password"] = password() if callable(password) else password
+    # Not `connection.ssl`: for rediss:// Kombu itself sets it to check no certificate.
+    ssl = connection._initial_params.get("ssl")
+    if ssl and url.startswith("redis+"):
+        url = "rediss" + url[len("redis") :]
+    if isinstance(ssl, dict):
+        options |= ssl
+    return url, options
+
+
+def client(url: str, **options: Any) -> redis.Redis:
+    """A client with time limits; it connects when it is used and tries every command once.
+
+    options: go to redis-py; those in the URL win. Raises ValueError for a URL that cannot be
+    used.
+    """
+    parts = urlsplit(url)
+    words = parts.scheme.split("+")
+    if words[0] not in ("redis", "rediss") or set(words[1:]) - {"sentinel", "streams"}:
+        raise ValueError(f"{parts.scheme}:// is no scheme of a Redis")
+    if refused := {name for name, _ in parse_qsl(parts.query)} & _NOT_IN_A_URL:
+        raise ValueError(f"{min(refused)} cannot be set in the URL: the replies would change")
+    defaults: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_keepalive": True,
+        # A second try behind our back would add an entry twice, or fetch a second batch.
+        "retry": Retry(NoBackoff(), 0),
+        # The shapes of replies are known for this one.
+        "protocol": 2,
+        **options,
+    }
+    if "sentinel" in words:
+        return _by_sentinel(url, defaults)
+    _ = parts.port  # raises for a port that is no number
+    made: redis.Redis = redis.Redis.from_url(plain(url), **defaults)
+    return made
+
+
+def _by_sentinel(url: str, options: dict[str, Any]) -> redis.Redis:
+    """The client of the current master; after a failover it asks the Sentinels again."""
+    parts = urlsplit(url)
+    userinfo, at, hosts = parts.netloc.rpartition("@")
+    service, _, database = parts.path.strip("/").partition("/")
+    if not service or not hosts:
+        raise ValueError("a Sentinel URL is redis+sentinel+streams://host:port,…/service/database")
+    if database and not database.isdecimal():
+        raise ValueError(f"{database} is no number of a database")
+    # redis-py gives the values after the ? their types.
+    options |= parse_url(f"redis://{userinfo}{at}master/{database}?{parts.query}")
+    for name in ("host", "port"):
+        options.pop(name, None)
+    limits = {name: options[name] for name in ("socket_connect_timeout", "socket_timeout")}
+    for name in ("username", "password"):
+        if (value := options.pop(f"sentinel_{name}", None)) is not None:
+            limits[name] = value
+    if parts.scheme.startswith("rediss"):
+        options["ssl"] = True
+        # The Sentinels say who the master is: they are asked over TLS as well.
+        limits |= {name: value for name, value in options.items() if name.startswith("ssl")}
+    sentinel = Sentinel(_addresses(hosts), sentinel_kwargs=limits, **options)
+    made: redis.Redis = sentinel.master_for(service)
+    return made
+
+
+def _addresses(hosts: str) -> list[tuple[str, int]]:
+    found = []
+    for host in hosts.split(","):
+        one = urlsplit(f"//{host}")
+        if not one.hostname:
+            raise ValueError(f"{host!r} is no host:port of a Sentinel")
+        found.append((one.hostname, one.port or SENTINEL_PORT))
+    return found

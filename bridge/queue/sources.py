@@ -1,0 +1,96 @@
+"""What `bridge relay` reads from, as it stands in sync.yaml.
+
+Frozen models that forbid unknown keys; the file as a whole is `bridge.sync.entities`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bridge.units import DurationOrZero, text
+
+__all__ = ["Column", "Data", "Outbox", "SqlQueue"]
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_TABLE = re.compile(rf"{_NAME.pattern}(?:\.{_NAME.pattern})?")
+Identifier = Annotated[str, text(_NAME, "name of a column", "project_id")]
+TableName = Annotated[str, text(_TABLE, "name of a table", "bridge_outbox or shop.bridge_outbox")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Outbox(_Model):
+    """The outbox table in the database of BRIDGE_SQL_URL.
+
+    table: its name. source: path or URL that names the site in its events. keep: how long rows
+    stay after MongoDB holds them; `0s` deletes them at once.
+    """
+
+    table: TableName = "bridge_outbox"
+    source: str = Field("/site", min_length=1)
+    keep: DurationOrZero = 0.0
+
+
+class Column(_Model):
+    """A value that stands in a column of the row.
+
+    values: what the values of the column mean, for example {I: changed, D: deleted}.
+    """
+
+    column: Identifier
+    values: dict[str | int, str] = Field(default_factory=dict)
+
+
+class Data(_Model):
+    """The state of the entity: one of three.
+
+    columns: field of the document to column of the row. json: a column that holds the state as
+    a JSON object. query: a SELECT that gives the row of the entity, with `:key` in it; a column
+    `ver` of it is the version where the queue has none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    columns: dict[str, Identifier] = Field(default_factory=dict)
+    json_: Identifier | None = Field(None, alias="json")
+    query: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Data:
+        if sum(map(bool, (self.columns, self.json_, self.query))) != 1:
+            raise ValueError("give one way to the state; write columns, json or query")
+        if self.query is not None and ":key" not in self.query:
+            raise ValueError("the query must ask for one entity; write … WHERE name = :key")
+        return self
+
+
+class SqlQueue(_Model):
+    """A queue table of the site's own, which is emptied into the outbox.
+
+    table, id: the table and its primary key. where: which rows are waiting, as SQL; all if
+    missing. entity, change, key, version: constants or columns. data: the state.
+    done: `delete`, or the columns to set on a row that was taken.
+    """
+
+    table: TableName
+    id: Identifier = "id"
+    where: str = ""
+    entity: str | Column
+    change: Literal["changed", "deleted"] | Column = "changed"
+    key: Column
+    version: Column | None = None
+    data: Data
+    done: Literal["delete"] | dict[Identifier, Any] = "delete"
+
+    @model_validator(mode="after")
+    def _version_somewhere(self) -> SqlQueue:
+        if self.version is None and self.data.query is None:
+            raise ValueError(
+                "a version is needed; name the column that holds it, or a query that selects ver"
+            )
+        return self

@@ -1,0 +1,158 @@
+"""How the queue is: what waits, where, for how long; for `bridge status` and for Prometheus.
+
+Everything is asked where it is true: the broker, the outbox, the spool directories, and the
+workers and relays of this machine. What does not answer is named, and the rest is told.
+"""
+
+# Most of what kombu offers has no annotations.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import prometheus_client as prometheus
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from sqlalchemy.exc import SQLAlchemyError
+
+from bridge.errors import BridgeError
+from bridge.queue import broker, pulse
+from bridge.queue.outbox import Outbox
+from bridge.queue.pulse import Vitals
+from bridge.queue.spool import Spool
+
+__all__ = ["QueueStatus", "Watch", "metrics", "read"]
+
+KEEP = 2.0
+"""Seconds that one look serves all who ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """ready: messages that nobody holds. held: those that a worker holds; None where the broker
+    does not say. dead: dead letters. rows, lag: what the outboxes hold, and the age in seconds of
+    the oldest; None without an outbox. spool_files: None without a spool. processes: workers and
+    relays of this machine. errors: what did not answer, by name."""
+
+    ready: int | None = None
+    held: int | None = None
+    dead: int | None = None
+    rows: int | None = None
+    lag: float | None = None
+    spool_files: int | None = None
+    processes: Sequence[Vitals] = ()
+    errors: Mapping[str, str] = field(default_factory=dict)
+
+
+def read(
+    broker_url: str, state_dir: Path, outboxes: Sequence[Outbox], spools: Sequence[Spool]
+) -> QueueStatus:
+    """Ask everybody once, each for a few seconds at most."""
+    found: dict[str, Any] = {"processes": pulse.read_all(state_dir)}
+    errors: dict[str, str] = {}
+    try:
+        with broker.connect(broker_url) as connection:
+            try:
+                found |= _queues(connection)
+            except broker.trouble(connection) as error:
+                errors["broker"] = f"{type(error).__name__}: {error}"
+    except BridgeError as error:
+        errors["broker"] = str(error)
+    if outboxes:
+        try:
+            backlogs = [outbox.backlog() for outbox in outboxes]
+            found["rows"] = sum(backlog.rows for backlog in backlogs)
+            found["lag"] = max(backlog.lag for backlog in backlogs)
+        except SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or error
+            errors["outbox"] = f"{type(cause).__name__}: {cause}"
+    if spools:
+        try:
+            found["spool_files"] = sum(spool.waiting() for spool in spools)
+        except OSError as error:
+            errors["spool"] = str(error)
+    return QueueStatus(**found, errors={name: text[:300] for name, text in errors.items()})
+
+
+def _queues(connection: Any) -> dict[str, int]:
+    """Lengths, without making what is not there."""
+    channel = connection.default_channel
+    if broker.is_streams(channel):
+        ready, length = channel._size(broker.EVENTS_QUEUE), channel.length(broker.EVENTS_QUEUE)
+        dead = channel.length(broker.DEAD_QUEUE)
+        return {"ready": ready, "held": max(0, length - ready), "dead": dead}
+    counts = []
+    for name in (broker.EVENTS_QUEUE, broker.DEAD_QUEUE):
+        try:
+            with connection.channel() as own:
+                queue = broker.queue(connection, name)(own)
+                counts.append(int(queue.queue_declare(passive=True).message_count))
+        except connection.channel_errors:
+            counts.append(0)
+    return {"ready": counts[0], "dead": counts[1]}
+
+
+class Watch:
+    """Looks again at most every two seconds, however many ask."""
+
+    def __init__(self, look: Callable[[], QueueStatus]) -> None:
+        self._look, self._lock = look, threading.Lock()
+        self._found, self._until = QueueStatus(), 0.0
+
+    def __call__(self) -> QueueStatus:
+        with self._lock:
+            if monotonic() >= self._until:
+                self._found = self._look()
+                self._until = monotonic() + KEEP
+            return self._found
+
+
+_GAUGES = {
+    "ready": ("bridge_queue_ready", "Messages that no worker holds"),
+    "held": ("bridge_queue_held", "Messages that workers hold"),
+    "dead": ("bridge_dead_letters", "Messages that nobody could use, kept for a person"),
+    "rows": ("bridge_outbox_rows", "Rows of the outbox that MongoDB does not hold"),
+    "lag": ("bridge_lag_seconds", "Age of the oldest row that MongoDB does not hold"),
+    "spool_files": ("bridge_spool_files", "Spool files that wait for the relay"),
+}
+
+
+def metrics(status: QueueStatus) -> bytes:
+    """The status in Prometheus' text format; what is not known is left out."""
+    families: list[Any] = []
+    for name, (metric, text) in _GAUGES.items():
+        if (value := getattr(status, name)) is not None:
+            families.append(GaugeMetricFamily(metric, text, value=value))
+    up = GaugeMetricFamily("bridge_up", "1 where it answers", labels=["what"])
+    for what in ("broker", "outbox", "spool"):
+        up.add_metric([what], 0 if what in status.errors else 1)
+    families.append(up)
+    totals = CounterMetricFamily(
+        "bridge_queue_events", "What workers and relays did", labels=["process", "outcome"]
+    )
+    rates = GaugeMetricFamily(
+        "bridge_queue_rate", "The same per second, over the last two", labels=["process", "outcome"]
+    )
+    for vitals in status.processes:
+        process = f"{vitals.kind}-{vitals.pid}"
+        for outcome, value in vitals.totals.items():
+            totals.add_metric([process, outcome], value)
+        for outcome, rate in vitals.rates.items():
+            rates.add_metric([process, outcome], rate)
+    families += [totals, rates]
+    registry = prometheus.CollectorRegistry()
+    registry.register(_Families(families))
+    return prometheus.generate_latest(registry)
+
+
+class _Families:
+    def __init__(self, families: list[Any]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Any]:
+        return self._families

@@ -1,0 +1,129 @@
+"""A Kombu transport on Redis Streams that loses no message when anything is killed.
+
+    import bridge.queue.streams                       # registers the URLs
+    Connection("redis+streams://127.0.0.1:6379/0")
+
+Also `rediss+streams://` and `redis+sentinel+streams://`, see `bridge.queue.redisurl`. A queue is
+a stream of that name with one consumer group. Direct, topic and fanout exchanges; their bindings
+are kept in Redis. Messages come in batches (`_get_many`) and are acknowledged in batches. How no
+entry is lost is the business of `bridge.queue.group`.
+
+Transport options: `batch` (messages of one fetch, 100), `global_keyprefix`, `consumer_group`
+(bridge), `consumer_name`, `heartbeat`, `reclaim_idle`, `reclaim_every` (seconds, see
+`bridge.queue.group.Limits`), `socket_timeout`, `socket_connect_timeout` (seconds).
+
+Not offered, and refused with NotOffered: priorities inside a queue (use several queues), a time
+to live per message, queues that forget messages or move them by themselves, headers exchanges,
+`mandatory`. An auto-delete queue goes with its last consumer; where that one was killed, it stays.
+"""
+
+# Most of what kombu offers has no annotations, or narrower ones than its own transports need.
+# mypy: allow-untyped-calls, disable-error-code="assignment,override"
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from queue import Empty
+from time import monotonic, sleep
+from typing import Any
+
+import redis
+from kombu.transport import TRANSPORT_ALIASES, _transport_cache, virtual
+from kombu.transport import redis as stock
+
+from bridge.queue import redisurl
+from bridge.queue.channel import Channel
+from bridge.queue.delivery import QoS
+
+__all__ = ["Channel", "QoS", "Transport", "register"]
+
+
+class Transport(virtual.Transport):
+    """Redis Streams for Kombu."""
+
+    Channel = Channel
+
+    can_parse_url = True
+    polling_interval = None  # Redis does the waiting
+    default_port = 6379
+    driver_type, driver_name = "redis", "redis+streams"
+    # A lost connection, and a server that is starting, or is no master any more.
+    connection_errors = (
+        *virtual.Transport.connection_errors,
+        *(OSError, redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError),
+    )
+    channel_errors = (
+        *virtual.Transport.channel_errors,
+        *(redis.ResponseError, redis.DataError, redis.InvalidResponse),
+    )
+    implements = virtual.Transport.implements.extend(
+        asynchronous=False, exchange_type=frozenset(["direct", "topic", "fanout"])
+    )
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        super().__init__(client, **kwargs)
+        self.url, self.url_options = redisurl.of_connection(client)
+        # After a reconnect the same Connection recovers what it lost on the way. Not after a
+        # fork: two processes of one name would take each other's messages for their own.
+        pid, name = getattr(client, "_bridge_consumer", (0, ""))
+        if pid != os.getpid():
+            name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+            client._bridge_consumer = os.getpid(), name
+        self.name = name
+
+    def establish_connection(self) -> Any:
+        channel = self.create_channel(self)
+        try:
+            channel.client.ping()
+        except BaseException:
+            channel.close()
+            raise
+        self._avail_channels.append(channel)
+        return self
+
+    def drain_events(self, connection: Any, timeout: float | None = None) -> None:
+        cycle: Any = self.cycle
+        end = None if timeout is None else monotonic() + timeout
+        while True:
+            left = None if end is None else max(0.0, end - monotonic())
+            try:
+                cycle.get(self._deliver, timeout=left)
+                return
+            except Empty:
+                if end is not None and monotonic() >= end:
+                    raise TimeoutError("no message in time") from None
+            if not any(c._consumers and c.qos.can_consume() for c in self.channels):
+                # Somebody else must act first; do not look for it all the time.
+                sleep(0.01 if left is None else min(0.01, left))
+
+    def driver_version(self) -> str:
+        return str(redis.__version__)
+
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
+        return self.url if include_password else redisurl.hidden(self.url, mask)
+
+
+class _RedisByUrl(stock.Transport):
+    """Kombu cuts URLs at their `+` and looks for a transport `redis`: this is it. Whatever is
+    not `redis+…streams://` gets Kombu's own, as before."""
+
+    def __new__(cls, client: Any, **kwargs: Any) -> Any:
+        scheme = str(client.hostname or "").partition("://")[0]
+        if scheme in ("streams", "sentinel+streams"):
+            return Transport(client, **kwargs)
+        return super().__new__(cls)
+
+
+def register() -> None:
+    """Make `redis+streams://` and its relatives known to Kombu; importing this module does."""
+    for name in ("redis", "rediss"):
+        TRANSPORT_ALIASES[name] = f"{__name__}:_RedisByUrl"
+        _transport_cache.pop(name, None)
+        # What Kombu looks for when it switches to the next of several URLs.
+        for kind in ("streams", "sentinel+streams"):
+            TRANSPORT_ALIASES[f"{name}+{kind}"] = f"{__name__}:Transport"
+
+
+register()

@@ -1,0 +1,141 @@
+"""The relay as sync.yaml and the environment describe it; `bridge relay` runs it.
+
+How rows move is `bridge.queue.relay`; here are only the connections that it needs.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sql
+from pymongo.errors import PyMongoError
+from structlog.typing import FilteringBoundLogger
+
+from bridge.errors import BridgeError, ConfigError, Problem, ServerMissing
+from bridge.queue.outbox import Outbox, connect
+from bridge.queue.relay import Relay, RelayCounters, SpoolSource
+from bridge.queue.spool import Spool
+from bridge.queue.status import QueueStatus, read
+from bridge.settings import Settings, redact_url
+from bridge.sync import apply as mongodb
+from bridge.sync.entities import File, load
+from bridge.sync.worker import check_broker, mongodb_missing
+
+__all__ = ["Sources", "queue_status", "run_relay"]
+
+SPOOLED = "spool.sqlite"
+"""In the state directory: the outbox of what comes from spool directories, so that a site
+without a database for us has the same guarantee."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What sync.yaml and the environment name, ready to be looked at. `site` is the outbox in the
+    site's database, `spooled` that of the spool directories; each None where there is none."""
+
+    file: File
+    site: Outbox | None
+    spooled: Outbox | None
+    spools: tuple[Spool, ...]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Sources:
+        """Read sync.yaml. Raises ConfigError, or BridgeError for a URL that cannot be used."""
+        file = load(settings.sync)
+        site = spooled = None
+        if settings.sql_url:
+            site = Outbox(connect(settings.sql_url), table=file.outbox.table, keep=file.outbox.keep)
+        elif file.queues:
+            text = "a SQL queue needs the site's database, where its rows go to the outbox"
+            hint = "set BRIDGE_SQL_URL"
+            raise ConfigError([Problem(str(settings.sync), 0, 0, text, hint)])
+        if file.spool:
+            settings.state_dir.mkdir(parents=True, exist_ok=True)
+            spooled = Outbox(connect(f"sqlite:///{settings.state_dir / SPOOLED}"))
+        return cls(file, site, spooled, tuple(Spool(Path(name)) for name in file.spool))
+
+    @property
+    def outboxes(self) -> list[Outbox]:
+        """Those that are named."""
+        return [outbox for outbox in (self.site, self.spooled) if outbox is not None]
+
+    def in_use(self) -> list[Outbox]:
+        """Those that are there: a relay makes the one for spools when it starts."""
+        spooled = self.spooled is not None and Path(str(self.spooled.engine.url.database)).exists()
+        return [one for one in self.outboxes if one is not self.spooled or spooled]
+
+
+def queue_status(settings: Settings, sources: Sources) -> QueueStatus:
+    """How the queue is now; what does not answer is named in it."""
+    return read(settings.broker_url, settings.state_dir, sources.in_use(), sources.spools)
+
+
+def run_relay(
+    settings: Settings,
+    *,
+    stop: threading.Event,
+    log: FilteringBoundLogger,
+    counters: RelayCounters | None = None,
+) -> RelayCounters:
+    """Relay until `stop` is set; return what was done.
+
+    Raises ServerMissing when a server does not answer at the start, ConfigError for a wrong
+    sync.yaml, and BridgeError when there is nothing to relay or a table is missing.
+    """
+    counters = RelayCounters() if counters is None else counters
+    sources = Sources.of(settings)
+    if not sources.outboxes and not sources.file.lists:
+        raise BridgeError(
+            "there is nothing to relay: set BRIDGE_SQL_URL to the database with the outbox, or "
+            f"name spool directories or lists in {settings.sync}"
+        )
+    with mongodb.connect(settings.mongodb_url) as client:
+        check_broker(settings.broker_url)
+        try:
+            client.admin.command("ping")
+        except PyMongoError as error:
+            raise mongodb_missing(settings.mongodb_url, error) from error
+        if sources.site:
+            _check_outbox(sources.site, settings)
+        if sources.spooled:
+            sources.spooled.create()
+        database = client.get_default_database()
+        outboxes = [(outbox, sources.file.outbox.source) for outbox in sources.outboxes]
+        relay = Relay(
+            settings.broker_url,
+            outboxes=outboxes,
+            held=lambda identities: mongodb.versions(database, identities),
+            log=log,
+            spools=[
+                SpoolSource(spool, sources.spooled) for spool in sources.spools if sources.spooled
+            ],
+            queues=[(queue, sources.site) for queue in sources.file.queues if sources.site],
+            lists=sources.file.lists,
+            counters=counters,
+        )
+        log.info("relay.started", outboxes=[outbox.table.fullname for outbox, _ in outboxes])
+        relay.run(stop)
+    log.info("relay.stopped", published=counters.published, freed=counters.freed)
+    return counters
+
+
+def _check_outbox(outbox: Outbox, settings: Settings) -> None:
+    where = redact_url(settings.sql_url)
+    try:
+        outbox.backlog()
+    except (sql.exc.ProgrammingError, sql.exc.NoSuchTableError) as error:
+        raise _no_table(outbox, where) from error
+    except sql.exc.OperationalError as error:
+        if "no such table" in str(error):
+            raise _no_table(outbox, where) from error
+        raise ServerMissing("the SQL database", where, "its service", error.orig) from error
+
+
+def _no_table(outbox: Outbox, where: str) -> BridgeError:
+    dialect = outbox.engine.dialect.name.replace("mariadb", "mysql")
+    return BridgeError(
+        f"the table {outbox.table.fullname} cannot be read at {where}: create it with "
+        f"php/sql/outbox.{dialect}.sql, or name yours in sync.yaml under `outbox: table:`"
+    )

@@ -1,0 +1,73 @@
+"""How times and sizes are written in routes.yaml, sync.yaml and on the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import core_schema
+
+__all__ = ["Duration", "DurationOrZero", "Size", "Written", "parse_duration", "text"]
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)")
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of `500ms`, `5s`, `2m`, `1h` or `30d`. Raises ValueError."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if not match or float(match[1]) == 0:
+        raise ValueError(f"{value!r} is no duration above zero; write for example 500ms, 5s or 2m")
+    return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _parse_size(value: object) -> int:
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError(f"{value!r} is no size; write for example 64KiB, 10MiB or 1GiB")
+    return int(match[1]) * {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[match[2]]
+
+
+@dataclass(frozen=True)
+class Written:
+    """How a value is written in the file: its pattern for editors, and what reads it."""
+
+    pattern: re.Pattern[str]
+    description: str
+    parse: Callable[[object], Any]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(self.parse, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        pattern = f"^(?:{self.pattern.pattern})$"
+        return {"type": "string", "pattern": pattern, "description": self.description}
+
+
+def text(
+    pattern: re.Pattern[str], what: str, example: str, fold: Callable[[str], str] = str
+) -> Written:
+    """A text that has to look like `pattern` after `fold`; `what` and `example` are for errors."""
+
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(fold(value)):
+            raise ValueError(f"{value!r} is no {what}; write for example {example}")
+        return fold(value)
+
+    return Written(pattern, what, parse)
+
+
+def _parse_zero(value: object) -> float:
+    return 0.0 if value == "0s" else parse_duration(value)
+
+
+Duration = Annotated[float, Written(_DURATION, "a time: 500ms, 5s, 2m, 1h, 30d", parse_duration)]
+Size = Annotated[int, Written(_SIZE, "a size: 64KiB, 10MiB, 1GiB", _parse_size)]
+DurationOrZero = Annotated[float, Written(_DURATION, "a time, or 0s for none", _parse_zero)]

@@ -1,0 +1,154 @@
+"""An entry of a stream and the message it is."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.queue.entry import DELIVERIES, UNDECODABLE, to_fields, to_message
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def message(**changes: Any) -> dict[str, Any]:
+    info = {"exchange": "", "routing_key": "q"}
+    return {
+        "body": b"{}",
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": {},
+        "properties": {"delivery_info": info, "delivery_tag": "x", "priority": 0},
+    } | changes
+
+
+def flat(fields: dict[str, bytes | str]) -> list[bytes]:
+    return [
+        word.encode() if isinstance(word, str) else word for pair in fields.items() for word in pair
+    ]
+
+
+def test_an_event_is_its_body_and_no_more() -> None:
+    assert to_fields(message(), "q") == {"body": b"{}"}
+
+
+def test_a_body_alone_is_json_for_this_queue() -> None:
+    found = to_message("q", "1-0/q", [b"body", b"{}"])
+    assert found["body"] == b"{}"
+    assert (found["content-type"], found["content-encoding"]) == ("application/json", "utf-8")
+    assert found["headers"] == {}
+    assert found["properties"]["delivery_info"] == {"exchange": "", "routing_key": "q"}
+
+
+@given(
+    body=st.binary(max_size=50),
+    kind=st.none() | texts,
+    headers=st.dictionaries(texts.filter(lambda name: name != DELIVERIES), values, max_size=3),
+    properties=st.dictionaries(st.sampled_from(["reply_to", "correlation_id", "x"]), texts),
+    exchange=texts,
+    key=texts,
+)
+def test_what_is_sent_arrives(
+    body: bytes, kind: str | None, headers: Any, properties: Any, exchange: str, key: str
+) -> None:
+    info = {"exchange": exchange, "routing_key": key}
+    sent = message(body=body, headers=headers, properties=properties | {"delivery_info": info})
+    sent["content-type"] = sent["content-encoding"] = kind
+    if any("__type__" in json.dumps(part) for part in (headers, properties)):
+        return
+    found = to_message("q", "1-0/q", flat(to_fields(sent, "q")))
+    for name in ("body", "content-type", "content-encoding", "headers"):
+        assert found[name] == sent[name]
+    assert found["properties"] == properties | {"delivery_info": info, "delivery_tag": "1-0/q"}
+
+
+names = st.sampled_from([b"body", b"meta", b"envelope", b"deliveries"]) | st.binary(max_size=5)
+contents = (
+    st.binary(max_size=30)
+    | values.map(lambda value: json.dumps(value).encode())
+    | st.fixed_dictionaries(
+        {},
+        optional=dict.fromkeys(
+            ("headers", "properties", "content-type", "content-encoding", "body"), values
+        ),
+    ).map(lambda value: json.dumps(value).encode())
+    | st.builds(
+        lambda kind, value: json.dumps(
+            {"headers": {"x": {"__type__": kind, "__value__": value}}}
+        ).encode(),
+        st.sampled_from(["decimal", "uuid", "datetime", "date", "time", "bytes", "base64", 3]),
+        values,
+    )
+)
+
+
+@given(pairs=st.lists(st.tuples(names, contents), max_size=4), before=st.integers(0, 9))
+def test_nothing_in_an_entry_raises(pairs: list[tuple[bytes, bytes]], before: int) -> None:
+    fields = [word for pair in pairs for word in pair]
+    found = to_message("q", "1-0/q", fields, before)
+    assert isinstance(found["body"], bytes)
+    assert isinstance(found["headers"], dict)
+    assert isinstance(found["properties"]["delivery_info"]["exchange"], str)
+    assert found["headers"].get(DELIVERIES, 0) >= before
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ([b"other", b"x"], "unknown field"),
+        ([b"meta", b"{}"], "no field body"),
+        ([b"body", b"x", b"meta", b"{"], "meta is no JSON"),
+        ([b"body", b"x", b"meta", b"3"], "meta is no JSON object"),
+        ([b"body", b"x", b"meta", b'{"content-type": 3}'], "content-type is no string"),
+        ([b"envelope", b'{"properties": []}'], "properties is no JSON object"),
+        ([b"envelope", b'{"properties": {}}'], "body is no string"),
+        (
+            [b"envelope", b'{"body": "", "properties": {"body_encoding": "rot13"}}'],
+            "body_encoding 'rot13' is not known",
+        ),
+        ([b"envelope", b'{"body": "!", "properties": {"body_encoding": "base64"}}'], "body: "),
+    ],
+)
+def test_what_is_no_message_says_why_and_keeps_all_there_was(fields: list[bytes], why: str) -> None:
+    found = to_message("q", "1-0/q", fields, 2)
+    assert why in found["headers"][UNDECODABLE]
+    assert found["headers"][DELIVERIES] == 2
+    assert all(value in found["body"] for value in fields[1::2])
+
+
+@pytest.mark.parametrize("encoding", [None, "utf-8", "base64"])
+def test_an_envelope_of_stock_kombu_is_opened(encoding: str | None) -> None:
+    body = base64.b64encode(b"{}").decode() if encoding == "base64" else "{}"
+    info = {"exchange": "e", "routing_key": "k"}
+    envelope: dict[str, Any] = {
+        "body": body,
+        "headers": [],
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "properties": {"delivery_info": info, "delivery_tag": "theirs"},
+    }
+    if encoding:
+        envelope["properties"]["body_encoding"] = encoding
+    found = to_message("q", "1-0/q", [b"envelope", json.dumps(envelope).encode()])
+    assert (found["body"], found["headers"]) == (b"{}", {})
+    assert found["properties"] == {"delivery_info": info, "delivery_tag": "1-0/q"}
+
+
+def test_the_deliveries_of_a_message_that_was_put_back_count_on() -> None:
+    fields = [b"body", b"x", b"deliveries", b"3"]
+    assert to_message("q", "1-0/q", fields, 1)["headers"][DELIVERIES] == 4
+
+
+@pytest.mark.parametrize("count", [b"", b"-1", b"x", b"9" * 10, b"\xb2"])
+def test_a_count_that_is_no_count_is_none(count: bytes) -> None:
+    fields = [b"body", b"x", b"deliveries", count]
+    assert to_message("q", "1-0/q", fields)["headers"] == {}
