@@ -21,19 +21,22 @@ from urllib.parse import urlsplit
 
 import redis
 import requests
-from kombu.connection import Connection
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
+from sqlalchemy.exc import SQLAlchemyError
 
-from bridge.errors import ConfigError
+from bridge.errors import BridgeError, ConfigError, ServerAway
 from bridge.proxy import models, status
 from bridge.proxy.routes import RouteTable, load
+from bridge.queue import broker, redisurl
 from bridge.settings import Settings, redact_url
+from bridge.sync.relay import Sources
 
 __all__ = ["Finding", "examine"]
 
 _PATIENCE = 3.0  # seconds for each server
 _SKEW = 2.0  # seconds; Date headers have whole seconds
+_LATE = 60.0  # seconds that a row of the outbox may wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _state(settings)
     yield from _broker(settings.broker_url)
     yield from _mongodb(settings.mongodb_url)
+    yield from _outbox(settings)
 
 
 def _state(settings: Settings) -> Iterator[Finding]:
@@ -141,23 +145,23 @@ def _legacy(name: str, backend: models.Backend, table: RouteTable) -> Iterator[F
 def _broker(url: str) -> Iterator[Finding]:
     where = redact_url(url)
     try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises for a port that is no number
-    except ValueError:
-        hint = "write BRIDGE_BROKER_URL as redis://host:port/database"
+        with broker.connect(url) as connection:
+            channel: Any = connection.default_channel
+            if not broker.is_streams(channel):
+                yield Finding("ok", "broker", where, "answers")
+                return
+            yield from _redis(channel.client, where)
+    except ServerAway as error:
+        streams = redisurl.is_redis(url)
+        start = _start_redis(url) if streams else "start it"
+        name = "Redis" if streams else "broker"
+        yield Finding("bad", name, where, f"does not answer: {error}", start)
+    except BridgeError:
+        hint = "write BRIDGE_BROKER_URL as redis+streams://host:port/database"
         yield Finding("bad", "broker", where, "the URL cannot be read", hint)
-        return
-    if not parts.scheme.startswith("redis"):
-        try:
-            with Connection(url, connect_timeout=_PATIENCE) as connection:
-                connection.ensure_connection(max_retries=1, timeout=_PATIENCE)
-            yield Finding("ok", "broker", where, "answers")
-        except Exception as error:  # each broker has its own kinds
-            yield Finding("bad", "broker", where, f"does not answer: {error}", "start it")
-        return
-    client: Any = redis.Redis.from_url(
-        url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE
-    )
+
+
+def _redis(client: Any, where: str) -> Iterator[Finding]:
     try:
         before = time.time()
         seconds, micro = client.time()
@@ -179,16 +183,53 @@ def _broker(url: str) -> Iterator[Finding]:
                 f"maxmemory-policy is {policy}: a full Redis drops events",
                 "redis-cli config set maxmemory-policy noeviction, and in redis.conf",
             )
+        if int(str(info["redis_version"]).split(".")[0]) < 7:
+            yield Finding("bad", "Redis", where, "is older than 7.0", "install Redis 7.0 or newer")
         yield from _skew("Redis", where, seconds + micro / 1e6, before)
     except redis.RedisError as error:
-        yield Finding("bad", "Redis", where, f"does not answer: {error}", _start_redis(url))
-    finally:
-        client.close()
+        yield Finding("bad", "Redis", where, f"does not work: {error}", "look into its log")
 
 
 def _start_redis(url: str) -> str:
-    port = urlsplit(url).port or 6379
+    try:
+        port = urlsplit(url).port or 6379
+    except ValueError:  # several hosts: a Sentinel's
+        port = 6379
     return f"redis-server --port {port} --appendonly yes --maxmemory-policy noeviction"
+
+
+def _outbox(settings: Settings) -> Iterator[Finding]:
+    """sync.yaml, the outbox in the site's database, and the spool directories."""
+    try:
+        sources = Sources.of(settings)
+    except ConfigError as error:
+        for problem in error.problems:
+            where = f"{problem.file}:{problem.line}:{problem.column}"
+            yield Finding("bad", "sync.yaml", where, problem.message, problem.hint)
+        return
+    except BridgeError as error:
+        yield Finding("bad", "SQL", redact_url(settings.sql_url), str(error), "BRIDGE_SQL_URL")
+        return
+    if sources.site is not None:
+        where = redact_url(settings.sql_url)
+        try:
+            found = sources.site.backlog()
+            late = found.lag > _LATE
+            yield Finding(
+                "bad" if late else "ok",
+                "outbox",
+                where,
+                f"{found.rows} rows wait, the oldest for {found.lag:.0f} s",
+                "is `bridge relay` running? `bridge status` and its log say more" if late else "",
+            )
+        except SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or error
+            says, hint = f"cannot be read: {cause}", "start it; php/sql/ has the table"
+            yield Finding("bad", "outbox", where, says, hint)
+    for spool in sources.spools:
+        if not os.access(spool.directory, os.R_OK | os.W_OK | os.X_OK):
+            says, hint = "cannot be read and written", "mkdir it; PHP and the relay both write"
+            yield Finding("bad", "spool", str(spool.directory), says, hint)
 
 
 def _mongodb(url: str) -> Iterator[Finding]:

@@ -83,6 +83,7 @@ class MainJob:
             ("the route goes to Python under load", self.flip_under_load),
             ("MongoDB is killed, PHP answers", self.lose_mongodb),
             ("the route goes back to PHP", self.flip_back),
+            ("Redis is killed and comes back empty; an edit meanwhile", self.lose_redis),
         ]
 
     def read_from_php(self) -> str:
@@ -169,6 +170,28 @@ class MainJob:
         wait_for(php_again, 10, "PHP answering again")
         self.numbers.append("flipped back")
         return "and the log says so"
+
+    def lose_redis(self) -> str:
+        """(7) The edit is only in PHP's outbox; it arrives when Redis is back, with nothing."""
+        summary = f"Edited without Redis at {time.time_ns()}"
+        self.site.redis.kill()
+        with Visitor(self.site.url) as maintainer:
+            maintainer.log_in(*LOGIN)
+            started = time.perf_counter()
+            maintainer.edit(f"{self.page}/edit", summary=summary)
+            took = (time.perf_counter() - started) * 1000
+        for file in self.site.redis.directory.rglob("*.aof*"):
+            file.unlink()
+        self.site.redis.start()
+        database = self.site.database()
+        with database.client:
+            wait_for(
+                lambda: database.projects.find_one({"_id": PROJECT, "summary": summary}),
+                60,
+                "the edit that was made without Redis",
+            )
+        self.numbers.append("an edit without Redis arrived")
+        return f"saved in {took:.0f} ms, and in MongoDB after Redis came back empty"
 
     def _ask(self) -> dict[str, Any]:
         """GET the page, keep its body; what the log says of this request."""

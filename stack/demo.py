@@ -111,6 +111,7 @@ def show(site: DemoSite) -> None:
         ("MongoDB, the mirror", site.mongod.address, site.mongod),
         ("Redis, the queue", site.redis.address, site.redis),
         ("sync worker", "from Redis to MongoDB", site.worker),
+        ("relay", "from PHP's outbox to Redis", site.relay),
     ]
     for what, where, server in rows:
         servers.add_row(what, where, str(server.pid))
@@ -131,6 +132,8 @@ Try, in another terminal in {REPOSITORY}
   tail -f {shown(site.access_log)}     # who answered, and why
   kill -9 {site.mongod.pid}     # MongoDB is gone: PHP answers, no visitor notices
   {bridge} flip project 0% --why "back to PHP"
+  {bridge} status     # what waits where, and who works on it
+  kill -9 {site.redis.pid} {site.worker.pid}     # edit meanwhile: nothing is lost
 
 Routes: {shown(site.routes)}   Logs: {shown(site.directory)}/*/*.log
 Ctrl-C stops everything.""",

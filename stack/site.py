@@ -21,7 +21,7 @@ from pymongo.database import Database
 from ruamel.yaml import YAML
 
 from stack.errors import StackError, tail
-from stack.gunicorn import BridgeServe, BridgeWorker
+from stack.gunicorn import BridgeRelay, BridgeServe, BridgeWorker
 from stack.mongod import Mongod
 from stack.php import PhpServer, run_php
 from stack.ports import free_port
@@ -62,6 +62,7 @@ class DemoSite:
             "FORGE_DATA_DIR": str(self.directory / "forge"),
             "FORGE_REDIS_HOST": self.redis.host,
             "FORGE_REDIS_PORT": str(self.redis.port),
+            "FORGE_OUTBOX": "1",
         }
         self.php = PhpServer(
             self.directory / "php", LEGACY / "htdocs", router=LEGACY / "router.php", env=forge
@@ -70,11 +71,14 @@ class DemoSite:
             "BRIDGE_ROUTES": str(self.routes),
             "BRIDGE_BROKER_URL": self.redis.url,
             "BRIDGE_MONGODB_URL": self.mongod.url,
+            "BRIDGE_SQL_URL": f"sqlite:///{self.directory / 'forge' / 'forge.sqlite'}",
+            "BRIDGE_SYNC": str(REPOSITORY / "sync.yaml"),
             "BRIDGE_STATE_DIR": str(self.state),
             "BRIDGE_SECRET_FILE": str(self.directory / "secret"),
             "BRIDGE_OPERATOR_TOKEN_FILE": str(self.directory / "operator-token"),
         }
         self.worker = BridgeWorker(self.directory / "worker", env=self.env)
+        self.relay = BridgeRelay(self.directory / "relay", env=self.env)
         self.proxy = BridgeServe(
             self.directory / "proxy",
             env=self.env,
@@ -86,7 +90,7 @@ class DemoSite:
     @property
     def servers(self) -> tuple[Server, ...]:
         """In the order in which they start."""
-        return self.mongod, self.redis, self.php, self.worker, self.proxy
+        return self.mongod, self.redis, self.php, self.worker, self.relay, self.proxy
 
     @property
     def url(self) -> str:
@@ -159,6 +163,7 @@ class DemoSite:
         self._timed("forge: load Debian's metadata into SQLite", self._load)
         self._run("PHP forge", self.php)
         self._run("sync worker", self.worker)
+        self._run("relay", self.relay)
         self._timed("forge: first publication, until MongoDB holds all of it", self._mirror)
         self._run("proxy", self.proxy)
 

@@ -1,4 +1,4 @@
-"""Verbs that only read routes.yaml: check, explain, schema; and shell completion."""
+"""Verbs that only read routes.yaml and sync.yaml: check, explain, schema; shell completion."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from bridge.proxy.lint import lint
 from bridge.proxy.routes import load
 from bridge.proxy.schema import text as schema_text
 from bridge.settings import Settings
+from bridge.sync.entities import load as load_sync
+from bridge.sync.entities import schema_text as sync_schema_text
 
 
 @click.command()
 @click.option("--strict", is_flag=True, help="Warnings fail too.")
 @format_option
 def check(strict: bool, output: Format) -> None:
-    """Validate and lint routes.yaml: every error at once, with line and column.
+    """Validate routes.yaml and sync.yaml: every error at once, with line and column.
 
     \b
     Example:
@@ -40,6 +42,10 @@ def check(strict: bool, output: Format) -> None:
         warnings = lint(table, str(settings.routes))
     except ConfigError as error:
         errors = error.problems
+    try:
+        load_sync(settings.sync)
+    except ConfigError as error:
+        errors += error.problems
     if output == "json":
         result = {
             "ok": not errors,
@@ -52,10 +58,13 @@ def check(strict: bool, output: Format) -> None:
         show_problems(errors, level="error")
         show_problems(warnings, level="warning")
         if errors:
-            click.echo(f"{len(errors)} error(s) in {settings.routes}", err=True)
+            files = ", ".join(sorted({problem.file for problem in errors}))
+            click.echo(f"{len(errors)} error(s) in {files}", err=True)
         else:
             routes = len(table.routes)
             click.echo(f"{settings.routes} is good: {routes} routes, table {digest}")
+            if settings.sync.exists():
+                click.echo(f"{settings.sync} is good")
     if errors:
         raise click.exceptions.Exit(3)
     if warnings and strict:
@@ -132,8 +141,9 @@ def explain(
 
 
 @click.command()
-def schema() -> None:
-    """Print the JSON Schema of routes.yaml for editors.
+@click.argument("file", type=click.Choice(["routes", "sync"]), default="routes")
+def schema(file: str) -> None:
+    """Print the JSON Schema of routes.yaml, or of sync.yaml, for editors.
 
     \b
     Example:
@@ -141,7 +151,7 @@ def schema() -> None:
       (then, as the first line of routes.yaml)
       # yaml-language-server: $schema=routes.schema.json
     """
-    click.echo(schema_text(), nl=False)
+    click.echo(schema_text() if file == "routes" else sync_schema_text(), nl=False)
 
 
 @click.command()

@@ -41,6 +41,8 @@ ID = "bridge-letter"
 MAX_LETTER_BYTES = 1024 * 1024 * 1024
 AT_ONCE = 100
 TRIM_EVERY = 3600.0
+RETURN_SECONDS = 5.0
+"""So long may RabbitMQ take to have a letter back that was looked at."""
 RESOURCE_LOCKED = 405
 LOCK_SECONDS = 10.0
 """So long does one wait who wants to look at the letters while somebody else does."""
@@ -285,8 +287,15 @@ class _LockedShelf(_Shelf):
     def __exit__(self, *error: object) -> None:
         for message in self._taken.values():
             message.requeue()
+        # RabbitMQ takes its time; the next one to look must find all of them.
+        end = time.monotonic() + RETURN_SECONDS
+        while self._count() < len(self._taken) and time.monotonic() < end:
+            time.sleep(0.005)
         self._channel.queue_delete(f"{self._queue}.lock")
         self._channel.close()
+
+    def _count(self) -> int:
+        return int(self._channel.queue_declare(self._queue, passive=True).message_count)
 
 
 class _StreamShelf(_Shelf):

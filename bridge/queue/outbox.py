@@ -10,25 +10,49 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 import sqlalchemy as sql
 from sqlalchemy.dialects import mysql
 
 from bridge.errors import BridgeError
-from bridge.settings import redact_url
+from bridge.queue.database import connect, reading, taking
+from bridge.queue.events import MAX_EVENT_BYTES
 
 __all__ = ["Backlog", "Outbox", "Row", "connect", "now_ms"]
 
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z_][A-Za-z0-9_]{0,63})?")
-LOCK_SECONDS = 10
+LARGEST = 2 * MAX_EVENT_BYTES
+"""Characters of a payload that are read. Cut there it is still too large for an event, and so
+ends as a dead letter; the row keeps all of it."""
+CLAIM_BYTES = 16 * 1024 * 1024
+"""Payload of one claim, more or less: what a relay has in memory, and does in one lease."""
+FAR_MS = 2 * 3600 * 1000
+"""No relay puts a row off for so long. Who did had a wrong clock."""
+TIDY_SECONDS = 30.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = 253_402_300_799_999  # the end of the year 9999
+_INT64 = 2**63
 # SQLite counts a primary key by itself only when it is an INTEGER.
 _ID = sql.BigInteger().with_variant(sql.Integer, "sqlite")
-_LONG = sql.Text().with_variant(mysql.LONGTEXT, "mysql", "mariadb")
+
+
+class _AnyText(sql.types.UserDefinedType[str]):
+    """A text that PostgreSQL may also store as JSON: sent without a type of its own."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **kw: Any) -> str:
+        return "TEXT"
+
+
+_LONG = (
+    sql.Text().with_variant(mysql.LONGTEXT, "mysql", "mariadb").with_variant(_AnyText, "postgresql")
+)
 
 
 def now_ms() -> int:
@@ -61,7 +85,7 @@ class Row:
         The payload is not looked into: what is wrong with it is found, and kept, where every
         event is checked.
         """
-        moment = datetime.fromtimestamp(self.created_at / 1000, UTC)
+        moment = _EPOCH + timedelta(milliseconds=min(max(self.created_at, 0), _LAST_MS))
         attributes = {
             "specversion": "1.0",
             "id": f"outbox-{self.id}",
@@ -75,7 +99,8 @@ class Row:
         text = json.dumps(attributes, ensure_ascii=False, separators=(",", ":"))
         if self.payload is not None:
             text = f'{text[:-1]},"datacontenttype":"application/json","data":{self.payload}}}'
-        return text.encode("utf-8", "surrogatepass")
+        # The bytes that the database has, be they UTF-8 or not.
+        return text.encode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,50 +109,6 @@ class Backlog:
 
     rows: int
     lag: float
-
-
-def connect(url: str) -> sql.Engine:
-    """An engine for `url`; it connects when it is used.
-
-    Raises BridgeError for a URL that cannot be used, with the package that its driver needs.
-    """
-    try:
-        made = sql.make_url(url)
-        if made.drivername in ("mysql", "mariadb"):
-            # The driver that the extra `mysql` installs.
-            made = made.set(drivername=f"{made.drivername}+pymysql")
-        elif made.drivername in ("postgresql", "postgres"):
-            made = made.set(drivername="postgresql+psycopg")
-        if made.get_backend_name() == "sqlite":
-            return _sqlite(made)
-        # Not the usual REPEATABLE READ: there InnoDB also locks the gaps between the rows that
-        # are read, and the site's INSERTs would wait for us.
-        return sql.create_engine(
-            made, isolation_level="READ COMMITTED", pool_pre_ping=True, pool_recycle=300
-        )
-    except ModuleNotFoundError as error:
-        extra = "mysql" if "mysql" in (error.name or "") else "postgresql"
-        raise BridgeError(
-            f"the driver for {redact_url(url)} is not installed: "
-            f"pip install 'php-python-bridge[{extra}]'"
-        ) from None
-    except (sql.exc.ArgumentError, sql.exc.NoSuchModuleError, ValueError) as error:
-        raise BridgeError(f"SQL URL {redact_url(url)!r} cannot be used: {error}") from None
-
-
-def _sqlite(url: sql.URL) -> sql.Engine:
-    engine = sql.create_engine(url, connect_args={"timeout": 10})
-
-    @sql.event.listens_for(engine, "connect")
-    def _(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # the driver would begin too late
-
-    @sql.event.listens_for(engine, "begin")
-    def _(connection: sql.Connection) -> None:
-        # Reading first and writing later in one transaction fails under load otherwise.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
 
 
 class Outbox:
@@ -144,7 +125,12 @@ class Outbox:
         if not _TABLE.fullmatch(table):
             raise BridgeError(f"{table!r} is no name of a table; write for example bridge_outbox")
         self.engine, self._keep = engine, keep
+        self._tidy_at = 0.0
         schema, _, name = table.rpartition(".")
+        like: dict[str, Any] = {"sqlite_autoincrement": True}  # or ids of deleted rows come again
+        for dialect in ("mysql", "mariadb"):
+            like[f"{dialect}_engine"] = "InnoDB"
+            like[f"{dialect}_charset"], like[f"{dialect}_collate"] = "utf8mb4", "utf8mb4_bin"
         self.table = sql.Table(
             name,
             sql.MetaData(schema=schema or None),
@@ -159,8 +145,11 @@ class Outbox:
             sql.Column("applied_at", sql.BigInteger),
             sql.Column("attempts", sql.Integer, nullable=False, server_default="0"),
             sql.Column("next_try", sql.BigInteger, server_default="0"),
-            sql.Index(f"{name}_next_try", "next_try", "id"),
+            sql.Index(f"{name}_next", "next_try", "id"),
+            **like,
         )
+        payload: Any = self.table.c.payload
+        self._payload = sql.cast(payload, sql.Text) if _is_postgresql(engine) else payload
 
     def __repr__(self) -> str:
         return f"<Outbox {self.table.fullname} at {self.engine.url.render_as_string()}>"
@@ -170,62 +159,45 @@ class Outbox:
         self.table.metadata.create_all(self.engine)
 
     def claim(self, limit: int, lease: float) -> list[Row]:
-        """Up to `limit` rows whose time has come; no other relay sees them for `lease` seconds."""
-        table, now = self.table, now_ms()
+        """Up to `limit` rows whose time has come, new ones first; no other relay sees them for
+        `lease` seconds."""
+        table = self.table
+        self._tidy()
         due = (
-            sql.select(*(table.c[name] for name in _COLUMNS))
-            .where(table.c.next_try <= now)
+            sql.select(table.c.id, sql.func.length(self._payload))
+            .where(table.c.next_try <= now_ms())
             .order_by(table.c.next_try, table.c.id)
             .limit(limit)
         )
-        with self.taking(due) as (connection, found):
-            rows = [Row(*row) for row in found]
-            if rows:
-                self._set(connection, rows, next_try=now + int(lease * 1000))
-        return rows
-
-    @contextmanager
-    def taking(self, due: sql.Select[Any]) -> Iterator[tuple[sql.Connection, list[Any]]]:
-        """Run a SELECT whose rows are ours until the end of the transaction, which is the end
-        of the context; rows that somebody else takes are left out."""
-        dialect = self.engine.dialect
-        with self.engine.begin() as connection:
-            if dialect.name == "sqlite":
-                yield connection, list(connection.execute(due))
-            elif _can_skip_locked(dialect):
-                due = due.with_for_update(skip_locked=True)
-                yield connection, list(connection.execute(due))
-            else:
-                # Before MySQL 8.0.1 and MariaDB 10.6: one relay at a time.
-                name = f"bridge {self.table.fullname}"[:64]
-                lock = sql.select(sql.func.get_lock(name, LOCK_SECONDS))
-                if connection.execute(lock).scalar() == 1:
-                    try:
-                        # Locked until the commit, which comes after the release of the name.
-                        yield connection, list(connection.execute(due.with_for_update()))
-                    finally:
-                        connection.execute(sql.select(sql.func.release_lock(name)))
-                else:
-                    yield connection, []
+        with taking(self.engine, due, table.c.id, table.fullname) as (connection, found):
+            if not (ids := _as_many_as_fit(found)):
+                return []
+            self._set(connection, ids, next_try=now_ms() + int(lease * 1000))
+            rows = connection.execute(
+                sql.select(
+                    *(table.c[name] for name in ("id", "aggregatetype", "aggregateid", "type")),
+                    sql.func.substr(self._payload, 1, LARGEST),
+                    *(table.c[name] for name in ("ver", "created_at", "published_at", "attempts")),
+                ).where(table.c.id.in_(ids))
+            )
+            by_id = {row[0]: _row(row) for row in rows}
+        return [by_id[id] for id in ids if id in by_id]
 
     def free(self, rows: Sequence[Row]) -> None:
         """MongoDB holds these versions or newer ones."""
-        table = self.table
+        ids = [row.id for row in rows]
         with self.engine.begin() as connection:
             if self._keep:
-                self._set(connection, rows, applied_at=now_ms(), next_try=None)
-                old = table.c.applied_at < now_ms() - int(self._keep * 1000)
-                connection.execute(table.delete().where(old))
+                self._set(connection, ids, applied_at=now_ms(), next_try=None)
             else:
-                ids = [row.id for row in rows]
-                connection.execute(table.delete().where(table.c.id.in_(ids)))
+                self._delete(connection, ids)
 
     def published(self, rows: Sequence[Row], next_try: int) -> None:
         """These rows are on the queue; look at them again at `next_try`."""
         with self.engine.begin() as connection:
             self._set(
                 connection,
-                rows,
+                [row.id for row in rows],
                 published_at=now_ms(),
                 attempts=self.table.c.attempts + 1,
                 next_try=next_try,
@@ -234,12 +206,7 @@ class Outbox:
     def postpone(self, rows: Sequence[Row], next_try: int) -> None:
         """Look at these rows again at `next_try`."""
         with self.engine.begin() as connection:
-            self._set(connection, rows, next_try=next_try)
-
-    def _set(self, connection: sql.Connection, rows: Sequence[Row], **values: Any) -> None:
-        ids = [row.id for row in rows]
-        table = self.table
-        connection.execute(table.update().where(table.c.id.in_(ids)).values(**values))
+            self._set(connection, [row.id for row in rows], next_try=next_try)
 
     def add(self, connection: sql.Connection, rows: Sequence[dict[str, Any]]) -> None:
         """Insert rows in a transaction of the caller's; each has entity, key, change, payload
@@ -264,35 +231,114 @@ class Outbox:
     def drop(self, entity: str, key: str, version: int) -> int:
         """Delete the rows of this very version, applied or not; how many."""
         table = self.table
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            return 0  # half of a surrogate pair, which no database has
+        if not -_INT64 <= version < _INT64:
+            return 0
+        look = sql.select(
+            table.c.id, table.c.aggregatetype, table.c.type, table.c.aggregateid
+        ).where(table.c.aggregateid == key, table.c.ver == version)
+        with reading(self.engine) as connection:
+            found = list(connection.execute(look))
+        # For MySQL "x" and "x " are equal.
+        ids = [
+            id
+            for id, kind, type, name in found
+            if name == key and entity in (kind, type.rpartition(".")[0])
+        ]
         with self.engine.begin() as connection:
-            same = (
-                (table.c.aggregatetype == entity)
-                & (table.c.aggregateid == key)
-                & (table.c.ver == version)
-            )
-            return int(connection.execute(table.delete().where(same)).rowcount)
+            return self._delete(connection, ids)
 
     def backlog(self) -> Backlog:
         """How far behind MongoDB is."""
         table = self.table
-        waiting = table.c.applied_at.is_(None)
-        with self.engine.begin() as connection:
-            count = connection.execute(sql.select(sql.func.count()).where(waiting)).scalar_one()
+        # All from the index. Without a time for its next look a row is applied, or given up.
+        waiting = sql.select(sql.func.count(), sql.func.min(table.c.id)).where(
+            table.c.next_try.is_not(None)
+        )
+        with reading(self.engine) as connection:
+            count, first = connection.execute(waiting).one()
             oldest = connection.execute(
-                sql.select(table.c.created_at).where(waiting).order_by(table.c.id).limit(1)
+                sql.select(table.c.created_at).where(table.c.id == first)
             ).scalar()
         lag = 0.0 if oldest is None else max(0.0, (now_ms() - oldest) / 1000)
         return Backlog(int(count), lag)
 
+    def _tidy(self) -> None:
+        """Now and then: delete what was kept long enough, and take back what was put off by a
+        clock that was wrong."""
+        if monotonic() < self._tidy_at:
+            return
+        table, now = self.table, now_ms()
+        kept = table.c.applied_at < now - int(self._keep * 1000)
+        astray = table.c.next_try > now + FAR_MS
+        # Read first: a DELETE that looks for its rows would wait for the INSERTs of the site.
+        with reading(self.engine) as connection:
+            old = [] if not self._keep else _ids(connection, table, kept)
+            lost = _ids(connection, table, astray)
+        if old or lost:
+            with self.engine.begin() as connection:
+                self._delete(connection, old)
+                if lost:
+                    self._set(connection, lost, next_try=0)
+        more = len(old) == _AT_ONCE or len(lost) == _AT_ONCE
+        self._tidy_at = monotonic() + (0.0 if more else TIDY_SECONDS)
 
-_COLUMNS = (
-    *("id", "aggregatetype", "aggregateid", "type", "payload", "ver"),
-    *("created_at", "published_at", "attempts"),
-)
+    def _set(self, connection: sql.Connection, ids: Sequence[int], **values: Any) -> None:
+        table = self.table
+        connection.execute(table.update().where(table.c.id.in_(ids)).values(**values))
+
+    def _delete(self, connection: sql.Connection, ids: Sequence[int]) -> int:
+        if not ids:
+            return 0
+        table = self.table
+        return int(connection.execute(table.delete().where(table.c.id.in_(ids))).rowcount)
 
 
-def _can_skip_locked(dialect: Any) -> bool:
-    if dialect.name not in ("mysql", "mariadb"):
-        return True
-    lowest = (10, 6) if dialect.is_mariadb else (8, 0, 1)
-    return tuple(dialect.server_version_info or ()) >= lowest
+_AT_ONCE = 1000
+
+
+def _ids(connection: sql.Connection, table: sql.Table, which: sql.ColumnElement[bool]) -> list[int]:
+    return list(connection.execute(sql.select(table.c.id).where(which).limit(_AT_ONCE)).scalars())
+
+
+def _is_postgresql(engine: sql.Engine) -> bool:
+    return engine.dialect.name == "postgresql"
+
+
+def _as_many_as_fit(found: Sequence[Any]) -> list[int]:
+    """The ids of the first rows whose payloads are not too much together; at least one."""
+    ids: list[int] = []
+    total = 0
+    for id, size in found:
+        total += min(size or 0, LARGEST)
+        if ids and total > CLAIM_BYTES:
+            break
+        ids.append(id)
+    return ids
+
+
+def _row(found: Any) -> Row:
+    id, kind, key, type, payload, version, created_at, published_at, attempts = found
+    type = _text(type)
+    return Row(
+        id,
+        # Where the two differ, it is the type that the event carries.
+        type.rpartition(".")[0] or _text(kind),
+        _text(key),
+        type,
+        None if payload is None else _text(payload),
+        version,
+        created_at,
+        published_at,
+        attempts,
+    )
+
+
+def _text(value: Any) -> str:
+    """A column may be of another type than ours where the site made the table."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("utf-8", "surrogateescape")
+    return value if isinstance(value, str) else str(value)

@@ -11,49 +11,107 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 __all__ = ["CURRENT", "Spool"]
 
 CURRENT = "current.spool"
+CHUNK = 2 * 1024 * 1024
+"""Bytes that are read at once; twice the largest event."""
 
 
 class Spool:
-    """One spool directory; several readers may share it."""
+    """One spool directory; several readers may share it. For one thread.
+
+        while (lines := spool.lines()) is not None:
+            … bring them to safety …
+            spool.done()
+
+    The file in hand stays locked until its end, so no other reader repeats it.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._file: BinaryIO | None = None
+        self._path = directory
+        self._start = self._end = 0
 
-    def take(self) -> Iterator[tuple[Path, list[bytes]]]:
-        """Each file that waits, with its lines, oldest first. The caller removes it with `done`.
+    def lines(self) -> list[bytes] | None:
+        """The next lines, without their ends; None where nothing waits. The same ones again
+        until `done`. A line that is much too long for an event is cut.
 
-        A file that another reader has is left out; it is locked until the next one is asked for.
-        Raises OSError.
+        Raises OSError, also when the only files that wait cannot be read.
         """
-        self._rotate()
-        for path in sorted(self.directory.glob("*.spool")):
+        if self._file is None and not self._open():
+            return None
+        assert self._file is not None
+        self._file.seek(self._start)
+        chunk = self._file.read(CHUNK)
+        self._end = self._start + len(chunk)
+        if len(chunk) == CHUNK:
+            whole = chunk.rfind(b"\n") + 1
+            if whole:
+                chunk, self._end = chunk[:whole], self._start + whole
+            else:
+                self._end = self._next_line(self._file)
+        return [line for line in chunk.split(b"\n") if line]
+
+    def done(self) -> None:
+        """What `lines` gave is safe elsewhere."""
+        assert self._file is not None
+        self._start = self._end
+        if self._start >= os.fstat(self._file.fileno()).st_size:
+            # Removed before it is unlocked, so that nobody begins it.
+            self._path.unlink(missing_ok=True)
+            self.close()
+
+    def close(self) -> None:
+        """Leave the file in hand to others."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def waiting(self) -> int:
+        """Files that wait, with the one that is being written if there is anything in it."""
+        return sum(1 for path in self._paths() if _size(path))
+
+    def _paths(self) -> list[Path]:
+        # Not glob(): of a directory that is not there it says that it is empty.
+        names = sorted(name for name in os.listdir(self.directory) if name.endswith(".spool"))
+        return [self.directory / name for name in names]
+
+    def _open(self) -> bool:
+        """Lock the oldest file that no other reader has."""
+        trouble: OSError | None = None
+        try:
+            self._rotate()
+        except OSError as error:
+            trouble = error  # the files that were renamed are still there
+        for path in self._paths():
             if path.name == CURRENT:
                 continue
             try:
                 file = path.open("rb")
             except FileNotFoundError:
                 continue  # another reader was faster
-            with file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                if _is_still(file.fileno(), path):
-                    yield path, [line for line in file.read().split(b"\n") if line]
-
-    def waiting(self) -> int:
-        """Files that wait, with the one that is being written if there is anything in it."""
-        return sum(1 for path in self.directory.glob("*.spool") if _size(path))
-
-    def done(self, path: Path) -> None:
-        """The events of this file are safe elsewhere."""
-        path.unlink(missing_ok=True)
+            except OSError as error:
+                trouble = error
+                continue
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                mine = _is_still(file.fileno(), path)
+            except OSError as error:
+                mine = False
+                if not isinstance(error, BlockingIOError):
+                    trouble = error
+            if mine:
+                self._file, self._path, self._start = file, path, 0
+                return True
+            file.close()
+        if trouble is not None:
+            raise trouble
+        return False
 
     def _rotate(self) -> None:
         """Give what was written until now a name of its own."""
@@ -63,11 +121,30 @@ class Spool:
         except FileNotFoundError:
             return
         with file:
-            # PHP holds it for the time of one write.
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if _is_still(file.fileno(), current) and os.fstat(file.fileno()).st_size:
+            if not os.fstat(file.fileno()).st_size or not _lock_soon(file):
+                return
+            if _is_still(file.fileno(), current):
                 name = f"{int(time.time())}-{secrets.token_hex(6)}.spool"
                 current.rename(self.directory / name)
+
+    def _next_line(self, file: BinaryIO) -> int:
+        """Where the next line begins."""
+        while chunk := file.read(CHUNK):
+            if (found := chunk.find(b"\n")) >= 0:
+                return file.tell() - len(chunk) + found + 1
+        return file.tell()
+
+
+def _lock_soon(file: BinaryIO) -> bool:
+    """PHP holds the lock for the time of one write. One that was stopped in the middle of it
+    must not stop the reader too."""
+    for _ in range(20):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.002)
+    return False
 
 
 def _is_still(descriptor: int, path: Path) -> bool:

@@ -1,0 +1,107 @@
+"""Which events are among the dead letters, so that the relay does not publish them again.
+
+Of each letter only two hashes are kept. A stream is read on from where the last look ended;
+RabbitMQ can only be asked by taking all letters and giving them back, so that is done seldom.
+"""
+
+# Most of what kombu and redis-py offer has no annotations.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from time import monotonic
+from typing import Any
+
+from bridge.errors import UndecodableMessage
+from bridge.queue import broker
+from bridge.queue.deadletter import DeadLetter
+from bridge.queue.entry import to_message
+from bridge.queue.outbox import Row
+
+__all__ = ["Buried"]
+
+AT_ONCE = 10
+MOST = 100_000
+"""Letters that are known of; of more, the newest."""
+_NOBODY = ("", "", "")
+
+
+class Buried:
+    """The events among the dead letters of one queue. every: seconds between two looks at a
+    broker that is no Redis."""
+
+    def __init__(self, queue: str, *, every: float = 600.0) -> None:
+        self._queue, self._every = queue, every
+        self._places: dict[bytes, bytes] = {}
+        self._last, self._look_at = b"", 0.0
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def forget(self) -> None:
+        """Begin anew: the broker may be another one, or have lost what it had."""
+        self._places.clear()
+        self._last = b""
+
+    def look(self, connection: Any) -> None:
+        """Read the letters that came since. Raises Kombu's and redis-py's errors."""
+        channel = connection.default_channel
+        if broker.is_streams(channel):
+            self._read_on(channel)
+        elif monotonic() >= self._look_at:
+            self._places.clear()
+            self._take_all(connection)
+            self._look_at = monotonic() + self._every
+
+    def has(self, connection: Any, row: Row, source: str) -> bool:
+        """Whether the event of this row is a dead letter, as of the last `look`."""
+        channel = connection.default_channel
+        names = _hash(row.event(source)), _name(row.entity, row.key, str(row.version))
+        for name in names:
+            if (place := self._places.get(name)) is None:
+                continue
+            if not place or _range(channel, self._queue, place, place, 1):
+                return True
+            del self._places[name]  # dropped, or tried again
+        return False
+
+    def _read_on(self, channel: Any) -> None:
+        while True:
+            start = b"(" + self._last if self._last else b"-"
+            entries = _range(channel, self._queue, start, b"+", AT_ONCE)
+            for id, fields in entries:
+                self._keep(to_message(self._queue, "", fields)["body"], id)
+                self._last = id
+            if len(entries) < AT_ONCE:
+                return
+
+    def _take_all(self, connection: Any) -> None:
+        with connection.channel() as channel:  # its end gives everything back
+            while (message := channel.basic_get(self._queue)) is not None:
+                self._keep(message.body, b"")
+
+    def _keep(self, text: Any, place: bytes) -> None:
+        try:
+            letter = DeadLetter.from_json(text)
+        except UndecodableMessage:
+            return  # somebody else's
+        about = letter.entity, letter.key, letter.version
+        for name in (_hash(letter.raw), *([_name(*about)] if about != _NOBODY else [])):
+            self._places.pop(name, None)
+            self._places[name] = place
+        while len(self._places) > 2 * MOST:
+            del self._places[next(iter(self._places))]
+
+
+def _range(channel: Any, queue: str, start: bytes, end: bytes, count: int) -> list[Any]:
+    found = channel.client.execute_command("XRANGE", queue, start, end, "COUNT", count)
+    return list(found)
+
+
+def _hash(raw: bytes) -> bytes:
+    return blake2b(raw, digest_size=16).digest()
+
+
+def _name(entity: str, key: str, version: str) -> bytes:
+    return _hash("\0".join((entity, key, version)).encode("utf-8", "backslashreplace"))

@@ -1,0 +1,95 @@
+"""What a relay does with rows of an outbox whose time has come; pure, without a clock or I/O.
+
+MongoDB holds the version            the row is free
+it was never published               publish it
+it was, not long ago                 look again, soon at first, then less often
+its event is a dead letter           look again much later; a person decides
+its message may still be queued      look again later
+else                                 it got lost: publish it again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bridge.queue.group import retry_wait
+from bridge.queue.outbox import Row
+
+__all__ = ["Plan", "Timing", "plan"]
+
+CLOCKS = 5.0
+"""Seconds by which the clocks of several relays may differ."""
+WRONG_CLOCK = 60.0
+"""Seconds. What was published so far in the future was not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds. lease: for which claimed rows belong to one relay; when it dies, they are others'
+    then. idle: between two looks at sources that are empty. first_look: after publishing a row,
+    until MongoDB is asked for it. again: after publishing it the first time, until it may be
+    published again; further times in proportion, see `retry_wait`. dead_look: until a row whose
+    event is a dead letter is looked at again. quiet: for which the same trouble is logged once.
+    """
+
+    lease: float = 30.0
+    idle: float = 0.2
+    first_look: float = 1.0
+    again: float = 15.0
+    dead_look: float = 600.0
+    quiet: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done with claimed rows; postpone: row and seconds from now."""
+
+    free: list[Row] = field(default_factory=list)
+    publish: list[Row] = field(default_factory=list)
+    postpone: list[tuple[Row, float]] = field(default_factory=list)
+
+
+def plan(
+    rows: Sequence[Row],
+    held: Mapping[tuple[str, str], int],
+    *,
+    now: int,
+    oldest: Callable[[], float | None],
+    dead: Callable[[Row], bool],
+    timing: Timing,
+) -> Plan:
+    """Every row is in one of the three lists.
+
+    now: milliseconds. oldest: when the oldest message of the queue was published, seconds since
+    1970; inf for an empty queue, None where the broker cannot say. dead: whether the event of a
+    row is among the dead letters. The two are asked only when it matters.
+    """
+    made = Plan()
+    for row in rows:
+        version = held.get(row.identity)
+        if version is not None and version >= row.version:
+            made.free.append(row)
+        elif row.published_at is None:
+            made.publish.append(row)
+        else:
+            since = (now - row.published_at) / 1000
+            wait = retry_wait(row.attempts, 15.0) * timing.again / 15.0
+            believed = since > -WRONG_CLOCK
+            if believed and since < wait:
+                since = max(since, 0.0)
+                look = min(max(since, timing.first_look), wait - since + 0.1)
+                made.postpone.append((row, look))
+            elif dead(row):
+                made.postpone.append((row, timing.dead_look))
+            elif believed and _is_queued(row.published_at / 1000, oldest()):
+                # Where all workers are down, a long queue must not be looked at all the time.
+                made.postpone.append((row, min(max(timing.again, since / 4), 20 * timing.again)))
+            else:
+                made.publish.append(row)
+    return made
+
+
+def _is_queued(published: float, oldest: float | None) -> bool:
+    """The queue is in order: a message may be there as long as an older one is."""
+    return oldest is not None and oldest <= published + CLOCKS
