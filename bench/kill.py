@@ -2,10 +2,11 @@
 
 A PHP producer edits projects in MariaDB, each edit with its outbox row in one transaction. Two
 workers, two relays, Redis and MongoDB are killed with SIGKILL at random, and started again. On
-the way a worker is stopped for longer than the time after which others take its messages, the
-connections of Redis are cut, and Redis is wiped once. What must hold: every committed version is
-in MongoDB or a newer one is, no version ever went backwards there (its change stream is watched
-all the time), and in the end both sides are equal.
+the way a worker is stopped for longer than the time after which others take its messages, and the
+connections of Redis are cut. In the end the workers are stopped, the producers edit on, and Redis
+is wiped with all of that in it: no later edit makes good for it. What must hold: every committed
+version is in MongoDB or a newer one is, no version ever went backwards there (its change stream is
+watched all the time), and in the end both sides are equal.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from rich.console import Console
 
 from bench.load import BenchmarkFailed
 from bench.report import Report
+from bridge.queue.plan import Timing
 from stack.gunicorn import BridgeRelay, BridgeWorker
 from stack.mariadb import MariaDB
 from stack.mongod import Mongod
@@ -69,7 +71,8 @@ class Watcher:
 
     def __init__(self, mongod: Mongod) -> None:
         self._mongod, self._stop = mongod, threading.Event()
-        self.versions: dict[str, int] = {}
+        self.highest: dict[str, int] = {}
+        self.last: dict[str, int] = {}
         self.seen = self.backwards = 0
         self._token: Any = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -112,9 +115,10 @@ class Watcher:
         if version is None:
             raise BenchmarkFailed(f"a write without a version: {change}")
         self.seen += 1
-        if version <= self.versions.get(key, -1):
+        if version <= self.highest.get(key, -1):
             self.backwards += 1
-        self.versions[key] = max(version, self.versions.get(key, -1))
+        self.last[key] = version
+        self.highest[key] = max(version, self.highest.get(key, -1))
 
 
 @dataclass
@@ -160,13 +164,15 @@ class KillLoop:
             for server in (*self.workers, *self.relays):
                 running.enter_context(server)
             with self._producing():
-                killed, stops, cuts, wipes = self._kill_all()
+                killed, stops, cuts = self._kill_all()
+                self._stop_workers()
+            self._wipe()
             self.say("the producer has ended; waiting until MongoDB holds everything")
             self._wait_until_applied()
             committed = self._committed()
             final = self._mongodb()
             wait_for(
-                lambda: all(watcher.versions.get(k) == v["_v"] for k, v in final.items()),
+                lambda: all(watcher.last.get(key) == found["_v"] for key, found in final.items()),
                 30,
                 "the change stream at its end",
             )
@@ -180,7 +186,7 @@ class KillLoop:
                 watched=watcher.seen,
                 stops=stops,
                 cuts=cuts,
-                wipes=wipes,
+                wipes=1,
             )
 
     def _prepare(self) -> None:
@@ -226,7 +232,7 @@ class KillLoop:
     def _said(self) -> str:
         return (self.folder / "producer.log").read_text(encoding="utf-8", errors="replace")[:500]
 
-    def _kill_all(self) -> tuple[Counter[str], int, int, int]:
+    def _kill_all(self) -> tuple[Counter[str], int, int]:
         killed: Counter[str] = Counter()
         kinds: list[list[Server]] = [
             [*self.workers], [*self.relays], [self.redis], [self.mongod]
@@ -234,7 +240,7 @@ class KillLoop:
         # Each kind the same number of times, in random order.
         turns = [kinds[number % len(kinds)] for number in range(self.kills)]
         self._random.shuffle(turns)
-        wipe_at, stop_at = self.kills // 2, self.kills // 3
+        stop_at = self.kills // 3
         cuts = 0
         stopped: BridgeWorker | None = None
         until = 0.0
@@ -247,10 +253,6 @@ class KillLoop:
             if stopped is not None and time.monotonic() > until:
                 os.kill(stopped.pid, signal.SIGCONT)
                 stopped = None
-            if number == wipe_at:
-                with self.redis.client() as client:
-                    client.flushall()
-                self.say("Redis is wiped")
             if number % 4 == 1:
                 with self.redis.client() as client:
                     client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -264,7 +266,31 @@ class KillLoop:
         if stopped is not None:
             wait_for(lambda: time.monotonic() > until, 2 * self.silence + 10, "the end of a stop")
             os.kill(stopped.pid, signal.SIGCONT)
-        return killed, 1, cuts, 1
+        return killed, 1, cuts
+
+    def _stop_workers(self) -> None:
+        """What is edited from now on stays in the queue, some of it among what a worker holds."""
+        for worker in self.workers:
+            os.kill(worker.pid, signal.SIGSTOP)
+        edits = len(self._committed())
+        wait_for(lambda: len(self._committed()) > edits + self.projects, 60, "more edits")
+
+    def _wipe(self) -> None:
+        """Wait until the relays have published every row and looked at it again, then wipe."""
+
+        def published() -> bool:
+            rows = self._sql("SELECT COUNT(*) FROM bridge_outbox WHERE published_at IS NULL")
+            return int(rows[0][0]) == 0
+
+        wait_for(published, 60, "all rows on the queue", interval=0.2)
+        time.sleep(2 * Timing().first_look)
+        with self.redis.client() as client:
+            if not client.xlen("bridge.events"):
+                raise BenchmarkFailed("there is nothing in Redis that a wipe could lose")
+            client.flushall()
+        self.say("Redis is wiped")
+        for worker in self.workers:
+            os.kill(worker.pid, signal.SIGCONT)
 
     def _pause(self, shortest: float, longest: float) -> None:
         time.sleep(self._random.uniform(shortest, longest))

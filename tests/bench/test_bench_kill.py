@@ -23,7 +23,8 @@ def test_a_version_that_goes_backwards_or_comes_twice_is_counted(tmp_path: Path)
     for found in (change("a", 1, "insert"), change("a", 3), change("a", 2), change("a", 3)):
         watcher._note(found)
 
-    assert (watcher.seen, watcher.backwards, watcher.versions) == (4, 2, {"a": 3})
+    assert (watcher.seen, watcher.backwards) == (4, 2)
+    assert (watcher.last, watcher.highest) == ({"a": 3}, {"a": 3})
 
 
 @pytest.mark.parametrize(
