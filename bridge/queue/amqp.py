@@ -65,7 +65,7 @@ def no_limit(connection: Connection) -> dict[str, int]:
 def publish(
     connection: Connection,
     queue: str,
-    bodies: Sequence[bytes | str],
+    texts: Sequence[bytes],
     headers: Mapping[str, str],
 ) -> None:
     """Put JSON texts on a queue and return when RabbitMQ has confirmed all of them.
@@ -73,8 +73,6 @@ def publish(
     Raises OperationalError when it refuses one or has no such queue, TimeoutError when it
     confirms nothing for as long as the connection's time limit says, and Kombu's errors.
     """
-    # All are encoded before the first is sent.
-    texts = [body.encode() if isinstance(body, str) else body for body in bodies]
     confirms = getattr(connection, "_bridge_confirms", None)
     if confirms is None or not confirms.channel.is_open:
         confirms = _Confirms(connection)
@@ -130,9 +128,12 @@ class _Confirms:
     def _wait(self) -> None:
         end = monotonic() + self._patience
         while waiting := len(self._waiting):
-            if (left := end - monotonic()) <= 0:
-                raise TimeoutError(f"RabbitMQ confirmed no message for {self._patience:g} s")
-            self._connection.drain_events(timeout=left)
+            try:
+                self._connection.drain_events(timeout=max(end - monotonic(), 0.001))
+            except TimeoutError:
+                raise TimeoutError(
+                    f"RabbitMQ confirmed no message for {self._patience:g} s"
+                ) from None
             if len(self._waiting) < waiting:
                 end = monotonic() + self._patience
         if self._refused:
@@ -183,10 +184,12 @@ class Pulse:
             with self._lock:
                 self._is_busy = False
 
-    def check(self) -> None:
+    def check(self, channel: Any) -> None:
         """To be called often, after reading all there is. Raises an error of Kombu's when the
-        broker was silent for two heartbeats."""
+        broker was silent for two heartbeats, or has closed the channel."""
         self._connection.heartbeat_check()
+        if not channel.is_open:
+            raise OperationalError("the channel was closed")
 
     def close(self) -> None:
         """No more heartbeats."""

@@ -86,7 +86,11 @@ def connect(url: str, *, amqp_heartbeat: int = 0, **transport_options: Any) -> C
         raise BridgeError(f"broker URL {redact_url(url)!r} cannot be used: {error}") from error
     try:
         connection.ensure_connection(
-            max_retries=1, interval_start=0, interval_step=0, reraise_as_library_errors=False
+            # Kombu takes several URLs, with ; between them: each has one try.
+            max_retries=url.count(";"),
+            interval_start=0,
+            interval_step=0,
+            reraise_as_library_errors=False,
         )
         if amqp.is_amqp(connection):
             amqp.prepare(connection, transport_options.get("socket_timeout", amqp.PATIENCE))

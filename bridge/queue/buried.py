@@ -78,6 +78,7 @@ class Buried:
 
     def _take_all(self, connection: Any) -> None:
         with connection.channel() as channel:  # its end gives everything back
+            broker.declare(connection, channel, self._queue)
             while (message := channel.basic_get(self._queue)) is not None:
                 self._keep(message.body, b"")
 

@@ -207,9 +207,7 @@ class Consumer:
                 connection.drain_events(timeout=wait)
             except TimeoutError:
                 if self._pulse:
-                    self._pulse.check()
-                    if not channel.is_open:
-                        raise OperationalError("the channel was closed") from None
+                    self._pulse.check(channel)
                 return
             except KeyError as error:
                 # Kombu's pollers after a reconnect; our own code has no part in this call.

@@ -5,7 +5,7 @@ What stands in the tables is `bridge.queue.outbox` and `bridge.queue.sqlqueue`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,7 +14,7 @@ import sqlalchemy as sql
 from bridge.errors import BridgeError
 from bridge.settings import redact_url
 
-__all__ = ["connect", "reading", "short", "taking"]
+__all__ = ["connect", "delete", "reading", "short", "taking"]
 
 LOCK_SECONDS = 2
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 30
@@ -60,9 +60,9 @@ def connect(url: str) -> sql.Engine:
     except sql.exc.NoSuchModuleError as error:
         raise BridgeError(f"SQL URL {redact_url(url)!r} cannot be used: {error}") from None
     except (sql.exc.ArgumentError, ValueError):
-        # Their texts may show a part of the URL, and with it the password.
+        # Nobody knows where the password is in it.
         raise BridgeError(
-            f"SQL URL {redact_url(url)!r} cannot be used: write for example "
+            "the SQL URL cannot be used: write for example "
             "mysql://user:password@host:3306/database, with %40 for an @ in the password"
         ) from None
 
@@ -87,7 +87,7 @@ def _patience(url: sql.URL) -> dict[str, Any]:
 
 
 def _sqlite(url: sql.URL) -> sql.Engine:
-    engine = sql.create_engine(url, connect_args={"timeout": 10}, hide_parameters=True)
+    engine = sql.create_engine(url, connect_args={"timeout": CONNECT_SECONDS}, hide_parameters=True)
 
     @sql.event.listens_for(engine, "connect")
     def _(connection: Any, record: Any) -> None:
@@ -143,14 +143,30 @@ def taking(
                 if locked == 1:
                     # First without locks: a lock would wait for the INSERTs of the site.
                     found = connection.execute(due.with_only_columns(id)).scalars()
-                    if ids := list(found):
-                        rows = list(connection.execute(due.where(id.in_(ids)).with_for_update()))
+                    # Then one by one: of several ids the server may make a scan, which waits too.
+                    for one in list(found):
+                        rows += connection.execute(due.where(id == one).with_for_update())
                 yield connection, rows
         finally:
             # After the commit; where the connection broke, the server has done it.
             if locked == 1 and not connection.invalidated:
                 with suppress(sql.exc.SQLAlchemyError), connection.begin():
                     connection.execute(sql.select(sql.func.release_lock(lock)))
+
+
+def delete(connection: sql.Connection, id: sql.ColumnClause[Any], ids: Sequence[Any]) -> int:
+    """Delete the rows with these primary keys; how many. id: the column, with its table."""
+    if not ids:
+        return 0
+    table: Any = id.table
+    if connection.dialect.name not in ("mysql", "mariadb"):
+        return int(connection.execute(sql.delete(table).where(id.in_(ids))).rowcount)
+    # InnoDB reads a small table from end to end, and then waits for the INSERTs of the site.
+    name = connection.dialect.identifier_preparer.format_table(table)
+    column = connection.dialect.identifier_preparer.format_column(id)
+    words = f"DELETE {name} FROM {name} FORCE INDEX (PRIMARY) WHERE {column} IN :ids"
+    these = sql.text(words).bindparams(sql.bindparam("ids", expanding=True))
+    return int(connection.execute(these, {"ids": list(ids)}).rowcount)
 
 
 def _can_skip_locked(dialect: Any) -> bool:

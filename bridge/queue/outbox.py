@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -20,7 +20,7 @@ import sqlalchemy as sql
 from sqlalchemy.dialects import mysql
 
 from bridge.errors import BridgeError
-from bridge.queue.database import connect, reading, taking
+from bridge.queue.database import connect, delete, reading, taking
 from bridge.queue.events import MAX_EVENT_BYTES
 
 __all__ = ["Backlog", "Outbox", "Row", "connect", "now_ms"]
@@ -164,14 +164,20 @@ class Outbox:
         table = self.table
         self._tidy()
         due = (
-            sql.select(table.c.id, sql.func.length(self._payload))
+            # The index has all of this. With more columns MariaDB may sort instead, and then it
+            # locks every row that is due, and leaves none to other relays.
+            sql.select(table.c.id)
             .where(table.c.next_try <= now_ms())
             .order_by(table.c.next_try, table.c.id)
             .limit(limit)
         )
         with taking(self.engine, due, table.c.id, table.fullname) as (connection, found):
-            if not (ids := _as_many_as_fit(found)):
+            if not (ids := [id for (id,) in found]):
                 return []
+            sizes = sql.select(table.c.id, sql.func.length(self._payload)).where(
+                table.c.id.in_(ids)
+            )
+            ids = _as_many_as_fit(ids, dict(map(tuple, connection.execute(sizes))))
             self._set(connection, ids, next_try=now_ms() + int(lease * 1000))
             rows = connection.execute(
                 sql.select(
@@ -190,7 +196,7 @@ class Outbox:
             if self._keep:
                 self._set(connection, ids, applied_at=now_ms(), next_try=None)
             else:
-                self._delete(connection, ids)
+                delete(connection, self.table.c.id, ids)
 
     def published(self, rows: Sequence[Row], next_try: int) -> None:
         """These rows are on the queue; look at them again at `next_try`."""
@@ -249,7 +255,7 @@ class Outbox:
             if name == key and entity in (kind, type.rpartition(".")[0])
         ]
         with self.engine.begin() as connection:
-            return self._delete(connection, ids)
+            return delete(connection, self.table.c.id, ids)
 
     def backlog(self) -> Backlog:
         """How far behind MongoDB is."""
@@ -280,7 +286,7 @@ class Outbox:
             lost = _ids(connection, table, astray)
         if old or lost:
             with self.engine.begin() as connection:
-                self._delete(connection, old)
+                delete(connection, table.c.id, old)
                 if lost:
                     self._set(connection, lost, next_try=0)
         more = len(old) == _AT_ONCE or len(lost) == _AT_ONCE
@@ -289,12 +295,6 @@ class Outbox:
     def _set(self, connection: sql.Connection, ids: Sequence[int], **values: Any) -> None:
         table = self.table
         connection.execute(table.update().where(table.c.id.in_(ids)).values(**values))
-
-    def _delete(self, connection: sql.Connection, ids: Sequence[int]) -> int:
-        if not ids:
-            return 0
-        table = self.table
-        return int(connection.execute(table.delete().where(table.c.id.in_(ids))).rowcount)
 
 
 _AT_ONCE = 1000
@@ -308,16 +308,14 @@ def _is_postgresql(engine: sql.Engine) -> bool:
     return engine.dialect.name == "postgresql"
 
 
-def _as_many_as_fit(found: Sequence[Any]) -> list[int]:
+def _as_many_as_fit(ids: Sequence[int], sizes: Mapping[int, int | None]) -> list[int]:
     """The ids of the first rows whose payloads are not too much together; at least one."""
-    ids: list[int] = []
     total = 0
-    for id, size in found:
-        total += min(size or 0, LARGEST)
-        if ids and total > CLAIM_BYTES:
-            break
-        ids.append(id)
-    return ids
+    for index, id in enumerate(ids):
+        total += min(sizes.get(id) or 0, LARGEST)
+        if index and total > CLAIM_BYTES:
+            return list(ids[:index])
+    return list(ids)
 
 
 def _row(found: Any) -> Row:

@@ -37,15 +37,17 @@ def publish_bodies(
     On Redis that is one transaction; RabbitMQ confirms them as one batch. Raises Kombu's errors;
     any of them may then be there.
     """
+    # All are encoded before the first is sent.
+    texts = [body.encode() if isinstance(body, str) else body for body in bodies]
     if amqp.is_amqp(connection):
-        amqp.publish(connection, queue, bodies, headers or {})
+        amqp.publish(connection, queue, texts, headers or {})
         return
     channel: Any = connection.default_channel
     producer = Producer(channel)
     with channel.publishing() if broker.is_streams(channel) else nullcontext():
-        for body in bodies:
+        for text in texts:
             producer.publish(
-                body,
+                text,
                 exchange="",
                 routing_key=queue,
                 headers=dict(headers or {}),

@@ -6,7 +6,7 @@ Frozen models that forbid unknown keys; the file as a whole is `bridge.sync.enti
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -54,8 +54,6 @@ class Data(_Model):
     `ver` of it is the version where the queue has none.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
     columns: dict[str, Identifier] = Field(default_factory=dict)
     json_: Identifier | None = Field(None, alias="json")
     query: str | None = None
@@ -85,12 +83,28 @@ class SqlQueue(_Model):
     key: Column
     version: Column | None = None
     data: Data
-    done: Literal["delete"] | dict[Identifier, Any] = "delete"
+    done: Literal["delete"] | dict[Identifier, str | int | float | bool | None] = "delete"
 
     @model_validator(mode="after")
     def _version_somewhere(self) -> SqlQueue:
-        if self.version is None and self.data.query is None:
+        if self.version is not None:
+            return self
+        if self.data.query is None:
             raise ValueError(
                 "a version is needed; name the column that holds it, or a query that selects ver"
+            )
+        if self.change != "changed":
+            raise ValueError(
+                "a deletion needs a version too, and no query finds it any more; "
+                "name the column of the queue that holds the version"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ends(self) -> SqlQueue:
+        if self.done != "delete" and not (self.done and self.where):
+            raise ValueError(
+                "rows that stay would be taken again for ever; say which ones wait and what "
+                "marks the others, for example `where: processed = 0`, `done: {processed: 1}`"
             )
         return self

@@ -15,39 +15,58 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from bridge.errors import UndecodableMessage
-from bridge.queue.events import MAX_VERSION
+from bridge.errors import BridgeError, UndecodableMessage
+from bridge.queue.database import taking
+from bridge.queue.events import MAX_EVENT_BYTES, MAX_VERSION, Event, load_json
 from bridge.queue.outbox import Outbox
 from bridge.queue.sources import Column, SqlQueue
 
-__all__ = ["Bury", "move", "to_json", "to_outbox_row"]
+__all__ = ["Bury", "move", "row_of", "to_json", "to_outbox_row"]
 
 Bury = Callable[[bytes, str], None]
 """Keeps what nobody can use: the row as JSON, and why. Raises when it could not."""
 
+AT_ONCE = 100
+"""Rows of one transaction; how large they are, only the site knows."""
 
-def move(queue: SqlQueue, outbox: Outbox, bury: Bury, limit: int = 500) -> int:
-    """Move up to `limit` rows; how many left the table. Raises SQLAlchemy's errors, and what
-    `bury` raises; nothing has moved then."""
+
+def move(queue: SqlQueue, outbox: Outbox, bury: Bury, limit: int = AT_ONCE) -> int:
+    """Move up to `limit` rows; how many left the table.
+
+    Raises SQLAlchemy's errors, what `bury` raises, and BridgeError when sync.yaml says of rows
+    that were taken what leaves them waiting; nothing has moved then.
+    """
     schema, _, name = queue.table.rpartition(".")
     table = sql.table(name, sql.column(queue.id), schema=schema or None)
-    due = sql.select(sql.text("*")).select_from(table)
-    if queue.where:
-        due = due.where(sql.text(queue.where))
-    due = due.order_by(table.c[queue.id]).limit(limit)
-    with outbox.taking(due) as (connection, found):
+    id = table.c[queue.id]
+    due = sql.select(sql.text("*")).select_from(table).order_by(id).limit(limit)
+    # On lines of its own: a comment at its end must not swallow what follows.
+    waiting = sql.text(f"(\n{queue.where}\n)") if queue.where else sql.true()
+    with taking(outbox.engine, due.where(waiting), id, queue.table) as (connection, found):
         rows = [dict(row._mapping) for row in found]
         if not rows:
             return 0
-        good = []
+        ids = [row[_known(row, queue.id)] for row in rows]
+        good, bad = [], []
         for row in rows:
             try:
                 good.append(to_outbox_row(queue, row, lambda key: _state(connection, queue, key)))
             except UndecodableMessage as error:
-                bury(to_json(row).encode(), f"{queue.table}: {error}")
+                raw = to_json(row).encode("utf-8", "surrogateescape")
+                bad.append((raw, f"{queue.table}: {error}"))
         if good:
             outbox.add(connection, good)
-        _finish(connection, table, queue, [row[queue.id] for row in rows])
+        _finish(connection, table, queue, ids)
+        if queue.done != "delete":
+            still = sql.select(id).where(id.in_(ids), waiting).limit(1)
+            if connection.execute(still).first() is not None:
+                raise BridgeError(
+                    f"queue {queue.table}: rows that were taken still match `where`, and would be "
+                    "taken again for ever; `done` must set what `where` asks for"
+                )
+        # Last: what fails before must not leave letters of rows that are still there.
+        for raw, why in bad:
+            bury(raw, why)
     return len(rows)
 
 
@@ -58,7 +77,7 @@ def to_outbox_row(
 ) -> dict[str, Any]:
     """What `Outbox.add` takes, from a row of the queue. state: what the query finds for a key.
 
-    Raises UndecodableMessage, with the name of the column.
+    Raises UndecodableMessage, with the name of the column or of the event's field.
     """
     entity = queue.entity if isinstance(queue.entity, str) else _text(row, queue.entity)
     change = queue.change if isinstance(queue.change, str) else _text(row, queue.change)
@@ -68,33 +87,45 @@ def to_outbox_row(
         )
     key = _text(row, queue.key)
     version = None if queue.version is None else row[_known(row, queue.version.column)]
-    payload = None
+    fields: Any = None
     if change == "changed":
         data = queue.data
         if data.json_ is not None:
-            payload = _text(row, Column(column=data.json_))
+            fields = load_json(_text(row, Column(column=data.json_)), MAX_EVENT_BYTES)
         elif data.query is not None:
             found = state(row[queue.key.column])
             if found is None:
                 raise UndecodableMessage(f"the query finds no row for {key!r}")
             fields = dict(found)
-            if version is None:
-                version = fields.get("ver")
-            fields.pop("ver", None)
-            payload = to_json(fields)
+            ver = fields.pop("ver", None)
+            version = ver if version is None else version
         else:
-            payload = to_json({field: row[_known(row, c)] for field, c in data.columns.items()})
-    if isinstance(version, str | Decimal) and str(version).isdecimal():
-        version = int(version)
-    if type(version) is not int or not 0 <= version <= MAX_VERSION:
-        raise UndecodableMessage(f"the version is {version!r}, no whole number of 64 bits")
+            fields = {field: row[_known(row, name)] for field, name in data.columns.items()}
+        # Dates and the like as JSON has them.
+        fields = load_json(to_json(fields), 2 * MAX_EVENT_BYTES)
+    return row_of(Event(entity, change, key, _version(version), fields))
+
+
+def row_of(event: Event) -> dict[str, Any]:
+    """What `Outbox.add` takes, from an event. Raises UndecodableMessage when it is too large."""
+    event.to_json()
     return {
-        "entity": entity,
-        "change": change,
-        "key": key,
-        "version": version,
-        "payload": payload,
+        "entity": event.entity,
+        "key": event.key,
+        "change": event.change,
+        "payload": None if event.data is None else to_json(event.data),
+        "version": event.version,
     }
+
+
+def _version(found: Any) -> int:
+    spelled = found.decode("ascii", "replace") if isinstance(found, bytes) else found
+    if isinstance(spelled, str | Decimal) and str(spelled).isdecimal() and len(str(spelled)) < 20:
+        spelled = int(spelled)
+    if type(spelled) is not int or not 0 <= spelled <= MAX_VERSION:
+        shown = str(found)[:40]
+        raise UndecodableMessage(f"the version is {shown!r}, no whole number of 64 bits")
+    return spelled
 
 
 def _state(connection: sql.Connection, queue: SqlQueue, key: Any) -> Mapping[str, Any] | None:
@@ -105,15 +136,15 @@ def _state(connection: sql.Connection, queue: SqlQueue, key: Any) -> Mapping[str
 def _finish(
     connection: sql.Connection, table: sql.TableClause, queue: SqlQueue, ids: list[Any]
 ) -> None:
-    these = table.c[queue.id].in_(ids)
     if queue.done == "delete":
-        connection.execute(sql.delete(table).where(these))
+        # One by one: of several ids MySQL may make a scan, which waits for the site's INSERTs.
+        connection.execute(
+            sql.delete(table).where(table.c[queue.id] == sql.bindparam("taken")),
+            [{"taken": id} for id in ids],
+        )
         return
-    wide = sql.table(
-        table.name,
-        *(sql.column(name) for name in {queue.id, *queue.done}),
-        schema=table.schema,
-    )
+    columns: list[sql.ColumnClause[Any]] = [sql.column(name) for name in {queue.id, *queue.done}]
+    wide = sql.table(table.name, *columns, schema=table.schema)
     connection.execute(sql.update(wide).where(wide.c[queue.id].in_(ids)).values(queue.done))
 
 
@@ -125,25 +156,32 @@ def _known(row: Mapping[str, Any], column: str) -> str:
 
 def _text(row: Mapping[str, Any], source: Column) -> str:
     value = row[_known(row, source.column)]
+    if isinstance(value, bytes | bytearray | memoryview):
+        try:
+            value = bytes(value).decode("utf-8")
+        except UnicodeDecodeError:
+            raise UndecodableMessage(f"the column {source.column} is not UTF-8") from None
+    # For a database true is 1, and may come as either.
+    spelled = str(int(value)) if isinstance(value, bool) else str(value)
     for written, meant in source.values.items():
-        if str(written) == str(value):
+        if str(written) == spelled:
             return meant
     if value is None:
         raise UndecodableMessage(f"the column {source.column} is NULL")
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return value if isinstance(value, str) else to_json(value)
+    return value if isinstance(value, str) else to_json(value).strip('"')
 
 
 def to_json(value: Any) -> str:
     """JSON of what databases give: dates as ISO 8601, decimals as text, bytes as text or base64."""
-    return json.dumps(value, ensure_ascii=False, default=_plain)
+    return json.dumps(value, ensure_ascii=False, default=_plain, separators=(",", ":"))
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Decimal):
-        # Money stays what it is; a float would not.
-        return str(value) if value % 1 else int(value)
+        # Money stays what it is; a float would not. 12.00 is text like 12.50.
+        exponent = value.as_tuple().exponent
+        whole = isinstance(exponent, int) and exponent >= 0 and abs(value) <= MAX_VERSION
+        return int(value) if whole else str(value)
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, bytes | bytearray | memoryview):

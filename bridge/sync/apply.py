@@ -185,6 +185,10 @@ def versions(
     groups: dict[str, list[str]] = {}
     for entity, key in identities:
         if entity in COLLECTIONS:
+            try:
+                key.encode()
+            except UnicodeEncodeError:
+                continue  # a key that is no text; MongoDB has none
             groups.setdefault(entity, []).append(key)
     found: dict[tuple[str, str], int] = {}
     try:
@@ -195,7 +199,8 @@ def versions(
                 read_preference=ReadPreference.PRIMARY,
             )
             for document in collection.find({"_id": {"$in": keys}}, {"_v": 1}):
-                found[entity, document["_id"]] = document["_v"]
+                if isinstance(version := document.get("_v"), int):
+                    found[entity, document["_id"]] = version
     except PyMongoError as error:
         raise _away(error) from error
     return found

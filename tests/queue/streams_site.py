@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import kombu
@@ -61,10 +61,8 @@ class Reader:
 
     def look(self, timeout: float = 0.2) -> None:
         """One look for messages."""
-        try:
+        with suppress(TimeoutError):
             self.connection.drain_events(timeout=timeout)
-        except TimeoutError:
-            pass
 
     def has(self, count: int) -> Callable[[], bool]:
         """For `wait_for`: look once; whether there are so many messages in all."""

@@ -58,7 +58,9 @@ def connection(
     yield connection
     connection.release()
     # Nobody writes beside the prefix.
-    assert [key for key in clean_redis.keys() if not key.startswith(request.param.encode())] == []
+    assert [
+        key for key in clean_redis.keys("*") if not key.startswith(request.param.encode())
+    ] == []
 
 
 @pytest.fixture

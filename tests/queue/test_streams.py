@@ -80,9 +80,14 @@ def test_nothing_of_a_block_is_published_when_it_fails(
     connection: kombu.Connection, clean_redis: redis.Redis
 ) -> None:
     channel = connection.default_channel
-    with pytest.raises(ZeroDivisionError), channel.publishing():
-        kombu.Producer(channel).publish("a", routing_key="q")
-        raise ZeroDivisionError
+
+    def fail_halfway() -> None:
+        with channel.publishing():
+            kombu.Producer(channel).publish("a", routing_key="q")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
     assert clean_redis.keys() == []
     publish(connection, "q", "b")
     assert texts(clean_redis) == ["b"]

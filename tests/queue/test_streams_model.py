@@ -168,9 +168,14 @@ class Machine(RuleBasedStateMachine):
         self.gone_in_hand -= set(self.readers[number].texts)
 
     @rule(number=who, count=st.integers(1, 5))
+    def lose_a_reply_and_ask_again(self, number: int, count: int) -> None:
+        self.lose_a_reply(number, count)
+        self.fetch(number, count, False)
+
+    @rule(number=who, count=st.integers(1, 5))
     def lose_a_reply(self, number: int, count: int) -> None:
         group = self.readers[number].channel.group
-        if not self.at(READY):
+        if not self.at(READY) or self.readers[number].channel._fetched:
             return
         real = group._read_group
         got: list[Any] = []

@@ -1,0 +1,174 @@
+"""What a relay does with a row: freed only when MongoDB holds it, published only when needed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NoReturn
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.queue.outbox import Row
+from bridge.queue.plan import Plan, Timing, plan
+
+NOW = 1_800_000_000_000
+TIMING = Timing()
+
+
+def row(
+    id: int = 1,
+    *,
+    key: str = "vim",
+    version: int = 5,
+    ago: float | None = None,
+    attempts: int | None = None,
+) -> Row:
+    """A row that was published `ago` seconds ago; None: never."""
+    published = None if ago is None else NOW - int(ago * 1000)
+    attempts = (0 if ago is None else 1) if attempts is None else attempts
+    return Row(id, "project", key, "project.changed", "{}", version, NOW, published, attempts)
+
+
+def never() -> NoReturn:
+    raise AssertionError("nobody needed to ask this")
+
+
+def never_dead(row: Row) -> NoReturn:
+    raise AssertionError("nobody needed to ask this")
+
+
+def decide(
+    one: Row,
+    held: int | None = None,
+    *,
+    oldest: float | None = float("inf"),
+    dead: bool = False,
+) -> str | float:
+    """free, publish, or the seconds by which the row is put off."""
+    made = plan(
+        [one],
+        {} if held is None else {one.identity: held},
+        now=NOW,
+        oldest=lambda: oldest,
+        dead=lambda row: dead,
+        timing=TIMING,
+    )
+    if made.postpone:
+        assert not made.free
+        assert not made.publish
+        return made.postpone[0][1]
+    assert len(made.free) + len(made.publish) == 1
+    return "free" if made.free else "publish"
+
+
+@pytest.mark.parametrize(
+    ("held", "what"), [(None, "publish"), (4, "publish"), (5, "free"), (6, "free")]
+)
+def test_a_row_is_free_when_mongodb_holds_its_version_or_a_newer_one(
+    held: int | None, what: str
+) -> None:
+    assert decide(row(), held) == what
+
+
+@pytest.mark.parametrize("version", [-1, -(2**63)])
+def test_a_version_below_zero_is_not_free_where_mongodb_holds_nothing(version: int) -> None:
+    assert decide(row(version=version)) == "publish"
+
+
+def test_another_entity_of_the_same_key_frees_nothing() -> None:
+    made = plan(
+        [row()],
+        {("release", "vim"): 9},
+        now=NOW,
+        oldest=never,
+        dead=never_dead,
+        timing=TIMING,
+    )
+    assert made == Plan(publish=[row()])
+
+
+def test_what_was_just_published_is_looked_at_soon_and_then_less_often() -> None:
+    looks = [decide(row(ago=ago)) for ago in (0.0, 1.0, 2.0, 4.0, 8.0)]
+    assert looks[:4] == [1.0, 1.0, 2.0, 4.0]
+    assert 7.0 < float(looks[4]) <= 8.6
+
+
+def test_nobody_is_asked_about_what_was_just_published() -> None:
+    made = plan([row(ago=3)], {}, now=NOW, oldest=never, dead=never_dead, timing=TIMING)
+    assert len(made.postpone) == 1
+
+
+def test_what_got_lost_is_published_again() -> None:
+    assert decide(row(ago=20)) == "publish"
+
+
+@pytest.mark.parametrize(("attempts", "least"), [(1, 15), (2, 31), (3, 96), (9, 3600)])
+def test_and_each_time_later(attempts: int, least: float) -> None:
+    assert decide(row(ago=least - 1, attempts=attempts)) not in ("publish", "free")
+    assert decide(row(ago=least * 1.1 + 1, attempts=attempts)) == "publish"
+
+
+def test_a_row_whose_message_may_still_be_queued_is_not_published_again() -> None:
+    published = NOW / 1000 - 100
+    assert decide(row(ago=100), oldest=published - 1) == 25.0
+    assert decide(row(ago=100), oldest=published + 60) == "publish"
+
+
+def test_clocks_of_relays_may_differ_a_little() -> None:
+    assert decide(row(ago=100), oldest=NOW / 1000 - 100 + 3) == 25.0
+
+
+def test_the_longer_the_workers_are_down_the_less_often_a_row_is_looked_at() -> None:
+    looks = [decide(row(ago=ago), oldest=0.0) for ago in (20, 400, 86_400)]
+    assert looks == [15.0, 100.0, 300.0]
+
+
+def test_a_broker_that_cannot_say_gets_it_again() -> None:
+    assert decide(row(ago=20), oldest=None) == "publish"
+
+
+def test_a_dead_letter_is_left_to_a_person() -> None:
+    assert decide(row(ago=20), dead=True) == TIMING.dead_look
+    assert decide(row(ago=20), 9, dead=True) == "free"
+
+
+@pytest.mark.parametrize("oldest", [0.0, float("inf"), None])
+def test_what_was_published_in_the_future_was_not(oldest: float | None) -> None:
+    assert decide(row(ago=-365 * 24 * 3600.0), oldest=oldest) == "publish"
+
+
+def test_a_clock_that_went_back_a_little_only_costs_a_look() -> None:
+    assert decide(row(ago=-10.0)) == 1.0
+
+
+ROWS = st.builds(
+    row,
+    st.integers(1, 10**6),
+    key=st.sampled_from("abc"),
+    version=st.integers(-(2**63), 2**63 - 1),
+    ago=st.none() | st.floats(-1e9, 1e9),
+    attempts=st.integers(0, 2**31 - 1),
+)
+
+
+@given(
+    rows=st.lists(ROWS, unique_by=lambda one: one.id),
+    held=st.dictionaries(
+        st.tuples(st.just("project"), st.sampled_from("abc")), st.integers(0, 2**63 - 1)
+    ),
+    oldest=st.none() | st.floats(0, 1e10) | st.just(float("inf")),
+    dead=st.booleans(),
+)
+def test_every_row_has_one_fate_and_no_row_is_freed_that_mongodb_does_not_hold(
+    rows: list[Row], held: dict[tuple[str, str], int], oldest: float | None, dead: bool
+) -> None:
+    made = plan(rows, held, now=NOW, oldest=lambda: oldest, dead=lambda row: dead, timing=TIMING)
+    fates = Counter(one.id for one in (*made.free, *made.publish))
+    fates.update(one.id for one, _ in made.postpone)
+    assert fates == Counter(one.id for one in rows)
+    for one in rows:
+        assert (one in made.free) == (one.identity in held and held[one.identity] >= one.version)
+    for one, seconds in made.postpone:
+        assert 0 < seconds <= 2 * 3600  # what is further is taken for a wrong clock
+        assert one.published_at is not None
