@@ -147,7 +147,7 @@ def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
             return []
     current = _inner_model(current)
     if isinstance(current, type) and issubclass(current, BaseModel):
-        return list(current.model_fields)
+        return [field.alias or name for name, field in current.model_fields.items()]
     return []
 
 

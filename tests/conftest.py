@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import redis
+from installed import skip_if_missing
 from pymongo import MongoClient
 from pymongo.database import Database
 
 from stack import waiting
-from stack.errors import BinaryMissing
 from stack.mariadb import MariaDB
 from stack.mongod import Mongod
 from stack.postgres import Postgres
-from stack.process import Server
 from stack.rabbitmq import RabbitMQ
 from stack.redis import Redis
 
-S = TypeVar("S", bound=Server)
 _numbers = itertools.count(1)
 
 
@@ -117,15 +115,6 @@ def postgres_url(postgres: Postgres) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     yield postgres.create_database(name)
     postgres.drop_database(name)
-
-
-def skip_if_missing(server: S) -> S:
-    """Skip the test, with the reason, when the program of `server` is not installed."""
-    try:
-        server.command()
-    except BinaryMissing as missing:
-        pytest.skip(f"{missing}, or: scripts/test --all")
-    return server
 
 
 @pytest.fixture(scope="session")

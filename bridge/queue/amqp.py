@@ -46,8 +46,8 @@ def prepare(connection: Connection, patience: float = PATIENCE) -> None:
     raw: Any = connection.connection
     # py-amqp waits without end where it is not told otherwise, also when it closes.
     raw.sock.settimeout(patience)
-    # With this capability py-amqp looks before each message whether the broker is full, which
-    # costs a third of the speed, and spins when a frame is cut in two. The time limit finds out.
+    # With this capability py-amqp looks before each message whether the broker is full, and spins
+    # when a frame is cut in two meanwhile. The time limit finds out.
     raw.client_properties.get("capabilities", {}).pop("connection.blocked", None)
 
 

@@ -96,7 +96,9 @@ class Buried:
 
 
 def _range(channel: Any, queue: str, start: bytes, end: bytes, count: int) -> list[Any]:
-    found = channel.client.execute_command("XRANGE", queue, start, end, "COUNT", count)
+    found = channel.client.execute_command(
+        "XRANGE", channel.key_of(queue), start, end, "COUNT", count
+    )
     return list(found)
 
 

@@ -100,7 +100,7 @@ class Channel(RoutingChannel):
 
     def length(self, queue: str) -> int:
         """Entries of the stream, held or not."""
-        return int(self.client.xlen(self._key(queue)))
+        return int(self.client.xlen(self.key_of(queue)))
 
     def trim(self, queue: str, seconds: float) -> None:
         """Delete the entries that are older, whoever holds them."""

@@ -38,6 +38,7 @@ COUNT = "bridge-count"
 ID = "bridge-letter"
 """Header of a retried dead letter: its id, which it keeps."""
 
+STATE = b',"datacontenttype":"application/json","data":'
 MAX_LETTER_BYTES = 1024 * 1024 * 1024
 AT_ONCE = 100
 TRIM_EVERY = 3600.0
@@ -118,10 +119,14 @@ def _now() -> str:
 def identity_of(raw: bytes) -> tuple[str, str, str]:
     """Entity, key and version in the text of an event, however wrong the rest of it is; each
     empty where it is not there."""
-    try:
-        found = json.loads(raw)
-    except (ValueError, RecursionError):
-        return "", "", ""
+    found = None
+    # The relay writes the state behind everything else: it may be what is wrong.
+    for text in (raw, raw.partition(STATE)[0] + b"}"):
+        try:
+            found = json.loads(text)
+            break
+        except (ValueError, RecursionError):
+            continue
     if not isinstance(found, dict):
         return "", "", ""
     kind, key, version = (found.get(name) for name in ("type", "subject", "sequence"))

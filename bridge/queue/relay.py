@@ -239,7 +239,7 @@ class Relay:
             channel = connection.default_channel
             if not broker.is_streams(channel):
                 return None
-            words = "XRANGE", self._queue, "-", "+", "COUNT", 1
+            words = "XRANGE", channel.key_of(self._queue), "-", "+", "COUNT", 1
             first = list(channel.client.execute_command(*words))
             if not first:
                 return float("inf")
@@ -292,7 +292,7 @@ class Relay:
         def step() -> int:
             def move(connection: Any) -> int:
                 channel = connection.default_channel
-                return lists.move(channel.client, name, self._queue, AT_ONCE)
+                return lists.move(channel.client, name, channel.key_of(self._queue), AT_ONCE)
 
             done = self._with_broker(move)
             self.counters.moved += done
@@ -322,7 +322,7 @@ class Relay:
             try:
                 broker.declare(connection, connection.default_channel, self._queue)
             except broker.trouble(connection) as error:
-                connection.release()
+                broker.drop(connection)
                 raise ServerAway(short(error)) from error
             self._connection = connection
             self._buried.forget()
@@ -330,7 +330,9 @@ class Relay:
         try:
             return do(self._connection)
         except broker.trouble(self._connection) as error:
-            self._disconnect()
+            # Without waiting for a broker that may hang.
+            broker.drop(self._connection)
+            self._connection = self._letters = None
             raise ServerAway(short(error)) from error
 
     def _disconnect(self) -> None:

@@ -103,7 +103,7 @@ class RoutingChannel(virtual.Channel):
         words = (word for pair in fields.items() for word in pair)
         with self.publishing():
             assert self._puts is not None
-            self._puts.append(("XADD", self._key(queue), "*", *words))
+            self._puts.append(("XADD", self.key_of(queue), "*", *words))
 
     def _put_fanout(
         self, exchange: str, message: Mapping[str, Any], routing_key: str, **kwargs: Any
@@ -204,7 +204,7 @@ class RoutingChannel(virtual.Channel):
         if if_unused and self._has_queue(queue) and self._is_used(queue):
             return
         self.exchanges.forget_queue(queue)
-        self.client.delete(self._key(queue))
+        self.client.delete(self.key_of(queue))
 
     def _is_used(self, queue: str) -> bool:
         return queue in self._active_queues or self.group.has_others(queue)
@@ -213,10 +213,11 @@ class RoutingChannel(virtual.Channel):
         self.group.create(queue)
 
     def _has_queue(self, queue: str, **kwargs: Any) -> bool:
-        return bool(self.client.exists(self._key(queue)))
+        return bool(self.client.exists(self.key_of(queue)))
 
     def _size(self, queue: str) -> int:
         return self.group.ready(queue)
 
-    def _key(self, queue: str) -> str:
+    def key_of(self, queue: str) -> str:
+        """The Redis key of a queue's stream."""
         return self.global_keyprefix + queue

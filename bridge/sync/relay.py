@@ -102,7 +102,11 @@ def run_relay(
         if sources.spooled:
             sources.spooled.create()
         database = client.get_default_database()
-        outboxes = [(outbox, sources.file.outbox.source) for outbox in sources.outboxes]
+        source = sources.file.outbox.source
+        outboxes = [(sources.site, source)] if sources.site else []
+        if sources.spooled:
+            # Both count their rows from 1, and an event's id must be one of a kind.
+            outboxes.append((sources.spooled, f"{source}#spool"))
         relay = Relay(
             settings.broker_url,
             outboxes=outboxes,

@@ -13,6 +13,7 @@ from kombu.connection import Connection
 from bridge.queue import broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters, Filter, identity_of
 from bridge.queue.events import Event
+from bridge.queue.outbox import Row
 
 
 def letter(number: int, **fields: Any) -> DeadLetter:
@@ -159,6 +160,11 @@ def test_letters_older_than_thirty_days_are_forgotten(
     [
         (Event("project", "changed", "vim", 7, {}).to_json().encode(), ("project", "vim", "7")),
         (b'{"type":"project.changed","subject":"vim"}', ("project", "vim", "")),
+        # What the relay makes of a row whose payload is no JSON.
+        (
+            Row(1, "project", "vim", "project.changed", "{broken", 7, 0, None, 0).event("/x"),
+            ("project", "vim", "7"),
+        ),
         (b'{"type":3,"subject":[],"sequence":7}', ("", "", "")),
         (b"[1]", ("", "", "")),
         (b"\xff", ("", "", "")),

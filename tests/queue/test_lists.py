@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import redis
+import structlog
 from kombu import Connection
 
 from bridge.queue import broker, lists
 from bridge.queue.deadletter import DeadLetters
 from bridge.queue.events import Event
 from bridge.queue.lists import move
+from bridge.queue.relay import Relay
 from stack.redis import Redis
 from stack.waiting import wait_for
 
@@ -153,3 +155,25 @@ def test_what_stock_kombu_published_is_consumed_and_garbage_is_a_dead_letter(
         letters = DeadLetters(connection).letters()
     assert sorted(letter.raw for letter in letters) == [b"", b"{}", b"\xffgarbage"]
     assert {letter.part for letter in letters} == {"envelope"}
+
+
+def test_a_key_prefix_of_the_broker_is_before_the_stream_too(
+    redis_url: str, clean_redis: redis.Redis
+) -> None:
+    clean_redis.lpush("celery", envelope(event(1)))
+    stop = threading.Event()
+    relay = Relay(
+        f"{redis_url}?global_keyprefix=shop.",
+        outboxes=[],
+        held=lambda identities: {},
+        log=structlog.get_logger(),
+        lists=["celery"],
+    )
+    thread = threading.Thread(target=relay.run, args=[stop])
+    thread.start()
+    try:
+        wait_for(lambda: clean_redis.xlen("shop.bridge.events") == 1)
+    finally:
+        stop.set()
+        thread.join(20)
+    assert clean_redis.exists("bridge.events") == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from conftest import skip_if_missing
+from installed import skip_if_missing
 from kombu import Connection, Queue
 from kombu.simple import SimpleQueue
 from sqlalchemy.pool import NullPool

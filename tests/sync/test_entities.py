@@ -122,7 +122,7 @@ def test_a_queue_needs_no_more_than_this(tmp_path: Path) -> None:
             QUEUE.replace("{json: state}", "{query: SELECT 1}"),
             *((7, 11), "write … WHERE name = :key"),
         ),
-        (QUEUE.replace("{json: state}", "{jsno: state}"), (7, 12), "unknown key `jsno`"),
+        (QUEUE.replace("{json: state}", "{jsno: state}"), (7, 12), "did you mean `json`?"),
         (QUEUE.replace("    version: {column: v}\n", ""), (3, 5), "name the column that holds it"),
         (
             QUEUE.replace("    version: {column: v}\n", "    change: deleted\n").replace(
