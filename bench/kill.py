@@ -345,7 +345,7 @@ def run(folder: Path, rounds: int, seconds: int, progress: Console) -> Report:
     began = time.monotonic()
     result = loop.run()
     report = Report(
-        "everything is killed while PHP edits; lost, backwards and different must be 0",
+        "kill loop",
         ("", "count"),
     )
     counts = {
