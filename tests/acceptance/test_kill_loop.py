@@ -11,8 +11,9 @@ from bench.kill import KillLoop, Result
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1500)]
 
 
-def check(result: Result, kills: int) -> None:
-    print(result)
+def check(result: Result, kills: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print(f"\n{result}")
     assert result.kills.total() == kills
     assert len(result.kills) == 4
     assert (result.stops, result.wipes) == (1, 1)
@@ -23,10 +24,14 @@ def check(result: Result, kills: int) -> None:
     assert (result.lost, result.backwards, result.different, result.dead) == (0, 0, 0, 0)
 
 
-def test_nothing_is_lost_over_eight_kills(tmp_path: Path) -> None:
-    check(KillLoop(tmp_path, kills=8, silence=2.0).run(), 8)
+def test_nothing_is_lost_over_eight_kills(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(KillLoop(tmp_path, kills=8, silence=2.0).run(), 8, capsys)
 
 
 @pytest.mark.long
-def test_nothing_is_lost_over_sixty_kills(tmp_path: Path) -> None:
-    check(KillLoop(tmp_path, kills=60).run(), 60)
+def test_nothing_is_lost_over_sixty_kills(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(KillLoop(tmp_path, kills=60).run(), 60, capsys)
