@@ -27,6 +27,8 @@ from stack.waiting import wait_for
 pytestmark = pytest.mark.acceptance
 
 MORE_SERVERS = [RabbitMQ, MariaDB, Postgres]
+# RabbitMQ takes five seconds for each start.
+MORE_SERVERS_SLOWLY = [pytest.param(RabbitMQ, marks=pytest.mark.long), MariaDB, Postgres]
 # A unix socket's path must fit into 108 bytes, and a node's files into their names.
 LONG = "x" * 120
 
@@ -91,7 +93,7 @@ def test_a_killed_server_comes_back_on_its_port_with_what_it_confirmed(
         assert take(server.url) == "Grüße"
 
 
-@pytest.mark.parametrize("kind", MORE_SERVERS)
+@pytest.mark.parametrize("kind", MORE_SERVERS_SLOWLY)
 def test_a_stopped_server_leaves_no_process_and_keeps_its_data(
     tmp_path: Path, kind: type[RabbitMQ | MariaDB | Postgres]
 ) -> None:
@@ -106,7 +108,7 @@ def test_a_stopped_server_leaves_no_process_and_keeps_its_data(
         assert take(again.url) == "kept"
 
 
-@pytest.mark.parametrize("kind", MORE_SERVERS)
+@pytest.mark.parametrize("kind", MORE_SERVERS_SLOWLY)
 def test_servers_work_in_a_directory_with_a_very_long_name(
     tmp_path: Path, kind: type[RabbitMQ | MariaDB | Postgres]
 ) -> None:
@@ -116,7 +118,7 @@ def test_servers_work_in_a_directory_with_a_very_long_name(
         assert take(server.url) == "far away"
 
 
-@pytest.mark.parametrize("kind", MORE_SERVERS)
+@pytest.mark.parametrize("kind", MORE_SERVERS_SLOWLY)
 def test_another_server_on_the_port_is_not_taken_for_ours(
     request: pytest.FixtureRequest, tmp_path: Path, kind: type[RabbitMQ | MariaDB | Postgres]
 ) -> None:
