@@ -43,6 +43,7 @@ from stack.waiting import wait_for
 __all__ = ["KillLoop", "Result", "run"]
 
 PRODUCER = Path(__file__).with_name("kill_producer.php")
+SYNC = Path(__file__).with_name("minimal_sync.yaml")
 CATCH_UP = 180.0
 """Seconds in which MongoDB must hold everything after the last kill."""
 
@@ -145,7 +146,7 @@ class KillLoop:
             "BRIDGE_MONGODB_URL": self.mongod.url,
             "BRIDGE_SQL_URL": self.mariadb.url,
             "BRIDGE_STATE_DIR": str(self.folder / "state"),
-            "BRIDGE_SYNC": str(self.folder / "sync.yaml"),
+            "BRIDGE_SYNC": str(SYNC),
         }
         self.workers = [BridgeWorker(self.folder / f"worker{n}", env=env) for n in (1, 2)]
         self.relays = [BridgeRelay(self.folder / f"relay{n}", env=env) for n in (1, 2)]

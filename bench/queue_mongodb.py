@@ -24,7 +24,10 @@ from bench.load import BenchmarkFailed
 from bench.queue_brokers import StockKombu
 from bridge.queue import broker
 from bridge.queue.events import Event
-from bridge.sync import apply as mongodb
+from bridge.sync import indexes
+from bridge.sync.apply import apply, connect
+from bridge.sync.documents import Mirror
+from bridge.sync.entities import load
 from stack.process import Server
 from stack.waiting import wait_for
 
@@ -32,6 +35,7 @@ __all__ = ["Worker", "check_documents", "observe", "steady_rate", "stock_worker"
 
 BOUND = 120.0
 PROJECTS = "projects"
+SYNC = Path(__file__).with_name("minimal_sync.yaml")
 
 
 class Worker(Server):
@@ -45,7 +49,7 @@ class Worker(Server):
             "BRIDGE_BROKER_URL": broker_url,
             "BRIDGE_MONGODB_URL": mongodb_url,
             "BRIDGE_STATE_DIR": str(directory),
-            "BRIDGE_SYNC": str(directory / "sync.yaml"),
+            "BRIDGE_SYNC": str(SYNC),
         }
 
     def command(self) -> Sequence[str]:
@@ -60,14 +64,15 @@ def stock_worker(
     contender: StockKombu, mongodb_url: str, expected: int
 ) -> Iterator[Callable[[], Any]]:
     """Writes `expected` events, each before the next is taken."""
-    with mongodb.connect(mongodb_url) as client:
+    with connect(mongodb_url) as client:
         database = client.get_default_database()
-        mongodb.ensure_indexes(database)
+        mirror = Mirror(load(SYNC))
+        indexes.ensure(database, mirror)
         done = 0
 
         def receive(body: bytes | str) -> None:
             nonlocal done
-            if mongodb.apply(database, [Event.parse(body)]).written != 1:
+            if apply(database, mirror, [Event.parse(body)]).written != 1:
                 raise BenchmarkFailed(f"an event was not written: {body[:200]!r}")
             done += 1
 
@@ -133,7 +138,7 @@ def observe(mongodb_url: str, versions: dict[str, int]) -> Iterator[Callable[[],
 
     A change stream says where to look, so that no poll costs time or takes it from others.
     """
-    with mongodb.connect(mongodb_url) as client:
+    with connect(mongodb_url) as client:
         collection = client.get_default_database().get_collection(
             PROJECTS, read_concern=ReadConcern("majority")
         )

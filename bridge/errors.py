@@ -21,6 +21,7 @@ __all__ = [
     "ServerAway",
     "ServerMissing",
     "UndecodableMessage",
+    "UnusableEvent",
     "UseLegacy",
     "VisitorError",
 ]
@@ -141,6 +142,11 @@ class IngestRefused(BridgeError):
 
 class UndecodableMessage(BridgeError):
     """A message from the queue is not an event; it belongs to the dead letters."""
+
+
+class UnusableEvent(BridgeError):
+    """An event that the mirror can never hold: its entity is unknown, its data do not fit the
+    schema, its document is too large. It belongs to the dead letters."""
 
 
 class ServerAway(BridgeError):

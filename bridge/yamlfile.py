@@ -95,6 +95,10 @@ class YamlFile:
 
     def _problem(self, detail: Mapping[str, Any], model: type[BaseModel]) -> Problem:
         location: Location = tuple(detail["loc"])
+        # pydantic's word for "the key itself is wrong"
+        is_key = location[-1:] == ("[key]",)
+        if is_key:
+            location = location[:-1]
         kind, message = detail["type"], detail["msg"]
         if kind == "extra_forbidden":
             allowed = _fields_at(model, location[:-1])
@@ -107,7 +111,7 @@ class YamlFile:
             return self.problem(location, f"`{location[-1]}` is missing{where}", "add it")
         if kind == "value_error":
             message, _, hint = str(detail["ctx"]["error"]).partition("; ")
-            return self.problem(location, f"`{_path(location)}`: {message}", hint)
+            return self.problem(location, f"`{_path(location)}`: {message}", hint, key=is_key)
         hint = ""
         if kind in ("model_type", "dict_type", "model_attributes_type"):
             message, hint = "must be a mapping", "write `key: value` lines under it, indented"
@@ -119,7 +123,7 @@ class YamlFile:
             message, hint = "must be true or false", ""
         elif kind == "literal_error":
             message = f"must be {detail['ctx']['expected']}"
-        return self.problem(location, f"`{_path(location)}`: {message}", hint)
+        return self.problem(location, f"`{_path(location)}`: {message}", hint, key=is_key)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -27,6 +27,16 @@ from stack.redis import Redis
 _numbers = itertools.count(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several pytest processes (`-n`), one runs a whole file, which shares its servers. The
+    tests of the forge go by the footing of the site instead, which takes long to start."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        footing = parameters.params.get("forge") if parameters else None
+        group = f"forge-{footing}" if footing else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
     """A MongoDB (replica set of one) for the whole run."""

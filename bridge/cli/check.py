@@ -12,13 +12,14 @@ from click.shell_completion import get_completion_class
 
 from bridge.cli.output import Format, format_option, say, show_problems, show_rows
 from bridge.errors import BridgeError, ConfigError, Problem
+from bridge.fit import misfits
 from bridge.proxy.explain import explain as explain_request
 from bridge.proxy.explain import head_for
 from bridge.proxy.lint import lint
 from bridge.proxy.routes import load
 from bridge.proxy.schema import text as schema_text
 from bridge.settings import Settings
-from bridge.sync.entities import load as load_sync
+from bridge.sync.documents import Mirror
 from bridge.sync.entities import schema_text as sync_schema_text
 
 
@@ -26,30 +27,31 @@ from bridge.sync.entities import schema_text as sync_schema_text
 @click.option("--strict", is_flag=True, help="Warnings fail too.")
 @format_option
 def check(strict: bool, output: Format) -> None:
-    """Validate routes.yaml and sync.yaml: every error at once, with line and column.
+    """Validate routes.yaml and sync.yaml, and that they fit: every error, with line and column.
 
     \b
     Example:
       bridge check --strict
     """
     settings = Settings.from_environ()
-    errors: tuple[Problem, ...] = ()
+    errors: list[Problem] = []
     warnings: list[Problem] = []
-    digest = ""
+    table = mirror = None
     try:
         table = load(settings.routes)
-        digest = table.digest
         warnings = lint(table, str(settings.routes))
     except ConfigError as error:
-        errors = error.problems
+        errors += error.problems
     try:
-        load_sync(settings.sync)
+        mirror = Mirror.of(settings)
     except ConfigError as error:
         errors += error.problems
+    if table and mirror:
+        errors += misfits(table, str(settings.routes), mirror.entities)
     if output == "json":
         result = {
             "ok": not errors,
-            "table": digest,
+            "table": table.digest if table else "",
             "errors": [asdict(problem) for problem in errors],
             "warnings": [asdict(problem) for problem in warnings],
         }
@@ -60,11 +62,12 @@ def check(strict: bool, output: Format) -> None:
         if errors:
             files = ", ".join(sorted({problem.file for problem in errors}))
             click.echo(f"{len(errors)} error(s) in {files}", err=True)
-        else:
+        elif table and mirror:
             routes = len(table.routes)
-            click.echo(f"{settings.routes} is good: {routes} routes, table {digest}")
+            click.echo(f"{settings.routes} is good: {routes} routes, table {table.digest}")
             if settings.sync.exists():
-                click.echo(f"{settings.sync} is good")
+                names = ", ".join(mirror.entities) or "nothing is mirrored"
+                click.echo(f"{settings.sync} is good: {names}")
     if errors:
         raise click.exceptions.Exit(3)
     if warnings and strict:

@@ -21,10 +21,11 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, MapAdapter, Rule
 
 from bridge.errors import ConfigError, Problem
+from bridge.importing import ImportFailed
 from bridge.proxy import models
 from bridge.proxy.conditions import Conditions, Question
 from bridge.proxy.forwarded import TrustedProxies
-from bridge.proxy.handlers import HandlerError, import_handler
+from bridge.proxy.handlers import import_handler
 from bridge.proxy.head import Head
 from bridge.proxy.hosts import Hosts
 from bridge.yamlfile import YamlFile, did_you_mean
@@ -275,7 +276,7 @@ def _handlers(yaml: YamlFile) -> tuple[dict[str, WSGIApplication], list[Problem]
                 continue
             try:
                 apps[name] = import_handler(name, view=kind == "handler")
-            except HandlerError as error:
+            except ImportFailed as error:
                 place = ("routes", index, kind)
                 problems.append(yaml.problem(place, str(error), error.hint))
     return apps, problems

@@ -385,8 +385,9 @@ def _tag(held: _Held) -> int:
     return int(held.message.delivery_tag)
 
 
-def _version(held: _Held) -> int:
-    return held.event.version if held.event is not None else -1
+def _version(held: _Held) -> tuple[int, bool]:
+    # A rewrite does what the same version without it does, and more.
+    return (held.event.version, held.event.rewrite) if held.event is not None else (-1, False)
 
 
 def _fingerprint(message: Any) -> bytes:

@@ -25,6 +25,7 @@ __all__ = [
     "MAX_VERSION",
     "Event",
     "Rejected",
+    "check_data",
     "load_json",
 ]
 
@@ -64,6 +65,8 @@ class Event:
         `$`, which MongoDB's drivers would read as a reference or an operator.
     id: unique among the events of `source`, which is the path or URL of the sender.
     time: when the change was made, RFC 3339.
+    rewrite: whether it may also replace the same version, unless that is a deletion: for repairs,
+        and for a load after sync.yaml has changed.
 
     Raises UndecodableMessage, with the name of the wrong field, when it could not be stored.
     """
@@ -76,6 +79,7 @@ class Event:
     id: str = field(default_factory=_new_id)
     source: str = "/bridge"
     time: str = field(default_factory=_now)
+    rewrite: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.entity, str) or not ENTITY.fullmatch(self.entity):
@@ -90,11 +94,13 @@ class Event:
             if not _utf8(name, getattr(self, name)):
                 _refuse(name, "is empty")
         _check_time(self.time)
+        if type(self.rewrite) is not bool:
+            _refuse("rewrite", f"must be true or false, not {_show(self.rewrite)}")
         if self.change == "deleted":
             if self.data is not None:
                 _refuse("data", "a deletion carries none")
         else:
-            _check_data(self.data)
+            check_data(self.data)
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -133,6 +139,7 @@ class Event:
             id=_text(attributes, "id"),
             source=_text(attributes, "source"),
             time=_text(attributes, "time"),
+            rewrite=attributes.get("rewrite", False),
         )
 
     def to_json(self) -> str:
@@ -152,6 +159,8 @@ class Event:
         }
         if self.data is not None:
             attributes |= {"datacontenttype": "application/json", "data": self.data}
+        if self.rewrite:
+            attributes["rewrite"] = True
         text = json.dumps(attributes, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         _check_size(len(text.encode()), MAX_EVENT_BYTES)
         return text
@@ -231,8 +240,11 @@ class _Place:
         return "".join(reversed(steps)).removeprefix(".")
 
 
-def _check_data(data: object) -> None:
-    """Refuse what BSON cannot hold or would not give back as it was."""
+def check_data(data: object) -> None:
+    """Refuse what BSON cannot hold or would not give back as it was, and names of our own.
+
+    Raises UndecodableMessage, with the place.
+    """
     if not isinstance(data, dict):
         _refuse("data", f"must be a JSON object, not {_kind(data)}")
     for name in data:

@@ -6,22 +6,19 @@ no event can be made of becomes a dead letter, whole.
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time
-from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue.database import taking
-from bridge.queue.events import MAX_EVENT_BYTES, MAX_VERSION, Event, load_json
+from bridge.queue.events import MAX_EVENT_BYTES, Event, load_json
 from bridge.queue.outbox import Outbox
+from bridge.queue.rows import to_json, version_of
 from bridge.queue.sources import Column, SqlQueue
 
-__all__ = ["Bury", "move", "row_of", "to_json", "to_outbox_row"]
+__all__ = ["Bury", "move", "row_of", "to_outbox_row"]
 
 Bury = Callable[[bytes, str], None]
 """Keeps what nobody can use: the row as JSON, and why. Raises when it could not."""
@@ -103,7 +100,7 @@ def to_outbox_row(
             fields = {field: row[_known(row, name)] for field, name in data.columns.items()}
         # Dates and the like as JSON has them.
         fields = load_json(to_json(fields), 2 * MAX_EVENT_BYTES)
-    return row_of(Event(entity, change, key, _version(version), fields))
+    return row_of(Event(entity, change, key, version_of(version), fields))
 
 
 def row_of(event: Event) -> dict[str, Any]:
@@ -116,16 +113,6 @@ def row_of(event: Event) -> dict[str, Any]:
         "payload": None if event.data is None else to_json(event.data),
         "version": event.version,
     }
-
-
-def _version(found: Any) -> int:
-    spelled = found.decode("ascii", "replace") if isinstance(found, bytes) else found
-    if isinstance(spelled, str | Decimal) and str(spelled).isdecimal() and len(str(spelled)) < 20:
-        spelled = int(spelled)
-    if type(spelled) is not int or not 0 <= spelled <= MAX_VERSION:
-        shown = str(found)[:40]
-        raise UndecodableMessage(f"the version is {shown!r}, no whole number of 64 bits")
-    return spelled
 
 
 def _state(connection: sql.Connection, queue: SqlQueue, key: Any) -> Mapping[str, Any] | None:
@@ -169,24 +156,3 @@ def _text(row: Mapping[str, Any], source: Column) -> str:
     if value is None:
         raise UndecodableMessage(f"the column {source.column} is NULL")
     return value if isinstance(value, str) else to_json(value).strip('"')
-
-
-def to_json(value: Any) -> str:
-    """JSON of what databases give: dates as ISO 8601, decimals as text, bytes as text or base64."""
-    return json.dumps(value, ensure_ascii=False, default=_plain, separators=(",", ":"))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        # Money stays what it is; a float would not. 12.00 is text like 12.50.
-        exponent = value.as_tuple().exponent
-        whole = isinstance(exponent, int) and exponent >= 0 and abs(value) <= MAX_VERSION
-        return int(value) if whole else str(value)
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, bytes | bytearray | memoryview):
-        try:
-            return bytes(value).decode("utf-8")
-        except UnicodeDecodeError:
-            return base64.b64encode(bytes(value)).decode("ascii")
-    return str(value)

@@ -19,7 +19,9 @@ from bridge.queue.relay import Relay, RelayCounters, SpoolSource
 from bridge.queue.spool import Spool
 from bridge.queue.status import QueueStatus, read
 from bridge.settings import Settings, redact_url
-from bridge.sync import apply as mongodb
+from bridge.sync.apply import connect as connect_mongodb
+from bridge.sync.apply import versions
+from bridge.sync.documents import Mirror
 from bridge.sync.entities import File, load
 from bridge.sync.worker import check_broker, mongodb_missing
 
@@ -91,7 +93,8 @@ def run_relay(
             "there is nothing to relay: set BRIDGE_SQL_URL to the database with the outbox, or "
             f"name spool directories or lists in {settings.sync}"
         )
-    with mongodb.connect(settings.mongodb_url) as client:
+    mirror = Mirror.of(settings)
+    with connect_mongodb(settings.mongodb_url) as client:
         check_broker(settings.broker_url)
         try:
             client.admin.command("ping")
@@ -110,7 +113,7 @@ def run_relay(
         relay = Relay(
             settings.broker_url,
             outboxes=outboxes,
-            held=lambda identities: mongodb.versions(database, identities),
+            held=lambda identities: versions(database, mirror, identities),
             log=log,
             spools=[
                 SpoolSource(spool, sources.spooled) for spool in sources.spools if sources.spooled
@@ -119,6 +122,8 @@ def run_relay(
             lists=sources.file.lists,
             counters=counters,
         )
+        if not mirror.entities:
+            log.warning("relay.no_entities", do=f"name what is mirrored in {settings.sync}")
         log.info("relay.started", outboxes=[outbox.table.fullname for outbox, _ in outboxes])
         relay.run(stop)
     log.info("relay.stopped", published=counters.published, freed=counters.freed)

@@ -11,23 +11,33 @@ wrong. `bridge worker` calls `run_worker`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from structlog.typing import FilteringBoundLogger
 
-from bridge.errors import ServerAway, ServerMissing
+from bridge.errors import BridgeError, ServerAway, ServerMissing
 from bridge.queue import broker, redisurl
 from bridge.queue.consumer import Consumer, ConsumerCounters, Stopped
 from bridge.queue.events import Event, Rejected
 from bridge.settings import Settings, redact_url
-from bridge.sync import apply as mongodb
-from bridge.sync.apply import Document
+from bridge.sync import indexes
+from bridge.sync.apply import apply
+from bridge.sync.documents import Document, Mirror
+from bridge.sync.mongodb import connect
 
-__all__ = ["Counters", "broker_missing", "check_broker", "mongodb_missing", "run_worker"]
+__all__ = [
+    "Counters",
+    "broker_missing",
+    "check_broker",
+    "mongodb_missing",
+    "no_entities",
+    "run_worker",
+]
 
 
 @dataclass(slots=True)
@@ -55,20 +65,32 @@ def run_worker(
     MongoDB is away; that takes a few seconds at most.
 
     Raises ServerMissing when a server does not answer at the start, after one try of a few
-    seconds, and BridgeError for a URL that cannot be used.
+    seconds, ConfigError for a wrong sync.yaml, and BridgeError for a URL that cannot be used, an
+    index that is in the way, or a sync.yaml that declares no entities.
     """
+    # Here, because what it reads SQL with imports this module.
+    from bridge.sync.schedule import Scheduled
+
     counters = Counters() if counters is None else counters
-    with mongodb.connect(settings.mongodb_url) as client:
+    mirror = Mirror.of(settings)
+    if not mirror.entities:
+        raise no_entities(settings)
+    with connect(settings.mongodb_url) as client:
         check_broker(settings.broker_url)
         database: Database[Document] = client.get_default_database()
         try:
-            client.admin.command("ping")
-            mongodb.ensure_indexes(database)
+            _check_transactions(client.admin.command("hello"), mirror, settings)
+            indexes.ensure(database, mirror)
         except (PyMongoError, ServerAway) as error:
             raise mongodb_missing(settings.mongodb_url, error) from error
-        writer = _Writer(database, counters, stop, log)
+        writer = _Writer(database, mirror, counters, stop, log)
         log.info("worker.started", mongodb=redact_url(settings.mongodb_url))
-        Consumer(settings.broker_url, writer, log=log, counters=counters).run(stop)
+        scheduled = Scheduled(settings, mirror, log)
+        scheduled.start()
+        try:
+            Consumer(settings.broker_url, writer, log=log, counters=counters).run(stop)
+        finally:
+            scheduled.stop()
     log.info("worker.stopped", applied=counters.applied, stale=counters.stale, dead=counters.dead)
     return counters
 
@@ -79,18 +101,20 @@ class _Writer:
     def __init__(
         self,
         database: Database[Document],
+        mirror: Mirror,
         counters: Counters,
         stop: threading.Event,
         log: FilteringBoundLogger,
     ) -> None:
-        self._database, self._counters, self._stop, self._log = database, counters, stop, log
+        self._database, self._mirror = database, mirror
+        self._counters, self._stop, self._log = counters, stop, log
 
     def __call__(self, events: Sequence[Event]) -> Sequence[Rejected]:
         """Write, or raise Stopped when told to stop while MongoDB is away."""
         failures = 0
         while True:
             try:
-                result = mongodb.apply(self._database, events)
+                result = apply(self._database, self._mirror, events)
                 break
             except ServerAway as error:
                 delay = broker.backoff(failures)
@@ -103,6 +127,23 @@ class _Writer:
         self._counters.applied += result.written
         self._counters.stale += result.stale
         return result.failed
+
+
+def no_entities(settings: Settings) -> BridgeError:
+    """What to say when sync.yaml does not say what to mirror."""
+    return BridgeError(
+        f"{settings.sync} declares nothing to mirror: write under `entities:` the name that the "
+        "events have and the collection for it, for example `project: {collection: projects}`"
+    )
+
+
+def _check_transactions(hello: Mapping[str, Any], mirror: Mirror, settings: Settings) -> None:
+    if mirror.parent_of and "setName" not in hello and hello.get("msg") != "isdbgrid":
+        raise BridgeError(
+            f"the MongoDB at {redact_url(settings.mongodb_url)} is no replica set, and entities "
+            "with children are written in transactions, which only a replica set has; one member "
+            "is enough: start it with --replSet rs0 and call rs.initiate()"
+        )
 
 
 def check_broker(url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,22 @@ def test_of_one_entity_only_the_highest_version_of_a_batch_is_handed_on(
     wait_for(lambda: receiver.batches)
     assert sorted(receiver.versions) == [2, 9]
     wait_for(lambda: running.counters.superseded == 3)
+
+
+@pytest.mark.parametrize("first", ["the rewrite", "the other"])
+def test_a_rewrite_does_not_give_way_to_the_same_version(
+    redis_url: str,
+    receiver: Any,
+    start: Callable[..., Any],
+    wait_for: Callable[..., Any],
+    first: str,
+) -> None:
+    events = [replace(changed("vim", 3), rewrite=True), changed("vim", 3)]
+    publish(redis_url, *(events if first == "the rewrite" else reversed(events)))
+    running = start(redis_url, receiver, batch_wait=1.0, batch_size=2)
+
+    wait_for(lambda: running.counters.superseded == 1)
+    assert [event.rewrite for batch in receiver.batches for event in batch] == [True]
 
 
 def test_equal_keys_of_two_kinds_are_two_entities(

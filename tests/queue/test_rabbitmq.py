@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import structlog
 from kombu.connection import Connection
+from minimal_sync import write_sync
 from pymongo.database import Database
 
 from bridge.errors import BridgeError, ServerMissing
@@ -36,6 +37,11 @@ from stack.rabbitmq import RabbitMQ
 
 Wait = Callable[..., Any]
 Start = Callable[..., Any]
+
+
+def _settings(folder: Path, broker_url: str, mongodb_url: str) -> Settings:
+    sync = write_sync(folder)
+    return Settings(folder / "routes.yaml", broker_url, mongodb_url, folder, sync=sync)
 
 
 def changed(key: str, version: int) -> Event:
@@ -588,9 +594,7 @@ def start_worker(tmp_path: Path, mongodb_url: str) -> Iterator[Callable[[str], W
     workers: list[Worker] = []
 
     def _start(broker_url: str) -> Worker:
-        workers.append(
-            Worker(Settings(tmp_path / "routes.yaml", broker_url, mongodb_url, tmp_path))
-        )
+        workers.append(Worker(_settings(tmp_path, broker_url, mongodb_url)))
         return workers[-1]
 
     yield _start
@@ -680,7 +684,7 @@ def test_a_rabbitmq_that_is_missing_at_the_start_is_named_without_its_password(
     url = f"amqp://bridge:hush@127.0.0.1:{port}//"
     with pytest.raises(ServerMissing) as caught:
         run_worker(
-            Settings(tmp_path / "routes.yaml", url, mongodb_url, tmp_path),
+            _settings(tmp_path, url, mongodb_url),
             stop=threading.Event(),
             log=structlog.get_logger(),
         )
@@ -694,12 +698,7 @@ def test_a_wrong_password_is_an_error_that_says_so(
 ) -> None:
     with pytest.raises(ServerMissing, match="ACCESS_REFUSED") as caught:
         run_worker(
-            Settings(
-                tmp_path / "routes.yaml",
-                f"amqp://guest:hush@127.0.0.1:{rabbitmq.port}//",
-                mongodb_url,
-                tmp_path,
-            ),
+            _settings(tmp_path, f"amqp://guest:hush@127.0.0.1:{rabbitmq.port}//", mongodb_url),
             stop=threading.Event(),
             log=structlog.get_logger(),
         )

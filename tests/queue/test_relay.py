@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import redis
 import sqlalchemy as sql
+from minimal_sync import mirror_of
 from outbox_site import (
     DIALECTS,
     QUICK,
@@ -127,15 +128,18 @@ class TestRows:
 
     def test_a_row_is_freed_by_what_a_majority_of_mongodb_holds(
         self,
+        tmp_path: Path,
         outbox: Outbox,
         redis_url: str,
         clean_redis: redis.Redis,
         clean_mongodb: Database[dict[str, Any]],
         log: Log,
     ) -> None:
+        minimal = mirror_of(tmp_path)
         add(outbox, change("older", 5), change("newer", 5), change("gone", 5), change("never", 5))
         mirror.apply(
             clean_mongodb,
+            minimal,
             [
                 Event("project", "changed", "older", 4, {}),
                 Event("project", "changed", "newer", 6, {}),
@@ -144,13 +148,15 @@ class TestRows:
         )
 
         def held(identities: Any) -> Any:
-            return versions(clean_mongodb, identities)
+            return versions(clean_mongodb, minimal, identities)
 
         with running(relay(redis_url, outbox, held, log)) as one:
             wait_for(lambda: one.counters.published >= 2)
             left = [row.aggregateid for row in rows_of(outbox)]
             assert left == ["older", "never"]
-            mirror.apply(clean_mongodb, [Event.parse(body) for body in bodies(clean_redis)])
+            mirror.apply(
+                clean_mongodb, minimal, [Event.parse(body) for body in bodies(clean_redis)]
+            )
             wait_for(lambda: rows_of(outbox) == [])
 
     def test_what_mongodb_holds_already_is_not_published_at_all(
@@ -549,14 +555,14 @@ class TestOutages:
     def test_a_mongodb_that_was_killed_is_used_again_when_it_is_back(
         self, tmp_path: Path, outbox: Outbox, clean_redis: redis.Redis, redis_url: str, log: Log
     ) -> None:
-        mongod = Mongod(tmp_path / "mongod")
+        mongod, minimal = Mongod(tmp_path / "mongod"), mirror_of(tmp_path)
         with mongod, mirror.connect(mongod.url_of("bridge"), patience=0.3) as client:
             database = client.get_default_database()
 
             def held(identities: Any) -> Any:
-                return versions(database, identities)
+                return versions(database, minimal, identities)
 
-            mirror.apply(database, [Event("project", "changed", "vim", 1, {})])
+            mirror.apply(database, minimal, [Event("project", "changed", "vim", 1, {})])
             mongod.kill()
             add(outbox, change())
             with running(relay(redis_url, outbox, held, log)):

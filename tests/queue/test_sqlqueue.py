@@ -21,8 +21,9 @@ from outbox_site import DIALECTS, SERVERS, engine_for, outbox_in, rows_of
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
 from bridge.queue import database
 from bridge.queue.outbox import Outbox, connect
+from bridge.queue.rows import to_json
 from bridge.queue.sources import SqlQueue
-from bridge.queue.sqlqueue import move, to_json, to_outbox_row
+from bridge.queue.sqlqueue import move, to_outbox_row
 from stack.process import REPOSITORY
 
 TABLE = (

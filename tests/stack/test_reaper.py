@@ -18,11 +18,13 @@ from stack.sessions import members
 pytestmark = pytest.mark.acceptance
 
 PARENT = """
-import sys
+import signal, sys
 from pathlib import Path
 from stack.php import PhpServer
 from stack.redis import Redis
 
+# A run in the background of a shell has it ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 home = Path(sys.argv[1])
 servers = [Redis(home / "redis").start(), PhpServer(home / "php", home, workers=2).start()]
 print(*[server.pid for server in servers], flush=True)

@@ -1,4 +1,4 @@
-"""A worker on a thread of its own."""
+"""A worker on a thread of its own, and the minimal sync.yaml."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import structlog
+from minimal_sync import mirror_of, write_sync
 
 from bridge.settings import Settings
+from bridge.sync.documents import Mirror
 from bridge.sync.worker import Counters, run_worker
 
 
@@ -49,12 +51,19 @@ StartWorker = Callable[[str, str], RunningWorker]
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[[str, str], Settings]:
-    """settings(broker_url, mongodb_url)"""
+    """settings(broker_url, mongodb_url), with the minimal sync.yaml."""
+    sync = write_sync(tmp_path)
 
     def _settings(broker_url: str, mongodb_url: str) -> Settings:
-        return Settings(tmp_path / "routes.yaml", broker_url, mongodb_url, tmp_path)
+        return Settings(tmp_path / "routes.yaml", broker_url, mongodb_url, tmp_path, sync=sync)
 
     return _settings
+
+
+@pytest.fixture(scope="session")
+def minimal(tmp_path_factory: pytest.TempPathFactory) -> Mirror:
+    """The mirror of the minimal sync.yaml: project to projects, release to releases."""
+    return mirror_of(tmp_path_factory.mktemp("minimal"))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from minimal_sync import mirror_of
 from pymongo.database import Database
 
 from bridge.errors import BridgeError, ServerAway
 from bridge.queue.events import MAX_DEPTH, Event
 from bridge.sync import apply as mongodb
+from bridge.sync.documents import Mirror
 from stack.mongod import Mongod
 from stack.ports import free_port
 
@@ -42,8 +45,8 @@ def document(database: Db, key: str, collection: str = "projects") -> dict[str, 
     return found
 
 
-def test_a_change_becomes_the_data_with_key_and_version(clean_mongodb: Db) -> None:
-    result = mongodb.apply(clean_mongodb, [changed("vim", 7, name="vim", tags=["editor"])])
+def test_a_change_becomes_the_data_with_key_and_version(clean_mongodb: Db, minimal: Mirror) -> None:
+    result = mongodb.apply(clean_mongodb, minimal, [changed("vim", 7, name="vim", tags=["editor"])])
 
     assert document(clean_mongodb, "vim") == {
         "_id": "vim",
@@ -54,23 +57,27 @@ def test_a_change_becomes_the_data_with_key_and_version(clean_mongodb: Db) -> No
     assert (result.written, result.stale, result.failed) == (1, 0, ())
 
 
-def test_a_release_has_its_own_collection(clean_mongodb: Db) -> None:
-    mongodb.apply(clean_mongodb, [Event("release", "changed", "vim/9/amd64", 1, {"size": 1})])
+def test_a_release_has_its_own_collection(clean_mongodb: Db, minimal: Mirror) -> None:
+    mongodb.apply(
+        clean_mongodb, minimal, [Event("release", "changed", "vim/9/amd64", 1, {"size": 1})]
+    )
 
     assert document(clean_mongodb, "vim/9/amd64", "releases")["size"] == 1
 
 
-def test_a_newer_state_replaces_the_whole_older_one(clean_mongodb: Db) -> None:
-    mongodb.apply(clean_mongodb, [changed("vim", 1, old=1)])
-    mongodb.apply(clean_mongodb, [changed("vim", 2, new=2)])
+def test_a_newer_state_replaces_the_whole_older_one(clean_mongodb: Db, minimal: Mirror) -> None:
+    mongodb.apply(clean_mongodb, minimal, [changed("vim", 1, old=1)])
+    mongodb.apply(clean_mongodb, minimal, [changed("vim", 2, new=2)])
 
     assert document(clean_mongodb, "vim") == {"_id": "vim", "_v": 2, "new": 2}
 
 
 @pytest.mark.parametrize("version", [6, 7])
-def test_an_older_or_equal_version_changes_nothing(clean_mongodb: Db, version: int) -> None:
-    mongodb.apply(clean_mongodb, [changed("vim", 7, n=1)])
-    result = mongodb.apply(clean_mongodb, [changed("vim", version, n=2)])
+def test_an_older_or_equal_version_changes_nothing(
+    clean_mongodb: Db, version: int, minimal: Mirror
+) -> None:
+    mongodb.apply(clean_mongodb, minimal, [changed("vim", 7, n=1)])
+    result = mongodb.apply(clean_mongodb, minimal, [changed("vim", version, n=2)])
 
     assert document(clean_mongodb, "vim") == {"_id": "vim", "_v": 7, "n": 1}
     assert (result.written, result.stale) == (0, 1)
@@ -78,24 +85,26 @@ def test_an_older_or_equal_version_changes_nothing(clean_mongodb: Db, version: i
 
 
 def test_a_deletion_leaves_a_tombstone_that_an_older_change_cannot_raise(
-    clean_mongodb: Db,
+    clean_mongodb: Db, minimal: Mirror
 ) -> None:
-    mongodb.apply(clean_mongodb, [changed("vim", 1, n=1)])
-    mongodb.apply(clean_mongodb, [deleted("vim", 3)])
-    mongodb.apply(clean_mongodb, [changed("vim", 2, n=2)])
+    mongodb.apply(clean_mongodb, minimal, [changed("vim", 1, n=1)])
+    mongodb.apply(clean_mongodb, minimal, [deleted("vim", 3)])
+    mongodb.apply(clean_mongodb, minimal, [changed("vim", 2, n=2)])
 
     assert document(clean_mongodb, "vim") == {"_id": "vim", "_v": 3, "_del": True}
 
 
-def test_a_deletion_of_what_never_arrived_leaves_a_tombstone(clean_mongodb: Db) -> None:
-    mongodb.apply(clean_mongodb, [deleted("vim", 3)])
+def test_a_deletion_of_what_never_arrived_leaves_a_tombstone(
+    clean_mongodb: Db, minimal: Mirror
+) -> None:
+    mongodb.apply(clean_mongodb, minimal, [deleted("vim", 3)])
 
     assert document(clean_mongodb, "vim") == {"_id": "vim", "_v": 3, "_del": True}
 
 
-def test_a_newer_change_brings_back_what_was_deleted(clean_mongodb: Db) -> None:
-    mongodb.apply(clean_mongodb, [deleted("vim", 3)])
-    mongodb.apply(clean_mongodb, [changed("vim", 4, n=4)])
+def test_a_newer_change_brings_back_what_was_deleted(clean_mongodb: Db, minimal: Mirror) -> None:
+    mongodb.apply(clean_mongodb, minimal, [deleted("vim", 3)])
+    mongodb.apply(clean_mongodb, minimal, [changed("vim", 4, n=4)])
 
     assert document(clean_mongodb, "vim") == {"_id": "vim", "_v": 4, "n": 4}
 
@@ -120,7 +129,7 @@ def histories(draw: st.DrawFn) -> list[tuple[str, int, bool]]:
 )
 @given(history=histories(), batch=st.integers(1, 4))
 def test_in_any_order_with_repetitions_the_highest_version_remains(
-    clean_mongodb: Db, history: list[tuple[str, int, bool]], batch: int
+    clean_mongodb: Db, history: list[tuple[str, int, bool]], batch: int, minimal: Mirror
 ) -> None:
     prefix = f"{next(numbers)}/"
     events = [
@@ -128,7 +137,7 @@ def test_in_any_order_with_repetitions_the_highest_version_remains(
         for key, version, dead in history
     ]
     for start in range(0, len(events), batch):
-        mongodb.apply(clean_mongodb, events[start : start + batch])
+        mongodb.apply(clean_mongodb, minimal, events[start : start + batch])
 
     last = {key: (version, dead) for key, version, dead in sorted(history)}
     for key, (version, dead) in last.items():
@@ -161,45 +170,104 @@ def test_in_any_order_with_repetitions_the_highest_version_remains(
     ],
     ids=repr,
 )
-def test_a_value_is_given_back_as_it_was(clean_mongodb: Db, value: object) -> None:
-    mongodb.apply(clean_mongodb, [changed("vim", 1, value=value)])
+def test_a_value_is_given_back_as_it_was(clean_mongodb: Db, value: object, minimal: Mirror) -> None:
+    mongodb.apply(clean_mongodb, minimal, [changed("vim", 1, value=value)])
 
     found = document(clean_mongodb, "vim")["value"]
     assert repr(found) == repr(value)
 
 
-def test_data_may_be_as_deep_as_an_event_allows(clean_mongodb: Db) -> None:
+def test_data_may_be_as_deep_as_an_event_allows(clean_mongodb: Db, minimal: Mirror) -> None:
     deepest: dict[str, Any] = {}
     for _ in range(MAX_DEPTH - 1):
         deepest = {"d": deepest}
 
-    result = mongodb.apply(clean_mongodb, [Event("project", "changed", "vim", 1, deepest)])
+    result = mongodb.apply(clean_mongodb, minimal, [Event("project", "changed", "vim", 1, deepest)])
 
     assert result.failed == ()
     assert document(clean_mongodb, "vim")["d"] == deepest["d"]
 
 
-@pytest.mark.parametrize("mebibytes", [17, 50], ids=["by the server", "by the driver"])
-def test_a_document_for_which_the_whole_batch_is_refused_does_not_harm_its_neighbours(
-    clean_mongodb: Db, mebibytes: int
-) -> None:
-    large = changed("large", 1, text="x" * mebibytes * 1024 * 1024)
-    result = mongodb.apply(clean_mongodb, [changed("a", 1), large, changed("b", 1)])
+SHELVES = """\
+version: 1
+max_document: 2KiB
+entities:
+  project:
+    collection: projects
+    hook: shop_hooks:odd
+    schema: {properties: {size: {type: integer}}}
+  release: {collection: releases}
+"""
 
-    assert [failure.event.key for failure in result.failed] == ["large"]
-    assert result.failed[0].error.startswith("MongoDB refuses it: ")
+
+@pytest.fixture
+def shelves(tmp_path: Path) -> Mirror:
+    return mirror_of(tmp_path, SHELVES)
+
+
+Write = Callable[[Db, Mirror, list[Event]], mongodb.Applied]
+both_ways = pytest.mark.parametrize("write", [mongodb.apply, mongodb.load])
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        ({"size": "large"}, "schema: data.size: "),
+        ({"hook": "fails"}, "the hook shop_hooks:odd failed: ValueError: no such shelf"),
+        ({"hook": "unknown type"}, "the document 'bad' of projects cannot be stored: "),
+        ({"hook": "large number"}, "the document 'bad' of projects cannot be stored: "),
+        ({"hook": "deep"}, "MongoDB refuses it: "),
+        ({"text": "x" * 3000}, "the document 'bad' of projects has 3"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_written_is_named_and_does_not_harm_its_neighbours(
+    clean_mongodb: Db, shelves: Mirror, write: Write, data: dict[str, Any], error: str
+) -> None:
+    bad = Event("project", "changed", "bad", 1, data)
+    result = write(clean_mongodb, shelves, [changed("a", 1), bad, changed("b", 1)])
+
+    assert [failure.event.key for failure in result.failed] == ["bad"]
+    assert result.failed[0].error.startswith(error)
     assert len(result.failed[0].error) < 600
     assert [event.key for event in result.applied] == ["a", "b"]
-    assert clean_mongodb.projects.count_documents({}) == 2
+    assert (result.written, result.stale) == (2, 0)
+    assert clean_mongodb.projects.distinct("_id") == ["a", "b"]
+
+
+def test_the_limit_of_size_is_that_of_the_stored_document(
+    clean_mongodb: Db, shelves: Mirror
+) -> None:
+    mongodb.apply(clean_mongodb, shelves, [changed("vim", 1, text="")])
+    [empty] = clean_mongodb.projects.aggregate([{"$project": {"size": {"$bsonSize": "$$ROOT"}}}])
+    room = 2048 - empty["size"]
+
+    fits = mongodb.apply(clean_mongodb, shelves, [changed("vim", 2, text="x" * room)])
+    too_large = mongodb.apply(clean_mongodb, shelves, [changed("vim", 3, text="x" * (room + 1))])
+
+    assert fits.failed == ()
+    assert "has 2049 bytes, more than 2048; " in too_large.failed[0].error
+
+
+def test_a_document_of_nearly_16_mebibytes_can_be_allowed(
+    tmp_path: Path, clean_mongodb: Db
+) -> None:
+    mirror = mirror_of(tmp_path, SHELVES.replace("2KiB", "16MiB"))
+    large = "x" * (16 * 1024 * 1024 - 1000)
+
+    for version, write in enumerate([mongodb.load, mongodb.apply, mongodb.load], 1):
+        result = write(clean_mongodb, mirror, [changed("large", version, text=large)])
+        assert (result.written, result.failed) == (1, ())
 
 
 def test_a_document_that_the_server_refuses_does_not_harm_its_neighbours(
-    clean_mongodb: Db,
+    clean_mongodb: Db, minimal: Mirror
 ) -> None:
     clean_mongodb.create_collection("projects", validator={"name": {"$type": "string"}})
     events = [changed("a", 1, name="a"), changed("bad", 1, name=7), changed("b", 1, name="b")]
 
-    result = mongodb.apply(clean_mongodb, events)
+    result = mongodb.apply(clean_mongodb, minimal, events)
 
     assert [failure.event.key for failure in result.failed] == ["bad"]
     assert "failed validation" in result.failed[0].error
@@ -207,22 +275,27 @@ def test_a_document_that_the_server_refuses_does_not_harm_its_neighbours(
     assert (result.written, result.stale) == (2, 0)
 
 
-def test_an_entity_that_is_mirrored_nowhere_fails_by_name(clean_mongodb: Db) -> None:
+def test_an_entity_that_is_mirrored_nowhere_fails_by_name(
+    clean_mongodb: Db, minimal: Mirror
+) -> None:
     stranger = Event("user", "changed", "root", 1, {})
-    result = mongodb.apply(clean_mongodb, [stranger, changed("vim", 1)])
+    result = mongodb.apply(clean_mongodb, minimal, [stranger, changed("vim", 1)])
 
     assert [failure.event for failure in result.failed] == [stranger]
-    assert result.failed[0].error == "user is mirrored nowhere; known: project, release"
+    assert (
+        result.failed[0].error
+        == "user is mirrored nowhere; entities of sync.yaml: project, release"
+    )
     assert len(result.applied) == 1
 
 
-def test_a_server_that_is_away_is_no_failure_of_an_event() -> None:
+def test_a_server_that_is_away_is_no_failure_of_an_event(minimal: Mirror) -> None:
     url = f"mongodb://127.0.0.1:{free_port()}/bridge"
     with mongodb.connect(url, patience=0.1) as client:
         database = client.get_default_database()
 
         with pytest.raises(ServerAway, match="ServerSelectionTimeoutError"):
-            mongodb.apply(database, [changed("vim", 1)])
+            mongodb.apply(database, minimal, [changed("vim", 1)])
 
 
 @pytest.fixture
@@ -240,29 +313,114 @@ def refusing(tmp_path: Path) -> Iterator[Callable[[int], Db]]:
 
 
 def test_a_server_that_lets_nobody_write_is_no_failure_of_an_event(
-    refusing: Callable[[int], Db],
+    refusing: Callable[[int], Db], minimal: Mirror
 ) -> None:
     unauthorized, not_primary, out_of_disk_space, unknown = 13, 10107, 14031, 4711
     for code in (unauthorized, not_primary, out_of_disk_space, unknown):
         with pytest.raises(ServerAway):
-            mongodb.apply(refusing(code), [changed("vim", 1)])
+            mongodb.apply(refusing(code), minimal, [changed("vim", 1)])
 
 
-def test_indexes_are_made_once_and_stay(clean_mongodb: Db) -> None:
-    mongodb.ensure_indexes(clean_mongodb)
-    mongodb.ensure_indexes(clean_mongodb)
+class TestRewrite:
+    """A repair may replace the same version; it never raises the dead nor goes back."""
 
-    projects = clean_mongodb.projects.index_information()
-    assert projects["bridge_tombstones"]["expireAfterSeconds"] == 35 * 24 * 3600
-    assert projects["bridge_tombstones"]["partialFilterExpression"] == {"_del": True}
-    assert "bridge_project" in clean_mongodb.releases.index_information()
+    def rewrite(self, version: int, **data: Any) -> Event:
+        return replace(changed("vim", version, **data), rewrite=True)
+
+    @both_ways
+    def test_the_same_version_is_replaced(
+        self, clean_mongodb: Db, minimal: Mirror, write: Write
+    ) -> None:
+        write(clean_mongodb, minimal, [changed("vim", 7, n=1)])
+        result = write(clean_mongodb, minimal, [self.rewrite(7, n=2)])
+
+        assert document(clean_mongodb, "vim") == {"_id": "vim", "_v": 7, "n": 2}
+        assert (result.written, result.stale) == (1, 0)
+
+    @both_ways
+    def test_a_newer_version_stays(self, clean_mongodb: Db, minimal: Mirror, write: Write) -> None:
+        write(clean_mongodb, minimal, [changed("vim", 8, n=1)])
+        result = write(clean_mongodb, minimal, [self.rewrite(7, n=2)])
+
+        assert document(clean_mongodb, "vim") == {"_id": "vim", "_v": 8, "n": 1}
+        assert (result.written, result.stale) == (0, 1)
+
+    @both_ways
+    def test_a_tombstone_of_the_same_version_stays(
+        self, clean_mongodb: Db, minimal: Mirror, write: Write
+    ) -> None:
+        write(clean_mongodb, minimal, [deleted("vim", 7)])
+        write(clean_mongodb, minimal, [self.rewrite(7, n=2)])
+
+        assert document(clean_mongodb, "vim") == {"_id": "vim", "_v": 7, "_del": True}
+
+    @both_ways
+    def test_a_deletion_may_bury_the_version_that_is_there(
+        self, clean_mongodb: Db, minimal: Mirror, write: Write
+    ) -> None:
+        write(clean_mongodb, minimal, [changed("vim", 7, n=1)])
+        write(clean_mongodb, minimal, [replace(deleted("vim", 7), rewrite=True)])
+
+        assert document(clean_mongodb, "vim") == {"_id": "vim", "_v": 7, "_del": True}
+
+    @both_ways
+    def test_what_is_not_there_is_written(
+        self, clean_mongodb: Db, minimal: Mirror, write: Write
+    ) -> None:
+        write(clean_mongodb, minimal, [self.rewrite(7, n=2)])
+
+        assert document(clean_mongodb, "vim") == {"_id": "vim", "_v": 7, "n": 2}
 
 
-def test_an_index_of_other_options_is_named(clean_mongodb: Db) -> None:
-    clean_mongodb.projects.create_index("_at", name="bridge_tombstones", expireAfterSeconds=9)
+class TestLoad:
+    """The fast way for a first load ends where the usual one does."""
 
-    with pytest.raises(BridgeError, match="in the way"):
-        mongodb.ensure_indexes(clean_mongodb)
+    def test_it_tells_new_newer_and_stale_apart(self, clean_mongodb: Db, minimal: Mirror) -> None:
+        there = [changed("older", 1), changed("same", 2), changed("newer", 3), deleted("dead", 2)]
+        mongodb.apply(clean_mongodb, minimal, there)
+        keys = ["new", "older", "same", "newer", "dead"]
+
+        result = mongodb.load(clean_mongodb, minimal, [changed(key, 2, n=2) for key in keys])
+
+        assert (result.written, result.stale, result.failed) == (2, 3, ())
+        assert sorted(event.key for event in result.applied) == sorted(keys)
+        assert document(clean_mongodb, "new") == {"_id": "new", "_v": 2, "n": 2}
+        assert document(clean_mongodb, "older") == {"_id": "older", "_v": 2, "n": 2}
+        assert document(clean_mongodb, "newer") == {"_id": "newer", "_v": 3}
+        assert document(clean_mongodb, "dead") == {"_id": "dead", "_v": 2, "_del": True}
+
+    @pytest.mark.parametrize("versions", [[1, 2], [2, 1]])
+    def test_of_one_key_twice_the_highest_version_remains(
+        self, clean_mongodb: Db, minimal: Mirror, versions: list[int]
+    ) -> None:
+        mongodb.load(clean_mongodb, minimal, [changed("vim", v, n=v) for v in versions])
+
+        assert document(clean_mongodb, "vim") == {"_id": "vim", "_v": 2, "n": 2}
+
+    @pytest.mark.parametrize("meanwhile", [4, 6])
+    def test_what_another_one_writes_between_the_look_and_the_insert_is_no_loss(
+        self,
+        clean_mongodb: Db,
+        minimal: Mirror,
+        monkeypatch: pytest.MonkeyPatch,
+        meanwhile: int,
+    ) -> None:
+        def look_too_early(*_: object) -> dict[str, Any]:
+            mongodb.apply(clean_mongodb, minimal, [changed("vim", meanwhile, n=meanwhile)])
+            return {}
+
+        monkeypatch.setattr(mongodb, "_held", look_too_early)
+        result = mongodb.load(clean_mongodb, minimal, [changed("vim", 5, n=5), changed("vi", 5)])
+
+        newest = max(meanwhile, 5)
+        assert document(clean_mongodb, "vim") == {"_id": "vim", "_v": newest, "n": newest}
+        assert document(clean_mongodb, "vi")["_v"] == 5
+        assert (result.written, result.stale) == ((2, 0) if newest == 5 else (1, 1))
+
+    def test_a_server_that_is_away_is_no_failure_of_an_event(self, minimal: Mirror) -> None:
+        url = f"mongodb://127.0.0.1:{free_port()}/bridge"
+        with mongodb.connect(url, patience=0.1) as client, pytest.raises(ServerAway):
+            mongodb.load(client.get_default_database(), minimal, [changed("vim", 1)])
 
 
 @pytest.mark.parametrize("url", ["mongodb://127.0.0.1", "http://127.0.0.1/bridge", "mongodb://"])

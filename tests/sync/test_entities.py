@@ -10,6 +10,7 @@ import pytest
 from bridge.errors import ConfigError
 from bridge.queue.sources import Column
 from bridge.sync.entities import SCHEMA, File, load, schema_text
+from bridge.sync.models import FieldRule
 
 WHOLE = """\
 version: 1
@@ -31,6 +32,28 @@ queues:
     key: {column: k}
     data: {query: "SELECT title, ver FROM project WHERE name = :key"}
 lists: [celery]
+"""
+ENTITIES = """\
+version: 1
+max_document: 4MiB
+reconcile: {every: 6h, rate: 100}
+entities:
+  project:
+    collection: projects
+    source: {table: projects, key: name, version: ver, deleted: gone}
+    schema: {type: object, required: [name]}
+    fields: {size_kb: {as: size, type: integer}, updated: datetime}
+    drop: [note]
+    indexes: [name, [section, -updated], {fields: [homepage], unique: true}]
+    children:
+      releases: {entity: release, key: [version, architecture]}
+  release:
+    collection: releases
+    source:
+      query: SELECT * FROM releases
+      key: [project, version, architecture]
+      version: ver
+      columns: {version: version, size: bytes}
 """
 QUEUE = """\
 version: 1
@@ -147,6 +170,95 @@ def test_an_error_has_its_place_and_what_to_write(
     assert any(one[:2] == place and words in one[2] for one in found), found
 
 
+def test_entities_are_read(tmp_path: Path) -> None:
+    file = read(tmp_path, ENTITIES)
+
+    project, release = file.entities["project"], file.entities["release"]
+    assert project.source is not None
+    assert release.source is not None
+    assert (project.source.table, project.source.key) == ("projects", ("name",))
+    assert release.source.key == ("project", "version", "architecture")
+    assert project.fields["size_kb"] == FieldRule(as_="size", type="integer")
+    assert project.fields["updated"] == FieldRule(type="datetime")
+    assert [index.name for index in project.indexes] == [
+        "bridge_name",
+        "bridge_section_updated_desc",
+        "bridge_homepage",
+    ]
+    assert project.indexes[1].keys == [("section", 1), ("updated", -1)]
+    assert project.indexes[2].unique
+    assert project.children["releases"].key == ("version", "architecture")
+    assert file.max_document == 4 * 1024 * 1024
+    assert file.reconcile is not None
+    assert (file.reconcile.every, file.reconcile.rate, file.reconcile.repair) == (21600, 100, False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "words"),
+    [
+        ("4MiB", "17MiB", (2, 15), "at most 16MiB"),
+        ("every: 6h", "every: 0s", (3, 20), "is no duration above zero"),
+        ("rate: 100", "rate: 0", (3, 30), "greater than or equal to 1"),
+        ("  project:", "  Project:", (5, 3), "is no name of an entity"),
+        ("collection: projects", "collection: releases", (15, 17), "is that of project"),
+        ("collection: projects", "collection: bridge_state", (6, 17), "own bookkeeping"),
+        ("collection: projects", "collection: system.x", (6, 17), "MongoDB's own"),
+        ("table: projects, ", "", (7, 13), "write table or query"),
+        ("{table: projects,", "{table: p, query: SELECT,", (7, 13), "write table or query"),
+        ("key: name", "key: []", (7, 36), "is empty"),
+        ("key: name", "key: a-b", (7, 36), "is no name of a column"),
+        ("deleted: gone", "delete: gone", (7, 56), "did you mean `deleted`?"),
+        ("required: [name]", "required: name", (8, 38), "no JSON Schema"),
+        ("{type: object, required: [name]}", "{$ref: 'http://x.invalid/'}", (8, 13), "not fetched"),
+        ("schema: {type: object, required: [name]}", "schema: x.json", (8, 13), "x.json"),
+        ("type: integer", "type: int", (9, 40), "must be 'string'"),
+        ("as: size", "as: _size", (9, 28), "is no name of a field"),
+        ("updated: datetime}", "size: {as: size}}", (9, 56), "becomes `size`, too"),
+        ("drop: [note]", "drop: [size_kb]", (9, 23), "is dropped, too"),
+        ("drop: [note]", "drop: [releases]", (10, 11), "becomes documents of its own"),
+        ("updated: datetime", "releases: string", (9, 60), "becomes documents of its own"),
+        ("[name, [", "[name, name, [", (11, 21), "the same index stands above"),
+        ("-updated]", "-section]", (11, 21), "a field stands twice"),
+        ("[name, [", "[tombstones, [", (11, 15), "the bridge's own index"),
+        ("entity: release,", "entity: releas,", (13, 26), "did you mean `release`?"),
+        ("entity: release,", "entity: project,", (13, 26), "has children of its own"),
+        (
+            "key: [version, architecture]",
+            "key: version",
+            (13, 26),
+            "and then 1 column(s) for version",
+        ),
+        ("query: SELECT * FROM releases", "qurey: x", (17, 7), "did you mean `query`?"),
+    ],
+)
+def test_an_error_of_an_entity_has_its_place(
+    tmp_path: Path, old: str, new: str, place: tuple[int, int], words: str
+) -> None:
+    assert old in ENTITIES
+    found = problems(tmp_path, ENTITIES.replace(old, new, 1))
+    assert any(one[:2] == place and words in one[2] for one in found), found
+
+
+def test_a_source_needs_one_for_its_children(tmp_path: Path) -> None:
+    text = ENTITIES[: ENTITIES.index("    source:\n")]
+    place, words = problem(tmp_path, text)[:2], problem(tmp_path, text)[2]
+    assert place == (13, 26)
+    assert "its children `release` have none" in words
+
+
+def test_a_child_has_one_parent(tmp_path: Path) -> None:
+    text = ENTITIES + "  other: {collection: o, children: {releases: {entity: release, key: v}}}\n"
+    assert "has a parent already: project" in problem(tmp_path, text)[2]
+
+
+def test_a_schema_may_be_a_file_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"type": "object"}', encoding="utf-8")
+    text = "version: 1\nentities:\n  p: {collection: p, schema: p.json}\n"
+    assert read(tmp_path, text).entities["p"].schema_ == {"type": "object"}
+    (tmp_path / "p.json").write_text("[]", encoding="utf-8")
+    assert "p.json is no JSON Schema: it holds no object" in problem(tmp_path, text)[2]
+
+
 def test_all_errors_are_told_at_once(tmp_path: Path) -> None:
     text = "version: 1\nspools: []\noutbox: {table: a b, keep: x}\nlists: {}\n"
 
@@ -170,6 +282,6 @@ def test_the_schema_for_editors_is_in_step() -> None:
 def test_the_schema_knows_every_key_and_no_other() -> None:
     schema = json.loads(schema_text())
 
-    assert set(schema["properties"]) == {"version", "outbox", "spool", "queues", "lists"}
+    assert set(schema["properties"]) == set(File.model_fields)
     assert schema["additionalProperties"] is False
     assert set(schema["$defs"]["Data"]["properties"]) == {"columns", "json", "query"}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 import structlog
+from minimal_sync import write_sync
 from pymongo.database import Database
 
 from bridge.errors import BridgeError, ServerMissing
@@ -202,3 +204,43 @@ def test_a_broker_url_that_cannot_be_used_is_an_error(
 ) -> None:
     with pytest.raises(BridgeError, match="cannot be used"):
         run_worker(settings(url, mongodb_url), stop=threading.Event(), log=structlog.get_logger())
+
+
+def test_a_sync_yaml_without_entities_is_an_error_that_says_what_to_write(
+    tmp_path: Path, redis_url: str, mongodb_url: str
+) -> None:
+    sync = tmp_path / "none.yaml"
+    settings = Settings(tmp_path / "routes.yaml", redis_url, mongodb_url, tmp_path, sync=sync)
+
+    with pytest.raises(BridgeError, match=r"none\.yaml declares nothing .* `entities:`"):
+        run_worker(settings, stop=threading.Event(), log=structlog.get_logger())
+
+
+class Standalone(Mongod):
+    """A MongoDB that is no replica set."""
+
+    def command(self) -> Sequence[str]:
+        words = list(super().command())
+        at = words.index("--replSet")
+        return words[:at] + words[at + 2 :]
+
+    def ready(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((self.host, self.port)) == 0
+
+
+def test_children_need_a_replica_set_and_the_error_says_how_to_make_one(
+    tmp_path: Path, redis_url: str
+) -> None:
+    text = (
+        "version: 1\nentities:\n"
+        "  project: {collection: projects, children: {releases: {entity: release, key: name}}}\n"
+        "  release: {collection: releases}\n"
+    )
+    sync = write_sync(tmp_path, text)
+    with Standalone(tmp_path / "mongodb") as server:
+        url = f"mongodb://{server.address}/bridge"
+        settings = Settings(tmp_path / "routes.yaml", redis_url, url, tmp_path, sync=sync)
+
+        with pytest.raises(BridgeError, match=r"no replica set.* rs\.initiate"):
+            run_worker(settings, stop=threading.Event(), log=structlog.get_logger())

@@ -1,0 +1,250 @@
+"""What an event becomes under sync.yaml: the documents that MongoDB is to hold.
+
+Pure: nothing here talks to a server. One event is one document, and one more for each member of
+the lists that sync.yaml splits out of it. Writing them is `bridge.sync.apply`.
+
+The steps: (1) check the data with the schema, (2) split the children off, (3) leave out, rename,
+convert, (4) call the hook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from bridge.errors import ConfigError, Problem, UnusableEvent
+from bridge.importing import ImportFailed, import_callable
+from bridge.queue.events import MAX_KEY_BYTES, Event
+from bridge.settings import Settings
+from bridge.sync.conversions import CONVERSIONS
+from bridge.sync.entities import compile_schema, read
+from bridge.sync.models import Child, Entity, File
+
+__all__ = ["Document", "Mirror", "Prepared", "Write"]
+
+Document = dict[str, Any]
+Hook = Callable[[Document, Event], Document]
+
+
+class Write(NamedTuple):
+    """One guarded write. document: whole, with `_id` and `_v`; a tombstone has `_del`."""
+
+    collection: str
+    key: str
+    version: int
+    document: Document
+    rewrite: bool
+
+
+class Prepared(NamedTuple):
+    """What one event is to do: its own document, those of its children, and the collections in
+    which children that it does not name have vanished."""
+
+    event: Event
+    own: Write
+    children: tuple[Write, ...] = ()
+    child_collections: tuple[str, ...] = ()
+
+
+class Mirror:
+    """sync.yaml, ready to be applied.
+
+    Raises ImportFailed when a hook cannot be imported.
+    """
+
+    def __init__(self, file: File) -> None:
+        self.file = file
+        self.entities: Mapping[str, Entity] = file.entities
+        self.parent_of: Mapping[str, str] = {
+            child.entity: name
+            for name, entity in file.entities.items()
+            for child in entity.children.values()
+        }
+        self._shapes = {
+            name: _Shape.of(entity, file.entities) for name, entity in file.entities.items()
+        }
+        self._entity_of = {entity.collection: name for name, entity in file.entities.items()}
+
+    @classmethod
+    def of(cls, settings: Settings) -> Mirror:
+        """That of BRIDGE_SYNC. Raises ConfigError with every error, also of hooks."""
+        file, yaml = read(settings.sync)
+        problems: list[Problem] = []
+        for name, entity in file.entities.items():
+            if entity.hook and yaml:
+                try:
+                    import_callable(entity.hook, "hook")
+                except ImportFailed as error:
+                    where = ("entities", name, "hook")
+                    problems.append(yaml.problem(where, str(error), error.hint))
+        if problems:
+            raise ConfigError(problems)
+        return cls(file)
+
+    def collection_of(self, entity: str) -> str:
+        """Where an entity is mirrored to. Raises UnusableEvent."""
+        return self._shape(entity).collection
+
+    def entity_of(self, collection: str) -> str | None:
+        """What is mirrored to a collection, None when nothing is."""
+        return self._entity_of.get(collection)
+
+    def prepare(self, event: Event) -> Prepared:
+        """The documents of an event. Raises UnusableEvent."""
+        shape = self._shape(event.entity)
+        if (parent := self.parent_of.get(event.entity)) is not None:
+            raise UnusableEvent(
+                f"{event.entity} comes with its {parent}: send an event of the {parent}, or remove "
+                f"it from the children of {parent} in sync.yaml"
+            )
+        collections = tuple(child.collection for _, _, child in shape.children)
+        key, version = event.key, event.version
+        if event.data is None:
+            gone: Document = {"_id": key, "_v": version, "_del": True}
+            own = Write(shape.collection, key, version, gone, event.rewrite)
+            return Prepared(event, own, (), collections)
+        shape.check(event.data, "data")
+        data = dict(event.data)
+        children: list[Write] = []
+        for field, child, inner in shape.children:
+            members = _members(data, field)
+            children += _split(event, field, child, inner, members)
+        document = {"_id": key, "_v": version, **shape.document(data, event)}
+        own = Write(shape.collection, key, version, document, event.rewrite)
+        return Prepared(event, own, tuple(children), collections)
+
+    def _shape(self, entity: str) -> _Shape:
+        try:
+            return self._shapes[entity]
+        except KeyError:
+            known = ", ".join(sorted(self._shapes)) or "none"
+            text = f"{entity} is mirrored nowhere; entities of sync.yaml: {known}"
+            raise UnusableEvent(text) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """One entity, compiled."""
+
+    collection: str
+    schema: Any
+    drop: frozenset[str]
+    names: Mapping[str, str]
+    conversions: Mapping[str, Callable[[Any], Any]]
+    hook_name: str
+    hook: Hook | None
+    children: tuple[tuple[str, Child, _Shape], ...]
+
+    @classmethod
+    def of(cls, entity: Entity, entities: Mapping[str, Entity]) -> _Shape:
+        schema = entity.schema_
+        return cls(
+            collection=entity.collection,
+            schema=compile_schema(schema) if isinstance(schema, dict) else None,
+            drop=frozenset(entity.drop),
+            names={field: rule.as_ for field, rule in entity.fields.items() if rule.as_},
+            conversions={
+                field: CONVERSIONS[rule.type] for field, rule in entity.fields.items() if rule.type
+            },
+            hook_name=entity.hook or "",
+            hook=import_callable(entity.hook, "hook") if entity.hook else None,
+            children=tuple(
+                (field, child, cls.of(entities[child.entity], entities))
+                for field, child in entity.children.items()
+            ),
+        )
+
+    def check(self, data: object, place: str) -> None:
+        """(1)"""
+        if self.schema is None or self.schema.is_valid(data):
+            return
+        error = next(iter(self.schema.iter_errors(data)))
+        where = "".join(
+            f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.instance_path
+        )
+        raise UnusableEvent(f"schema: {place}{where}: {_short(error.message)}")
+
+    def document(self, data: Document, event: Event) -> Document:
+        """(3) and (4); `data` is ours to change."""
+        for field in self.drop:
+            data.pop(field, None)
+        for field, convert in self.conversions.items():
+            if (value := data.get(field)) is not None:
+                try:
+                    data[field] = convert(value)
+                except ValueError as error:
+                    raise UnusableEvent(f"data.{field} {error}: {_short(ascii(value))}") from None
+        if self.names:
+            renamed: Document = {}
+            for field, value in data.items():
+                name = self.names.get(field, field)
+                if name in renamed or (name != field and name in data and name not in self.names):
+                    raise UnusableEvent(f"data.{field} becomes {name}, which is there, too")
+                renamed[name] = value
+            data = renamed
+        return data if self.hook is None else self._hooked(data, event)
+
+    def _hooked(self, data: Document, event: Event) -> Document:
+        assert self.hook is not None
+        try:
+            found = self.hook(data, event)
+        except Exception as error:
+            text = f"the hook {self.hook_name} failed: {type(error).__name__}: {error}"
+            raise UnusableEvent(_short(text)) from error
+        if not isinstance(found, dict):
+            text = f"gave {type(found).__name__}, and must give the document as a dict"
+            raise UnusableEvent(f"the hook {self.hook_name} {text}")
+        for name in found:
+            if not isinstance(name, str) or name[:1] in ("_", "$", "") or "\0" in name:
+                text = (
+                    f"gave a field {_short(ascii(name))}; names with _ or $ first are not its own"
+                )
+                raise UnusableEvent(f"the hook {self.hook_name} {text}")
+        return found
+
+
+def _members(data: Document, field: str) -> list[Any]:
+    if field not in data:
+        text = "is missing: an event has all that there are, [] when there are none"
+        raise UnusableEvent(f"data.{field} {text}")
+    members = data.pop(field)
+    if not isinstance(members, list):
+        raise UnusableEvent(f"data.{field} must be a list of objects")
+    return members
+
+
+def _split(
+    event: Event, field: str, child: Child, shape: _Shape, members: list[Any]
+) -> list[Write]:
+    """(2) The documents of the members of one list."""
+    writes, seen = [], set()
+    for number, member in enumerate(members):
+        place = f"data.{field}[{number}]"
+        if not isinstance(member, dict):
+            raise UnusableEvent(f"{place} must be an object")
+        for name in member:
+            if name.startswith("_"):
+                raise UnusableEvent(f"{place}.{name}: names with _ first are the mirror's own")
+        shape.check(member, place)
+        key = "/".join([event.key, *(_part(member, name, place) for name in child.key)])
+        if key in seen:
+            raise UnusableEvent(f"{place} is named like another one: {_short(ascii(key))}")
+        if len(key.encode()) > MAX_KEY_BYTES:
+            raise UnusableEvent(f"{place}: its key has more than {MAX_KEY_BYTES} bytes of UTF-8")
+        seen.add(key)
+        inner = shape.document(dict(member), event)
+        document = {"_id": key, "_v": event.version, "_parent": event.key, **inner}
+        writes.append(Write(shape.collection, key, event.version, document, event.rewrite))
+    return writes
+
+
+def _part(member: Document, name: str, place: str) -> str:
+    value = member.get(name)
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise UnusableEvent(f"{place}.{name} must name it, as text or a whole number")
+    return str(value)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else text[:297] + "..."

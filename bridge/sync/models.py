@@ -1,0 +1,200 @@
+"""What may stand in sync.yaml: frozen models that forbid unknown keys.
+
+How the parts have to fit each other, and what the file refers to, is checked by
+`bridge.sync.entities`, which knows the places in the file.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from bridge.queue.events import ENTITY
+from bridge.queue.sources import Identifier, Outbox, SqlQueue, TableName
+from bridge.units import Duration, Size, text
+
+__all__ = [
+    "MAX_DOCUMENT",
+    "Child",
+    "Conversion",
+    "Entity",
+    "FieldRule",
+    "File",
+    "Index",
+    "Reconcile",
+    "Source",
+]
+
+MAX_DOCUMENT = 16 * 1024 * 1024
+"""Bytes of BSON: MongoDB's own limit of one document."""
+
+Conversion = Literal[
+    "string", "integer", "number", "boolean", "datetime", "decimal", "binary", "json"
+]
+
+_FIELD = re.compile(r"[^_$.\0][^.\0]*")
+_COLLECTION = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,119}")
+_INDEXED = re.compile(r"-?[^$\0-][^\0]*")
+_HOOK = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+EntityName = Annotated[str, text(ENTITY, "name of an entity", "project")]
+FieldName = Annotated[str, text(_FIELD, "name of a field (no dot, no _ or $ first)", "summary")]
+CollectionName = Annotated[str, text(_COLLECTION, "name of a collection", "projects")]
+IndexedField = Annotated[str, text(_INDEXED, "field to index", "-updated")]
+HookName = Annotated[str, text(_HOOK, "name of a Python function", "shop.mirror:project")]
+
+
+def _one_or_more(pattern: str) -> list[Any]:
+    """Annotations for a list that may be written as its only member."""
+    one = {"type": "string", "pattern": pattern}
+    many = {"type": "array", "items": one, "minItems": 1}
+    return [BeforeValidator(_some), WithJsonSchema({"anyOf": [one, many]})]
+
+
+def _some(found: Any) -> Any:
+    if isinstance(found, list) and not found:
+        raise ValueError("is empty; name one or more")
+    return (found,) if isinstance(found, str) else found
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Source(_Model):
+    """Where the rows of an entity are, in the database of BRIDGE_SQL_URL.
+
+    table or query: one of the two. key: the column, or columns, that name the row; joined with
+    `/` they are the key of the events. version: the column that grows with every change.
+    deleted: a column that is true in rows that stand for a deletion. columns: field of the data
+    to column; without it, all columns but version and deleted under their own names.
+    """
+
+    table: TableName | None = None
+    query: str | None = None
+    key: Annotated[
+        tuple[Identifier, ...],
+        *_one_or_more("^[A-Za-z_][A-Za-z0-9_]{0,63}$"),
+    ]
+    version: Identifier
+    deleted: Identifier | None = None
+    columns: dict[FieldName, Identifier] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Source:
+        if (self.table is None) == (self.query is None):
+            raise ValueError("give one place of the rows; write table or query")
+        return self
+
+
+class FieldRule(_Model):
+    """What becomes of one field of the data. as: its name in the document. type: its type there;
+    None leaves it as it came."""
+
+    as_: FieldName | None = Field(None, alias="as")
+    type: Conversion | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, found: Any) -> Any:
+        return {"type": found} if isinstance(found, str) else found
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
+        whole: dict[str, Any] = handler.resolve_ref_schema(handler(core_schema))
+        kinds = {"enum": list(Conversion.__args__)}  # type: ignore[attr-defined]
+        return {"anyOf": [kinds, whole]}
+
+
+class Index(_Model):
+    """An index of the collection. fields: `-` in front is descending."""
+
+    fields: Annotated[tuple[IndexedField, ...], BeforeValidator(_some)]
+    unique: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, found: Any) -> Any:
+        if isinstance(found, str):
+            return {"fields": [found]}
+        return {"fields": found} if isinstance(found, list) else found
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
+        whole: dict[str, Any] = handler.resolve_ref_schema(handler(core_schema))
+        names = whole["properties"]["fields"]
+        return {"anyOf": [names["items"], names, whole]}
+
+    @property
+    def keys(self) -> list[tuple[str, int]]:
+        """Field and direction, 1 or -1, as MongoDB takes them."""
+        return [(name.removeprefix("-"), -1 if name[0] == "-" else 1) for name in self.fields]
+
+    @property
+    def name(self) -> str:
+        """Its name in MongoDB: `bridge_` and what it is about."""
+        return "bridge_" + "_".join(
+            field if direction == 1 else f"{field}_desc" for field, direction in self.keys
+        )
+
+
+class Child(_Model):
+    """A list in the data whose members become documents of their own.
+
+    entity: what they are. key: the field, or fields, of a member that name it within its parent.
+    """
+
+    entity: EntityName
+    key: Annotated[tuple[FieldName, ...], *_one_or_more("^[^_$.][^.]*$")]
+
+
+class Entity(_Model):
+    """What is mirrored to one collection.
+
+    schema: JSON Schema of the data of its events, or a path to one beside sync.yaml. fields: new
+    names and types. drop: fields that are left out. hook: `module:function`, called with the data
+    after that and with the event; what it returns is stored. indexes: of the collection.
+    children: field of the data to what its members are.
+    """
+
+    collection: CollectionName
+    source: Source | None = None
+    schema_: dict[str, Any] | str | None = Field(None, alias="schema")
+    fields: dict[FieldName, FieldRule] = Field(default_factory=dict)
+    drop: tuple[FieldName, ...] = ()
+    hook: HookName | None = None
+    indexes: tuple[Index, ...] = ()
+    children: dict[FieldName, Child] = Field(default_factory=dict)
+
+
+class Reconcile(_Model):
+    """When a worker compares both sides by itself. every: from one end to the next beginning.
+    rate: rows a second, at most. repair: whether it also repairs."""
+
+    every: Duration
+    rate: int = Field(5000, ge=1)
+    repair: bool = False
+
+
+class File(BaseModel):
+    """All of sync.yaml.
+
+    outbox: the table that PHP writes its changes to. spool: directories that it writes them to
+    where it has no transaction. queues: SQL queue tables of the site's own, emptied into the
+    outbox. lists: Redis lists that programs fill in the format of Kombu's stock transport.
+    entities: what is mirrored, by the name in events. max_document: bytes of BSON of one
+    document. reconcile: None: only when somebody asks.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1]
+    outbox: Outbox = Field(default_factory=Outbox)
+    spool: list[str] = Field(default_factory=list)
+    queues: list[SqlQueue] = Field(default_factory=list)
+    lists: list[str] = Field(default_factory=list)
+    entities: dict[EntityName, Entity] = Field(default_factory=dict)
+    max_document: Size = 1024 * 1024
+    reconcile: Reconcile | None = None

@@ -1,0 +1,315 @@
+"""What an event becomes under sync.yaml: pure, without a server."""
+
+from __future__ import annotations
+
+import contextlib
+import textwrap
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson.decimal128 import Decimal128
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.errors import ConfigError, UnusableEvent
+from bridge.queue.events import Event
+from bridge.settings import Settings
+from bridge.sync.conversions import CONVERSIONS
+from bridge.sync.documents import Document, Mirror
+from bridge.sync.entities import load
+
+Make = Callable[[str], Mirror]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """make(entities) -> Mirror, from the text under `entities:`."""
+
+    def _make(entities: str) -> Mirror:
+        file = tmp_path / "sync.yaml"
+        inner = textwrap.indent(textwrap.dedent(entities), "  ")
+        file.write_text(f"version: 1\nentities:\n{inner}", encoding="utf-8")
+        return Mirror(load(file))
+
+    return _make
+
+
+def changed(data: dict[str, Any], entity: str = "project", key: str = "bash") -> Event:
+    return Event(entity, "changed", key, 7, data)
+
+
+def document(mirror: Mirror, data: dict[str, Any]) -> Document:
+    return mirror.prepare(changed(data)).own.document
+
+
+def refused(mirror: Mirror, event: Event) -> str:
+    with pytest.raises(UnusableEvent) as caught:
+        mirror.prepare(event)
+    return str(caught.value)
+
+
+def double(data: Document, event: Event) -> Document:
+    """A hook of the tests."""
+    return {**data, "twice": data["n"] * 2, "at": event.version}
+
+
+def hook_of_list(data: Document, event: Event) -> Any:
+    return [data]
+
+
+def hook_of_dollar(data: Document, event: Event) -> Document:
+    return {"$set": 1}
+
+
+PLAIN = "project: {collection: projects}"
+SPLIT = """
+    project:
+      collection: projects
+      children:
+        releases: {entity: release, key: [version, architecture]}
+    release:
+      collection: releases
+      schema: {type: object, required: [version], properties: {size: {type: integer}}}
+      fields: {size: {as: bytes}}
+"""
+
+
+def test_data_become_the_document_with_key_and_version(make: Make) -> None:
+    own = make(PLAIN).prepare(changed({"name": "bash", "tags": ["a"]})).own
+    assert own.collection == "projects"
+    assert own.document == {"_id": "bash", "_v": 7, "name": "bash", "tags": ["a"]}
+
+
+def test_a_deletion_becomes_a_tombstone(make: Make) -> None:
+    own = make(PLAIN).prepare(Event("project", "deleted", "bash", 8)).own
+    assert own.document == {"_id": "bash", "_v": 8, "_del": True}
+
+
+def test_an_entity_that_nobody_declared_is_refused_with_those_that_are(make: Make) -> None:
+    text = refused(make(PLAIN), changed({}, entity="person"))
+    assert text == "person is mirrored nowhere; entities of sync.yaml: project"
+
+
+def test_fields_are_renamed_converted_and_left_out(make: Make) -> None:
+    mirror = make(
+        """
+        project:
+          collection: projects
+          fields: {size_kb: {as: size, type: integer}, updated: datetime, a: {as: b}, b: {as: a}}
+          drop: [note]
+        """
+    )
+    data = {"size_kb": "12", "updated": "2024-01-02 03:04:05", "a": 1, "b": 2, "note": "x", "c": 3}
+    assert document(mirror, data) == {
+        "_id": "bash",
+        "_v": 7,
+        "size": 12,
+        "updated": datetime(2024, 1, 2, 3, 4, 5),
+        "b": 1,
+        "a": 2,
+        "c": 3,
+    }
+
+
+def test_the_event_keeps_its_data_as_they_came(make: Make) -> None:
+    event = changed({"n": "1", "releases": [{"version": "1", "architecture": "all", "size": 1}]})
+    before = repr(event)
+    make(SPLIT.replace("children:", "fields: {n: integer}\n      children:")).prepare(event)
+    assert repr(event) == before
+
+
+def test_a_new_name_that_is_taken_is_refused(make: Make) -> None:
+    mirror = make("project: {collection: projects, fields: {size_kb: {as: size}}}")
+    assert "size_kb becomes size, which is there" in refused(
+        mirror, changed({"size_kb": 1, "size": 2})
+    )
+    assert "size_kb becomes size, which is there" in refused(
+        mirror, changed({"size": 2, "size_kb": 1})
+    )
+
+
+def test_data_that_do_not_fit_the_schema_are_refused_with_the_place(make: Make) -> None:
+    mirror = make(
+        """
+        project:
+          collection: projects
+          schema:
+            type: object
+            properties: {tags: {type: array, items: {type: string}}, at: {format: date-time}}
+        """
+    )
+    assert refused(mirror, changed({"tags": ["a", 5]})).startswith("schema: data.tags[1]: 5 is not")
+    assert refused(mirror, changed({"at": "yesterday"})).startswith("schema: data.at: ")
+    assert document(mirror, {"tags": ["a"], "at": "2024-01-01T00:00:00Z"})["tags"] == ["a"]
+
+
+def test_a_value_that_cannot_be_converted_is_named(make: Make) -> None:
+    mirror = make("project: {collection: projects, fields: {n: integer}}")
+    assert refused(mirror, changed({"n": "many"})) == "data.n is no whole number: 'many'"
+
+
+class TestHooks:
+    def test_a_hook_has_the_last_word(self, make: Make) -> None:
+        mirror = make(f"project: {{collection: projects, hook: {__name__}:double}}")
+        assert document(mirror, {"n": 2}) == {"_id": "bash", "_v": 7, "n": 2, "twice": 4, "at": 7}
+
+    def test_a_hook_that_fails_harms_its_event_alone(self, make: Make) -> None:
+        mirror = make(f"project: {{collection: projects, hook: {__name__}:double}}")
+        text = refused(mirror, changed({}))
+        assert text == f"the hook {__name__}:double failed: KeyError: 'n'"
+
+    @pytest.mark.parametrize("name", ["hook_of_list", "hook_of_dollar"])
+    def test_a_hook_that_gives_what_cannot_be_stored_is_named(self, make: Make, name: str) -> None:
+        mirror = make(f"project: {{collection: projects, hook: {__name__}:{name}}}")
+        assert f"the hook {__name__}:{name} gave " in refused(mirror, changed({}))
+
+    def test_a_hook_that_is_not_there_is_an_error_with_its_place(self, tmp_path: Path) -> None:
+        file = tmp_path / "sync.yaml"
+        text = "version: 1\nentities:\n  project: {collection: p, hook: no_such.module:x}\n"
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError) as caught:
+            Mirror.of(Settings(tmp_path / "routes.yaml", "", "", tmp_path, sync=file))
+        [problem] = caught.value.problems
+        assert (problem.line, problem.column) == (3, 34)
+        assert "there is no module `no_such` for hook" in problem.message
+
+
+class TestChildren:
+    def test_members_become_documents_with_the_version_of_their_parent(self, make: Make) -> None:
+        members = [{"version": "1.0", "architecture": "all", "size": 5}]
+        made = make(SPLIT).prepare(changed({"name": "bash", "releases": members}))
+        assert made.own.document == {"_id": "bash", "_v": 7, "name": "bash"}
+        assert [write.document for write in made.children] == [
+            {
+                "_id": "bash/1.0/all",
+                "_v": 7,
+                "_parent": "bash",
+                "version": "1.0",
+                "architecture": "all",
+                "bytes": 5,
+            }
+        ]
+        assert made.child_collections == ("releases",)
+
+    def test_a_deletion_names_the_collections_in_which_its_children_vanish(
+        self, make: Make
+    ) -> None:
+        made = make(SPLIT).prepare(Event("project", "deleted", "bash", 8))
+        assert (made.children, made.child_collections) == ((), ("releases",))
+
+    @pytest.mark.parametrize(
+        ("data", "text"),
+        [
+            ({}, "data.releases is missing"),
+            ({"releases": None}, "data.releases must be a list"),
+            ({"releases": ["1.0"]}, "data.releases[0] must be an object"),
+            ({"releases": [{"version": "1"}]}, "data.releases[0].architecture must name it"),
+            (
+                {"releases": [{"version": True, "architecture": "a"}]},
+                "data.releases[0].version must name it",
+            ),
+            (
+                {"releases": [{"version": n, "architecture": "a"} for n in ("1", 1)]},
+                "data.releases[1] is named like another one",
+            ),
+            (
+                {"releases": [{"version": "1", "architecture": "a", "_v": 1}]},
+                "data.releases[0]._v: names with _ first",
+            ),
+            ({"releases": [{"architecture": "a"}]}, "schema: data.releases[0]: "),
+            (
+                {"releases": [{"version": "1", "architecture": "a" * 1100}]},
+                "data.releases[0]: its key has more than 1024 bytes",
+            ),
+        ],
+    )
+    def test_members_that_cannot_be_split_off_are_refused(
+        self, make: Make, data: dict[str, Any], text: str
+    ) -> None:
+        assert text in refused(make(SPLIT), changed(data))
+
+    def test_a_child_does_not_come_alone(self, make: Make) -> None:
+        event = changed({"version": "1"}, entity="release", key="bash/1.0/all")
+        assert "release comes with its project" in refused(make(SPLIT), event)
+
+
+CASES: list[tuple[Any, Any, Any]] = [
+    ("string", 5, "5"),
+    ("string", "ä", "ä"),
+    ("integer", " 42", 42),
+    ("integer", 3.0, 3),
+    ("integer", True, 1),
+    ("number", "1.5", 1.5),
+    ("number", "10", 10),
+    ("boolean", "N", False),
+    ("boolean", 1, True),
+    ("datetime", "2024-02-03T04:05:06.1239+02:00", datetime(2024, 2, 3, 2, 5, 6, 123000)),
+    ("datetime", 86400, datetime(1970, 1, 2)),
+    ("datetime", "0000-00-00 00:00:00", None),
+    ("datetime", "", None),
+    ("decimal", "12.50", Decimal128("12.50")),
+    ("binary", "AP8=", b"\x00\xff"),
+    ("json", '{"a": [1]}', {"a": [1]}),
+    ("json", [1], [1]),
+]
+WRONG: list[tuple[Any, Any]] = [
+    ("string", [1]),
+    ("string", True),
+    ("integer", "1e3"),
+    ("integer", str(2**63)),
+    ("integer", 1.5),
+    ("number", "NaN"),
+    ("number", "1e999"),
+    ("number", "many"),
+    ("boolean", "perhaps"),
+    ("boolean", 2),
+    ("datetime", "3 May"),
+    ("datetime", True),
+    ("datetime", 1e300),
+    ("decimal", "1" * 40),
+    ("decimal", "inf"),
+    ("binary", "§"),
+    ("json", "{"),
+    ("json", '{"$where": 1}'),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "result"), CASES)
+def test_values_are_converted(kind: Any, value: Any, result: Any) -> None:
+    found = CONVERSIONS[kind](value)
+    assert found == result
+    assert type(found) is type(result)
+
+
+@pytest.mark.parametrize(("kind", "value"), WRONG)
+def test_values_that_are_not_of_the_type_are_refused(kind: Any, value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^(is|has|cannot)\b"):
+        CONVERSIONS[kind](value)
+
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
+
+
+@given(st.sampled_from(["string", "integer", "number", "boolean"]), scalars)
+def test_what_is_converted_stays_as_it_is(kind: Any, value: Any) -> None:
+    try:
+        found = CONVERSIONS[kind](value)
+    except ValueError:
+        return
+    assert CONVERSIONS[kind](found) == found
+    assert type(CONVERSIONS[kind](found)) is type(found)
+
+
+@given(st.sampled_from(sorted(CONVERSIONS)), scalars)
+def test_what_cannot_be_converted_is_a_value_error_and_nothing_else(kind: Any, value: Any) -> None:
+    with contextlib.suppress(ValueError):
+        CONVERSIONS[kind](value)
