@@ -129,6 +129,7 @@ def beside_serve(settings: Settings) -> WSGIApplication:
     from bridge.queue.ingest import Ingest, PublisherPool
     from bridge.queue.status import Watch
     from bridge.queue.status import metrics as queue_metrics
+    from bridge.sync import reconciled
     from bridge.sync.relay import Sources, queue_status
 
     def health() -> str:
@@ -139,9 +140,15 @@ def beside_serve(settings: Settings) -> WSGIApplication:
     pool = PublisherPool.of(settings.broker_url)
     sources = Sources.of(settings)
     watch = Watch(lambda: queue_status(settings, sources))
+    last = reconciled.LastWatch(settings)
+
+    def everything() -> bytes:
+        found = metrics.scrape(settings.state_dir) + queue_metrics(watch())
+        return found + reconciled.metrics(last())
+
     return application(
         settings,
-        metrics=lambda: metrics.scrape(settings.state_dir) + queue_metrics(watch()),
+        metrics=everything,
         health=health,
         routes=lambda: [asdict(worker) for worker in status.read_all(settings.state_dir)],
         ingest=Ingest(pool.publish_many),

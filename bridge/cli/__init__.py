@@ -24,11 +24,14 @@ _VERBS = {
     "flip": "bridge.cli.routes",
     "history": "bridge.cli.routes",
     "preview": "bridge.cli.routes",
+    "reconcile": "bridge.cli.reconcile",
     "relay": "bridge.cli.queue",
     "routes": "bridge.cli.routes",
     "schema": "bridge.cli.check",
     "serve": "bridge.cli.run",
+    "snapshot": "bridge.cli.snapshot",
     "status": "bridge.cli.queue",
+    "sync": "bridge.cli.sync",
     "worker": "bridge.cli.queue",
 }
 

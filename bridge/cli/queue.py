@@ -111,14 +111,16 @@ def _listen(settings: Settings, address: str) -> Callable[[], None]:
     from bridge.operator import application, serve_in_thread
     from bridge.queue.ingest import Ingest, PublisherPool
     from bridge.queue.status import Watch, metrics
+    from bridge.sync import reconciled
     from bridge.sync.relay import Sources, queue_status
 
     sources = Sources.of(settings)
     watch = Watch(lambda: queue_status(settings, sources))
+    last = reconciled.LastWatch(settings)
     pool = PublisherPool.of(settings.broker_url)
     app = application(
         settings,
-        metrics=lambda: metrics(watch()),
+        metrics=lambda: metrics(watch()) + reconciled.metrics(last()),
         health=lambda: "; ".join(f"{k}: {v}" for k, v in watch().errors.items()),
         ingest=Ingest(pool.publish_many),
     )
@@ -127,6 +129,7 @@ def _listen(settings: Settings, address: str) -> Callable[[], None]:
     def stop_all() -> None:
         stop()
         pool.close()
+        last.close()
 
     return stop_all
 
@@ -143,21 +146,30 @@ def status(output: Format) -> None:
       bridge status
       bridge status -o json
     """
+    from bridge.proxy.metrics import freshness
     from bridge.proxy.status import read_all as proxies
+    from bridge.sync.reconciled import LastWatch, status_row
     from bridge.sync.relay import Sources, queue_status
 
     settings = Settings.from_environ()
     found = queue_status(settings, Sources.of(settings))
+    edits = freshness(settings.state_dir)
+    watch = LastWatch(settings)
+    last = watch()
+    watch.close()
     if output == "json":
         workers = [{"pid": one.pid, "error": one.error} for one in proxies(settings.state_dir)]
-        say({**asdict(found), "proxy": workers}, "json")
+        reconciled = [asdict(one) for one in last]
+        more = {"proxy": workers, "freshness": edits, "reconciled": reconciled}
+        say({**asdict(found), **more}, "json")
     else:
-        show_rows(_status_rows(settings, found), {"what": "What", "is": "", "note": ""}, "table")
+        rows = [*_status_rows(settings, found, edits), *map(status_row, last)]
+        show_rows(rows, {"what": "What", "is": "", "note": ""}, "table")
     if found.errors:
         raise click.exceptions.Exit(1)
 
 
-def _status_rows(settings: Settings, found: Any) -> list[dict[str, str]]:
+def _status_rows(settings: Settings, found: Any, edits: dict[str, int]) -> list[dict[str, str]]:
     def row(what: str, value: object, note: str = "") -> dict[str, str]:
         return {"what": what, "is": "–" if value is None else str(value), "note": note}
 
@@ -178,6 +190,9 @@ def _status_rows(settings: Settings, found: Any) -> list[dict[str, str]]:
         rows.append(row(f"{vitals.kind} {vitals.pid}", f"{rate:,.0f}/s", totals))
     if not any(vitals.kind == "worker" for vitals in found.processes):
         rows.append(row("worker", "none", "none runs on this machine: bridge worker"))
+    if edits:
+        counts = ", ".join(f"{how.replace('_', ' ')} {count:,}" for how, count in edits.items())
+        rows.append(row("visitors with own edits", _number(sum(edits.values())), counts))
     rows += [row(name, "does not answer", text) for name, text in found.errors.items()]
     return rows
 

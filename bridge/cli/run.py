@@ -67,8 +67,8 @@ def serve(
 
 
 def check_in_child(settings: Settings) -> None:
-    """Load routes.yaml in a child process. Raises click's Exit with its code when it is broken;
-    the child has said why."""
+    """Load routes.yaml, and what the gate needs, in a child process. Raises click's Exit with its
+    code when something is broken; the child has said why."""
     import os
     import sys
 
@@ -76,10 +76,12 @@ def check_in_child(settings: Settings) -> None:
     if pid == 0:
         from bridge.cli.output import report
         from bridge.errors import BridgeError
+        from bridge.proxy.gate import gate_of
 
         code = 70
         try:
             load(settings.routes)
+            gate_of(settings)
             code = 0
         except BridgeError as error:
             code = report(error)

@@ -15,6 +15,7 @@ import pytest
 import redis
 import requests
 import sqlalchemy as sql
+from minimal_sync import write_sync
 from pymongo.database import Database
 
 from bridge.queue import broker
@@ -36,7 +37,7 @@ def env(tmp_path: Path, redis_url: str, mongodb_url: str) -> dict[str, str]:
         "BRIDGE_BROKER_URL": redis_url,
         "BRIDGE_MONGODB_URL": mongodb_url,
         "BRIDGE_STATE_DIR": str(tmp_path / "state"),
-        "BRIDGE_SYNC": str(tmp_path / "sync.yaml"),
+        "BRIDGE_SYNC": str(write_sync(tmp_path)),
     }
 
 

@@ -1,0 +1,298 @@
+"""The verb that proves both sides equal: reconcile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from time import monotonic
+from typing import Any
+
+import click
+import sqlalchemy as sql
+from pymongo.errors import PyMongoError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bridge.cli.output import Format, format_option, say, show_rows
+from bridge.errors import BridgeError, ServerAway, ServerMissing
+from bridge.settings import Settings, redact_url
+from bridge.units import parse_duration
+from bridge.yamlfile import did_you_mean
+
+__all__ = ["reconcile"]
+
+
+def _seconds(context: click.Context, parameter: click.Parameter, text: str) -> float:
+    try:
+        return 0.0 if text in ("0", "0s") else parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}") from None
+
+
+@click.command()
+@click.argument("entities", nargs=-1, metavar="[ENTITY]...")
+@click.option("--deep", is_flag=True, help="Compare contents, too, not only versions.")
+@click.option("--repair", is_flag=True, help="Send the events again that MongoDB ought to hold.")
+@click.option(
+    "--rate", type=click.IntRange(0), default=0, metavar="N", help="Rows a second, at most."
+)
+@click.option(
+    "--wait",
+    default="30s",
+    show_default=True,
+    callback=_seconds,
+    help="How long a difference must last: what lag explains is none.",
+)
+@click.option(
+    "--limit", type=click.IntRange(0), default=50, show_default=True, help="Differences shown."
+)
+@format_option
+def reconcile(
+    entities: tuple[str, ...],
+    deep: bool,
+    repair: bool,
+    rate: int,
+    wait: float,
+    limit: int,
+    output: Format,
+) -> None:
+    """Prove that SQL and MongoDB hold the same, or list what differs. Visitors edit meanwhile.
+
+    Exits with 0 when both sides are equal, or everything was repaired, and with 1 when something
+    differs.
+
+    \b
+    Example:
+      bridge reconcile
+      bridge reconcile project --deep --repair
+      bridge reconcile --rate 5000 -o json
+    """
+    from bridge.queue.database import connect as connect_sql
+    from bridge.queue.publisher import Publisher
+    from bridge.sync import reconciled
+    from bridge.sync.documents import Mirror
+    from bridge.sync.lag import outbox_lag
+    from bridge.sync.mongodb import connect
+    from bridge.sync.reconcile import Asked, Reconciler
+    from bridge.sync.repair import Repair
+    from bridge.sync.state import State
+    from bridge.sync.worker import check_broker, mongodb_missing, no_entities
+
+    settings = Settings.from_environ()
+    mirror = Mirror.of(settings)
+    if not mirror.entities:
+        raise no_entities(settings)
+    for name in entities:
+        if name not in mirror.entities:
+            hint = did_you_mean(name, mirror.entities)
+            raise click.UsageError(f"{settings.sync} has no entity {name}. {hint}".strip())
+    if not settings.sql_url:
+        raise BridgeError("set BRIDGE_SQL_URL to the site's database, to compare MongoDB with")
+    engine = connect_sql(settings.sql_url)
+    _check_sql(engine, settings)
+    began = monotonic()
+    with connect(settings.mongodb_url, answer=120.0) as client:
+        try:
+            client.admin.command("ping")
+        except PyMongoError as error:
+            raise mongodb_missing(settings.mongodb_url, error) from error
+        publisher = None
+        if repair:
+            check_broker(settings.broker_url)
+            publisher = Publisher(settings.broker_url)
+        lag = outbox_lag(settings)
+        database = client.get_default_database()
+        with _progress() as tell:
+            reconciler = Reconciler(
+                engine,
+                database,
+                mirror,
+                Asked(rate, wait, deep, None if publisher is None else Repair(publisher)),
+                lag=lag,
+                progress=tell,
+            )
+            names, unchecked = reconciler.checkable()
+            names = _chosen(entities, names, unchecked)
+            behind, results = lag(), []
+            try:
+                for name in names:
+                    results.append(result := reconciler.run(name))
+                    reconciled.keep(State(database), result, deep=deep)
+            except ServerAway as error:
+                raise _gone(settings, error) from error
+            finally:
+                if publisher is not None:
+                    publisher.close()
+                engine.dispose()
+    equal = all(result.equal for result in results)
+    if output == "json":
+        rows, summing = sum(one.rows for one in results), sum(one.summing for one in results)
+        data = {
+            "equal": equal,
+            "entities": [_as_data(result, mirror, deep) for result in results],
+            "unchecked": unchecked,
+            "lag": behind,
+            "rows": rows,
+            "seconds": round(monotonic() - began, 3),
+            "rows_per_s": round(rows / summing) if summing else 0,
+        }
+        say(data, "json")
+    else:
+        _show(results, unchecked, limit, behind)
+    if not equal:
+        raise click.exceptions.Exit(1)
+
+
+def _chosen(asked: Sequence[str], names: Sequence[str], unchecked: Mapping[str, str]) -> list[str]:
+    """The entities to reconcile, parents first."""
+    for name in asked:
+        if name in unchecked:
+            raise BridgeError(
+                f"{name} cannot be checked: {unchecked[name]}; write in sync.yaml under "
+                f"`entities: {name}: source:` the table with its key and version"
+            )
+    if not names:
+        raise BridgeError(
+            "nothing can be checked: no entity has a source; write in sync.yaml under `entities:` "
+            "for each the table with its key and version as `source:`"
+        )
+    return [name for name in names if not asked or name in asked]
+
+
+def _check_sql(engine: sql.Engine, settings: Settings) -> None:
+    from bridge.queue.database import short
+
+    try:
+        with engine.connect():
+            pass
+    except sql.exc.SQLAlchemyError as error:
+        where = redact_url(settings.sql_url)
+        raise ServerMissing("the SQL database", where, "its service", short(error)) from error
+
+
+def _gone(settings: Settings, error: ServerAway) -> ServerMissing:
+    """Which of the servers went away meanwhile."""
+    from bridge.sync.worker import broker_missing, mongodb_missing
+
+    if str(error).startswith("the SQL database"):
+        where = redact_url(settings.sql_url)
+        return ServerMissing("the SQL database", where, "its service", error)
+    if str(error).startswith("the broker"):
+        return broker_missing(settings.broker_url, error)
+    return mongodb_missing(settings.mongodb_url, error)
+
+
+def _as_data(result: Any, mirror: Any, deep: bool) -> dict[str, Any]:
+    return {
+        "entity": result.entity,
+        "collection": mirror.collection_of(result.entity),
+        "equal": result.equal,
+        "rows": result.rows,
+        "documents": result.documents,
+        "compared": result.compared,
+        "deep": deep,
+        "seconds": round(result.seconds, 3),
+        "rows_per_s": round(result.rate),
+        "counts": result.by_kind,
+        "repaired": result.repaired,
+        "more": result.more,
+        "differences": [asdict(one) for one in result.differences],
+    }
+
+
+def _show(results: Sequence[Any], unchecked: Mapping[str, str], limit: int, lag: float) -> None:
+    from bridge.sync.doubts import KINDS
+    from bridge.sync.reconcile import MOST_KEYS
+
+    rows = [
+        {
+            "entity": one.entity,
+            "rows": f"{one.rows:,}",
+            "documents": f"{one.documents:,}",
+            "differs": _numbers(one.by_kind) or "nothing",
+            "repaired": _numbers(one.repaired),
+            "seconds": f"{one.seconds:.1f}",
+        }
+        for one in results
+    ]
+    rows += [
+        {"entity": name, "differs": f"cannot be checked: {why}"} for name, why in unchecked.items()
+    ]
+    headings = {
+        "entity": "Entity",
+        "rows": "Rows",
+        "documents": "Documents",
+        "differs": "Differs",
+        "repaired": "Repaired",
+        "seconds": "Seconds",
+    }
+    show_rows(rows, headings, "table")
+    found = [(one.entity, difference) for one in results for difference in one.differences]
+    if found:
+        click.echo()
+        shown = [
+            {
+                "entity": entity,
+                "key": _printable(one.key),
+                "kind": one.kind,
+                "sql": "–" if one.sql is None else one.sql,
+                "mongodb": "–" if one.mongodb is None else one.mongodb,
+                "note": _printable(one.detail or KINDS[one.kind]),
+            }
+            for entity, one in found[:limit]
+        ]
+        headings = {
+            "entity": "Entity",
+            "key": "Key",
+            "kind": "What",
+            "sql": "SQL",
+            "mongodb": "MongoDB",
+            "note": "Note",
+        }
+        show_rows(shown, headings, "table")
+    if len(found) > limit:
+        click.echo(f"\n{len(found) - limit:,} more; --limit shows more, -o json all of them")
+    for one in results:
+        if one.more:
+            click.echo(
+                f"\n{one.entity}: more than {MOST_KEYS:,} keys differ; load it with "
+                f"`bridge snapshot {one.entity}` and ask again"
+            )
+    if found and lag:
+        click.echo(f"\nThe outbox was {lag:.0f} s behind at the start: does a worker run?")
+
+
+def _numbers(by_kind: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in by_kind.items())
+
+
+def _printable(text: str) -> str:
+    """Without what a terminal could take for a command: the text is the site's."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = None
+        shown = ""
+
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal task, shown
+            if task is None or what != shown:
+                if task is not None:
+                    bar.remove_task(task)
+                shown, task = what, bar.add_task(what, total=total or None)
+            bar.update(task, completed=done, total=max(done, total) or None)
+
+        yield tell

@@ -1,0 +1,243 @@
+"""The verb that loads MongoDB from the site's database: snapshot."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from time import monotonic
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from bridge.cli.output import Format, format_option, show_rows
+from bridge.settings import Settings
+from bridge.units import parse_duration
+
+if TYPE_CHECKING:
+    from bridge.sync.snapshot import Progress, Result
+
+__all__ = ["snapshot"]
+
+LINE_EVERY = 5.0
+"""Seconds between two lines where there is no terminal for a bar."""
+
+COLUMNS = {
+    "entity": "Entity",
+    "rows": "Rows",
+    "written": "Written",
+    "stale": "As new already",
+    "buried": "Row gone",
+    "dead": "Dead letters",
+    "seconds": "Seconds",
+    "rate": "Rows/s",
+}
+
+
+def _duration(context: click.Context, parameter: click.Parameter, text: str) -> float:
+    try:
+        return 0.0 if text in ("0", "0s") else parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}") from None
+
+
+@click.command()
+@click.argument("entities", nargs=-1, metavar="[ENTITY]...")
+@click.option("--restart", is_flag=True, help="Begin anew, whatever was done before.")
+@click.option(
+    "--rewrite", is_flag=True, help="Write the same versions, too: after a change of sync.yaml."
+)
+@click.option(
+    "--chunk",
+    type=click.IntRange(1, 100_000),
+    default=1000,
+    show_default=True,
+    help="Rows at once.",
+)
+@click.option("--rate", type=click.IntRange(0), default=0, metavar="N", help="Rows a second.")
+@click.option(
+    "--max-lag",
+    default="5s",
+    show_default=True,
+    callback=_duration,
+    help="Wait while the outbox is further behind; 0s: never wait.",
+)
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(0),
+    default=10_000,
+    show_default=True,
+    help="Wait while more messages wait on the queue; 0: never wait.",
+)
+@click.option(
+    "--max-dead",
+    type=click.IntRange(0),
+    default=10_000,
+    show_default=True,
+    help="Stop when so many rows became dead letters; 0: never.",
+)
+@click.option("--bury-all", is_flag=True, help="Bury what has no row, be it the most of all.")
+@click.option("--pause", is_flag=True, help="Let those that run wait.")
+@click.option("--continue", "go_on", is_flag=True, help="Let those that wait go on.")
+@format_option
+def snapshot(
+    entities: tuple[str, ...],
+    restart: bool,
+    rewrite: bool,
+    chunk: int,
+    rate: int,
+    max_lag: float,
+    max_waiting: int,
+    max_dead: int,
+    bury_all: bool,
+    pause: bool,
+    go_on: bool,
+    output: Format,
+) -> None:
+    """Load MongoDB from the site's database, first or again, while both are live.
+
+    All entities of sync.yaml that have a source, or those named; children come with their
+    parent. It goes past the queue, so that visitors' edits do not wait behind it, and what is
+    newer in MongoDB stays. Stopped or killed, the same command goes on where it was, from any
+    machine. At the end, what has no row any more is buried.
+
+    Exits with 1 when rows became dead letters, and when it was stopped.
+
+    \b
+    Example:
+      bridge snapshot
+      bridge snapshot project --rate 2000
+      bridge snapshot project --pause      the running one waits, wherever it runs
+      bridge snapshot project --continue   and goes on
+    """
+    from bridge.sync.pace import Stopped
+    from bridge.sync.snapshot import Options, run
+
+    settings = Settings.from_environ()
+    if pause and go_on:
+        raise click.UsageError("--pause or --continue? Give one of the two")
+    if pause or go_on:
+        _pause(settings, entities, pause, output)
+        return
+    options = Options(restart, rewrite, chunk, max_lag, max_waiting, rate, max_dead, bury_all)
+    # What is imported by now stays; looking through it again and again costs a fifth of the time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+    stop = threading.Event()
+    try:
+        with _signals(stop), _Display() as display:
+            results = run(
+                settings, entities, options, stop=stop, say=display.say, show=display.show
+            )
+    except Stopped:
+        click.echo("bridge: stopped; the same command goes on from here", err=True)
+        raise click.exceptions.Exit(1) from None
+    _tell(results, output)
+
+
+def _tell(results: list[Result], output: Format) -> None:
+    data = [asdict(result) for result in results]
+    rows = [{name: _number(value) for name, value in row.items()} for row in data]
+    show_rows(rows, COLUMNS, output, data=data)
+    if any(result.dead for result in results):
+        click.echo("bridge: some rows are of no use: bridge dead list", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def _pause(settings: Settings, entities: tuple[str, ...], paused: bool, output: Format) -> None:
+    from bridge.sync.snapshot import pause
+
+    found = pause(settings, entities, paused=paused)
+    rows = [
+        {
+            "entity": name,
+            "state": ("pauses" if paused else "goes on") if there else "none unfinished",
+        }
+        for name, there in found.items()
+    ]
+    show_rows(rows, {"entity": "Entity", "state": "Snapshot"}, output)
+    if not any(found.values()):
+        raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM stops cleanly, a second one at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Display:
+    """A bar on standard error where that is a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, soft_wrap=True)
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._since: dict[str, float] = {}
+        self._line_at = monotonic() + LINE_EVERY
+
+    def __enter__(self) -> _Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self._console.print(f"bridge: {line}", markup=False, highlight=False)
+
+    def show(self, progress: Progress) -> None:
+        """How far it is."""
+        point, now = progress.checkpoint, monotonic()
+        name, total = progress.entity, max(point.total, point.rows)
+        since = self._since.setdefault(name, now)
+        rate = progress.rows / (now - since) if now - since > 0.5 else 0.0
+        note = f"{rate:,.0f} rows/s" if rate else ""
+        if point.phase == "gone":
+            note = "looking for rows that are gone"
+        if progress.waiting:
+            note = "waiting"
+        if not self._bar.disable:
+            if name not in self._tasks:
+                self._tasks[name] = self._bar.add_task(name, total=total, note="")
+            self._bar.update(self._tasks[name], completed=point.rows, total=total, note=note)
+        elif now >= self._line_at:
+            self._line_at = now + LINE_EVERY
+            left = (total - point.rows) / rate if rate else 0.0
+            ahead = f", {left:,.0f} s left" if left >= 1 and not progress.waiting else ""
+            self.say(f"{name}: {point.rows:,} of {total:,} rows, {note}{ahead}")
+
+
+def _number(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value

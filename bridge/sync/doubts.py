@@ -1,0 +1,110 @@
+"""Whether one key differs on the two sides, or is only on its way. Pure.
+
+SQL and MongoDB cannot be read at one moment, and what a visitor edits is behind for a while. So a
+difference is a doubt first, and each side is asked again until it has reached what the other one
+had at an earlier moment. MongoDB is always read before SQL: what it has then was committed in SQL
+before, and only a real error can make it newer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+__all__ = ["KINDS", "Doubt", "Kind", "Pair", "State", "look", "verdict"]
+
+Kind = Literal["missing", "behind", "different", "orphan", "ahead", "unusable"]
+
+KINDS: dict[Kind, str] = {
+    "missing": "alive in SQL, and not in MongoDB",
+    "behind": "MongoDB has an older version",
+    "different": "the same version, with other content",
+    "orphan": "alive in MongoDB, and SQL has no row, or a deleted one",
+    "ahead": "MongoDB has a version that SQL never reached",
+    "unusable": "no event can be made of what SQL has",
+}
+"""What a difference can be, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What one side has under a key. In MongoDB a tombstone is not alive, in SQL a row that
+    stands for a deletion. wrong: why no event can be made of the row; MongoDB has none of it."""
+
+    version: int
+    alive: bool = True
+    wrong: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Both sides of a key, MongoDB read before SQL; None where a side knows nothing of it. same:
+    whether the contents are equal; None where they were not compared."""
+
+    mongodb: State | None
+    sql: State | None
+    same: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A difference that lag may explain. first, since: the pair that raised it, and when, in
+    seconds. latest: what was found at the last look."""
+
+    kind: Kind
+    first: Pair
+    since: float
+    latest: Pair
+
+
+def verdict(pair: Pair) -> Kind | None:
+    """How the two sides differ at the moment; None when they are equal."""
+    sql, mongodb = pair.sql, pair.mongodb
+    if sql is not None and sql.wrong:
+        return "unusable"
+    if sql is None or not sql.alive:
+        if mongodb is None or not mongodb.alive:
+            return None
+        return "ahead" if sql is not None and mongodb.version > sql.version else "orphan"
+    if mongodb is None:
+        return "missing"
+    if not mongodb.alive:
+        # A tombstone of the same version is not replaced by that version.
+        return "ahead" if mongodb.version >= sql.version else "missing"
+    if mongodb.version != sql.version:
+        return "behind" if mongodb.version < sql.version else "ahead"
+    return "different" if pair.same is False else None
+
+
+def look(doubt: Doubt | None, pair: Pair, now: float) -> Doubt | None:
+    """What is left of a doubt after another look; None when it is settled.
+
+    It is settled when both sides are equal, and also when MongoDB has moved on to what SQL had
+    at the first look, however often the key was edited since.
+    """
+    kind = verdict(pair)
+    if kind is None:
+        return None
+    if doubt is None:
+        return Doubt(kind, pair, now, pair)
+    if kind in _OF_LAG and doubt.kind in _OF_LAG and _has_moved_on(doubt.first, pair):
+        return None
+    if kind == doubt.kind:
+        return replace(doubt, latest=pair)
+    # Another difference than before gets its own time.
+    return Doubt(kind, pair, now, pair)
+
+
+_OF_LAG: tuple[Kind, ...] = ("missing", "behind", "orphan")
+
+
+def _has_moved_on(first: Pair, pair: Pair) -> bool:
+    """Whether MongoDB holds what SQL had at the first look, or something newer."""
+    now = pair.mongodb
+    if now is None:
+        # Deleted so long ago that even its tombstone is gone: no answer to anything.
+        return False
+    if first.sql is not None and first.sql.alive:
+        reached = now.version > first.sql.version
+        return reached or (now.version == first.sql.version and now.alive)
+    return now.version > (first.mongodb.version if first.mongodb else -1)

@@ -1,0 +1,58 @@
+"""What reconciling finds: differences, and the result of one entity. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from bridge.sync.doubts import KINDS, Kind
+
+__all__ = ["Difference", "Result"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One key that differs. sql, mongodb: the versions, None where there is nothing alive or dead.
+    detail: what is known beyond the kind."""
+
+    key: str
+    kind: Kind
+    sql: int | None = None
+    mongodb: int | None = None
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of one entity.
+
+    rows, documents: alive, in SQL and in MongoDB. compared: documents whose contents were.
+    seconds: of all of it; summing: of reading both sides. repaired: differences by kind that were
+    there and are gone. differences: what is left. more: whether there are even more than these.
+    """
+
+    entity: str
+    rows: int = 0
+    documents: int = 0
+    compared: int = 0
+    seconds: float = 0.0
+    summing: float = 0.0
+    differences: list[Difference] = field(default_factory=list)
+    repaired: dict[str, int] = field(default_factory=dict)
+    more: bool = False
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs, or nothing any more."""
+        return not self.differences and not self.more
+
+    @property
+    def by_kind(self) -> dict[str, int]:
+        """How many differences there are of each kind that there is."""
+        found = Counter(one.kind for one in self.differences)
+        return {kind: found[kind] for kind in KINDS if found[kind]}
+
+    @property
+    def rate(self) -> float:
+        """Rows a second, of the side with more of them."""
+        return max(self.rows, self.documents) / self.summing if self.summing else 0.0

@@ -1,0 +1,89 @@
+"""Deletions that nobody told us of: documents that are alive in MongoDB and have no row.
+
+MongoDB is asked first, SQL after it, and SQL once more before anything is buried: a row that was
+only on its way is there then. What is buried gets the very version that MongoDB holds, so that
+whatever is newer wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from pymongo import ReadPreference
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from bridge.errors import BridgeError
+from bridge.queue.events import MAX_VERSION, Event
+from bridge.sync.documents import Document
+from bridge.sync.mongodb import away
+
+__all__ = ["Alive", "batches", "burial", "check_amount", "walk"]
+
+Alive = dict[str, int]
+"""Key to version, of documents that are alive."""
+
+FEW = 100
+"""So many may be gone without a question."""
+
+
+def walk(
+    database: Database[Document], collection: str, after: str | None, size: int
+) -> tuple[Alive, str | None]:
+    """Up to `size` documents that are alive, after a key, in the order of their keys; and the
+    last key looked at, None when these were all.
+
+    What has no text as its `_id`, or no version, is not ours and left out. Raises ServerAway.
+    """
+    majority = database.get_collection(
+        collection,
+        read_concern=ReadConcern("majority"),
+        read_preference=ReadPreference.PRIMARY,
+    )
+    where: Document = {"$gte": ""} if after is None else {"$gt": after}
+    try:
+        found = list(
+            majority.find({"_id": where}, {"_v": 1, "_del": 1})
+            .sort("_id", 1)
+            .hint([("_id", 1)])
+            .limit(size)
+        )
+    except PyMongoError as error:
+        raise away(error) from error
+    alive = {
+        document["_id"]: int(version)
+        for document in found
+        if not document.get("_del")
+        and isinstance(version := document.get("_v"), int)
+        and 0 <= version <= MAX_VERSION
+    }
+    return alive, found[-1]["_id"] if len(found) == size else None
+
+
+def batches(alive: Alive, size: int) -> Iterator[Alive]:
+    """Parts of up to `size`."""
+    members = list(alive.items())
+    for start in range(0, len(members), size):
+        yield dict(members[start : start + size])
+
+
+def burial(entity: str, alive: Alive, there: Callable[[Sequence[str]], set[str]]) -> list[Event]:
+    """The deletions of those that have no row now; there: which of the keys have one."""
+    rows = there(list(alive))
+    return [
+        Event(entity, "deleted", key, version, source="/bridge/snapshot", rewrite=True)
+        for key, version in alive.items()
+        if key not in rows
+    ]
+
+
+def check_amount(entity: str, gone: Alive, alive: int) -> None:
+    """Raises BridgeError when so many are gone that it is more likely the wrong database."""
+    if len(gone) > FEW and len(gone) * 2 > alive:
+        some = ", ".join(ascii(key) for key in list(gone)[:3])
+        raise BridgeError(
+            f"{len(gone):,} of the {alive:,} documents of {entity} have no row ({some} …). Is "
+            "BRIDGE_SQL_URL the right database, and the source in sync.yaml the right table? If "
+            f"so, bury them with: bridge snapshot {entity} --bury-all"
+        )

@@ -1,0 +1,73 @@
+"""Dead letters of what was read from the site's database and is of no use."""
+
+# Most of what kombu offers has no annotations.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from bridge.errors import BridgeError, ServerAway, UndecodableMessage
+from bridge.queue import broker
+from bridge.queue.deadletter import DeadLetter, DeadLetters
+from bridge.queue.events import Rejected
+from bridge.queue.rows import to_json
+from bridge.sync.sqlside import BadRow
+
+__all__ = ["Letters", "letter_of", "letter_of_row", "too_many"]
+
+
+class Letters:
+    """The queue of the dead letters, reached when there is one, and again after the broker was
+    away."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: Any = None
+
+    def __enter__(self) -> Letters:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._connection is not None:
+            broker.drop(self._connection)
+
+    def put(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep them. Raises ServerAway; some may be kept then."""
+        if self._connection is None:
+            self._connection = broker.connect(self._url)
+        try:
+            shelf = DeadLetters(self._connection)
+            for letter in letters:
+                shelf.put(letter)
+        except broker.trouble(self._connection) as error:
+            broker.drop(self._connection)
+            self._connection = None
+            raise ServerAway(f"{type(error).__name__}: {error}") from error
+
+
+def letter_of_row(entity: str, row: BadRow) -> DeadLetter:
+    """Of a row that no event can be made of."""
+    return replace(DeadLetter.of(row.raw, row.error, part="row"), entity=entity, key=row.key)
+
+
+def letter_of(rejected: Rejected) -> DeadLetter:
+    """Of an event that MongoDB or sync.yaml refuses."""
+    event = rejected.event
+    try:
+        return DeadLetter.of(event.to_json().encode(), rejected.error)
+    except UndecodableMessage:
+        # Too large for the queue: no retry could put it there.
+        letter = DeadLetter.of(to_json(event.data).encode(), rejected.error, part="row")
+        return replace(letter, entity=event.entity, key=event.key, version=str(event.version))
+
+
+def too_many(entity: str, dead: int) -> BridgeError:
+    """What to say when it is hardly the rows that are wrong."""
+    return BridgeError(
+        f"{dead:,} rows of {entity} became dead letters: bridge dead list --entity {entity}. Mend "
+        f"sync.yaml or the rows, drop the letters with `bridge dead drop --entity {entity}`, and "
+        "run it again with --restart; or go on after them with --max-dead 0"
+    )

@@ -1,0 +1,86 @@
+"""Reading chunks of rows ahead of whoever writes them, on a thread of its own."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from bridge.sync.sqlside import Chunk, Position, SqlSource
+
+__all__ = ["Reader"]
+
+AHEAD = 2
+"""Chunks that wait to be written."""
+FIRST = 100
+"""Rows of the first chunk: it shows how large they are."""
+CHUNK_BYTES = 16 * 1024 * 1024
+"""About so large may a chunk become in memory."""
+SAMPLE = 10
+
+
+class Reader:
+    """Iterating gives the chunks after `position`, to the end.
+
+    chunk: rows at once, fewer where rows are large. patiently: calls a function until the
+    database answers. What reading raises is raised where the chunks are taken.
+    """
+
+    def __init__(
+        self,
+        source: SqlSource,
+        position: Position | None,
+        chunk: int,
+        patiently: Callable[[Callable[[], Chunk]], Chunk],
+    ) -> None:
+        self._source, self._position, self._chunk = source, position, chunk
+        self._patiently = patiently
+        self._ready: queue.Queue[Chunk | BaseException | None] = queue.Queue(AHEAD)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
+
+    def __enter__(self) -> Iterator[Chunk]:
+        self._thread.start()
+        return self._chunks()
+
+    def __exit__(self, *error: object) -> None:
+        self._closed.set()
+        while self._thread.is_alive():
+            with suppress(queue.Empty):
+                self._ready.get_nowait()  # it may wait for room
+            self._thread.join(0.01)
+
+    def _chunks(self) -> Iterator[Chunk]:
+        while (found := self._ready.get()) is not None:
+            if isinstance(found, BaseException):
+                raise found
+            yield found
+
+    def _run(self) -> None:
+        position, size = self._position, min(FIRST, self._chunk)
+        try:
+            while not self._closed.is_set():
+
+                def read(position: Position | None = position, size: int = size) -> Chunk:
+                    return self._source.chunk(position, size)
+
+                chunk = self._patiently(read)
+                if chunk.rows or chunk.bad:
+                    self._ready.put(chunk)
+                if chunk.rows < size:
+                    break
+                position, size = chunk.last, next_size(chunk, self._chunk)
+            self._ready.put(None)
+        except BaseException as error:
+            self._ready.put(error)
+
+
+def next_size(chunk: Chunk, most: int) -> int:
+    """How many rows to read next, by the size of these."""
+    sample = chunk.events[:: max(1, len(chunk.events) // SAMPLE)]
+    if not sample:
+        return min(most, FIRST)
+    average = sum(len(json.dumps(event.data)) for event in sample) / len(sample)
+    return max(1, min(most, int(CHUNK_BYTES / max(average, 1))))

@@ -1,0 +1,199 @@
+"""What reconciling found last, per entity: kept in `bridge_state`, shown to operators."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+
+import prometheus_client as prometheus
+from prometheus_client.core import GaugeMetricFamily
+from pymongo import MongoClient, ReadPreference
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from bridge.errors import BridgeError
+from bridge.settings import Settings
+from bridge.sync.documents import Document
+from bridge.sync.entities import STATE, load
+from bridge.sync.findings import Result
+from bridge.sync.mongodb import away, connect
+from bridge.sync.state import State
+
+__all__ = ["Last", "LastWatch", "id_of", "keep", "metrics", "read_all", "status_row"]
+
+PREFIX = "reconcile:"
+MOST_KEPT = 20
+"""Differences that are kept one by one, beside their numbers."""
+KEEP = 15.0
+"""Seconds that one look serves all who ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The last result of one entity. age: seconds since its end, by the clock of this machine;
+    the others as in `bridge.sync.reconcile.Result`."""
+
+    entity: str
+    age: float
+    seconds: float
+    rows: int
+    differences: Mapping[str, int]
+    more: bool
+    deep: bool
+    repaired: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """How many differences there were."""
+        return sum(self.differences.values())
+
+    @property
+    def equal(self) -> bool:
+        """Whether both sides were equal."""
+        return not self.total and not self.more
+
+
+def id_of(entity: str) -> str:
+    """The `_id` in `bridge_state`."""
+    return f"{PREFIX}{entity}"
+
+
+def keep(state: State, result: Result, *, deep: bool) -> None:
+    """Put a result in the place of the one before. Raises ServerAway."""
+    state.put(
+        id_of(result.entity),
+        {
+            "at": datetime.now(UTC),
+            "seconds": result.seconds,
+            "rows": result.rows,
+            "documents": result.documents,
+            "differences": result.by_kind,
+            "more": result.more,
+            "deep": deep,
+            "repaired": result.repaired,
+            "listed": [asdict(one) for one in result.differences[:MOST_KEPT]],
+        },
+    )
+
+
+def read_all(database: Database[Document]) -> list[Last]:
+    """The last result of each entity that has one. Raises ServerAway."""
+    collection = database.get_collection(
+        STATE, read_concern=ReadConcern("majority"), read_preference=ReadPreference.PRIMARY
+    )
+    # All of them, and no pattern: the strings from `reconcile:` to `reconcile;`.
+    mine = {"_id": {"$gte": PREFIX, "$lt": PREFIX[:-1] + ";"}}
+    try:
+        found = list(collection.find(mine, {"listed": 0}, sort=[("_id", 1)]))
+    except PyMongoError as error:
+        raise away(error) from error
+    return [last for document in found if (last := _last(document)) is not None]
+
+
+def _last(document: Document) -> Last | None:
+    at = document.get("at")
+    if not isinstance(at, datetime):
+        return None
+    age = (datetime.now(UTC) - at.replace(tzinfo=UTC)).total_seconds()
+    return Last(
+        document["_id"].removeprefix(PREFIX),
+        max(0.0, age),
+        document.get("seconds", 0.0),
+        document.get("rows", 0),
+        document.get("differences", {}),
+        document.get("more", False),
+        document.get("deep", False),
+        document.get("repaired", {}),
+    )
+
+
+def status_row(last: Last) -> dict[str, str]:
+    """A row of `bridge status`: what, is, note."""
+    differs = ", ".join(f"{count:,} {kind}" for kind, count in last.differences.items())
+    notes = [f"{last.rows:,} rows, {_ago(last.age)} ago"]
+    if last.deep:
+        notes.append("contents, too")
+    if repaired := sum(last.repaired.values()):
+        notes.append(f"{repaired:,} repaired")
+    return {
+        "what": f"reconciled: {last.entity}",
+        "is": "equal" if last.equal else differs,
+        "note": ", ".join(notes),
+    }
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+class LastWatch:
+    """Looks again every few seconds at most, however many ask. A MongoDB that does not answer
+    costs a second, and then nothing is known."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._client: MongoClient[Document] | None = None
+        self._found: Sequence[Last] = ()
+        self._until = 0.0
+
+    def __call__(self) -> Sequence[Last]:
+        with self._lock:
+            if monotonic() >= self._until:
+                self._found, self._until = (), monotonic() + KEEP
+                with suppress(BridgeError):
+                    if not load(self._settings.sync).entities:
+                        return ()
+                    if self._client is None:
+                        self._client = connect(self._settings.mongodb_url, patience=1.0, answer=2.0)
+                    self._found = read_all(self._client.get_default_database())
+            return self._found
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+
+_GAUGES: dict[str, tuple[str, Callable[[Last], float]]] = {
+    "bridge_reconcile_age_seconds": ("Since the last reconciling ended", lambda last: last.age),
+    "bridge_reconcile_seconds": ("How long it took", lambda last: last.seconds),
+    "bridge_reconcile_rows": ("Rows that were alive in SQL", lambda last: last.rows),
+    "bridge_reconcile_differences": ("What it left different", lambda last: last.total),
+    "bridge_reconcile_repaired": (
+        "What it repaired",
+        lambda last: sum(last.repaired.values()),
+    ),
+}
+
+
+def metrics(results: Sequence[Last]) -> bytes:
+    """The results in Prometheus' text format."""
+    families: list[Any] = []
+    for name, (text, value) in _GAUGES.items():
+        family = GaugeMetricFamily(name, text, labels=["entity"])
+        for last in results:
+            family.add_metric([last.entity], value(last))
+        families.append(family)
+    registry = prometheus.CollectorRegistry()
+    registry.register(_Families(families))
+    return prometheus.generate_latest(registry) if results else b""
+
+
+class _Families:
+    def __init__(self, families: list[Any]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Any]:
+        return self._families

@@ -1,0 +1,172 @@
+"""One entity on both sides: what SQL and MongoDB have under the same keys.
+
+MongoDB is read before SQL, always, see `bridge.sync.doubts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import bson
+import sqlalchemy as sql
+from pymongo.database import Database
+
+from bridge.queue.events import Event
+from bridge.sync.contents import first_difference
+from bridge.sync.documents import Document, Mirror
+from bridge.sync.doubts import Pair, State
+from bridge.sync.guard import Encoded, Ready, make_ready
+from bridge.sync.mirrored import Found, Mirrored
+from bridge.sync.sqlside import SqlSource
+from bridge.sync.sqlsums import KeyedRows
+
+__all__ = ["Look", "Sides"]
+
+AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found under a key. owner: the key of the row whose event carries it, None where
+    nobody knows one. detail: how contents differ, or why there is no event."""
+
+    pair: Pair
+    owner: str | None
+    found: Found | None
+    detail: str = ""
+
+
+class _Made(NamedTuple):
+    """What the events of some rows say. writes: into this collection, by key. versions: by the
+    key of the row. wrong: by the key of the row, why no event or no document can be made."""
+
+    writes: dict[str, Encoded]
+    versions: dict[str, int]
+    wrong: dict[str, str]
+
+
+class Sides:
+    """The rows of an entity and its documents.
+
+    Raises BridgeError for an entity without a source; every method also raises ServerAway.
+    """
+
+    def __init__(
+        self, engine: sql.Engine, database: Database[Document], mirror: Mirror, name: str
+    ) -> None:
+        self.name, self.mirror = name, mirror
+        self.parent = mirror.parent_of.get(name)
+        self.owner = self.parent or name
+        self.collection = mirror.collection_of(name)
+        self.rows = KeyedRows(engine, name, mirror)
+        self.mirrored = Mirrored(database, self.collection)
+        self.source = SqlSource(engine, self.owner, mirror, rewrite=True)
+        self._owners = self.rows if self.parent is None else KeyedRows(engine, self.owner, mirror)
+        self._width = 0
+        if self.parent is not None:
+            children = mirror.entities[self.parent].children.values()
+            [self._width] = {len(child.key) for child in children if child.entity == name}
+
+    def __repr__(self) -> str:
+        return f"<Sides of {self.name}>"
+
+    def look(self, keys: Sequence[str], whole: Collection[str] = ()) -> dict[str, Look]:
+        """Both sides of each key. whole: of these keys the events are made, too, and what they say
+        is compared with the whole document."""
+        looks: dict[str, Look] = {}
+        for start in range(0, len(keys), AT_ONCE):
+            some = keys[start : start + AT_ONCE]
+            looks |= self._look(some, [key for key in some if key in whole])
+        return looks
+
+    def _look(self, keys: Sequence[str], whole: Sequence[str]) -> dict[str, Look]:
+        found = self.mirrored.find(keys)
+        found |= self.mirrored.find(whole, whole=True)
+        told = self.rows.states(keys)
+        owners = {key: one.owner for key, one in told.items()}
+        states = {key: one.state for key, one in told.items()}
+        if self.parent is not None:
+            guessed = {key: self._owner_of(key, found.get(key)) for key in keys if key not in told}
+            parents = self._owners.states(sorted(set(guessed.values())))
+            for key, owner in guessed.items():
+                owners[key] = owner
+                if (parent := parents.get(owner)) is not None:
+                    # Not in the list of this version: deleted with it.
+                    states[key] = State(parent.state.version, False)
+        looks = {
+            key: Look(
+                Pair(None if (one := found.get(key)) is None else one.state, states.get(key)),
+                owners.get(key),
+                found.get(key),
+            )
+            for key in keys
+        }
+        if whole:
+            self._compare(looks, whole)
+        return looks
+
+    def _compare(self, looks: dict[str, Look], keys: Sequence[str]) -> None:
+        owners = sorted({owner for key in keys if (owner := looks[key].owner) is not None})
+        made = self._made(owners)
+        for key in keys:
+            seen = looks[key]
+            state = seen.pair.sql
+            if (write := made.writes.get(key)) is not None:
+                looks[key] = _compared(seen, write)
+            elif seen.owner is None or state is None or not state.alive:
+                continue
+            elif (text := made.wrong.get(seen.owner)) is not None:
+                looks[key] = _unusable(seen, state, text)
+            elif (version := made.versions.get(seen.owner)) is not None:
+                # A child. Its row was read a moment before the event was made.
+                if version == state.version:
+                    text = f"the event of its {self.parent} does not name it"
+                    looks[key] = _unusable(seen, state, text)
+                else:
+                    pair = replace(seen.pair, sql=State(version, False))
+                    looks[key] = replace(seen, pair=pair)
+
+    def _made(self, owners: Sequence[str]) -> _Made:
+        events, bad = self.source.rows_by_keys(owners)
+        ready, rejected = make_ready(self.mirror, events)
+        wrong = {one.key: one.error for one in bad}
+        wrong |= {one.event.key: one.error for one in rejected}
+        versions = {one.event.key: one.event.version for one in ready}
+        return _Made(self.of_this_collection(ready), versions, wrong)
+
+    def of_this_collection(self, ready: Sequence[Ready]) -> dict[str, Encoded]:
+        """Those of the writes that are for documents of this entity."""
+        return {
+            write.key: write
+            for one in ready
+            for write in (one.own, *one.children)
+            if write.collection == self.collection
+        }
+
+    def events(self, owners: Sequence[str]) -> list[Event]:
+        """The events of these rows, which also replace the same version."""
+        return self.source.rows_by_keys(owners)[0]
+
+    def _owner_of(self, key: str, found: Found | None) -> str:
+        parent = None if found is None else found.document.get("_parent")
+        if isinstance(parent, str) and key.startswith(f"{parent}/"):
+            return parent
+        return "/".join(key.split("/")[: -self._width])
+
+
+def _unusable(seen: Look, state: State, text: str) -> Look:
+    pair = replace(seen.pair, sql=replace(state, wrong=text))
+    return replace(seen, pair=pair, detail=text)
+
+
+def _compared(look: Look, write: Encoded) -> Look:
+    expected = bson.decode(write.document.raw)
+    alive = expected.get("_del") is not True
+    state = State(write.version, alive)
+    found = look.found
+    if found is None or found.state != state or not alive:
+        return replace(look, pair=Pair(look.pair.mongodb, state))
+    detail = first_difference(expected, found.document)
+    return replace(look, pair=Pair(look.pair.mongodb, state, not detail), detail=detail)

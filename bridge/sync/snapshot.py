@@ -1,0 +1,397 @@
+"""The first load, and every later one, while both sides are live: from the site's database
+straight into MongoDB, past the queue.
+
+Each row carries its version, and the guard of `bridge.sync.apply` drops what is stale, so nothing
+has to stand still. The steps for each entity: (1) go on where an unfinished snapshot was, or
+begin, (2) rows in the order of their key, chunk by chunk, a checkpoint after each, (3) bury what
+has no row any more, (4) keep the result. `bridge snapshot` calls `run`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import TypeVar
+
+import sqlalchemy as sql
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from bridge.errors import BridgeError, ServerAway, ServerMissing
+from bridge.queue import broker
+from bridge.queue.database import connect, reading, short
+from bridge.queue.events import Rejected
+from bridge.settings import Settings, redact_url
+from bridge.sync import apply as mongodb
+from bridge.sync import checkpoint, gone, indexes
+from bridge.sync.checkpoint import Checkpoint, Leases, digest, forget_reason
+from bridge.sync.documents import Document, Mirror
+from bridge.sync.letters import Letters, letter_of, letter_of_row, too_many
+from bridge.sync.pace import Stopped
+from bridge.sync.reader import Reader
+from bridge.sync.relay import Sources, queue_status
+from bridge.sync.sqlside import BadRow, Chunk, SqlSource
+from bridge.sync.state import State
+from bridge.sync.throttle import Throttle
+from bridge.sync.worker import mongodb_missing
+from bridge.yamlfile import did_you_mean
+
+__all__ = ["Options", "Progress", "Result", "choose", "pause", "run"]
+
+T = TypeVar("T")
+
+SETTLE = 1.0
+"""Seconds before SQL is asked once more for what it did not have."""
+POLL = 0.5
+"""Seconds between two looks at whether to go on."""
+WALK = 2000
+"""Documents of one look at MongoDB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """restart: begin anew, whatever was done. rewrite: write the same versions, too. chunk: rows
+    at once. max_lag: seconds, and max_waiting: messages, beyond which it waits; 0 for no limit.
+    rate: rows a second, 0 for no limit. max_dead: rows of one run that may become dead letters, 0
+    for no limit. bury_all: however many have no row.
+    """
+
+    restart: bool = False
+    rewrite: bool = False
+    chunk: int = 1000
+    max_lag: float = 5.0
+    max_waiting: int = 10_000
+    rate: int = 0
+    max_dead: int = 10_000
+    bury_all: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far it is. rows: of this run. waiting: what for; empty when it works."""
+
+    entity: str
+    checkpoint: Checkpoint
+    rows: int
+    waiting: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one entity. rows and the counts: of all runs since the beginning. seconds: of
+    all runs, and rate: rows a second in this one. resumed: whether an earlier run had begun it."""
+
+    entity: str
+    rows: int
+    written: int
+    stale: int
+    dead: int
+    buried: int
+    seconds: float
+    rate: float
+    resumed: bool
+
+
+def choose(mirror: Mirror, names: Sequence[str]) -> list[str]:
+    """The entities to load: those named, or all that have a source. Raises BridgeError."""
+    for name in names:
+        if name not in mirror.entities:
+            hint = did_you_mean(name, mirror.entities) or f"it has: {', '.join(mirror.entities)}"
+            raise BridgeError(f"sync.yaml has no entity {name}; {hint}")
+        if (parent := mirror.parent_of.get(name)) is not None:
+            raise BridgeError(f"{name} comes with its {parent}: bridge snapshot {parent}")
+    if names:
+        return list(dict.fromkeys(names))
+    found = [
+        name
+        for name, entity in mirror.entities.items()
+        if entity.source is not None and name not in mirror.parent_of
+    ]
+    if not found:
+        raise BridgeError(
+            "there is nothing to load: sync.yaml has no entity with a source; write the table, "
+            "its key and its version under `entities: NAME: source:`"
+        )
+    return found
+
+
+def pause(settings: Settings, names: Sequence[str], *, paused: bool) -> dict[str, bool]:
+    """Tell the snapshots of these entities, of all by default, to wait or to go on; for each,
+    whether there is one that is not done. Raises ServerMissing."""
+    mirror = Mirror.of(settings)
+    with mongodb.connect(settings.mongodb_url) as client:
+        state = State(client.get_default_database())
+        try:
+            return {
+                name: checkpoint.pause(state, name, paused=paused) for name in choose(mirror, names)
+            }
+        except ServerAway as error:
+            raise mongodb_missing(settings.mongodb_url, error) from error
+
+
+def run(
+    settings: Settings,
+    names: Sequence[str],
+    options: Options,
+    *,
+    stop: threading.Event,
+    say: Callable[[str], None] = lambda line: None,
+    show: Callable[[Progress], None] = lambda progress: None,
+) -> list[Result]:
+    """Load entities, all that have a source by default, one after the other.
+
+    say: is told a line where something happens that a person should know; show: how far it is.
+
+    Raises Stopped when `stop` was set: the same call goes on later. Raises ServerMissing when
+    a server does not answer at the start; later it is waited for. Raises BridgeError for what
+    sync.yaml has wrong, and when somebody else loads the same entity.
+    """
+    mirror = Mirror.of(settings)
+    chosen = choose(mirror, names)
+    if not settings.sql_url:
+        raise BridgeError("set BRIDGE_SQL_URL to the site's database, which is to be loaded")
+    engine = connect(settings.sql_url)
+    sources = {name: SqlSource(engine, name, mirror) for name in chosen}
+    others = Sources.of(settings)
+    with (
+        mongodb.connect(settings.mongodb_url) as client,
+        Throttle(
+            lambda: queue_status(settings, others),
+            max_lag=options.max_lag,
+            max_waiting=options.max_waiting,
+        ) as throttle,
+    ):
+        database: Database[Document] = client.get_default_database()
+        _check_servers(settings, engine, database, mirror)
+        with Leases(State(database), chosen) as leases, Letters(settings.broker_url) as letters:
+            load = _Load(database, mirror, leases, letters, throttle, options, stop, say, show)
+            try:
+                return [load.entity(name, sources[name]) for name in chosen]
+            finally:
+                engine.dispose()
+
+
+def _check_servers(
+    settings: Settings, engine: sql.Engine, database: Database[Document], mirror: Mirror
+) -> None:
+    try:
+        database.client.admin.command("ping")
+        with mongodb.connect(settings.mongodb_url, answer=None) as unhurried:
+            indexes.ensure(unhurried.get_default_database(), mirror)
+    except (PyMongoError, ServerAway) as error:
+        raise mongodb_missing(settings.mongodb_url, error) from error
+    try:
+        with reading(engine):
+            pass
+    except sql.exc.SQLAlchemyError as error:
+        where = redact_url(settings.sql_url)
+        raise ServerMissing("the SQL database", where, "its service", short(error)) from error
+
+
+class _Load:
+    """One run over any number of entities."""
+
+    def __init__(
+        self,
+        database: Database[Document],
+        mirror: Mirror,
+        leases: Leases,
+        letters: Letters,
+        throttle: Throttle,
+        options: Options,
+        stop: threading.Event,
+        say: Callable[[str], None],
+        show: Callable[[Progress], None],
+    ) -> None:
+        self._database, self._mirror, self._leases = database, mirror, leases
+        self._letters, self._throttle, self._options = letters, throttle, options
+        self._stop, self._say, self._show = stop, say, show
+        self._name = ""
+        self._point = Checkpoint("")
+        self._rows = self._dead = 0
+        self._since = self._counted = monotonic()
+        self._paused = False
+
+    def entity(self, name: str, source: SqlSource) -> Result:
+        """Load one entity, from where it is."""
+        self._name, self._rows, self._dead = name, 0, 0
+        self._since = self._counted = monotonic()
+        resumed = self._begin(source)
+        if self._point.rewrite:
+            source.rewrite = True
+        if self._point.phase == "rows":
+            self._read_rows(source)
+            self._point.phase = "gone"
+            self._keep()
+        reading_seconds = monotonic() - self._since
+        self._bury_gone(source)
+        self._point.finish()
+        self._keep()
+        self._show(Progress(name, self._point, self._rows))
+        rate = self._rows / reading_seconds if self._rows else 0.0
+        point = self._point
+        return Result(
+            name,
+            point.rows,
+            point.written,
+            point.stale,
+            point.dead,
+            point.buried,
+            round(point.seconds, 3),
+            round(rate, 1),
+            resumed,
+        )
+
+    def _begin(self, source: SqlSource) -> bool:
+        """(1) Whether it goes on with what was begun."""
+        document = self._mongodb(lambda: self._leases.load(self._name))
+        self._paused = bool(document.get("paused"))
+        held, made_of = Checkpoint.of(document), digest(self._mirror, self._name)
+        rewrite = self._options.rewrite
+        if held is not None and not held.done:
+            because = forget_reason(held, made_of, restart=self._options.restart, rewrite=rewrite)
+            if not because:
+                self._point = held
+                where = f"{held.rows:,} rows" if held.phase == "rows" else "all rows"
+                how = ", with --rewrite as it was begun" if held.rewrite and not rewrite else ""
+                self._say(f"{self._name}: going on after {where} of {held.started}{how}")
+                return True
+            self._say(f"{self._name}: begins anew: {because}")
+        try:
+            total = source.count()
+        except ServerAway:
+            # It is for the eye only, and may take longer than we wait for an answer.
+            total = 0
+        self._point = Checkpoint(made_of, rewrite, total=total)
+        self._keep()
+        return False
+
+    def _read_rows(self, source: SqlSource) -> None:
+        """(2)"""
+        while True:
+            with Reader(source, self._point.position, self._options.chunk, self._sql) as chunks:
+                for chunk in chunks:
+                    if self._wait():
+                        break  # what was read ahead is old by now
+                    self._write(chunk)
+                else:
+                    return
+
+    def _write(self, chunk: Chunk) -> None:
+        result = self._mongodb(lambda: mongodb.load(self._database, self._mirror, chunk.events))
+        self._bury_letters(chunk.bad, result.failed)
+        self._dead += len(chunk.bad) + len(result.failed)
+        point = self._point
+        point.rows += chunk.rows
+        point.written += result.written
+        point.stale += result.stale
+        point.dead += len(chunk.bad) + len(result.failed)
+        point.position = chunk.last or point.position
+        self._rows += chunk.rows
+        self._keep()
+        self._show(Progress(self._name, point, self._rows))
+        if self._options.max_dead and self._dead >= self._options.max_dead:
+            raise too_many(self._name, self._dead)
+        if self._options.rate:
+            self._sleep(self._since + self._rows / self._options.rate - monotonic())
+
+    def _bury_letters(self, bad: Sequence[BadRow], failed: Sequence[Rejected]) -> None:
+        letters = [letter_of_row(self._name, row) for row in bad]
+        letters += [letter_of(one) for one in failed]
+        if letters:
+            self._patiently("the broker", lambda: self._letters.put(letters))
+
+    def _bury_gone(self, source: SqlSource) -> None:
+        """(3)"""
+        collection = self._mirror.collection_of(self._name)
+        alive, after = 0, None
+        suspects: gone.Alive = {}
+        while True:
+            self._wait()
+            self._show(Progress(self._name, self._point, self._rows))
+            found, after = self._mongodb(
+                lambda after=after: gone.walk(self._database, collection, after, WALK)  # type: ignore[misc]
+            )
+            keys = list(found)
+            there = self._sql(lambda keys=keys: source.existing(keys))  # type: ignore[misc]
+            alive += len(found)
+            suspects |= {key: version for key, version in found.items() if key not in there}
+            if after is None:
+                break
+        if not suspects:
+            return
+        if not self._options.bury_all:
+            gone.check_amount(self._name, suspects, alive)
+        self._sleep(SETTLE)
+        for some in gone.batches(suspects, WALK):
+            self._wait()
+            events = self._sql(
+                lambda some=some: gone.burial(self._name, some, source.existing)  # type: ignore[misc]
+            )
+            result = self._mongodb(
+                lambda events=events: mongodb.apply(self._database, self._mirror, events)  # type: ignore[misc]
+            )
+            self._point.buried += result.written
+            self._keep()
+
+    def _wait(self) -> bool:
+        """Wait while paused, or while visitors' edits would have to; whether it did. Raises
+        Stopped."""
+        waited, said = False, ""
+        while not self._stop.is_set():
+            why = self._throttle.reason
+            if self._paused:
+                why = f"it is paused; `bridge snapshot {self._name} --continue` goes on"
+            if not why:
+                if waited:
+                    self._say(f"{self._name}: going on")
+                return waited
+            kind = "paused" if self._paused else "behind"
+            if kind != said:
+                self._say(f"{self._name}: waiting: {why}")
+                said = kind
+            waited = True
+            self._show(Progress(self._name, self._point, self._rows, why))
+            self._stop.wait(POLL)
+            self._counted = monotonic()  # no work
+            self._paused = bool(self._mongodb(lambda: self._leases.look(self._name)).get("paused"))
+        raise Stopped("stopped")
+
+    def _keep(self) -> None:
+        """Checkpoint."""
+        now = monotonic()
+        self._point.seconds += now - self._counted
+        self._counted = now
+        document = self._mongodb(lambda: self._leases.keep(self._name, self._point))
+        self._paused = bool(document.get("paused"))
+        if self._stop.is_set() and not self._point.done:
+            raise Stopped("stopped")
+
+    def _sleep(self, seconds: float) -> None:
+        if seconds > 0 and self._stop.wait(seconds):
+            raise Stopped("stopped")
+
+    def _mongodb(self, attempt: Callable[[], T]) -> T:
+        return self._patiently("MongoDB", attempt)
+
+    def _sql(self, attempt: Callable[[], T]) -> T:
+        return self._patiently("SQL", attempt)
+
+    def _patiently(self, what: str, attempt: Callable[[], T]) -> T:
+        """Try until the server answers, with one line said. Raises Stopped."""
+        failures = 0
+        while True:
+            try:
+                result = attempt()
+            except ServerAway as error:
+                if not failures:
+                    self._say(f"{self._name}: waiting for {what}: {error}")
+                if self._stop.wait(broker.backoff(failures)):
+                    raise Stopped("stopped") from error
+                failures += 1
+            else:
+                if failures:
+                    self._say(f"{self._name}: {what} is back")
+                return result

@@ -1,0 +1,117 @@
+"""A difference is one when lag cannot explain it, and none when it can."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bridge.sync.doubts import Doubt, Pair, State, look, verdict
+
+ALIVE, DEAD = State(5), State(5, False)
+
+
+@pytest.mark.parametrize(
+    ("mongodb", "sql", "kind"),
+    [
+        (ALIVE, ALIVE, None),
+        (DEAD, DEAD, None),
+        (None, None, None),
+        (None, DEAD, None),
+        (DEAD, None, None),
+        (State(9, False), DEAD, None),
+        (None, ALIVE, "missing"),
+        (State(4, False), ALIVE, "missing"),
+        (State(4), ALIVE, "behind"),
+        (ALIVE, None, "orphan"),
+        (ALIVE, DEAD, "orphan"),
+        (State(4), DEAD, "orphan"),
+        (State(6), ALIVE, "ahead"),
+        (State(6), DEAD, "ahead"),
+        (DEAD, ALIVE, "ahead"),
+        (State(6, False), ALIVE, "ahead"),
+        (None, State(-2, True, "no version"), "unusable"),
+    ],
+)
+def test_every_pair_has_its_verdict(
+    mongodb: State | None, sql: State | None, kind: str | None
+) -> None:
+    assert verdict(Pair(mongodb, sql)) == kind
+
+
+def test_contents_only_count_at_equal_versions() -> None:
+    assert verdict(Pair(ALIVE, ALIVE, False)) == "different"
+    assert verdict(Pair(ALIVE, ALIVE, True)) is None
+    assert verdict(Pair(State(4), ALIVE, False)) == "behind"
+
+
+def test_a_key_that_is_edited_all_the_time_is_settled_by_progress() -> None:
+    doubt = look(None, Pair(State(1), State(3)), 0.0)
+    assert doubt
+    doubt = look(doubt, Pair(State(2), State(6)), 1.0)
+    assert doubt
+    assert doubt.since == 0.0
+    assert look(doubt, Pair(State(3), State(9)), 2.0) is None
+
+
+def test_a_key_that_is_ahead_is_not_settled_by_progress() -> None:
+    doubt = look(None, Pair(State(9), State(3)), 0.0)
+    doubt = look(doubt, Pair(State(9), State(5)), 1.0)
+    assert doubt
+    assert (doubt.kind, doubt.since) == ("ahead", 0.0)
+    assert look(doubt, Pair(State(9), State(9)), 2.0) is None
+
+
+HISTORIES = st.lists(
+    st.tuples(st.integers(0, 3), st.sampled_from(["edit", "delete", "mark"])), max_size=60
+)
+"""Steps until the next change, and the change: an edit, a row deleted, a row marked as deleted."""
+
+
+@example(history=[(1, "edit")] * 60, lags=[5], spacing=1)
+@example(history=[(1, "edit"), (1, "delete"), (1, "edit"), (1, "mark")] * 15, lags=[6], spacing=3)
+@example(history=[(1, "edit"), (1, "delete")] * 30, lags=[5], spacing=2)
+@given(history=HISTORIES, lags=st.lists(st.integers(0, 10), min_size=1), spacing=st.integers(1, 5))
+def test_lag_is_never_taken_for_a_difference(
+    history: list[tuple[int, str]], lags: list[int], spacing: int
+) -> None:
+    moments = list(accumulate(step for step, _ in history))
+    end = (moments[-1] if moments else 0) + 40
+    in_sql: list[State | None] = []
+    told: list[State | None] = []  # what the event of the last change says
+    for now in range(end):
+        done = [how for moment, (_, how) in zip(moments, history, strict=True) if moment <= now]
+        event = State(len(done), done[-1] == "edit") if done else None
+        told.append(event)
+        in_sql.append(None if not done or done[-1] == "delete" else event)
+    in_mongodb: list[State | None] = []
+    reached = 0
+    for now in range(end):
+        reached = max(reached, now - lags[now % len(lags)])
+        in_mongodb.append(told[reached])
+
+    doubt: Doubt | None = None
+    for now in range(0, end - 1, spacing):
+        doubt = look(doubt, Pair(in_mongodb[now], in_sql[now + 1]), now)
+        if doubt is not None:
+            assert doubt.kind != "ahead"
+            assert now - doubt.since <= 12 + spacing
+    assert doubt is None
+
+
+@given(
+    mongodb=st.one_of(st.none(), st.builds(State, st.integers(0, 5), st.booleans())),
+    sql=st.one_of(st.none(), st.builds(State, st.integers(0, 5), st.booleans())),
+    looks=st.integers(1, 5),
+)
+def test_what_stays_different_stays_a_doubt(
+    mongodb: State | None, sql: State | None, looks: int
+) -> None:
+    pair = Pair(mongodb, sql)
+    doubt: Doubt | None = None
+    for now in range(looks):
+        doubt = look(doubt, pair, now)
+    assert (doubt.kind if doubt else None) == verdict(pair)
+    assert doubt is None or doubt.since == 0
