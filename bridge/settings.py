@@ -6,14 +6,18 @@ What the site's routes are is in routes.yaml, never here; secrets are here, neve
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from bridge.errors import BridgeError
 
 __all__ = ["Settings", "redact_url"]
+
+_KEY_ID = re.compile(r"[a-z0-9]{1,16}")
+_SHORTEST_SECRET = 16  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,8 @@ class Settings:
 
     URLs may hold passwords: show them only through `redact_url`. `secret` signs preview
     cookies; empty means that previews are off. `sql_url` is the site's database, empty where
-    the bridge does not read it.
+    the bridge does not read it. `freshness_keys` are (id, secret) pairs that the cookie of a
+    visitor's own edit is signed with, the first one by Python; empty means that there is none.
     """
 
     routes: Path
@@ -33,14 +38,15 @@ class Settings:
     operator_token: str = ""
     sync: Path = Path("sync.yaml")
     sql_url: str = ""
+    freshness_keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read BRIDGE_ROUTES, BRIDGE_BROKER_URL, BRIDGE_MONGODB_URL, BRIDGE_STATE_DIR,
-        BRIDGE_SYNC, and BRIDGE_SQL_URL, BRIDGE_SECRET and BRIDGE_OPERATOR_TOKEN (each of these
-        three also as …_FILE).
+        BRIDGE_SYNC, and BRIDGE_SQL_URL, BRIDGE_SECRET, BRIDGE_OPERATOR_TOKEN and
+        BRIDGE_FRESHNESS_KEYS (each of these four also as …_FILE).
 
-        Raises BridgeError when a …_FILE cannot be read.
+        Raises BridgeError when a …_FILE cannot be read, and for keys that are none.
         """
         env = os.environ if environ is None else environ
         routes = Path(env.get("BRIDGE_ROUTES", "routes.yaml"))
@@ -53,6 +59,7 @@ class Settings:
             operator_token=_secret(env, "BRIDGE_OPERATOR_TOKEN"),
             sync=Path(env.get("BRIDGE_SYNC", "sync.yaml")),
             sql_url=_secret(env, "BRIDGE_SQL_URL"),
+            freshness_keys=_keys("BRIDGE_FRESHNESS_KEYS", _secret(env, "BRIDGE_FRESHNESS_KEYS")),
         )
 
 
@@ -65,6 +72,31 @@ def _secret(env: Mapping[str, str], name: str) -> str:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise BridgeError(f"{name}_FILE={path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BridgeError(f"{name}_FILE={path} cannot be read: it is not UTF-8") from None
+
+
+def _keys(name: str, text: str) -> tuple[tuple[str, str], ...]:
+    """`id:secret` pairs separated by white space. No message repeats any of the text: whoever
+    forgets the id has written the secret in its place."""
+    keys: dict[str, str] = {}
+    for number, word in enumerate(text.split(), 1):
+        key, colon, secret = word.partition(":")
+        if not colon or not _KEY_ID.fullmatch(key):
+            raise BridgeError(
+                f"{name}: key {number} is not written as id:secret, with an id of 1 to 16 "
+                "small letters and digits; write for example a1: and then the output of "
+                "`openssl rand -hex 32`"
+            )
+        if len(secret) < _SHORTEST_SECRET:
+            raise BridgeError(
+                f"{name}: the secret of key {number} has {len(secret)} characters; "
+                f"it needs {_SHORTEST_SECRET} at least"
+            )
+        if key in keys:
+            raise BridgeError(f"{name}: key {number} has the id of an earlier one; give it another")
+        keys[key] = secret
+    return tuple(keys.items())
 
 
 def redact_url(url: str) -> str:

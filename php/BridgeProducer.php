@@ -11,6 +11,8 @@
  *     spool()     to a file on this machine; publish() does it too when Redis is away
  *     enqueue()   to a table, in the transaction of the change: nothing is ever lost
  *
+ * And freshness(), after any of them, so that visitors see their own edits at once.
+ *
  * It never throws into the page unless asked to, never shows a warning on it, and never waits
  * longer than `timeout_ms` for Redis. BridgeProducer is the class to use; the others are its
  * parts. The syntax is that of PHP 5.2 on purpose: no closures, no namespaces, no short arrays.
@@ -28,6 +30,7 @@ class BridgeProducer
     private $redis;
     private $spool;
     private $outbox;
+    private $freshness;
     private $breakerFile;
     private $fast;
     private $throw;
@@ -58,6 +61,10 @@ class BridgeProducer
      * outbox_table  name of the table that enqueue() writes to, default bridge_outbox.
      * fast          whether afterCommit() also sends what enqueue() wrote, default true.
      * throw         whether enqueue() throws a RuntimeException instead of returning false.
+     * freshness_key 'id:secret', one of those in BRIDGE_FRESHNESS_KEYS: what freshness() signs
+     *               with. Without it freshness() does nothing.
+     * freshness_cookie  array of path ('/'), domain (''), secure (null: when the visitor came by
+     *               HTTPS), httponly (true), samesite ('Lax', or '' for none).
      */
     public function __construct($options = array())
     {
@@ -66,6 +73,7 @@ class BridgeProducer
             'queue' => 'bridge.events', 'source' => '/site', 'timeout_ms' => 50,
             'breaker_file' => '', 'client' => '', 'redis' => null, 'spool_dir' => '',
             'outbox_table' => 'bridge_outbox', 'fast' => true, 'throw' => false,
+            'freshness_key' => '', 'freshness_cookie' => array(),
         );
         $options = array_merge($defaults, is_array($options) ? $options : array());
         $timeout = max(1, (int) $options['timeout_ms']) / 1000.0;
@@ -73,6 +81,9 @@ class BridgeProducer
         $this->redis = new BridgeProducerRedis($options, $timeout);
         $this->spool = new BridgeProducerSpool((string) $options['spool_dir'], $timeout);
         $this->outbox = new BridgeProducerOutbox((string) $options['outbox_table']);
+        $this->freshness = new BridgeProducerFreshness(
+            (string) $options['freshness_key'], (array) $options['freshness_cookie']
+        );
         $this->breakerFile = (string) $options['breaker_file'];
         $this->fast = (bool) $options['fast'];
         $this->throw = (bool) $options['throw'];
@@ -151,6 +162,7 @@ class BridgeProducer
     public function afterCommit()
     {
         $bodies = $this->remembered;
+        $this->freshness->keep();
         $this->afterRollback();
         return $this->guard('deliver', array($bodies, false)) === count($bodies);
     }
@@ -160,6 +172,26 @@ class BridgeProducer
     {
         $this->remembered = array();
         $this->rememberedBytes = 0;
+        $this->freshness->forget();
+    }
+
+    /**
+     * Let the visitor see what this request wrote, whoever answers next. Call it once, after the
+     * COMMIT and before any output: it sets the cookie `bv`, for 30 seconds.
+     *
+     * It covers what publish(), publishMany(), spool() and enqueue() took, and what the visitor's
+     * own cookie already asks for. What publish() could not deliver it covers too: until the
+     * mirror has it, the visitor is answered by PHP.
+     *
+     * $later  what will be published only after the answer: a list of arrays, as publishMany()
+     *         takes it; the data may be left out.
+     *
+     * Returns the token, the value of the cookie; '' when there is nothing to see, or when
+     * error() says why not.
+     */
+    public function freshness($later = array())
+    {
+        return (string) $this->guard('freshnessToken', array($later));
     }
 
     /** Why the last call did not do all of its work; '' when it did. */
@@ -207,7 +239,9 @@ class BridgeProducer
         foreach ($events as $event) {
             // One event that cannot be published is no reason to lose the others.
             try {
-                $bodies[] = $this->events->event(array_pad(array_values($event), 5, null));
+                $fields = array_pad(array_values($event), 5, null);
+                $bodies[] = $this->events->event($fields);
+                $this->wrote($fields);
             } catch (Exception $e) {
                 $this->note($e);
             } catch (Throwable $e) {
@@ -224,7 +258,36 @@ class BridgeProducer
             $bodies[] = $this->events->event($event);
         }
         $this->spool->append($bodies);
+        foreach ($events as $event) {
+            $this->wrote($event);
+        }
         return true;
+    }
+
+    /** An event, as publish() takes it, that the visitor must see. */
+    private function wrote($event)
+    {
+        if (!$this->freshness->isOn()) {
+            return;
+        }
+        list($entity, $key, $sequence) = $this->events->identity($event);
+        $this->freshness->add($entity, $key, $sequence, time(), true);
+    }
+
+    private function freshnessToken($later)
+    {
+        foreach ($later as $event) {
+            $this->wrote(array_pad(array_values($event), 4, null));
+        }
+        // It is called after the commit, so nothing of it can be rolled back any more.
+        $this->freshness->keep();
+        $cookie = isset($_COOKIE[BridgeProducerFreshness::COOKIE])
+            ? $_COOKIE[BridgeProducerFreshness::COOKIE] : '';
+        $token = $this->freshness->token($cookie, time());
+        if ($this->freshness->late) {
+            $this->note(new BridgeProducerError('the cookie is not set: output has begun already'));
+        }
+        return $token;
     }
 
     private function enqueueOne($db, $event)
@@ -236,6 +299,7 @@ class BridgeProducer
         $key = $this->events->text((string) $event[2]);
         $this->outbox->insert($db, $event[0], $key, $event[0] . '.' . $event[1], $payload,
             (string) $event[3], $now, $next);
+        $this->freshness->add($event[0], $key, (string) $event[3], time(), false);
         $size = BridgeProducerBytes::length($body);
         if ($this->fast && $this->rememberedBytes + $size <= self::MAX_REMEMBERED_BYTES) {
             $this->remembered[] = $body;
@@ -334,7 +398,33 @@ class BridgeProducerEvents
     /** array(entity, change, key, version, data) as CloudEvents JSON, or BridgeProducerError. */
     public function event($fields)
     {
-        list($entity, $change, $key, $version, $data) = $fields;
+        list($entity, $key, $sequence) = $this->identity($fields);
+        $change = $fields[1];
+        $data = $fields[4];
+        $event = '{"specversion":"1.0","id":' . $this->quote(BridgeProducerBytes::unique())
+            . ',"source":' . $this->quote($this->source)
+            . ',"type":' . $this->quote($entity . '.' . $change)
+            . ',"subject":' . $this->quote($key)
+            . ',"time":"' . gmdate('Y-m-d\TH:i:s\Z') . '"'
+            . ',"datacontenttype":"application/json"'
+            . ',"sequence":"' . $sequence . '","sequencetype":"Integer"';
+        $this->state = $change === 'changed' ? $this->state($data) : null;
+        if ($this->state !== null) {
+            $event .= ',"data":' . $this->state;
+        }
+        $event .= '}';
+        if (BridgeProducerBytes::length($event) > self::MAX_EVENT_BYTES) {
+            throw new BridgeProducerError(
+                'the event has more than ' . self::MAX_EVENT_BYTES . ' bytes'
+            );
+        }
+        return $event;
+    }
+
+    /** What an event is about: array(entity, key in UTF-8, version in digits). */
+    public function identity($fields)
+    {
+        list($entity, $change, $key, $version) = $fields;
         if (!is_string($entity) || !preg_match('/^[a-z][a-z0-9_]{0,63}$/D', $entity)) {
             throw new BridgeProducerError('entity must be a name of a-z, 0-9 and _');
         }
@@ -354,24 +444,7 @@ class BridgeProducerEvents
             || (strlen($sequence) === 19 && strcmp($sequence, '9223372036854775807') > 0)) {
             throw new BridgeProducerError('version must be an integer from 0 to 2^63 - 1');
         }
-        $event = '{"specversion":"1.0","id":' . $this->quote(BridgeProducerBytes::unique())
-            . ',"source":' . $this->quote($this->source)
-            . ',"type":' . $this->quote($entity . '.' . $change)
-            . ',"subject":' . $this->quote($key)
-            . ',"time":"' . gmdate('Y-m-d\TH:i:s\Z') . '"'
-            . ',"datacontenttype":"application/json"'
-            . ',"sequence":"' . $sequence . '","sequencetype":"Integer"';
-        $this->state = $change === 'changed' ? $this->state($data) : null;
-        if ($this->state !== null) {
-            $event .= ',"data":' . $this->state;
-        }
-        $event .= '}';
-        if (BridgeProducerBytes::length($event) > self::MAX_EVENT_BYTES) {
-            throw new BridgeProducerError(
-                'the event has more than ' . self::MAX_EVENT_BYTES . ' bytes'
-            );
-        }
-        return $event;
+        return array($entity, $key, $sequence);
     }
 
     /**
@@ -1181,6 +1254,260 @@ class BridgeProducerOutbox
     private function reason($info)
     {
         return 'the outbox: ' . (isset($info[2]) ? $info[2] : 'SQLSTATE ' . $info[0]);
+    }
+}
+
+/**
+ * The signed cookie that tells the bridge what its visitor just wrote. Its format, and what reads
+ * it, is in bridge/sync/freshness.py; README.md has it too.
+ */
+class BridgeProducerFreshness
+{
+    const COOKIE = 'bv';
+    const MAX_ENTRIES = 8;
+    /** The longest token, in bytes. */
+    const MAX_BYTES = 3500;
+    /** Seconds that an entry counts. */
+    const LIFETIME = 30;
+    /** Seconds by which clocks may differ. */
+    const SKEW = 30;
+
+    private $id = '';
+    private $secret = '';
+    private $wrong = '';
+    private $cookie;
+    private $sent = '';
+    /** Whether the last token was made too late to set the cookie. */
+    public $late = false;
+    /** Entries, the newest first: array(entity, key, version, time). */
+    private $kept = array();
+    /** The same, of a transaction that may yet be rolled back. */
+    private $pending = array();
+
+    public function __construct($key, $cookie)
+    {
+        $this->cookie = array_merge(array(
+            'path' => '/', 'domain' => '', 'secure' => null, 'httponly' => true,
+            'samesite' => 'Lax',
+        ), $cookie);
+        if ($key === '') {
+            return;
+        }
+        // Never the key itself in a message: it may be the secret alone.
+        if (!preg_match('/^([a-z0-9]{1,16}):([^ \t\r\n]+)$/D', $key, $found)) {
+            $this->wrong = 'freshness_key must be id:secret, the id of a-z and 0-9';
+        } elseif (self::characters($found[2]) < 16) {
+            $this->wrong = 'the secret in freshness_key needs 16 characters at least';
+        } elseif (!function_exists('hash_hmac')) {
+            $this->wrong = 'freshness() needs the extension hash';
+        } else {
+            list(, $this->id, $this->secret) = $found;
+        }
+    }
+
+    public function isOn()
+    {
+        return $this->id !== '';
+    }
+
+    /** $final: nothing can roll it back any more. */
+    public function add($entity, $key, $version, $time, $final)
+    {
+        if ($this->id === '') {
+            return;
+        }
+        $entry = array($entity, $key, $version, $time);
+        if ($final) {
+            $this->kept = self::newest(array_merge(array($entry), $this->kept));
+        } else {
+            $this->pending = self::newest(array_merge(array($entry), $this->pending));
+        }
+    }
+
+    public function keep()
+    {
+        if ($this->pending) {
+            $this->kept = self::newest(array_merge($this->pending, $this->kept));
+            $this->pending = array();
+        }
+    }
+
+    public function forget()
+    {
+        $this->pending = array();
+    }
+
+    /** The token of what was kept and of $cookie at $now; it is given to the visitor. */
+    public function token($cookie, $now)
+    {
+        if ($this->wrong !== '') {
+            throw new BridgeProducerError($this->wrong);
+        }
+        if ($this->id === '') {
+            return '';
+        }
+        $own = array();
+        foreach ($this->kept as $entry) {
+            if (self::counts($entry, $now)) {
+                $own[] = $entry;
+            }
+        }
+        $token = $this->sign(array_merge($own, $this->verify($cookie, $now)));
+        $this->late = $own && $token !== $this->sent && headers_sent();
+        if ($own && $token !== $this->sent && !$this->late) {
+            // By hand: setcookie() has SameSite only since PHP 7.3.
+            header($this->header($token), false);
+            $this->sent = $token;
+        }
+        return $token;
+    }
+
+    /** The token of the newest of these entries that fit, '' without any. */
+    public function sign($entries)
+    {
+        $texts = array();
+        foreach (self::newest($entries) as $entry) {
+            list($entity, $key, $version, $time) = $entry;
+            $texts[] = $entity . '.' . self::base64($key) . '.' . $version . '.' . $time;
+        }
+        while ($texts) {
+            $text = '1~' . $this->id . '~' . implode('~', $texts);
+            if (strlen($text) + 44 <= self::MAX_BYTES) {
+                return $text . '~' . $this->signature($text);
+            }
+            array_pop($texts);
+        }
+        return '';
+    }
+
+    /** The entries of a token that count at $now; none of what is no sound token of this key. */
+    public function verify($token, $now)
+    {
+        $entries = array();
+        if (!is_string($token) || strlen($token) > self::MAX_BYTES || !preg_match(
+            '/^(1~' . $this->id . '~([A-Za-z0-9_.~-]+))~([A-Za-z0-9_-]{43})$/D', $token, $found
+        ) || !self::same($this->signature($found[1]), $found[3])) {
+            return $entries;
+        }
+        $texts = explode('~', $found[2]);
+        if (count($texts) > self::MAX_ENTRIES) {
+            return $entries;
+        }
+        foreach ($texts as $text) {
+            if (!preg_match('/^([a-z][a-z0-9_]{0,63})\.([A-Za-z0-9_-]{2,1366})'
+                . '\.(0|[1-9][0-9]{0,18})\.([0-9]{1,11})$/D', $text, $parts)) {
+                continue;
+            }
+            $key = base64_decode(strtr($parts[2], '-_', '+/'));
+            $entry = array($parts[1], $key, $parts[3], $parts[4]);
+            if (self::isKey($key, $parts[2]) && self::counts($entry, $now)
+                && self::compare($parts[3], '9223372036854775807') <= 0) {
+                $entries[] = $entry;
+            }
+        }
+        return self::newest($entries);
+    }
+
+    private static function isKey($key, $text)
+    {
+        return is_string($key) && $key !== '' && preg_match('//u', $key)
+            && BridgeProducerBytes::length($key) <= BridgeProducerEvents::MAX_KEY_BYTES
+            && self::base64($key) === $text;
+    }
+
+    private static function counts($entry, $now)
+    {
+        // As floats: on 32-bit PHP the digits may stand for more than an integer holds.
+        $age = (float) $now - (float) $entry[3];
+        return $age >= -self::SKEW && $age <= self::LIFETIME + self::SKEW;
+    }
+
+    /** One entry for each entity and key, the highest version; newest first, at most 8. */
+    private static function newest($entries)
+    {
+        $best = array();
+        foreach ($entries as $entry) {
+            $name = $entry[0] . '.' . $entry[1];
+            if (isset($best[$name])) {
+                $order = self::compare($entry[2], $best[$name][2]);
+                if ($order < 0 || ($order === 0 && (float) $entry[3] <= (float) $best[$name][3])) {
+                    continue;
+                }
+            }
+            $best[$name] = $entry;
+        }
+        // Not sort(): among equal times the order must stay.
+        $sorted = array();
+        foreach ($best as $entry) {
+            $at = count($sorted);
+            while ($at > 0 && (float) $sorted[$at - 1][3] < (float) $entry[3]) {
+                $at--;
+            }
+            array_splice($sorted, $at, 0, array($entry));
+        }
+        return array_slice($sorted, 0, self::MAX_ENTRIES);
+    }
+
+    /** Versions as digits, which may be more than an integer holds. */
+    private static function compare($one, $other)
+    {
+        $longer = strlen($one) - strlen($other);
+        $order = $longer !== 0 ? $longer : strcmp($one, $other);
+        return $order === 0 ? 0 : ($order < 0 ? -1 : 1);
+    }
+
+    private function signature($text)
+    {
+        return self::base64(hash_hmac('sha256', $text, $this->secret, true));
+    }
+
+    private static function base64($bytes)
+    {
+        return rtrim(strtr(base64_encode($bytes), '+/', '-_'), '=');
+    }
+
+    /** In a time that tells nothing of where they differ; both have 43 characters. */
+    private static function same($one, $other)
+    {
+        $difference = 0;
+        for ($at = 0; $at < 43; $at++) {
+            $difference |= ord($one[$at]) ^ ord($other[$at]);
+        }
+        return $difference === 0;
+    }
+
+    private static function characters($text)
+    {
+        // Of UTF-8, as Python counts them.
+        return preg_match_all('/[^\x80-\xbf]/', $text, $ignored);
+    }
+
+    private function header($token)
+    {
+        $header = 'Set-Cookie: ' . self::COOKIE . '=' . $token . '; Max-Age=' . self::LIFETIME;
+        foreach (array('path' => 'Path', 'domain' => 'Domain', 'samesite' => 'SameSite')
+            as $option => $name) {
+            $value = (string) $this->cookie[$option];
+            if (preg_match('/[^\x21-\x3a\x3c-\x7e]/', $value)) {
+                throw new BridgeProducerError("freshness_cookie: $option cannot be sent in a cookie");
+            }
+            $header .= $value === '' ? '' : '; ' . $name . '=' . $value;
+        }
+        $secure = $this->cookie['secure'];
+        if ($secure === null) {
+            $secure = self::byHttps();
+        }
+        return $header . ($this->cookie['httponly'] ? '; HttpOnly' : '')
+            . ($secure ? '; Secure' : '');
+    }
+
+    /** Whether the visitor came by HTTPS; behind a proxy that one says so. */
+    private static function byHttps()
+    {
+        $https = isset($_SERVER['HTTPS']) ? strtolower((string) $_SERVER['HTTPS']) : '';
+        $forwarded = isset($_SERVER['HTTP_X_FORWARDED_PROTO'])
+            ? strtolower((string) $_SERVER['HTTP_X_FORWARDED_PROTO']) : '';
+        return ($https !== '' && $https !== 'off') || $forwarded === 'https';
     }
 }
 

@@ -45,7 +45,7 @@ class AccessLog(Hooks):
             "generation": outcome.generation,
             "table": outcome.digest,
         }
-        for name in ("fallback", "fallback_detail", "error", "aborted"):
+        for name in ("fallback", "fallback_detail", "freshness", "error", "aborted"):
             if value := getattr(outcome, name):
                 record[name] = value
         self._file.write(_encode(record).encode() + b"\n")

@@ -28,11 +28,13 @@ from bridge.proxy import pages
 from bridge.proxy.admission import Admission, admit
 from bridge.proxy.body import ReportedBody, content_length
 from bridge.proxy.decide import PYTHON, Decision, decide, site_of
+from bridge.proxy.gate import FRESHNESS, Gate, Wanted, end_when_settled
 from bridge.proxy.handlers import PARAMS
 from bridge.proxy.headers import (
     PublicOrigin,
     apply_site_rules,
     from_handler,
+    hide_cookie,
     keep_apart,
     share_cookie,
     to_legacy,
@@ -59,7 +61,7 @@ class Dispatcher:
 
     `secret` verifies preview cookies and names this bridge in its loop guard. At most
     `handler_threads` handlers run at a time. `exact_cookies` says that the server joins Cookie
-    lines with `; ` (`bridge serve` does).
+    lines with `; ` (`bridge serve` does). `gate` keeps visitors from missing their own edits.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Dispatcher:
         hooks: Sequence[Hooks] = (),
         handler_threads: int = 16,
         exact_cookies: bool = False,
+        gate: Gate | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._table = table
@@ -77,6 +80,7 @@ class Dispatcher:
         self._hooks = tuple(hooks)
         self._threads = HandlerThreads(handler_threads)
         self._exact_cookies = exact_cookies
+        self._gate = gate
         self._clock = clock
         self._pools: dict[str, LegacyPool] = {}
         self._pools_of: RouteTable | None = None
@@ -178,6 +182,7 @@ class _Request:
     ) -> None:
         self.shell, self.table, self.outcome, self.fresh_key = shell, table, outcome, fresh_key
         self.environ, self.start_response = environ, start_response
+        self.wanted: Wanted | None = None
 
     def answer(self) -> Iterable[bytes]:
         outcome, table, shell = self.outcome, self.table, self.shell
@@ -224,6 +229,14 @@ class _Request:
         route, outcome, head = decision.route, self.outcome, self.head
         assert route is not None
         assert route.app is not None
+        headers = self.request_headers(admission)
+        gate = self.shell._gate
+        if gate and (found := [value for name, value in head.cookies() if name == gate.cookie]):
+            self.wanted = gate.wanted(found)
+            headers = hide_cookie(headers, gate.cookie)
+            if self.wanted and not gate.ensure(self.wanted, route.spec.reads):
+                self.falls_back(FRESHNESS, f"not yet in MongoDB, of {route.spec.reads}")
+                return None, body
         stream = (
             ReplayableInput(body.stream, body.length)
             if body
@@ -232,7 +245,7 @@ class _Request:
         environ = environ_for_handler(
             self.environ,
             head,
-            self.request_headers(admission),
+            headers,
             self.client,
             route.spec.mount or "",
             stream,
@@ -244,7 +257,11 @@ class _Request:
         outcome.backend = PYTHON
         try:
             answer = self.shell._threads.run(
-                route.app, environ, route.spec.timeout, lambda: stream.seconds_waited
+                route.app,
+                environ,
+                route.spec.timeout,
+                lambda: stream.seconds_waited,
+                self.wanted.context() if self.wanted else None,
             )
             status = int(answer.status[:3])
             if status >= 500 and again:
@@ -254,7 +271,8 @@ class _Request:
             if stream.taken:
                 outcome.error = "declined after reading more of the body than can be replayed"
                 return self.page(500, outcome.error), None
-            self.falls_back("declined", declined.reason)
+            fresh = declined.reason == FRESHNESS
+            self.falls_back(FRESHNESS if fresh else "declined", declined.reason)
         except PythonFailed as failed:
             if failed.cause is not None:
                 log.error(
@@ -270,7 +288,9 @@ class _Request:
                 return self.page(_FAILED_STATUS.get(failed.reason, 500), str(failed)), None
             if failed.reason == "python-timeout":
                 stream.detach()
-            self.falls_back(failed.reason, failed.detail)
+            # Frameworks make an error page of the exception that Store raises.
+            refused = self.wanted is not None and self.wanted.refused
+            self.falls_back(FRESHNESS if refused else failed.reason, failed.detail)
         else:
             return self.send_answer(decision, answer), None
         return None, replace(body, stream=stream.replay()) if body else None
@@ -280,6 +300,8 @@ class _Request:
 
     def send_answer(self, decision: Decision, answer: Answer) -> Iterable[bytes]:
         headers = self.response_rules(from_handler(answer.headers), decision)
+        if (gate := self.shell._gate) and self.wanted:
+            headers = end_when_settled(headers, gate, self.wanted, self.head, self.shell._clock())
         status = int(answer.status[:3])
         if status == 205:
             headers = [pair for pair in headers if pair[0].lower() != "content-length"]
@@ -382,6 +404,8 @@ class _Request:
 
     def report(self, outcome: Outcome) -> None:
         outcome.seconds = time.perf_counter() - outcome.started
+        if self.wanted:
+            outcome.freshness = self.wanted.outcome or ""
         self.shell.report("after_response", outcome)
 
 

@@ -9,7 +9,7 @@ kept out of shared caches. Order, count, case and values of everything else stay
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -23,9 +23,12 @@ __all__ = [
     "HOP_HEADER",
     "PublicOrigin",
     "apply_site_rules",
+    "end_cookie",
     "end_to_end",
     "from_handler",
+    "hide_cookie",
     "keep_apart",
+    "sets_cookie",
     "share_cookie",
     "to_legacy",
     "to_visitor",
@@ -128,8 +131,24 @@ def to_legacy(
 
 
 def _without_our_cookies(value: str) -> str:
-    kept = [pair for pair in value.split(";") if pair.partition("=")[0].strip() not in _OUR_COOKIES]
+    return _without(value, _OUR_COOKIES)
+
+
+def _without(value: str, names: Collection[str]) -> str:
+    kept = [pair for pair in value.split(";") if pair.partition("=")[0].strip() not in names]
     return ";".join(kept).strip()
+
+
+def hide_cookie(headers: Headers, cookie: str) -> Headers:
+    """`headers` of a request without the cookie of this name."""
+    shown: Headers = []
+    for name, value in headers:
+        if name.lower() == "cookie":
+            value = _without(value, (cookie,))
+            if not value:
+                continue
+        shown.append((name, value))
+    return shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,3 +289,16 @@ def share_cookie(key: str, *, secure: bool) -> tuple[str, str]:
     """The Set-Cookie header that gives a visitor their key, for a year."""
     attributes = "Max-Age=31536000; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
     return "Set-Cookie", f"{SHARE_COOKIE}={key}; {attributes}"
+
+
+def sets_cookie(headers: Headers, cookie: str) -> bool:
+    """Whether a response gives the visitor a cookie of this name."""
+    return any(
+        name.lower() == "set-cookie" and value.partition("=")[0].strip() == cookie
+        for name, value in headers
+    )
+
+
+def end_cookie(cookie: str) -> tuple[str, str]:
+    """The Set-Cookie header that takes the cookie of this name, set for `/`, from a visitor."""
+    return "Set-Cookie", f"{cookie}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"

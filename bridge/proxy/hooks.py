@@ -20,7 +20,8 @@ class Outcome:
 
     `backend` is who answered in the end: `python`, a legacy backend's name, or `bridge` for a
     page of our own. `reason` says why that side was chosen, `fallback` why Python's answer was
-    not used (empty otherwise), `aborted` who cut a body short. `seconds` is the whole time.
+    not used (empty otherwise), `aborted` who cut a body short. `freshness` says how the visitor's
+    own edits were had that the answer depends on, a fixed word. `seconds` is the whole time.
     """
 
     request_id: str
@@ -43,6 +44,7 @@ class Outcome:
     sent: int = 0
     seconds: float = 0.0
     started: float = field(default=0.0, repr=False)
+    freshness: str = ""
 
 
 class Hooks:

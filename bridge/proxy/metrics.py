@@ -17,9 +17,10 @@ from prometheus_client import multiprocess, values
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.reload import Reloader
 
-__all__ = ["Metrics", "prepare", "scrape"]
+__all__ = ["Metrics", "freshness", "prepare", "scrape"]
 
 _FOLDER = "metrics"
+_FRESHNESS = "bridge_freshness"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
@@ -36,6 +37,21 @@ def scrape(state_dir: Path) -> bytes:
     registry = prometheus.CollectorRegistry()
     multiprocess.MultiProcessCollector(registry, str(state_dir / _FOLDER))  # type: ignore[no-untyped-call]
     return prometheus.generate_latest(registry)
+
+
+def freshness(state_dir: Path) -> dict[str, int]:
+    """How many requests of visitors who had to see their own edits ended in which way; the sum
+    over all workers, empty where there was none."""
+    if not (state_dir / _FOLDER).is_dir():
+        return {}
+    registry = prometheus.CollectorRegistry()
+    collector = multiprocess.MultiProcessCollector(registry, str(state_dir / _FOLDER))  # type: ignore[no-untyped-call]
+    counts: dict[str, int] = {}
+    for family in collector.collect():  # type: ignore[no-untyped-call]
+        for sample in family.samples if family.name == _FRESHNESS else ():
+            if sample.name == f"{_FRESHNESS}_total":
+                counts[sample.labels["outcome"]] = int(sample.value)
+    return dict(sorted(counts.items()))
 
 
 class Metrics(Hooks):
@@ -63,6 +79,12 @@ class Metrics(Hooks):
             "bridge_aborted_total",
             "Responses cut short, by who did it",
             ("backend", "by"),
+            registry=registry,
+        )
+        self._freshness = prometheus.Counter(
+            _FRESHNESS,
+            "Requests of visitors who had to see their own edits, by how the mirror had them",
+            ("outcome",),
             registry=registry,
         )
         self._seconds = prometheus.Histogram(
@@ -98,6 +120,8 @@ class Metrics(Hooks):
         seconds.observe(outcome.seconds)
         if outcome.fallback:
             self._fallbacks.labels(outcome.route, outcome.fallback).inc()
+        if outcome.freshness:
+            self._freshness.labels(outcome.freshness).inc()
         if outcome.aborted:
             by = "visitor" if outcome.aborted == "visitor left" else "backend"
             self._aborted.labels(outcome.backend, by).inc()

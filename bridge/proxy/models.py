@@ -34,6 +34,7 @@ _STATUS = re.compile(r"default|[45]\d\d")
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _HANDLER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_ENTITY = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 def parse_percent(value: object) -> int:
@@ -54,6 +55,7 @@ Host = Annotated[
 ]
 Method = Annotated[str, text(_METHOD, "HTTP method", "GET", str.upper)]
 HandlerName = Annotated[str, text(_HANDLER, "handler", "mysite.views:project")]
+EntityName = Annotated[str, text(_ENTITY, "entity of sync.yaml", "project")]
 
 
 def _network(value: object) -> object:
@@ -211,6 +213,10 @@ class Route(Model):
     legacy: str | None = Field(default=None, description="another backend than the site's")
     timeout: Duration = Field(default=10.0, description="for the handler's first byte")
     fallback: bool = Field(default=True, description="legacy answers a GET that Python fails")
+    reads: tuple[EntityName, ...] = Field(
+        default=(),
+        description="entities of sync.yaml that must be as new as the visitor's own edits",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Route:
@@ -229,6 +235,8 @@ class Route(Model):
             raise ValueError("has group and python; the number belongs to the group, remove python")
         if not python_side and (self.python is not None or self.group is not None):
             raise ValueError("has a share but no handler; add handler: or wsgi:")
+        if not python_side and self.reads:
+            raise ValueError("has reads but no handler; legacy always shows the newest")
         return self
 
 

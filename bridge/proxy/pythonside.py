@@ -109,6 +109,7 @@ class Answer:
 class _Job:
     app: WSGIApplication
     environ: WSGIEnvironment
+    context: contextvars.Context
     done: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
     result: Answer | BaseException | None = None
@@ -116,7 +117,7 @@ class _Job:
 
     def run(self) -> None:
         """The handler from its call to the `close` of what it returned, in one context."""
-        contextvars.copy_context().run(self._run)
+        self.context.run(self._run)
 
     def _run(self) -> None:
         try:
@@ -160,16 +161,17 @@ class HandlerThreads:
         environ: WSGIEnvironment,
         seconds: float,
         waited: Callable[[], float] = lambda: 0.0,
+        context: contextvars.Context | None = None,
     ) -> Answer:
         """Run `app` to its first byte within `seconds`, not counting those that it `waited` for
-        a visitor who sends slowly.
+        a visitor who sends slowly. It runs in `context`, or in an empty one.
 
         Raises UseLegacy when it declines, VisitorError when a view says so, and PythonFailed
         with the reason `python-busy`, `python-timeout` or `python-error`.
         """
         if not self._free.acquire(timeout=min(seconds, 1.0)):
             raise PythonFailed("python-busy", f"all {self.limit} handler threads are busy")
-        job = _Job(app, environ)
+        job = _Job(app, environ, contextvars.Context() if context is None else context)
         self._start_thread()
         self._jobs.put(job)
         deadline = time.monotonic() + seconds

@@ -33,6 +33,7 @@ from bridge.errors import BridgeError
 from bridge.proxy import metrics, pages, status
 from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.dispatcher import Dispatcher
+from bridge.proxy.gate import gate_of
 from bridge.proxy.reload import Reloader
 from bridge.settings import Settings
 
@@ -234,6 +235,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             hooks=hooks,
             handler_threads=self.options.handlers,
             exact_cookies=True,
+            gate=gate_of(self.settings),
         )
 
     def reload_routes(self) -> None:
@@ -320,7 +322,7 @@ def _check_addresses(bind: tuple[str, ...]) -> None:
 
 
 def serve(settings: Settings, options: ServeOptions) -> None:
-    """Run until stopped. The caller has checked that routes.yaml loads.
+    """Run until stopped. The caller has checked that routes.yaml loads, and what the gate needs.
 
     Raises BridgeError when an address or the state directory cannot be used.
     """

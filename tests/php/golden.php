@@ -3,7 +3,8 @@
  * Produces the golden corpus (tests/golden/README.md) with the PHP it runs on: to the spool
  * directory GOLDEN_SPOOL, or to the Redis on GOLDEN_PORT. PHP 5.2 to 8.5.
  *
- * Prints a JSON object: the version of PHP, the names of the events made, in order, and errors.
+ * Prints a JSON object: the version of PHP, the names of the events made, in order, errors, and
+ * what it makes of the tokens in freshness.json.
  */
 error_reporting(E_ALL);
 ini_set('display_errors', '1');
@@ -81,6 +82,18 @@ foreach (json_decode(file_get_contents($root . '/tests/golden/events.json'), tru
         $errors[] = $case['name'] . ': ' . $bridge->error();
     }
 }
+
+$tokens = json_decode(file_get_contents($root . '/tests/golden/freshness.json'), true);
+$freshness = new BridgeProducerFreshness($tokens['key'], array());
+$signed = array();
+foreach ($tokens['sign'] as $case) {
+    $signed[$case['name']] = $freshness->sign($case['entries']);
+}
+$verified = array();
+foreach ($tokens['verify'] as $case) {
+    $verified[$case['name']] = $freshness->verify($case['token'], $tokens['now']);
+}
 echo json_encode(array(
+    'signed' => $signed, 'verified' => $verified,
     'php' => PHP_VERSION, 'bits' => PHP_INT_SIZE * 8, 'made' => $made, 'errors' => $errors,
 ));

@@ -11,6 +11,7 @@ import redis
 from page_site import events_on
 
 from bridge.queue.events import Event
+from bridge.sync.freshness import Entry, Keys
 from stack.oldphp import WITH_SOCKETS, WITHOUT_SOCKETS, run_old_php
 from stack.php import run_php
 from stack.ports import free_port
@@ -22,6 +23,9 @@ HERE = Path(__file__).parent
 SCRIPT = HERE / "golden.php"
 CASES: list[dict[str, Any]] = json.loads(
     (REPOSITORY / "tests" / "golden" / "events.json").read_text(encoding="utf-8")
+)
+TOKENS: dict[str, Any] = json.loads(
+    (REPOSITORY / "tests" / "golden" / "freshness.json").read_text(encoding="utf-8")
 )
 FOLDERS = [REPOSITORY / "php", REPOSITORY / "tests" / "golden"]
 HERES = "8.2"
@@ -69,6 +73,29 @@ def check(said: dict[str, Any], version: str, events: list[Event]) -> None:
         assert event.source == "/golden"
 
 
+def check_tokens(said: dict[str, Any]) -> None:
+    """The tokens of visitors' own edits: this PHP signs and believes what Python does."""
+    assert said["signed"] == {case["name"]: case["token"] for case in TOKENS["sign"]}
+    assert said["verified"] == {case["name"]: case["entries"] for case in TOKENS["verify"]}
+
+
+def test_python_signs_and_believes_the_same_tokens() -> None:
+    keys = Keys([tuple(TOKENS["key"].split(":"))])
+    rows = {case["name"]: case["entries"] for case in TOKENS["sign"]}
+    signed = {
+        name: keys.sign(Entry(e, k, int(v), int(t)) for e, k, v, t in entries)
+        for name, entries in rows.items()
+    }
+    verified = {
+        case["name"]: [
+            [entry.entity, entry.key, str(entry.version), str(entry.time)]
+            for entry in keys.verify(case["token"], TOKENS["now"])
+        ]
+        for case in TOKENS["verify"]
+    }
+    check_tokens({"signed": signed, "verified": verified})
+
+
 def test_the_corpus_is_what_the_python_side_would_send_too() -> None:
     """An event made by Python survives its own JSON in the same way."""
     for case in CASES:
@@ -89,6 +116,7 @@ def test_every_php_spools_the_corpus(version: str, tmp_path: Path) -> None:
 
     lines = (spool / "current.spool").read_bytes().splitlines()
     check(said, version, [Event.parse(line) for line in lines])
+    check_tokens(said)
 
 
 @pytest.mark.parametrize("version", [*WITH_SOCKETS, HERES])

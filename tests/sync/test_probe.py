@@ -1,0 +1,143 @@
+"""Looking at a real MongoDB for what visitors wrote."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from bridge.errors import ConfigError, ServerAway
+from bridge.queue.events import Event
+from bridge.settings import Settings
+from bridge.sync.apply import apply
+from bridge.sync.documents import Mirror
+from bridge.sync.entities import load
+from bridge.sync.freshness import Entry
+from bridge.sync.models import File
+from bridge.sync.probe import Probe, gate_of, gated_entities
+from stack.mongod import Mongod
+
+SYNC = """\
+version: 1
+entities:
+  project:
+    collection: projects
+    children:
+      releases: {entity: release, key: version}
+  release: {collection: releases}
+  user: {collection: users}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> File:
+    path = tmp_path / "sync.yaml"
+    path.write_text(SYNC, encoding="utf-8")
+    return load(path)
+
+
+@pytest.fixture
+def probe(file: File, mongodb_url: str) -> Iterator[Probe]:
+    found = Probe(mongodb_url, file, limit=5)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def write(file: File, clean_mongodb: Database[dict[str, Any]]) -> Callable[..., None]:
+    """write(version, *releases): project vim in this version, or its deletion without any."""
+
+    def _write(version: int, *releases: str) -> None:
+        data = {"releases": [{"version": release} for release in releases]}
+        event = Event("project", "changed", "vim", version, data)
+        if not releases:
+            event = Event("project", "deleted", "vim", version)
+        assert apply(clean_mongodb, Mirror(file), [event]).applied == (event,)
+
+    return _write
+
+
+def vim(version: int) -> Entry:
+    return Entry("project", "vim", version, 0)
+
+
+def test_the_version_and_older_ones_are_there_and_newer_ones_are_not(
+    probe: Probe, write: Callable[..., None]
+) -> None:
+    assert probe([vim(0)], ["project"]) == set()
+    write(7, "a")
+    asked = [vim(6), vim(7), vim(8), Entry("user", "vim", 1, 0)]
+    assert probe(asked, ["project", "user"]) == {vim(6), vim(7)}
+
+
+def test_a_deletion_is_a_version_too(probe: Probe, write: Callable[..., None]) -> None:
+    write(7, "a")
+    write(8)
+    assert probe([vim(8), vim(9)], ["project", "release"]) == {vim(8)}
+
+
+def test_children_that_vanished_must_be_swept_before_they_are_read(
+    probe: Probe, write: Callable[..., None], clean_mongodb: Database[dict[str, Any]]
+) -> None:
+    write(7, "a", "b")
+    write(8, "b")
+    assert probe([vim(8)], ["release"]) == {vim(8)}
+    # The moment between the parent's write and the sweep.
+    clean_mongodb.releases.insert_one({"_id": "vim/a2", "_v": 7, "_parent": "vim", "version": "a"})
+    assert probe([vim(8)], ["release"]) == set()
+    assert probe([vim(8)], ["project"]) == {vim(8)}
+
+
+def test_what_has_no_version_counts_as_older_than_any(
+    probe: Probe, clean_mongodb: Database[dict[str, Any]]
+) -> None:
+    clean_mongodb.projects.insert_one({"_id": "vim"})
+    assert probe([vim(0)], ["project"]) == set()
+
+
+def test_children_have_no_events_so_nobody_waits_for_one(file: File) -> None:
+    assert gated_entities(file) == {"project": {"release"}, "user": frozenset()}
+
+
+def test_a_mongodb_that_hangs_is_given_up_in_time_and_used_again_later(
+    file: File, tmp_path: Path, wait_for: Callable[..., Any]
+) -> None:
+    with Mongod(tmp_path / "mongodb") as server:
+        probe = Probe(server.url, file, limit=0.3)
+        wait_for(lambda: answers(probe))
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(ServerAway):
+                probe([vim(0)], ["project"])
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        wait_for(lambda: answers(probe))
+        probe.close()
+
+
+def answers(probe: Probe) -> bool:
+    try:
+        return probe([vim(0)], ["project"]) == set()
+    except ServerAway:
+        return False
+
+
+@pytest.mark.parametrize("url", ["mongodb://127.0.0.1:1/x", "mongodb://127.0.0.1:1", "nonsense"])
+def test_a_mongodb_that_cannot_be_used_is_one_that_is_away(url: str, file: File) -> None:
+    with pytest.raises(ServerAway), closing(Probe(url, file, limit=0.05)) as probe:
+        probe([vim(0)], ["project"])
+
+
+def test_a_broken_sync_yaml_is_told_before_the_first_visitor(tmp_path: Path) -> None:
+    path = tmp_path / "sync.yaml"
+    path.write_text("version: 1\nentities: {project: {}}\n", encoding="utf-8")
+    keys = (("a1", "0123456789abcdef"),)
+    settings = Settings(tmp_path, "", "", tmp_path, sync=path, freshness_keys=keys)
+    with pytest.raises(ConfigError):
+        gate_of(settings)
