@@ -1,8 +1,9 @@
 """`scripts/demo --check`: the main job, once, without a person.
 
 Reads a page from PHP, edits it there in a real session, sees the edit in MongoDB, flips the
-route to Python under load, kills MongoDB, flips back. Every claim is checked against what the
-visitor got and against the access log of the proxy. The last line says `main job ok` or which
+route to Python under load, sees an own edit there at once, kills MongoDB, flips back, kills
+Redis, and compares both sides in the end. Every claim is checked against what the visitor got
+and against the access log of the proxy. The last line says `main job ok` or which
 step failed.
 """
 
@@ -12,8 +13,6 @@ import itertools
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,6 @@ from typing import Any
 from rich.console import Console
 
 from stack.errors import StackError
-from stack.process import REPOSITORY
 from stack.site import LOGIN, DemoSite
 from stack.visitor import Readers, Visitor
 from stack.waiting import wait_for
@@ -35,6 +33,8 @@ PROJECT = "bash"
 ROUTE = "project"
 REQUESTS_BEFORE_FLIP = 100
 REQUESTS_AFTER_FLIP = 300
+OWN_EDITS = 10
+FRESHNESS_COOKIE = "bv"
 
 
 class CheckFailed(StackError):
@@ -81,9 +81,12 @@ class MainJob:
             ("a visitor logs in and edits the project in PHP", self.edit_in_php),
             ("the edit is in MongoDB", self.see_edit_in_mongodb),
             ("the route goes to Python under load", self.flip_under_load),
+            ("a visitor sees the own edits at once", self.see_own_edits),
             ("MongoDB is killed, PHP answers", self.lose_mongodb),
             ("the route goes back to PHP", self.flip_back),
             ("Redis is killed and comes back empty; an edit meanwhile", self.lose_redis),
+            ("both sides are equal", self.compare),
+            ("a damage in MongoDB is found and healed", self.heal),
         ]
 
     def read_from_php(self) -> str:
@@ -143,23 +146,66 @@ class MainJob:
             f"{len(entries) - by_python:,} answers from PHP, {by_python:,} from Python, same bytes"
         )
 
+    def see_own_edits(self) -> str:
+        """(5) Save, then read from Python with the cookie that says what was saved: it is there.
+
+        The reader has no session, because those go to PHP anyway.
+        """
+        start = self.log.end()
+        with Visitor(self.site.url) as maintainer, Visitor(self.site.url) as reader:
+            maintainer.log_in(*LOGIN)
+            for number in range(OWN_EDITS):
+                summary = f"Own edit {number} at {time.time_ns()}"
+                maintainer.edit(f"{self.page}/edit", summary=summary)
+                cookie = maintainer.session.cookies.get(FRESHNESS_COOKIE)
+                if cookie is None:
+                    raise CheckFailed("PHP did not say in a cookie what was saved")
+                reader.session.cookies.clear()
+                reader.session.cookies.set(FRESHNESS_COOKIE, cookie)
+                if summary.encode() not in reader.get(self.page).content:
+                    raise CheckFailed(f"own edit {number} was not to be seen")
+
+        def logged() -> int:
+            # The edit form is another path; every entry is one of the reader's.
+            entries = self.log.entries(self.page, start)
+            return len(entries) == OWN_EDITS and sum(map(answered_by_python, entries))
+
+        by_python = wait_for(logged, what="the readings in the access log, from Python")
+        wait_for(
+            lambda: self._page_from("python", "share") and summary.encode() in self.body,
+            what="the last of them for everybody",
+        )
+        self.numbers.append(f"{OWN_EDITS} own edits seen at once")
+        return f"{OWN_EDITS} edits; {by_python} of them read from Python, the rest from PHP"
+
     def lose_mongodb(self) -> str:
-        """(5) SIGKILL: the same page, from PHP; then MongoDB comes back."""
+        """(6) SIGKILL: the same page, for two seconds from memory, then from PHP; MongoDB comes
+        back."""
         self.site.mongod.kill()
-        before, started = self.body, time.perf_counter()
-        entry = self._page_from("php")
-        took = (time.perf_counter() - started) * 1000
+        before = self.body
+        from_memory = 0
+
+        def from_php() -> dict[str, Any] | None:
+            nonlocal from_memory
+            entry = self._ask()
+            if self.body != before:
+                raise CheckFailed("with MongoDB killed the page is another one")
+            from_memory += answered_by_python(entry)
+            return entry if entry["backend"] == "php" else None
+
+        entry = wait_for(from_php, 10, "PHP standing in for Python") or {}
         why = entry.get("fallback") or entry["reason"]
-        if self.body != before:
-            raise CheckFailed("with MongoDB killed the page is another one")
         if why == "share":
             raise CheckFailed(f"the log does not say that PHP stood in for Python: {entry}")
         self.site.mongod.start()
-        self.numbers.append(f"with MongoDB killed PHP answered in {took:.0f} ms")
-        return f"in {took:.0f} ms, reason: {why}; MongoDB runs again"
+        self.numbers.append(f"with MongoDB killed PHP answered in {entry['ms']:.0f} ms")
+        return (
+            f"{from_memory:,} answers from memory, then PHP in {entry['ms']:.0f} ms, "
+            f"reason: {why}; MongoDB runs again"
+        )
 
     def flip_back(self) -> str:
-        """(6) 0%: PHP answers because it is its turn, not as a stand-in."""
+        """(7) 0%: PHP answers because it is its turn, not as a stand-in."""
         self._flip("0%", "main job: back to PHP")
 
         def php_again() -> bool:
@@ -172,7 +218,7 @@ class MainJob:
         return "and the log says so"
 
     def lose_redis(self) -> str:
-        """(7) The edit is only in PHP's outbox; it arrives when Redis is back, with nothing."""
+        """(8) The edit is only in PHP's outbox; it arrives when Redis is back, with nothing."""
         summary = f"Edited without Redis at {time.time_ns()}"
         self.site.redis.kill()
         with Visitor(self.site.url) as maintainer:
@@ -192,6 +238,35 @@ class MainJob:
             )
         self.numbers.append("an edit without Redis arrived")
         return f"saved in {took:.0f} ms, and in MongoDB after Redis came back empty"
+
+    def compare(self) -> str:
+        """(9) Every row against every document, their contents too."""
+        report = json.loads(self.site.bridge("reconcile", "--deep", "-o", "json"))
+        self.numbers.append("both sides equal")
+        return ", ".join(f"{one['entity']}: {one['rows']:,}" for one in report["entities"])
+
+    def heal(self) -> str:
+        """(10) One document changed by hand and one gone: reconcile says so, and repairs both."""
+        quick = ("reconcile", "--deep", "--wait", "1s")
+        database = self.site.database()
+        with database.client:
+            release = database.releases.find_one({"project": PROJECT, "_del": None})
+            if release is None:
+                raise CheckFailed(f"MongoDB has no release of {PROJECT}")
+            database.projects.update_one({"_id": PROJECT}, {"$set": {"summary": "damaged"}})
+            database.releases.delete_one({"_id": release["_id"]})
+            found = self.site.bridge(*quick, status=1)
+            if release["_id"] not in found:
+                raise CheckFailed(f"reconcile does not name {release['_id']}: {found}")
+            self.site.bridge(*quick, "--repair")
+            healed = database.projects.find_one({"_id": PROJECT})
+            if healed is None or healed["summary"] == "damaged":
+                raise CheckFailed("the document is still damaged")
+            again = database.releases.find_one({"_id": release["_id"]})
+            if again is None or {**again, "_at": 0} != {**release, "_at": 0}:
+                raise CheckFailed("the release did not come back as it was")
+        self.numbers.append("a damage found and healed")
+        return "one changed, one deleted; both are as before"
 
     def _ask(self) -> dict[str, Any]:
         """GET the page, keep its body; what the log says of this request."""
@@ -215,17 +290,7 @@ class MainJob:
 
     def _flip(self, share: str, why: str) -> None:
         """`bridge flip`, as the operator types it."""
-        done = subprocess.run(
-            [sys.executable, "-m", "bridge", "flip", ROUTE, share, "--why", why],
-            cwd=REPOSITORY,
-            env=self.site.proxy.environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        if done.returncode != 0:
-            raise CheckFailed(f"bridge flip {ROUTE} {share} failed: {done.stdout}{done.stderr}")
+        self.site.bridge("flip", ROUTE, share, "--why", why)
 
 
 def answered_by_python(entry: dict[str, Any]) -> bool:

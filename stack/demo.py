@@ -133,6 +133,7 @@ Try, in another terminal in {REPOSITORY}
   kill -9 {site.mongod.pid}     # MongoDB is gone: PHP answers, no visitor notices
   {bridge} flip project 0% --why "back to PHP"
   {bridge} status     # what waits where, and who works on it
+  {bridge} reconcile --deep     # are both sides equal?
   kill -9 {site.redis.pid} {site.worker.pid}     # edit meanwhile: nothing is lost
 
 Routes: {shown(site.routes)}   Logs: {shown(site.directory)}/*/*.log

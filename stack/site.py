@@ -7,9 +7,9 @@ copy of the checkout's routes.yaml with private ports, so that a flip changes no
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -27,7 +27,6 @@ from stack.php import PhpServer, run_php
 from stack.ports import free_port
 from stack.process import REPOSITORY, Server
 from stack.redis import Redis
-from stack.waiting import wait_for
 
 __all__ = ["LOGIN", "DemoSite", "demo_routes"]
 
@@ -58,11 +57,14 @@ class DemoSite:
         self.access_log = self.directory / "access.jsonl"
         self.mongod = Mongod(self.directory / "mongodb")
         self.redis = Redis(self.directory / "redis")
+        # PHP signs with it what a visitor has just written, Python checks it.
+        self.freshness_key = f"demo:{secrets.token_urlsafe(32)}"
         forge = {
             "FORGE_DATA_DIR": str(self.directory / "forge"),
             "FORGE_REDIS_HOST": self.redis.host,
             "FORGE_REDIS_PORT": str(self.redis.port),
             "FORGE_OUTBOX": "1",
+            "FORGE_FRESHNESS_KEY": self.freshness_key,
         }
         self.php = PhpServer(
             self.directory / "php", LEGACY / "htdocs", router=LEGACY / "router.php", env=forge
@@ -76,6 +78,7 @@ class DemoSite:
             "BRIDGE_STATE_DIR": str(self.state),
             "BRIDGE_SECRET_FILE": str(self.directory / "secret"),
             "BRIDGE_OPERATOR_TOKEN_FILE": str(self.directory / "operator-token"),
+            "BRIDGE_FRESHNESS_KEYS_FILE": str(self.directory / "freshness-keys"),
         }
         self.worker = BridgeWorker(self.directory / "worker", env=self.env)
         self.relay = BridgeRelay(self.directory / "relay", env=self.env)
@@ -122,6 +125,28 @@ class DemoSite:
         """The MongoDB database of the mirror; close its `client` after use."""
         return self.mongod.client()[self.mongod.database]
 
+    def bridge(self, *words: str, status: int = 0) -> str:
+        """What `bridge` with these words and the settings of this site says.
+
+        Raises StackError when it ends with another status than the expected one.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "bridge", *words],
+            cwd=REPOSITORY,
+            env=self.proxy.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        if done.returncode != status:
+            command = shlex.join(["bridge", *words])
+            raise StackError(
+                f"{command} ended with status {done.returncode}, not {status}: "
+                f"{done.stdout}{done.stderr}"
+            )
+        return done.stdout
+
     def __enter__(self) -> Self:
         return self.start()
 
@@ -142,10 +167,15 @@ class DemoSite:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o700)
         self.state.mkdir(exist_ok=True)
-        for name in ("secret", "operator-token"):
+        contents = {
+            "secret": secrets.token_urlsafe(32),
+            "operator-token": secrets.token_urlsafe(32),
+            "freshness-keys": self.freshness_key,
+        }
+        for name, content in contents.items():
             file = self.directory / name
             file.touch(mode=0o600)
-            file.write_text(secrets.token_urlsafe(32) + "\n", encoding="ascii")
+            file.write_text(content + "\n", encoding="ascii")
         settings = [f"export {key}={shlex.quote(value)}" for key, value in self.env.items()]
         python = shlex.join([sys.executable, "-m", "bridge"])
         lines = [
@@ -162,9 +192,10 @@ class DemoSite:
         self._run("Redis", self.redis)
         self._timed("forge: load Debian's metadata into SQLite", self._load)
         self._run("PHP forge", self.php)
+        self._timed("bridge sync init: MongoDB's indexes", lambda: self.bridge("sync", "init"))
         self._run("sync worker", self.worker)
         self._run("relay", self.relay)
-        self._timed("forge: first publication, until MongoDB holds all of it", self._mirror)
+        self._timed("bridge snapshot: first load of MongoDB", lambda: self.bridge("snapshot"))
         self._run("proxy", self.proxy)
 
     def _run(self, what: str, server: Server) -> None:
@@ -178,22 +209,6 @@ class DemoSite:
 
     def _load(self) -> None:
         run_php(LEGACY / "bin" / "load.php", env=self.php.env)
-
-    def _mirror(self) -> None:
-        said = run_php(LEGACY / "bin" / "publish_all.php", env=self.php.env)
-        counts = re.search(r"(\d+) projects and (\d+) releases", said)
-        if counts is None:
-            raise StackError(f"publish_all.php did not say how much it published: {said!r}")
-        wanted = {"projects": int(counts[1]), "releases": int(counts[2])}
-        database = self.database()
-        with database.client:
-
-            def mirrored() -> bool:
-                return all(
-                    database[name].estimated_document_count() >= n for name, n in wanted.items()
-                )
-
-            wait_for(mirrored, 60, f"MongoDB holds {wanted} (worker's log: {self.worker.log})")
 
 
 def demo_routes(source: Path, target: Path, *, port: int, php: str) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import os
 import re
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 import redis
 import requests
-from pymongo import MongoClient, ReplaceOne
+from pymongo import MongoClient
 from pymongo.database import Database
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import Map, Rule
@@ -22,14 +26,20 @@ from werkzeug.wrappers import Request, Response
 
 from bridge.errors import UseLegacy
 from bridge.queue.events import Event
-from examples.forge.consumer import views
+from bridge.settings import Settings
+from bridge.sync.apply import apply
+from bridge.sync.documents import Mirror
+from bridge.sync.entities import load
+from bridge.sync.store import Store
+from examples.forge.consumer import other_ways, views
 from stack.nginx import NginxPhp
 from stack.php import PhpServer, run_php
+from stack.process import REPOSITORY
 from stack.waiting import wait_for
 
 LEGACY = Path(views.__file__).parent.parent / "legacy"
 QUEUE = "bridge.events"
-COLLECTIONS = {"project": "projects", "release": "releases"}
+MIRROR = Mirror(load(REPOSITORY / "sync.yaml"))
 
 ROUTES = Map(
     [
@@ -37,6 +47,9 @@ ROUTES = Map(
         Rule("/projects", endpoint=views.projects),
         Rule("/project/<name>", endpoint=views.project),
         Rule("/project/<name>/releases", endpoint=views.releases),
+        Rule("/pymongo/project/<name>", endpoint=other_ways.project_by_pymongo),
+        Rule("/ming/project/<name>", endpoint=other_ways.project_by_ming),
+        Rule("/ming/project/<name>/releases", endpoint=other_ways.releases_by_ming),
         Rule("/download/<name>/<filename>", endpoint=views.download),
         Rule("/index.php", endpoint=views.old_address),
     ],
@@ -93,9 +106,9 @@ class Site:
 
     server: PhpServer | NginxPhp
     environment: Mapping[str, str]
+    bridge_environment: Mapping[str, str]
     queue: redis.Redis
     database: Database[dict[str, Any]]
-    mongodb_url: str
     name: str
 
     @property
@@ -125,17 +138,29 @@ class Site:
             self.queue.xdel(QUEUE, *(name for name, _ in entries))
         return [Event.parse(fields[b"body"]) for _, fields in entries]
 
+    def bridge(self, *words: str) -> str:
+        """Run `bridge` on this site; what it says."""
+        inherited = {key: value for key, value in os.environ.items() if key[:7] != "BRIDGE_"}
+        done = subprocess.run(
+            [sys.executable, "-m", "bridge", *words],
+            env={**inherited, **self.bridge_environment},
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def fill_mirror(self) -> list[Event]:
-        """Bring MongoDB up to what was published, as the bridge's worker would."""
+        """Bring MongoDB up to what was published, as the bridge's worker does."""
         taken = self.take_events()
-        writes: dict[str, list[ReplaceOne[dict[str, Any]]]] = {}
-        for event in taken:
-            document = {**(event.data or {}), "_id": event.key, "_v": event.version}
-            write = ReplaceOne({"_id": event.key}, document, upsert=True)
-            writes.setdefault(COLLECTIONS[event.entity], []).append(write)
-        for collection, ordered in writes.items():
-            self.database[collection].bulk_write(ordered, ordered=True)
+        self.mirror(taken)
         return taken
+
+    def mirror(self, events: list[Event]) -> None:
+        """Write events to MongoDB."""
+        assert apply(self.database, MIRROR, events).failed == ()
 
     def mirror_next(self) -> Event:
         """Wait for the one next event and mirror it: php-fpm publishes after the answer."""
@@ -188,6 +213,22 @@ class Site:
         answer = self.edit(visitor, name, **changes)
         assert answer.status_code == 303, answer.text
         return answer, self.mirror_next()
+
+
+@contextlib.contextmanager
+def reading(
+    patch: pytest.MonkeyPatch, environment: Mapping[str, str], **options: Any
+) -> Iterator[Store]:
+    """Let the views read the mirror of BRIDGE_* in `environment`. options: of the Store."""
+    patch.delenv("FORGE_MIRROR", raising=False)
+    for name, value in environment.items():
+        patch.setenv(name, value)
+    store = Store(Settings.from_environ(environment), **options)
+    patch.setattr(views, "store", store)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def token_of(visitor: requests.Session, address: str) -> str:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 
 import pytest
-from forge_site import Declined, ask_python
+from forge_site import MIRROR, Declined, ask_python, reading
 from jinja2 import UndefinedError
 from pymongo.database import Database
-from pymongo.errors import ConnectionFailure
 
+from bridge.errors import ServerAway
+from bridge.queue.events import Event
+from bridge.sync import indexes
+from bridge.sync.apply import apply
+from examples.forge.consumer import views
 from stack.ports import free_port
+from stack.process import REPOSITORY
+from stack.waiting import wait_for
 
-Documents = Database[dict[str, object]]
+Documents = Database[dict[str, Any]]
 
-PROJECT: dict[str, object] = {
+PROJECT: dict[str, Any] = {
     "_id": "bash",
     "_v": 1,
     "name": "bash",
@@ -25,18 +34,31 @@ PROJECT: dict[str, object] = {
     "maintainer": "Somebody <s@example.org>",
     "version": "5.2",
     "size_kb": 7000,
-    "updated": "2024-02-29T23:59:59Z",
+    "updated": datetime(2024, 2, 29, 23, 59, 59),
     "downloads": 1234567,
+}
+
+
+EDITED = {
+    **{field: value for field, value in PROJECT.items() if field[0] != "_"},
+    "summary": "an edited shell",
+    "updated": "2024-03-01T00:00:00Z",
+    "license": None,
 }
 
 
 @pytest.fixture
 def documents(
     clean_mongodb: Documents, mongodb_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Documents:
+) -> Iterator[Documents]:
     """An empty mirror that the views read."""
-    monkeypatch.setenv("BRIDGE_MONGODB_URL", mongodb_url)
-    return clean_mongodb
+    indexes.run(clean_mongodb, MIRROR)
+    with reading(monkeypatch, environment_of(mongodb_url)):
+        yield clean_mongodb
+
+
+def environment_of(mongodb_url: str) -> dict[str, str]:
+    return {"BRIDGE_MONGODB_URL": mongodb_url, "BRIDGE_SYNC": str(REPOSITORY / "sync.yaml")}
 
 
 def test_numbers_and_times_are_written_out(documents: Documents) -> None:
@@ -49,6 +71,21 @@ def test_numbers_and_times_are_written_out(documents: Documents) -> None:
 def test_a_homepage_that_is_no_web_address_is_no_link(documents: Documents) -> None:
     documents["projects"].insert_one(PROJECT)
     assert b"javascript" not in ask_python("/project/bash").body
+
+
+def test_a_page_comes_from_memory_until_its_project_changes(documents: Documents) -> None:
+    documents["projects"].insert_one(PROJECT)
+
+    def from_memory() -> bool:
+        hits = views.store.stats().hits
+        ask_python("/project/bash")
+        return views.store.stats().hits > hits
+
+    # The first reading starts the follower of changes; without its word nothing is kept.
+    wait_for(from_memory, what="a page from memory")
+    apply(documents, MIRROR, [Event("project", "changed", "bash", 2, EDITED)])
+    wait_for(lambda: b"an edited shell" in ask_python("/project/bash").body, what="the edit")
+    assert ask_python("/projects").body.count(b"an edited shell") == 1
 
 
 def test_a_tombstone_is_no_project(documents: Documents) -> None:
@@ -79,7 +116,7 @@ def test_releases_of_a_project_whose_name_only_starts_alike_are_not_shown(
                 "filename": f"{name}_1_all.deb",
                 "size": 1,
                 "sha256": "",
-                "published": "2024-01-01T00:00:00Z",
+                "published": datetime(2024, 1, 1),
             }
         )
     assert b"/download/" not in ask_python("/project/bash/releases").body
@@ -100,15 +137,17 @@ def test_downloads_go_to_the_mirror_of_the_settings(
     documents: Documents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORGE_MIRROR", "https://mirror.example.org/forge/")
-    documents["releases"].insert_one({"_id": "gtk+3.0/1/all", "_v": 1, "filename": "gtk+_1.deb"})
+    documents["releases"].insert_one(
+        {"_id": "gtk+3.0/1/all", "_v": 1, "project": "gtk+3.0", "filename": "gtk+_1.deb"}
+    )
     answer = ask_python("/download/gtk+3.0/gtk+_1.deb")
     location = "https://mirror.example.org/forge/mirror/gtk%2B3.0/gtk%2B_1.deb"
     assert ("location", location) in answer.headers
 
 
 def test_a_mongodb_that_is_down_is_an_error_and_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BRIDGE_MONGODB_URL", f"mongodb://127.0.0.1:{free_port()}/forge")
-    with pytest.raises(ConnectionFailure):
+    url = f"mongodb://127.0.0.1:{free_port()}/forge"
+    with reading(monkeypatch, environment_of(url)), pytest.raises(ServerAway):
         ask_python("/project/bash")
 
 

@@ -1,4 +1,4 @@
-"""The scripts that fill the forge and publish it, and the forge with its queue away."""
+"""The script that fills the forge, and the forge with its queue away."""
 
 from __future__ import annotations
 
@@ -110,20 +110,6 @@ def test_a_file_that_is_not_there_is_said_so(environment: dict[str, str]) -> Non
     )
 
 
-def test_publishing_everything_without_a_queue_is_refused(environment: dict[str, str]) -> None:
-    assert "FORGE_REDIS_PORT is not set" in run_failing("publish_all.php", environment)
-
-
-def test_publishing_everything_says_how_far_it_came(
-    environment: dict[str, str], stanzas: str
-) -> None:
-    load(environment, "--from", stanzas)
-    environment["FORGE_REDIS_PORT"] = str(free_port())
-    assert "Redis does not take events; 0 were published" in run_failing(
-        "publish_all.php", environment
-    )
-
-
 def edit_once(environment: dict[str, str], directory: Path) -> None:
     """Log in and empty every field of the project odd++."""
     with (
@@ -197,17 +183,3 @@ def test_with_the_outbox_an_edit_is_published_at_once_too(
     event = Event.parse(fields[b"body"])
     assert (event.key, event.version) == ("odd++", 2)
     assert rows(environment, "SELECT ver FROM bridge_outbox") == [(2,)]
-
-
-def test_everything_is_published_over_few_connections(
-    environment: dict[str, str], redis_server: Redis, clean_redis: redis.Redis
-) -> None:
-    environment["FORGE_REDIS_PORT"] = str(redis_server.port)
-    load(environment)
-    before = clean_redis.info("stats")["total_connections_received"]
-    run_php(LEGACY / "bin" / "publish_all.php", env=environment)
-    [(count,)] = rows(
-        environment, "SELECT (SELECT count(*) FROM projects) + (SELECT count(*) FROM releases)"
-    )
-    assert clean_redis.xlen("bridge.events") == count
-    assert clean_redis.info("stats")["total_connections_received"] - before <= count / 500 + 2

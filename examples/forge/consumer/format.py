@@ -35,9 +35,10 @@ def show_number(number: int) -> str:
     return f"{number:,}"
 
 
-def show_time(rfc3339: str) -> str:
-    """2023-06-10T08:05:00Z -> 10 Jun 2023, 08:05 UTC. Raises ValueError for what is no time."""
-    time = datetime.fromisoformat(rfc3339).astimezone(UTC)
+def show_time(time: datetime) -> str:
+    """10 Jun 2023, 08:05 UTC. A time without a zone is in UTC, as MongoDB's driver gives it."""
+    if time.tzinfo is not None:
+        time = time.astimezone(UTC)
     return f"{time.day} {MONTHS[time.month - 1]} {time.year}, {time:%H:%M} UTC"
 
 

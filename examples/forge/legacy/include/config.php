@@ -8,6 +8,7 @@
  * FORGE_REDIS_HOST, FORGE_REDIS_PORT, FORGE_REDIS_DB    without the port nothing is published
  * FORGE_REDIS_TIMEOUT_MS    the longest a page waits for Redis
  * FORGE_OUTBOX     1: every change is written to the table bridge_outbox, too
+ * FORGE_FRESHNESS_KEY    id:secret, one of BRIDGE_FRESHNESS_KEYS: visitors see their own edits
  * FORGE_MIRROR     base URL that downloads are redirected to; default is this site
  */
 

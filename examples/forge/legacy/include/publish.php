@@ -3,7 +3,7 @@
  * Tells the bridge about changes: full state of one project or release, with its version.
  *
  * Call record_change() in the transaction of the change, and publish_later() after its
- * commit. Nothing is published without FORGE_REDIS_PORT, and nothing goes into the outbox table
+ * commit and before any output. Nothing is published without FORGE_REDIS_PORT, and nothing goes into the outbox table
  * without FORGE_OUTBOX=1.
  */
 
@@ -74,6 +74,7 @@ function bridge_producer()
             'fast' => forge_publishes(),
             // A change that the outbox does not take must not be committed.
             'throw' => true,
+            'freshness_key' => forge_setting('FORGE_FRESHNESS_KEY'),
         ));
     }
     return $producer;
@@ -88,9 +89,13 @@ function record_change($kind, $row)
     }
 }
 
-/** Publish a committed row once the visitor has the answer. */
+/** Publish a committed row once the visitor has the answer, which lets them see their own edit. */
 function publish_later($kind, $row)
 {
+    if (forge_publishes() || forge_has_outbox()) {
+        $later = forge_has_outbox() ? array() : array(change_of($kind, $row));
+        bridge_producer()->freshness($later);
+    }
     if (forge_publishes()) {
         register_shutdown_function('publish_after_answer', $kind, $row);
     }
