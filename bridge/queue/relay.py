@@ -168,16 +168,30 @@ class Relay:
     # Outboxes.
 
     def _relay(self, outbox: Outbox, source: str) -> Callable[[], int]:
+        # Of a step that failed on the way: they would be hidden until our lease is over.
+        in_hand: list[Row] = []
+
         def step() -> int:
+            if in_hand:
+                outbox.postpone(in_hand, now_ms())
+                in_hand.clear()
             rows = outbox.claim(AT_ONCE, self._timing.lease)
             if not rows:
                 return 0
+            in_hand[:] = rows
             try:
                 self._move_all(outbox, rows, source)
             except ServerAway:
                 # Not our rows any more: somebody else may have a way.
                 outbox.postpone(rows, now_ms() + 1000)
+                in_hand.clear()
                 raise
+            except TROUBLE:
+                raise
+            except Exception:
+                in_hand.clear()  # `_move_all` has said when to look at each again
+                raise
+            in_hand.clear()
             return len(rows)
 
         return step

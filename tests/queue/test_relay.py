@@ -11,6 +11,7 @@ import textwrap
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -551,6 +552,28 @@ class TestOutages:
             wait_for(lambda: log.of("relay.failed"))
         [odd] = [row for row in rows_of(outbox) if row.aggregateid == "odd"]
         assert odd.next_try > now_ms() + 30_000
+
+    def test_rows_in_hand_when_sql_fails_do_not_wait_for_the_end_of_the_lease(
+        self,
+        outbox: Outbox,
+        redis_url: str,
+        mongo: MongoDouble,
+        log: Log,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        add(outbox, change("vim", 3))
+        mongo.held["project", "vim"] = 3
+        free, failures = Outbox.free, [sql.exc.OperationalError("", {}, Exception("gone away"))]
+
+        def fail_once(self: Outbox, rows: Any) -> None:
+            if failures:
+                raise failures.pop()
+            free(self, rows)
+
+        monkeypatch.setattr(Outbox, "free", fail_once)
+        with running(relay(redis_url, outbox, mongo, log, replace(QUICK, lease=3600))):
+            wait_for(lambda: rows_of(outbox) == [], 20)
+        assert not failures
 
     def test_a_mongodb_that_was_killed_is_used_again_when_it_is_back(
         self, tmp_path: Path, outbox: Outbox, clean_redis: redis.Redis, redis_url: str, log: Log
