@@ -27,14 +27,18 @@ from stack.redis import Redis
 _numbers = itertools.count(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several pytest processes (`-n`), one runs a whole file, which shares its servers. The
-    tests of the forge go by the footing of the site instead, which takes long to start."""
-    for item in items:
-        parameters = getattr(item, "callspec", None)
-        footing = parameters.params.get("forge") if parameters else None
-        group = f"forge-{footing}" if footing else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of several pytest processes (`-n`), one runs a whole file, which shares its servers, and
+    one all of the forge's, which share a site that takes long to load."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "tests/examples" if file.startswith("tests/examples/") else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -270,10 +270,9 @@ def offered() -> Watch | None:
     return _offered() if _offered is not None else None
 
 
-Look = Callable[[Sequence[Entry], Collection[str]], Collection[Entry]]
-"""Which of these entries does a majority of MongoDB hold, in that version or a newer one? The
-second argument is what will be read: children of an entry's entity among it must be in step too.
-Raises ServerAway."""
+Look = Callable[[Sequence[Entry]], Collection[Entry]]
+"""Which of these entries does a majority of MongoDB hold, in that version or a newer one? Raises
+ServerAway."""
 
 
 class Gate:
@@ -319,7 +318,7 @@ class Gate:
             if watch is not None:
                 missing = self._by_watch(watch, wanted, missing, reads, deadline)
             if missing:
-                self._by_looking(wanted, missing, reads, deadline)
+                self._by_looking(wanted, missing, deadline)
         except ServerAway:
             for entry in missing:
                 wanted.note(entry.entity, entry.key, "legacy")
@@ -344,7 +343,7 @@ class Gate:
         The primary is asked before waiting: a watch that began after the write would never hear
         of it.
         """
-        # Children are swept after their parent is written; only a look sees that.
+        # Of one transaction the stream tells the parent first: its children may be unheard of.
         left = [entry for entry in entries if self._read_children(entry, reads)]
         unknown: list[Entry] = []
         for entry in entries:
@@ -357,7 +356,7 @@ class Gate:
                 unknown.append(entry)
         if not unknown:
             return left
-        late = self._noted(wanted, unknown, self._look(unknown, reads), "primary")
+        late = self._noted(wanted, unknown, self._look(unknown), "primary")
         unheard: list[Entry] = []
         for entry in late:
             seconds = deadline - time.monotonic()
@@ -366,7 +365,7 @@ class Gate:
             else:
                 unheard.append(entry)
         if unheard:
-            for entry in self._noted(wanted, unheard, self._look(unheard, reads), "primary"):
+            for entry in self._noted(wanted, unheard, self._look(unheard), "primary"):
                 wanted.note(entry.entity, entry.key, "legacy")
         return left
 
@@ -374,15 +373,14 @@ class Gate:
         self,
         wanted: Wanted,
         entries: Sequence[Entry],
-        reads: Collection[str],
         deadline: float,
     ) -> None:
-        missing = self._noted(wanted, entries, self._look(entries, reads), "at_once")
+        missing = self._noted(wanted, entries, self._look(entries), "at_once")
         pause = _FIRST_PAUSE
         while missing and (seconds := deadline - time.monotonic()) > 0:
             time.sleep(min(pause, seconds))
             pause = min(pause * 1.5, _LONGEST_PAUSE)
-            missing = self._noted(wanted, missing, self._look(missing, reads), "waited")
+            missing = self._noted(wanted, missing, self._look(missing), "waited")
         for entry in missing:
             wanted.note(entry.entity, entry.key, "legacy")
 

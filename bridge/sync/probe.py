@@ -7,7 +7,7 @@ for the page. The decision what to do without an answer is the gate's.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pymongo
@@ -63,11 +63,10 @@ class Probe:
         """limit: seconds that one look may take."""
         self._url, self._limit = url, limit
         self._collections = {name: entity.collection for name, entity in file.entities.items()}
-        self._children = gated_entities(file)
         self._lock = threading.Lock()
         self._database: Database[Document] | None = None
 
-    def __call__(self, entries: Sequence[Entry], reads: Collection[str]) -> set[Entry]:
+    def __call__(self, entries: Sequence[Entry]) -> set[Entry]:
         """Those that a majority holds. Raises ServerAway."""
         found: set[Entry] = set()
         try:
@@ -76,8 +75,7 @@ class Probe:
                     asked = [entry for entry in entries if entry.entity == entity]
                     versions = self._versions(entity, [entry.key for entry in asked])
                     for entry in asked:
-                        version = versions.get(entry.key, -1)
-                        if version >= entry.version and self._swept(entry, version, reads):
+                        if versions.get(entry.key, -1) >= entry.version:
                             found.add(entry)
         except (PyMongoError, BridgeError) as error:  # a wrong URL too: legacy can answer
             gone = away(error) if isinstance(error, PyMongoError) else ServerAway(str(error))
@@ -98,18 +96,6 @@ class Probe:
             for document in documents
             if isinstance(document.get("_v"), int)
         }
-
-    def _swept(self, entry: Entry, version: int, reads: Collection[str]) -> bool:
-        """Whether the children to be read are those of `version`. They are written before their
-        parent; those that are no more are taken away after it."""
-        return not any(
-            self._collection(child).find_one(
-                {"_parent": entry.key, "_v": {"$lt": version}, "_del": {"$exists": False}},
-                {"_v": 1},
-            )
-            for child in self._children.get(entry.entity, ())
-            if child in reads
-        )
 
     def _collection(self, entity: str) -> MongoCollection[Document]:
         database = self._database

@@ -123,7 +123,7 @@ def test_a_full_redis_is_an_error_and_what_it_refused_is_not_there(
     page: Page, tmp_path: Path
 ) -> None:
     with Redis(tmp_path / "redis") as server, server.client() as admin:
-        admin.config_set("maxmemory", "1mb")
+        admin.config_set("maxmemory", "100kb")
         done, error = json.loads(page(PUBLISH, port=server.port))
 
         assert not done

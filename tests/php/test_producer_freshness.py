@@ -18,6 +18,7 @@ from stack.ports import free_port
 
 KEY = "a1:0123456789abcdef"
 KEYS = Keys([("a1", "0123456789abcdef")])
+FORGER = Keys([("a1", "another secret 1")])
 SHOW = "echo json_encode(array($bridge->freshness(), $bridge->error()));"
 OUTBOX = (
     "$db = new PDO('sqlite::memory:');"
@@ -111,19 +112,20 @@ def test_what_the_outbox_refused_is_not_in_the_token(page: Page, tmp_path: Path)
 @pytest.mark.parametrize(
     ("cookie", "also"),
     [
-        (KEYS.sign([Entry("project", "old", 3, int(time.time()) - 5)]), [("project", "old", 3)]),
-        (Keys([("a1", "another secret 1")]).sign([Entry("project", "o", 3, int(time.time()))]), []),
-        (KEYS.sign([Entry("project", "old", 3, int(time.time()) - 300)]), []),
-        (KEYS.sign([Entry("project", "new", 1, int(time.time()))]), []),
-        ("nonsense", []),
+        (lambda now: KEYS.sign([Entry("project", "old", 3, now - 5)]), [("project", "old", 3)]),
+        (lambda now: FORGER.sign([Entry("project", "o", 3, now)]), []),
+        (lambda now: KEYS.sign([Entry("project", "old", 3, now - 300)]), []),
+        (lambda now: KEYS.sign([Entry("project", "new", 1, now)]), []),
+        (lambda now: "nonsense", []),
     ],
     ids=["valid", "forged", "expired", "older", "broken"],
 )
 def test_the_visitors_own_cookie_is_carried_on_when_it_is_sound(
-    cookie: str, also: list[Any], page: Page, tmp_path: Path
+    cookie: Callable[[int], str], also: list[Any], page: Page, tmp_path: Path
 ) -> None:
     printed = page(
-        f"$_COOKIE['bv'] = '{cookie}'; $bridge->spool('project', 'deleted', 'new', 7);" + SHOW,
+        f"$_COOKIE['bv'] = '{cookie(int(time.time()))}';"
+        "$bridge->spool('project', 'deleted', 'new', 7);" + SHOW,
         **spooling(tmp_path),
     )
 

@@ -100,7 +100,7 @@ class Site:
         self.dispatcher = Dispatcher(lambda: routes, hooks=[Tell()], gate=gate, clock=lambda: clock)
         self.client = Client(self.dispatcher, use_cookies=False)
 
-    def look(self, entries: Sequence[Entry], reads: Collection[str]) -> Collection[Entry]:
+    def look(self, entries: Sequence[Entry]) -> Collection[Entry]:
         return entries if self.has else ()
 
     def ask(
