@@ -129,7 +129,7 @@ def beside_serve(settings: Settings) -> WSGIApplication:
     from bridge.queue.ingest import Ingest, PublisherPool
     from bridge.queue.status import Watch
     from bridge.queue.status import metrics as queue_metrics
-    from bridge.sync import reconciled
+    from bridge.sync.reconcile import reconciled
     from bridge.sync.relay import Sources, queue_status
 
     def health() -> str:

@@ -111,7 +111,7 @@ def _listen(settings: Settings, address: str) -> Callable[[], None]:
     from bridge.operator import application, serve_in_thread
     from bridge.queue.ingest import Ingest, PublisherPool
     from bridge.queue.status import Watch, metrics
-    from bridge.sync import reconciled
+    from bridge.sync.reconcile import reconciled
     from bridge.sync.relay import Sources, queue_status
 
     sources = Sources.of(settings)
@@ -148,7 +148,7 @@ def status(output: Format) -> None:
     """
     from bridge.proxy.metrics import freshness
     from bridge.proxy.status import read_all as proxies
-    from bridge.sync.reconciled import LastWatch, status_row
+    from bridge.sync.reconcile.reconciled import LastWatch, status_row
     from bridge.sync.relay import Sources, queue_status
 
     settings = Settings.from_environ()

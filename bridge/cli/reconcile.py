@@ -70,12 +70,12 @@ def reconcile(
     """
     from bridge.queue.database import connect as connect_sql
     from bridge.queue.publisher import Publisher
-    from bridge.sync import reconciled
     from bridge.sync.documents import Mirror
-    from bridge.sync.lag import outbox_lag
     from bridge.sync.mongodb import connect
-    from bridge.sync.reconcile import Asked, Reconciler
-    from bridge.sync.repair import Repair
+    from bridge.sync.reconcile import reconciled
+    from bridge.sync.reconcile.lag import outbox_lag
+    from bridge.sync.reconcile.reconciler import Asked, Reconciler
+    from bridge.sync.reconcile.repair import Repair
     from bridge.sync.state import State
     from bridge.sync.worker import check_broker, mongodb_missing, no_entities
 
@@ -202,8 +202,8 @@ def _as_data(result: Any, mirror: Any, deep: bool) -> dict[str, Any]:
 
 
 def _show(results: Sequence[Any], unchecked: Mapping[str, str], limit: int, lag: float) -> None:
-    from bridge.sync.doubts import KINDS
-    from bridge.sync.reconcile import MOST_KEYS
+    from bridge.sync.reconcile.doubts import KINDS
+    from bridge.sync.reconcile.reconciler import MOST_KEYS
 
     rows = [
         {

@@ -22,7 +22,7 @@ from bridge.settings import Settings
 from bridge.units import parse_duration
 
 if TYPE_CHECKING:
-    from bridge.sync.snapshot import Progress, Result
+    from bridge.sync.snapshot.load import Progress, Result
 
 __all__ = ["snapshot"]
 
@@ -118,7 +118,7 @@ def snapshot(
       bridge snapshot project --continue   and goes on
     """
     from bridge.sync.pace import Stopped
-    from bridge.sync.snapshot import Options, run
+    from bridge.sync.snapshot.load import Options, run
 
     settings = Settings.from_environ()
     if pause and go_on:
@@ -153,7 +153,7 @@ def _tell(results: list[Result], output: Format) -> None:
 
 
 def _pause(settings: Settings, entities: tuple[str, ...], paused: bool, output: Format) -> None:
-    from bridge.sync.snapshot import pause
+    from bridge.sync.snapshot.load import pause
 
     found = pause(settings, entities, paused=paused)
     rows = [

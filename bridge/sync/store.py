@@ -29,12 +29,12 @@ from typing import Any, NamedTuple
 from bridge.errors import BridgeError, ServerAway, UseLegacy
 from bridge.settings import Settings
 from bridge.sync import freshness
-from bridge.sync.cache import Cache, Fill, Stats
+from bridge.sync.cache.flights import Flights
+from bridge.sync.cache.follow import Follower
+from bridge.sync.cache.frozen import NEVER, Document, Frozen, freeze
+from bridge.sync.cache.memory import Cache, Fill, Stats
 from bridge.sync.documents import Mirror
-from bridge.sync.flights import Flights
-from bridge.sync.follow import Follower
 from bridge.sync.freshness import Gate, Keys, Wanted
-from bridge.sync.frozen import NEVER, Document, Frozen, freeze
 from bridge.sync.models import Entity
 from bridge.sync.probe import Probe, gated_entities
 from bridge.sync.queries import query
@@ -105,7 +105,7 @@ class Store:
         want = _wanted()
         if want is None:  # (1), in these lines and no call: it is what nearly every read does
             cache = self._cache
-            until = cache.until  # before the entry: see bridge.sync.cache
+            until = cache.until  # before the entry: see bridge.sync.cache.memory
             try:
                 entry = cache.shelves[entity].get(key)
             except KeyError:

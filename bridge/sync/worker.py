@@ -69,7 +69,7 @@ def run_worker(
     index that is in the way, or a sync.yaml that declares no entities.
     """
     # Here, because what it reads SQL with imports this module.
-    from bridge.sync.schedule import Scheduled
+    from bridge.sync.reconcile.schedule import Scheduled
 
     counters = Counters() if counters is None else counters
     mirror = Mirror.of(settings)

@@ -18,7 +18,7 @@ from time import monotonic
 from typing import IO
 
 from bridge.errors import ServerAway
-from bridge.sync.cache import Cache
+from bridge.sync.cache.memory import Cache
 from bridge.sync.store import Store
 
 PAUSE = 0.004

@@ -19,9 +19,9 @@ from bridge.settings import Settings
 from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
-from bridge.sync.findings import Result
-from bridge.sync.reconcile import Asked, Reconciler
-from bridge.sync.sqlside import SqlSource
+from bridge.sync.reconcile.findings import Result
+from bridge.sync.reconcile.reconciler import Asked, Reconciler
+from bridge.sync.sql.source import SqlSource
 from bridge.sync.worker import run_worker
 
 SYNC = """\

@@ -21,9 +21,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from bridge.sync.cache import Cache, Change, Fill
-from bridge.sync.flights import Flights
-from bridge.sync.frozen import NEVER, Frozen, freeze, thaw
+from bridge.sync.cache.flights import Flights
+from bridge.sync.cache.frozen import NEVER, Frozen, freeze, thaw
+from bridge.sync.cache.memory import Cache, Change, Fill
 
 
 class Clock:

@@ -28,7 +28,7 @@ from bridge.errors import BridgeError, ServerAway
 from bridge.queue.events import Event
 from bridge.settings import Settings
 from bridge.sync.apply import apply
-from bridge.sync.cache import Cache, Fill
+from bridge.sync.cache.memory import Cache, Fill
 from bridge.sync.store import Store
 from stack.mongod import Mongod
 from stack.waiting import wait_for

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.queue.database import connect
-from bridge.sync.checksums import (
+from bridge.sync.documents import Mirror
+from bridge.sync.entities import load
+from bridge.sync.reconcile.checksums import (
     BUCKETS,
     NO_VERSION,
     Sums,
@@ -22,10 +24,8 @@ from bridge.sync.checksums import (
     sum_of,
     version_in,
 )
-from bridge.sync.documents import Mirror
-from bridge.sync.entities import load
-from bridge.sync.sqlside import SqlSource
-from bridge.sync.sqlsums import KeyedRows
+from bridge.sync.sql.source import SqlSource
+from bridge.sync.sql.sums import KeyedRows
 
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 ROWS = st.dictionaries(KEYS, st.integers(0, 2**63 - 1), max_size=30)

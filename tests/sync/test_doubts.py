@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.sync.doubts import Doubt, Pair, State, look, verdict
+from bridge.sync.reconcile.doubts import Doubt, Pair, State, look, verdict
 
 ALIVE, DEAD = State(5), State(5, False)
 

@@ -13,12 +13,12 @@ from minimal_sync import mirror_of
 from pymongo.database import Database
 
 from bridge.queue.events import Event
-from bridge.sync import follow
 from bridge.sync.apply import apply
-from bridge.sync.cache import Cache
+from bridge.sync.cache import follow
+from bridge.sync.cache.follow import Follower
+from bridge.sync.cache.frozen import freeze
+from bridge.sync.cache.memory import Cache
 from bridge.sync.documents import Mirror
-from bridge.sync.follow import Follower
-from bridge.sync.frozen import freeze
 from stack.mongod import Mongod
 from stack.waiting import wait_for
 

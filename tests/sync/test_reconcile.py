@@ -20,8 +20,8 @@ from bridge.queue.database import connect
 from bridge.queue.events import Event
 from bridge.sync import mongodb
 from bridge.sync.pace import Stopped
-from bridge.sync.reconcile import Asked, Reconciler
-from bridge.sync.sqlside import SqlSource
+from bridge.sync.reconcile.reconciler import Asked, Reconciler
+from bridge.sync.sql.source import SqlSource
 from stack.ports import free_port
 
 Db = Database[dict[str, Any]]
@@ -339,8 +339,8 @@ def test_whatever_is_damaged_is_listed_and_nothing_else(small_site: Site, data: 
 def test_more_differences_than_can_be_listed_are_said_to_be_more(
     small_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.sync.reconcile.MOST_KEYS", 5)
-    monkeypatch.setattr("bridge.sync.reconcile.MOST_LISTED", 2)
+    monkeypatch.setattr("bridge.sync.reconcile.reconciler.MOST_KEYS", 5)
+    monkeypatch.setattr("bridge.sync.reconcile.reconciler.MOST_LISTED", 2)
     fill(small_site)
     small_site.database.people.delete_many({})
 

@@ -13,8 +13,8 @@ from reconcile_site import Site, in_background, run_a_worker, settings_of
 from bridge.errors import ServerAway
 from bridge.queue.publisher import Publisher
 from bridge.settings import Settings
-from bridge.sync.findings import Result
-from bridge.sync.repair import Repair
+from bridge.sync.reconcile.findings import Result
+from bridge.sync.reconcile.repair import Repair
 from stack.ports import free_port
 
 Db = Database[dict[str, Any]]

@@ -14,10 +14,10 @@ from reconcile_site import Site, in_background, run_a_worker, settings_of
 
 from bridge.errors import BridgeError
 from bridge.settings import Settings
-from bridge.sync import reconciled
 from bridge.sync.documents import Mirror
-from bridge.sync.findings import Difference, Result
-from bridge.sync.schedule import LEASE, Scheduled
+from bridge.sync.reconcile import reconciled
+from bridge.sync.reconcile.findings import Difference, Result
+from bridge.sync.reconcile.schedule import LEASE, Scheduled
 from bridge.sync.state import Owner, State
 
 Db = Database[dict[str, Any]]
@@ -54,13 +54,13 @@ def scheduled(settings: Settings) -> Scheduled:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What differs differs: nothing is behind in these tests."""
-    monkeypatch.setattr("bridge.sync.schedule.WAIT", 0.0)
+    monkeypatch.setattr("bridge.sync.reconcile.schedule.WAIT", 0.0)
 
 
 def test_a_worker_repairs_by_itself(
     site: Site, settings: Settings, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.sync.schedule.WAIT", 0.5)
+    monkeypatch.setattr("bridge.sync.reconcile.schedule.WAIT", 0.5)
 
     with in_background(run_a_worker(settings)):
         found = wait_for(lambda: len(results(site)) == 4 and results(site), 20)
@@ -165,7 +165,7 @@ def test_a_table_that_is_missing_is_logged_stops_no_other_and_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
     wait_for: WaitFor,
 ) -> None:
-    monkeypatch.setattr("bridge.sync.schedule.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("bridge.sync.reconcile.schedule.LOOK_SECONDS", 0.1)
     site.sql("ALTER TABLE people RENAME TO elsewhere")
     with structlog.testing.capture_logs() as logs:
         one = scheduled(settings)

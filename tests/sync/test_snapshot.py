@@ -27,14 +27,15 @@ from bridge.queue.outbox import Outbox
 from bridge.queue.status import QueueStatus
 from bridge.settings import Settings
 from bridge.sync import apply as mongodb
-from bridge.sync import reader, snapshot, throttle
-from bridge.sync.checkpoint import Checkpoint, forget_reason, state_id
 from bridge.sync.documents import Mirror
 from bridge.sync.pace import Stopped
-from bridge.sync.snapshot import Options, Progress, Result
-from bridge.sync.sqlside import Chunk
+from bridge.sync.snapshot import load as snapshot
+from bridge.sync.snapshot import reader, throttle
+from bridge.sync.snapshot.checkpoint import Checkpoint, forget_reason, state_id
+from bridge.sync.snapshot.load import Options, Progress, Result
+from bridge.sync.snapshot.throttle import why
+from bridge.sync.sql.source import Chunk
 from bridge.sync.state import Owner, State
-from bridge.sync.throttle import why
 from stack.mariadb import MariaDB
 from stack.mongod import Mongod
 
@@ -250,8 +251,9 @@ def stopped_at(site: Site, rows: int) -> dict[str, Any]:
 KILLED = """
 import os, signal, sys, threading
 from bridge.settings import Settings
-from bridge.sync import apply, snapshot
-from bridge.sync.checkpoint import Leases
+from bridge.sync import apply
+from bridge.sync.snapshot import load as snapshot
+from bridge.sync.snapshot.checkpoint import Leases
 step, count = sys.argv[1], int(sys.argv[2])
 calls = 0
 

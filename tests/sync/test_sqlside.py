@@ -17,8 +17,8 @@ from bridge.queue.database import connect
 from bridge.queue.events import Event
 from bridge.sync.documents import Mirror
 from bridge.sync.models import File
-from bridge.sync.sqlkeys import candidates, from_position, key_text, to_position
-from bridge.sync.sqlside import Chunk, SqlSource
+from bridge.sync.sql.keys import candidates, from_position, key_text, to_position
+from bridge.sync.sql.source import Chunk, SqlSource
 
 PROJECTS = {"table": "projects", "key": "name", "version": "ver"}
 RELEASES = {"table": "releases", "key": ["project", "version", "architecture"], "version": "ver"}

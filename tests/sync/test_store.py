@@ -18,9 +18,10 @@ from pymongo.database import Database
 from bridge.errors import BridgeError, ServerAway, UseLegacy
 from bridge.queue.events import Event
 from bridge.settings import Settings
-from bridge.sync import follow, indexes
+from bridge.sync import indexes
 from bridge.sync.apply import apply
-from bridge.sync.cache import Cache
+from bridge.sync.cache import follow
+from bridge.sync.cache.memory import Cache
 from bridge.sync.documents import Mirror
 from bridge.sync.freshness import Entry, Wanted, wanted
 from bridge.sync.queries import query

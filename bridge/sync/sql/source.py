@@ -2,7 +2,7 @@
 
 Each row becomes the event that its PHP producer would have sent. Only short transactions that
 read, and never a lock that the site's writers would wait for. What the columns are is
-`bridge.sync.sqlrows`; what is done with the events is left to the callers.
+`bridge.sync.sql.rows`; what is done with the events is left to the callers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue.events import Event
 from bridge.queue.rows import AS_THEY_ARE, is_true, plain, to_json, version_of
 from bridge.sync.documents import Mirror
-from bridge.sync.sqlkeys import (
+from bridge.sync.sql.keys import (
     Key,
     Position,
     after,
@@ -30,7 +30,7 @@ from bridge.sync.sqlkeys import (
     one_of,
     to_position,
 )
-from bridge.sync.sqlrows import Rows, fetch, trouble
+from bridge.sync.sql.rows import Rows, fetch, trouble
 
 __all__ = ["BadRow", "Chunk", "Position", "SqlSource"]
 

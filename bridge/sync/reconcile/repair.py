@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from bridge.errors import ServerAway, UndecodableMessage
 from bridge.queue.events import Event
 from bridge.queue.publisher import Publisher
-from bridge.sync.checksums import NO_VERSION
-from bridge.sync.doubts import Kind
-from bridge.sync.sides import Look, Sides
+from bridge.sync.reconcile.checksums import NO_VERSION
+from bridge.sync.reconcile.doubts import Kind
+from bridge.sync.reconcile.sides import Look, Sides
 
 __all__ = ["Repair"]
 

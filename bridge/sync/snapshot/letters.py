@@ -14,7 +14,7 @@ from bridge.queue import broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import Rejected
 from bridge.queue.rows import to_json
-from bridge.sync.sqlside import BadRow
+from bridge.sync.sql.source import BadRow
 
 __all__ = ["Letters", "letter_of", "letter_of_row", "too_many"]
 

@@ -22,13 +22,13 @@ from sqlalchemy.dialects import mysql
 from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue.database import reading
 from bridge.queue.rows import is_true, version_of
-from bridge.sync.checksums import NO_VERSION, Sums, add_all, in_buckets
 from bridge.sync.documents import Mirror
-from bridge.sync.doubts import State
 from bridge.sync.models import Source
-from bridge.sync.sqlexpressions import as_text, bucket_in, sum_in
-from bridge.sync.sqlkeys import Key, after, candidates, key_text, one_of
-from bridge.sync.sqlrows import Rows, fetch, trouble
+from bridge.sync.reconcile.checksums import NO_VERSION, Sums, add_all, in_buckets
+from bridge.sync.reconcile.doubts import State
+from bridge.sync.sql.expressions import as_text, bucket_in, sum_in
+from bridge.sync.sql.keys import Key, after, candidates, key_text, one_of
+from bridge.sync.sql.rows import Rows, fetch, trouble
 
 __all__ = ["CHUNK", "KeyedRows", "Told"]
 

@@ -21,8 +21,8 @@ from bridge.errors import BridgeError
 from bridge.settings import Settings
 from bridge.sync.documents import Document
 from bridge.sync.entities import STATE, load
-from bridge.sync.findings import Result
 from bridge.sync.mongodb import away, connect
+from bridge.sync.reconcile.findings import Result
 from bridge.sync.state import State
 
 __all__ = ["Last", "LastWatch", "id_of", "keep", "metrics", "read_all", "status_row"]
@@ -37,7 +37,7 @@ KEEP = 15.0
 @dataclass(frozen=True, slots=True)
 class Last:
     """The last result of one entity. age: seconds since its end, by the clock of this machine;
-    the others as in `bridge.sync.reconcile.Result`."""
+    the others as in `bridge.sync.reconcile.reconciler.Result`."""
 
     entity: str
     age: float

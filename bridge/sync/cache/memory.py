@@ -1,7 +1,8 @@
 """The in-memory cache of one process: bounded, versioned, and honest about what it knows.
 
-Pure: no servers; the clock and the randomness are given. `bridge.sync.follow` says what changed
-(`apply`), and that nothing else did (`confirm`); `bridge.sync.store` reads MongoDB and fills.
+Pure: no servers; the clock and the randomness are given. `bridge.sync.cache.follow` says what
+changed (`apply`), and that nothing else did (`confirm`); `bridge.sync.store` reads MongoDB and
+fills.
 
 *Floors.* What the change stream said last about a key: a fill below it is not kept. Without, this
 would go wrong: A reads v7, B writes v8 and A hears of it, A stores v7. Floors are bounded in
@@ -31,7 +32,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bridge.sync.frozen import NEVER, Frozen
+from bridge.sync.cache.frozen import NEVER, Frozen
 
 __all__ = ["Cache", "Change", "Entry", "Fill", "Slot", "Stats"]
 

@@ -19,15 +19,15 @@ from bridge.errors import BridgeError, ServerAway
 from bridge.queue.database import connect as connect_sql
 from bridge.queue.publisher import Publisher
 from bridge.settings import Settings
-from bridge.sync import reconciled
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.findings import Result
-from bridge.sync.lag import outbox_lag
 from bridge.sync.models import Reconcile
 from bridge.sync.mongodb import connect
 from bridge.sync.pace import Stopped
-from bridge.sync.reconcile import Asked, Reconciler
-from bridge.sync.repair import Repair
+from bridge.sync.reconcile import reconciled
+from bridge.sync.reconcile.findings import Result
+from bridge.sync.reconcile.lag import outbox_lag
+from bridge.sync.reconcile.reconciler import Asked, Reconciler
+from bridge.sync.reconcile.repair import Repair
 from bridge.sync.state import Owner, State
 
 __all__ = ["Scheduled"]

@@ -11,7 +11,7 @@ import sqlalchemy as sql
 from bridge.errors import BridgeError, ServerAway
 from bridge.queue.database import short
 from bridge.sync.models import Source
-from bridge.sync.sqlkeys import Key
+from bridge.sync.sql.keys import Key
 from bridge.yamlfile import did_you_mean
 
 __all__ = ["Rows", "fetch", "trouble"]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from bridge.errors import BridgeError, ServerAway
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.sqlkeys import Position
+from bridge.sync.sql.keys import Position
 from bridge.sync.state import Owner, State
 
 __all__ = ["Checkpoint", "Leases", "digest", "forget_reason", "pause", "state_id"]

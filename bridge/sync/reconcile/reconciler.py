@@ -25,16 +25,16 @@ import bson
 import sqlalchemy as sql
 from pymongo.database import Database
 
-from bridge.sync.checksums import NO_VERSION, Sums
-from bridge.sync.contents import first_difference
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.doubts import KINDS, Doubt, State, look
-from bridge.sync.findings import Difference, Result
 from bridge.sync.guard import Encoded, make_ready
-from bridge.sync.mirrored import Foreign, Mirrored
 from bridge.sync.pace import Pace, Stopped
-from bridge.sync.repair import Repair
-from bridge.sync.sides import Look, Sides
+from bridge.sync.reconcile.checksums import NO_VERSION, Sums
+from bridge.sync.reconcile.contents import first_difference
+from bridge.sync.reconcile.doubts import KINDS, Doubt, State, look
+from bridge.sync.reconcile.findings import Difference, Result
+from bridge.sync.reconcile.mirrored import Foreign, Mirrored
+from bridge.sync.reconcile.repair import Repair
+from bridge.sync.reconcile.sides import Look, Sides
 
 __all__ = ["Asked", "Reconciler"]
 

@@ -16,10 +16,10 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from bridge.sync.checksums import Sums, add_all, alive, in_buckets, of_cursor, version_in
 from bridge.sync.documents import Document
-from bridge.sync.doubts import State
 from bridge.sync.mongodb import MAJORITY, away
+from bridge.sync.reconcile.checksums import Sums, add_all, alive, in_buckets, of_cursor, version_in
+from bridge.sync.reconcile.doubts import State
 
 __all__ = ["Found", "Mirrored"]
 

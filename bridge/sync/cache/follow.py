@@ -30,8 +30,8 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import NotPrimaryError, OperationFailure, PyMongoError
 
-from bridge.sync.cache import Cache, Change
-from bridge.sync.frozen import NEVER, Document
+from bridge.sync.cache.frozen import NEVER, Document
+from bridge.sync.cache.memory import Cache, Change
 
 __all__ = ["FollowCounters", "Follower"]
 

@@ -25,16 +25,17 @@ from bridge.queue.database import connect, reading, short
 from bridge.queue.events import Rejected
 from bridge.settings import Settings, redact_url
 from bridge.sync import apply as mongodb
-from bridge.sync import checkpoint, gone, indexes
-from bridge.sync.checkpoint import Checkpoint, Leases, digest, forget_reason
+from bridge.sync import indexes
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.letters import Letters, letter_of, letter_of_row, too_many
 from bridge.sync.pace import Stopped
-from bridge.sync.reader import Reader
 from bridge.sync.relay import Sources, queue_status
-from bridge.sync.sqlside import BadRow, Chunk, SqlSource
+from bridge.sync.snapshot import checkpoint, gone
+from bridge.sync.snapshot.checkpoint import Checkpoint, Leases, digest, forget_reason
+from bridge.sync.snapshot.letters import Letters, letter_of, letter_of_row, too_many
+from bridge.sync.snapshot.reader import Reader
+from bridge.sync.snapshot.throttle import Throttle
+from bridge.sync.sql.source import BadRow, Chunk, SqlSource
 from bridge.sync.state import State
-from bridge.sync.throttle import Throttle
 from bridge.sync.worker import mongodb_missing
 from bridge.yamlfile import did_you_mean
 

@@ -1,6 +1,6 @@
 """One entity on both sides: what SQL and MongoDB have under the same keys.
 
-MongoDB is read before SQL, always, see `bridge.sync.doubts`.
+MongoDB is read before SQL, always, see `bridge.sync.reconcile.doubts`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import sqlalchemy as sql
 from pymongo.database import Database
 
 from bridge.queue.events import Event
-from bridge.sync.contents import first_difference
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.doubts import Pair, State
 from bridge.sync.guard import Encoded, Ready, make_ready
-from bridge.sync.mirrored import Found, Mirrored
-from bridge.sync.sqlside import SqlSource
-from bridge.sync.sqlsums import KeyedRows
+from bridge.sync.reconcile.contents import first_difference
+from bridge.sync.reconcile.doubts import Pair, State
+from bridge.sync.reconcile.mirrored import Found, Mirrored
+from bridge.sync.sql.source import SqlSource
+from bridge.sync.sql.sums import KeyedRows
 
 __all__ = ["Look", "Sides"]
 

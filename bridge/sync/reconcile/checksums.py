@@ -3,7 +3,7 @@
 A row falls into one of 4096 buckets by its key alone, because SQL and MongoDB put keys in
 different orders: there are no ranges that both sides could be asked for. Two buckets with the
 same count and sum hold the same keys at the same versions. What differs in them, and whether
-that is an error, is left to `bridge.sync.reconcile`.
+that is an error, is left to `bridge.sync.reconcile.reconciler`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from bridge.sync.sqlside import Chunk, Position, SqlSource
+from bridge.sync.sql.source import Chunk, Position, SqlSource
 
 __all__ = ["Reader"]
 
