@@ -22,7 +22,7 @@ HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding"}
 
 # A date is one word: that only its second differs is chance.
 _WORD = re.compile(
-    rb"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT"
+    rb"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d (?:GMT|[+-]\d{4})"
     rb"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d)|[A-Za-z0-9]+|[^A-Za-z0-9]"
 )
 
@@ -106,7 +106,7 @@ def _kind(word: bytes) -> tuple[str, int]:
     for kind, pattern in (("number", rb"\d+"), ("letters and digits", rb"[A-Za-z0-9]+")):
         if re.fullmatch(pattern, word):
             return kind, len(word)
-    return "date" if word.endswith((b"GMT", b"Z")) or b"T" in word else "sign", len(word)
+    return "date" if len(word) > 1 else "sign", len(word)
 
 
 def _first_difference(first: bytes, second: bytes, third: bytes) -> str:
