@@ -370,7 +370,7 @@ def _with_letters(do: Callable[[Any], Any]) -> Any:
     """Raises ServerMissing, or ServerAway when the broker goes away meanwhile."""
     from bridge.queue import broker
     from bridge.queue.deadletter import DeadLetters
-    from bridge.sync.worker import broker_missing
+    from bridge.sync.missing import broker_missing
 
     url = Settings.from_environ().broker_url
     try:

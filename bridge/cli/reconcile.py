@@ -71,13 +71,13 @@ def reconcile(
     from bridge.queue.database import connect as connect_sql
     from bridge.queue.publisher import Publisher
     from bridge.sync.documents import Mirror
+    from bridge.sync.missing import check_broker, mongodb_missing, no_entities
     from bridge.sync.mongodb import connect
     from bridge.sync.reconcile import reconciled
     from bridge.sync.reconcile.lag import outbox_lag
     from bridge.sync.reconcile.reconciler import Asked, Reconciler
     from bridge.sync.reconcile.repair import Repair
     from bridge.sync.state import State
-    from bridge.sync.worker import check_broker, mongodb_missing, no_entities
 
     settings = Settings.from_environ()
     mirror = Mirror.of(settings)
@@ -173,7 +173,7 @@ def _check_sql(engine: sql.Engine, settings: Settings) -> None:
 
 def _gone(settings: Settings, error: ServerAway) -> ServerMissing:
     """Which of the servers went away meanwhile."""
-    from bridge.sync.worker import broker_missing, mongodb_missing
+    from bridge.sync.missing import broker_missing, mongodb_missing
 
     if str(error).startswith("the SQL database"):
         where = redact_url(settings.sql_url)

@@ -23,7 +23,7 @@ from bridge.sync.apply import connect as connect_mongodb
 from bridge.sync.apply import versions
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import File, load
-from bridge.sync.worker import check_broker, mongodb_missing
+from bridge.sync.missing import check_broker, mongodb_missing
 
 __all__ = ["Sources", "queue_status", "run_relay"]
 

@@ -14,30 +14,24 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from structlog.typing import FilteringBoundLogger
 
-from bridge.errors import BridgeError, ServerAway, ServerMissing
-from bridge.queue import broker, redisurl
+from bridge.errors import BridgeError, ServerAway
+from bridge.queue import broker
 from bridge.queue.consumer import Consumer, ConsumerCounters, Stopped
 from bridge.queue.events import Event, Rejected
 from bridge.settings import Settings, redact_url
 from bridge.sync import indexes
 from bridge.sync.apply import apply
 from bridge.sync.documents import Document, Mirror
+from bridge.sync.missing import check_broker, mongodb_missing, no_entities
 from bridge.sync.mongodb import connect
+from bridge.sync.reconcile.schedule import Scheduled
 
-__all__ = [
-    "Counters",
-    "broker_missing",
-    "check_broker",
-    "mongodb_missing",
-    "no_entities",
-    "run_worker",
-]
+__all__ = ["Counters", "run_worker"]
 
 
 @dataclass(slots=True)
@@ -68,9 +62,6 @@ def run_worker(
     seconds, ConfigError for a wrong sync.yaml, and BridgeError for a URL that cannot be used, an
     index that is in the way, or a sync.yaml that declares no entities.
     """
-    # Here, because what it reads SQL with imports this module.
-    from bridge.sync.reconcile.schedule import Scheduled
-
     counters = Counters() if counters is None else counters
     mirror = Mirror.of(settings)
     if not mirror.entities:
@@ -129,14 +120,6 @@ class _Writer:
         return result.failed
 
 
-def no_entities(settings: Settings) -> BridgeError:
-    """What to say when sync.yaml does not say what to mirror."""
-    return BridgeError(
-        f"{settings.sync} declares nothing to mirror: write under `entities:` the name that the "
-        "events have and the collection for it, for example `project: {collection: projects}`"
-    )
-
-
 def _check_transactions(hello: Mapping[str, Any], mirror: Mirror, settings: Settings) -> None:
     if mirror.parent_of and "setName" not in hello and hello.get("msg") != "isdbgrid":
         raise BridgeError(
@@ -144,38 +127,3 @@ def _check_transactions(hello: Mapping[str, Any], mirror: Mirror, settings: Sett
             "with children are written in transactions, which only a replica set has; one member "
             "is enough: start it with --replSet rs0 and call rs.initiate()"
         )
-
-
-def check_broker(url: str) -> None:
-    """Raises ServerMissing when the broker does not answer, BridgeError for a wrong URL."""
-    try:
-        broker.connect(url).release()
-    except ServerAway as error:
-        raise broker_missing(url, error) from error
-
-
-def broker_missing(url: str, error: object) -> ServerMissing:
-    """What to say when the broker does not answer and a person waits."""
-    name, start = _broker_command(url)
-    return ServerMissing(name, redact_url(url), start, error)
-
-
-def mongodb_missing(url: str, error: Exception) -> ServerMissing:
-    """What to say when MongoDB does not answer at the start."""
-    return ServerMissing("MongoDB", redact_url(url), _mongod(url), error)
-
-
-def _broker_command(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    if not redisurl.is_redis(url):
-        if parts.scheme in ("amqp", "amqps", "pyamqp"):
-            return "RabbitMQ", "systemctl start rabbitmq-server"
-        return "the broker", "start the broker that BRIDGE_BROKER_URL names"
-    keep = "--appendonly yes --maxmemory-policy noeviction"
-    return "Redis", f"redis-server --port {parts.port or 6379} {keep}"
-
-
-def _mongod(url: str) -> str:
-    # A URL of several hosts has no one port.
-    port = urlsplit(url.split(",")[0]).port or 27017
-    return f"mongod --replSet rs0 --port {port} --dbpath DIRECTORY"

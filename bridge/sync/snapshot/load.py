@@ -27,6 +27,7 @@ from bridge.settings import Settings, redact_url
 from bridge.sync import apply as mongodb
 from bridge.sync import indexes
 from bridge.sync.documents import Document, Mirror
+from bridge.sync.missing import mongodb_missing
 from bridge.sync.pace import Stopped
 from bridge.sync.relay import Sources, queue_status
 from bridge.sync.snapshot import checkpoint, gone
@@ -36,7 +37,6 @@ from bridge.sync.snapshot.reader import Reader
 from bridge.sync.snapshot.throttle import Throttle
 from bridge.sync.sql.source import BadRow, Chunk, SqlSource
 from bridge.sync.state import State
-from bridge.sync.worker import mongodb_missing
 from bridge.yamlfile import did_you_mean
 
 __all__ = ["Options", "Progress", "Result", "choose", "pause", "run"]

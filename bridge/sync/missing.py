@@ -1,0 +1,57 @@
+"""What to say when a server does not answer and a person waits, or sync.yaml mirrors nothing."""
+
+# Most of what kombu offers has no annotations.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from bridge.errors import BridgeError, ServerAway, ServerMissing
+from bridge.queue import broker, redisurl
+from bridge.settings import Settings, redact_url
+
+__all__ = ["broker_missing", "check_broker", "mongodb_missing", "no_entities"]
+
+
+def no_entities(settings: Settings) -> BridgeError:
+    """What to say when sync.yaml does not say what to mirror."""
+    return BridgeError(
+        f"{settings.sync} declares nothing to mirror: write under `entities:` the name that the "
+        "events have and the collection for it, for example `project: {collection: projects}`"
+    )
+
+
+def check_broker(url: str) -> None:
+    """Raises ServerMissing when the broker does not answer, BridgeError for a wrong URL."""
+    try:
+        broker.connect(url).release()
+    except ServerAway as error:
+        raise broker_missing(url, error) from error
+
+
+def broker_missing(url: str, error: object) -> ServerMissing:
+    """What to say when the broker does not answer and a person waits."""
+    name, start = _broker_command(url)
+    return ServerMissing(name, redact_url(url), start, error)
+
+
+def mongodb_missing(url: str, error: Exception) -> ServerMissing:
+    """What to say when MongoDB does not answer at the start."""
+    return ServerMissing("MongoDB", redact_url(url), _mongod(url), error)
+
+
+def _broker_command(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    if not redisurl.is_redis(url):
+        if parts.scheme in ("amqp", "amqps", "pyamqp"):
+            return "RabbitMQ", "systemctl start rabbitmq-server"
+        return "the broker", "start the broker that BRIDGE_BROKER_URL names"
+    keep = "--appendonly yes --maxmemory-policy noeviction"
+    return "Redis", f"redis-server --port {parts.port or 6379} {keep}"
+
+
+def _mongod(url: str) -> str:
+    # A URL of several hosts has no one port.
+    port = urlsplit(url.split(",")[0]).port or 27017
+    return f"mongod --replSet rs0 --port {port} --dbpath DIRECTORY"
