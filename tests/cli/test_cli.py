@@ -52,6 +52,26 @@ def test_check_fails_on_warnings_only_when_strict(file: Path) -> None:
     bridge("check", "--strict", file=file, expect=1)
 
 
+def test_check_covers_both_files_and_that_they_fit(file: Path, tmp_path: Path) -> None:
+    sync = tmp_path / "sync.yaml"
+    sync.write_text("version: 1\nentities:\n  project: {collection: projects}\n")
+    file.write_text(GOOD.replace("python: 0%", "reads: [project, projct], python: 0%"))
+    done = bridge("check", file=file, expect=3, BRIDGE_SYNC=str(sync))
+    assert f"{file}:10:" in done.stderr
+    assert "route `page` reads `projct`, which sync.yaml does not mirror" in done.stderr
+    assert "did you mean `project`?" in done.stderr
+
+    file.write_text(GOOD.replace("python: 0%", "reads: [project], python: 0%"))
+    done = bridge("check", file=file, BRIDGE_SYNC=str(sync))
+    assert f"{sync} is good: project" in done.stdout
+
+    sync.write_text("version: 1\nentities:\n  project: {colection: projects}\n")
+    file.write_text(GOOD.replace("python: 0%", "pyton: 0%"))
+    done = bridge("check", file=file, expect=3, BRIDGE_SYNC=str(sync))
+    assert f"{sync}:3:" in done.stderr
+    assert f"{file}:10:" in done.stderr
+
+
 def test_explain_gives_the_route_and_the_reason(file: Path) -> None:
     assert "php answers: page (name=x)" in bridge("explain", "GET", "/p/x", file=file).stdout
     found = json.loads(bridge("explain", "get", "/p/x", "-o", "json", file=file).stdout)
