@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from stack.process import REPOSITORY, Server
 
-__all__ = ["BridgeRelay", "BridgeServe", "BridgeWorker", "Gunicorn"]
+__all__ = ["ActivatedServe", "BridgeRelay", "BridgeServe", "BridgeWorker", "Gunicorn"]
 
 
 class PythonServer(Server):
@@ -99,6 +99,25 @@ class BridgeServe(PythonServer):
             *("--threads", str(self.threads)),
             *self.options,
         ]
+
+
+_ACTIVATE = """\
+import os, socket, sys
+held = socket.create_server((sys.argv[1], int(sys.argv[2])))
+os.dup2(held.fileno(), 3)
+os.set_inheritable(3, True)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execv(sys.executable, [sys.executable, *sys.argv[3:]])
+"""
+
+
+class ActivatedServe(BridgeServe):
+    """`bridge serve` whose socket was made by another program, as systemd does. It counts as
+    ready when that listens: visitors are let in before there is a server."""
+
+    def command(self) -> Sequence[str]:
+        _, *words = super().command()
+        return [sys.executable, "-c", _ACTIVATE, self.host, str(self.port), *words]
 
 
 class BridgeWorker(PythonServer):

@@ -13,8 +13,10 @@ from click.shell_completion import get_completion_class
 from bridge.cli.output import Format, format_option, say, show_problems, show_rows
 from bridge.errors import BridgeError, ConfigError, Problem
 from bridge.fit import misfits
+from bridge.proxy import follow as following
 from bridge.proxy.explain import explain as explain_request
 from bridge.proxy.explain import head_for
+from bridge.proxy.follow import Found
 from bridge.proxy.lint import lint
 from bridge.proxy.routes import load
 from bridge.proxy.schema import text as schema_text
@@ -25,14 +27,43 @@ from bridge.sync.entities import schema_text as sync_schema_text
 
 @click.command()
 @click.option("--strict", is_flag=True, help="Warnings fail too.")
+@click.option(
+    "--follow",
+    is_flag=True,
+    help="Follow redirects from each URL with GET, both sides answering, and find loops.",
+)
+@click.option(
+    "--header", "headers", multiple=True, metavar="'Name: value'", help="With --follow. Repeatable."
+)
+@click.option("--cookie", "cookies", multiple=True, metavar="name=value", help="Likewise.")
+@click.option(
+    "--hops", default=20, show_default=True, type=click.IntRange(2, 50), help="Redirects at most."
+)
+@click.argument("urls", nargs=-1, metavar="[URL]...")
 @format_option
-def check(strict: bool, output: Format) -> None:
+def check(
+    strict: bool,
+    follow: bool,
+    headers: tuple[str, ...],
+    cookies: tuple[str, ...],
+    hops: int,
+    urls: tuple[str, ...],
+    output: Format,
+) -> None:
     """Validate routes.yaml and sync.yaml, and that they fit: every error, with line and column.
+
+    With --follow, also find redirect loops before a flip: each address is asked of the Python
+    side, as it would answer at 100%, and of legacy, and where either sends visitors is asked in
+    the same way. Exits with 1 when visitors would go round and round.
 
     \b
     Example:
       bridge check --strict
+      bridge check --follow /project/bash /login https://www.example.org/
+      bridge check --follow /account --cookie session=0123abcd
     """
+    if follow != bool(urls):
+        raise click.UsageError("--follow and addresses belong together: --follow /path /other")
     settings = Settings.from_environ()
     errors: list[Problem] = []
     warnings: list[Problem] = []
@@ -48,13 +79,21 @@ def check(strict: bool, output: Format) -> None:
         errors += error.problems
     if table and mirror:
         errors += misfits(table, str(settings.routes), mirror.entities)
+    found = None
+    if follow and table and not errors:
+        pairs = [*_pairs(headers), *([("Cookie", "; ".join(cookies))] if cookies else [])]
+        found = following.follow(
+            table, [following.start_of(table, url) for url in urls], headers=pairs, hops=hops
+        )
     if output == "json":
-        result = {
-            "ok": not errors,
+        result: dict[str, object] = {
+            "ok": not errors and (found is None or found.good),
             "table": table.digest if table else "",
             "errors": [asdict(problem) for problem in errors],
             "warnings": [asdict(problem) for problem in warnings],
         }
+        if found:
+            result["follow"] = {**asdict(found), "good": found.good}
         click.echo(json.dumps(result, ensure_ascii=False))
     else:
         show_problems(errors, level="error")
@@ -68,10 +107,54 @@ def check(strict: bool, output: Format) -> None:
             if settings.sync.exists():
                 names = ", ".join(mirror.entities) or "nothing is mirrored"
                 click.echo(f"{settings.sync} is good: {names}")
+            if found:
+                _show_found(found, len(urls), hops)
     if errors:
         raise click.exceptions.Exit(3)
-    if warnings and strict:
+    if (warnings and strict) or (found and not found.good):
         raise click.exceptions.Exit(1)
+
+
+def _show_found(found: Found, urls: int, hops: int) -> None:
+    """What --follow has found, for people."""
+    for number, loop in enumerate(found.loops, 1):
+        click.echo(f"redirect loop {number}:")
+        for hop in loop.hops:
+            who = f"{hop.route or 'no route'}, {' or '.join(hop.sides)}"
+            click.echo(f"  {hop.url}\n    → {hop.named}   ({who})")
+        if loop.moved:
+            click.echo(
+                "    only for visitors who change sides: without cookies, while a share is "
+                "changed, or when a handler fails"
+            )
+    for way in found.long:
+        click.echo(f"more than {hops} redirects:")
+        for url in way:
+            click.echo(f"  {url}")
+    for step in found.failed:
+        if step.fallback:
+            click.echo(
+                f"no answer from python to {step.url}: {step.fallback}; see legacy's instead"
+            )
+        else:
+            click.echo(f"no answer from {step.side} to {step.url}: {step.status}, {step.error}")
+    for url in found.left:
+        click.echo(f"not followed, on no site of routes.yaml: {url}")
+    if not found.complete:
+        click.echo(f"not finished after {found.requests} requests; follow fewer addresses")
+    if found.good:
+        click.echo(f"no redirect loop from {urls} address(es), {found.requests} requests")
+
+
+def _pairs(headers: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Headers as written on the command line."""
+    pairs = []
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not colon:
+            raise click.BadParameter(f"{header!r}: write 'Name: value'", param_hint="--header")
+        pairs.append((name.strip(), value.strip()))
+    return pairs
 
 
 @click.command()
@@ -97,12 +180,7 @@ def explain(
     """
     settings = Settings.from_environ()
     table = load(settings.routes)
-    pairs = []
-    for header in headers:
-        name, colon, value = header.partition(":")
-        if not colon:
-            raise click.BadParameter(f"{header!r}: write 'Name: value'", param_hint="--header")
-        pairs.append((name.strip(), value.strip()))
+    pairs = _pairs(headers)
     if cookies:
         pairs.append(("Cookie", "; ".join(cookies)))
     try:

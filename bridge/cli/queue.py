@@ -137,7 +137,8 @@ def _listen(settings: Settings, address: str) -> Callable[[], None]:
 @click.command()
 @format_option
 def status(output: Format) -> None:
-    """How the queue is: what waits where and for how long, and who works on it.
+    """How the queue is: what waits where and for how long, and who works on it; and what the
+    proxy has noticed: visitors with own edits, redirect loops.
 
     Exits with 1 when something does not answer.
 
@@ -146,24 +147,29 @@ def status(output: Format) -> None:
       bridge status
       bridge status -o json
     """
-    from bridge.proxy.metrics import freshness
+    from bridge.proxy.metrics import freshness, loops
     from bridge.proxy.status import read_all as proxies
     from bridge.sync.reconcile.reconciled import LastWatch, status_row
     from bridge.sync.relay import Sources, queue_status
 
     settings = Settings.from_environ()
     found = queue_status(settings, Sources.of(settings))
-    edits = freshness(settings.state_dir)
+    edits, rounds = freshness(settings.state_dir), loops(settings.state_dir)
     watch = LastWatch(settings)
     last = watch()
     watch.close()
     if output == "json":
         workers = [{"pid": one.pid, "error": one.error} for one in proxies(settings.state_dir)]
         reconciled = [asdict(one) for one in last]
-        more = {"proxy": workers, "freshness": edits, "reconciled": reconciled}
+        more = {
+            "proxy": workers,
+            "freshness": edits,
+            "redirect_loops": [{"routes": name, "stopped": n} for name, n in rounds.items()],
+            "reconciled": reconciled,
+        }
         say({**asdict(found), **more}, "json")
     else:
-        rows = [*_status_rows(settings, found, edits), *map(status_row, last)]
+        rows = [*_status_rows(settings, found, edits), *_loop_rows(rounds), *map(status_row, last)]
         show_rows(rows, {"what": "What", "is": "", "note": ""}, "table")
     if found.errors:
         raise click.exceptions.Exit(1)
@@ -195,6 +201,15 @@ def _status_rows(settings: Settings, found: Any, edits: dict[str, int]) -> list[
         rows.append(row("visitors with own edits", _number(sum(edits.values())), counts))
     rows += [row(name, "does not answer", text) for name, text in found.errors.items()]
     return rows
+
+
+def _loop_rows(loops: dict[str, int]) -> list[dict[str, str]]:
+    """A row per pair of routes that sent visitors to each other, the most frequent first."""
+    counts = sorted(loops.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [
+        {"what": "redirect loops stopped", "is": f"{count:,}", "note": routes}
+        for routes, count in counts
+    ]
 
 
 def _number(value: int | None) -> str | None:

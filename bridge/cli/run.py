@@ -23,19 +23,54 @@ from bridge.settings import Settings
     type=click.IntRange(1),
     help="Python handlers a process runs at a time.",
 )
+@click.option(
+    "--connections",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Visitors a process has at a time; more wait until one leaves. 0: as many as fit.",
+)
 @click.option("--access-log", default="-", help="File, `-` for standard output, '' for none.")
 @click.option("--operator", default="", metavar="HOST:PORT", help="Serve /metrics here.")
 @click.option("--graceful-timeout", default=30, show_default=True, help="Seconds to finish in.")
-@click.option("--max-requests", default=0, help="Replace a worker after about so many requests.")
+@click.option(
+    "--max-requests",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Replace a worker after so many requests, or up to twice as many: 2500 means 2,500 to "
+    "5,000. It goes on until the next one is ready. 0: never.",
+)
+@click.option(
+    "--worker-timeout",
+    default=30,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Replace a worker that gives no sign of life for so many seconds.",
+)
+@click.option(
+    "--engine",
+    default="event",
+    show_default=True,
+    type=click.Choice(["event", "thread"]),
+    help="An event loop, or a thread per request.",
+)
+@click.option("--certfile", default="", help="Speak TLS with this certificate.")
+@click.option("--keyfile", default="", help="Its key, where that is in another file.")
 def serve(
     bind: tuple[str, ...],
     workers: int,
     threads: int,
     handlers: int,
+    connections: int,
     access_log: str,
     operator: str,
     graceful_timeout: int,
     max_requests: int,
+    worker_timeout: int,
+    engine: str,
+    certfile: str,
+    keyfile: str,
 ) -> None:
     """Answer visitors. SIGHUP reloads routes.yaml at once, SIGTERM finishes what runs.
 
@@ -58,10 +93,15 @@ def serve(
         workers=workers,
         threads=threads,
         handlers=handlers,
+        connections=connections,
         access_log=access_log,
         operator=operator,
         graceful_timeout=graceful_timeout,
         max_requests=max_requests,
+        worker_timeout=worker_timeout,
+        engine=engine,
+        certfile=certfile,
+        keyfile=keyfile,
     )
     run(settings, options)
 

@@ -4,53 +4,101 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from bridge.proxy.hooks import Hooks, Outcome
 
 __all__ = ["AccessLog"]
 
 
-# Made once: json.dumps with separators makes a new encoder for every line.
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_quoted = json.encoder.encode_basestring_ascii
+_MOST = 64 * 1024  # bytes of lines that are kept for one write
+
+
+@lru_cache(maxsize=4096)
+def _who(client: str, method: str, host: str) -> str:
+    """Part of a line that is the same for all requests of a visitor."""
+    return f',"client":{_quoted(client)},"method":{_quoted(method)},"host":{_quoted(host)}'
+
+
+@lru_cache(maxsize=4096)
+def _side(
+    site: str, route: str, backend: str, reason: str, detail: str, generation: int, digest: str
+) -> str:
+    """Part of a line that is the same for most requests of a route."""
+    return (
+        f',"site":{_quoted(site)},"route":{_quoted(route)},"backend":{_quoted(backend)}'
+        f',"reason":{_quoted(reason)},"detail":{_quoted(detail)}'
+        f',"generation":{generation},"table":{_quoted(digest)}'
+    )
 
 
 class AccessLog(Hooks):
     """One JSON line per response. The query is left out: it may hold what is nobody's business.
 
-    Several processes may append to one file: each line is one write.
+    Several processes may append to one file: each write has whole lines. With `batched`, lines
+    are written by `flush`, or when there are many.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, batched: bool = False) -> None:
         """`path` is a file to append to, or `-` for standard output."""
         # Kept open for the life of the process; closed by `close` or with the process.
         self._file = sys.stdout.buffer if path == "-" else open(path, "ab", buffering=0)  # noqa: SIM115
+        self._batched = batched
+        self._lines: list[str] = []
+        self._size = 0
+        self._second, self._time = 0, ""
 
     def after_response(self, outcome: Outcome) -> None:
-        record = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "request_id": outcome.request_id,
-            "client": outcome.client,
-            "method": outcome.method,
-            "host": outcome.host,
-            "path": outcome.path,
-            "status": outcome.status,
-            "bytes": outcome.sent,
-            "ms": round(outcome.seconds * 1000, 2),
-            "site": outcome.site,
-            "route": outcome.route,
-            "backend": outcome.backend,
-            "reason": outcome.reason,
-            "detail": outcome.detail,
-            "generation": outcome.generation,
-            "table": outcome.digest,
-        }
-        for name in ("fallback", "fallback_detail", "freshness", "error", "aborted"):
-            if value := getattr(outcome, name):
-                record[name] = value
-        self._file.write(_encode(record).encode() + b"\n")
+        line = self._line(outcome)
+        if not self._batched:
+            self._write(line.encode())
+            return
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size > _MOST:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the lines that are kept."""
+        if self._lines:
+            lines, self._lines, self._size = self._lines, [], 0
+            self._write("".join(lines).encode())
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
         self._file.flush()
 
+    def _line(self, outcome: Outcome) -> str:
+        now = time.time()
+        if (second := int(now)) != self._second:
+            self._second = second
+            self._time = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        side = _side(
+            outcome.site,
+            outcome.route,
+            outcome.backend,
+            outcome.reason,
+            outcome.detail,
+            outcome.generation,
+            outcome.digest,
+        )
+        more = ""
+        if outcome.fallback or outcome.error or outcome.aborted or outcome.freshness:
+            for name in ("fallback", "fallback_detail", "freshness", "loop", "error", "aborted"):
+                if value := getattr(outcome, name):
+                    more += f',"{name}":{_quoted(value)}'
+        return (
+            f'{{"time":"{self._time}.{int((now - second) * 1000):03d}+00:00"'
+            f',"request_id":{_quoted(outcome.request_id)}'
+            f"{_who(outcome.client, outcome.method, outcome.host)}"
+            f',"path":{_quoted(outcome.path)},"status":{outcome.status},"bytes":{outcome.sent}'
+            f',"ms":{outcome.seconds * 1000:.2f}{side}{more}}}\n'
+        )
+
     def close(self) -> None:
+        self.flush()
         if self._file is not sys.stdout.buffer:
             self._file.close()

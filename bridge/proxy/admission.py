@@ -32,15 +32,16 @@ class Admission:
     final: bool = False
 
 
-def admit(head: Head, own_hop: str) -> Admission:
-    """Check `head`; `own_hop` is the name of this bridge, 8 hex digits.
+def admit(head: Head, own_hop: str, *, tunnels: bool = False) -> Admission:
+    """Check `head`; `own_hop` is the name of this bridge, 8 hex digits. `tunnels` says that the
+    shell can hand over a connection.
 
     Raises VisitorError: 400 contradicting hosts, 405 a final TRACE, 501 an upgrade
     that this shell cannot tunnel, 508 a loop.
     """
     if head.target.authority and head.target.authority.lower() != head.host:
         raise VisitorError(400, "Host and the request target name different hosts")
-    if "websocket" in _tokens(head.get("Upgrade")):
+    if not tunnels and "websocket" in _tokens(head.get("Upgrade")):
         raise VisitorError(501, "WebSocket needs the event-loop engine")
     came = head.get(HOP_HEADER) or ""
     hops = tuple(came.split(",")) if _HOPS.fullmatch(came) else ()
@@ -59,7 +60,7 @@ def admit(head: Head, own_hop: str) -> Admission:
             (name, str(int(left) - 1) if name.lower() == "max-forwards" else value)
             for name, value in head.headers
         )
-        head = replace(head, headers=headers)
+        head = replace(head, headers=headers, index=None)
     return Admission(head, (*hops, own_hop), final)
 
 

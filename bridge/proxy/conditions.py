@@ -26,11 +26,13 @@ class Question(str):
 
     head: Head
     site: str
+    varies: bool
+    """Whether any rule's answer depended on the query or on headers besides the host."""
 
     @classmethod
     def about(cls, head: Head, site: str) -> Question:
         question = cls(head.method)
-        question.head, question.site = head, site
+        question.head, question.site, question.varies = head, site, False
         return question
 
     def upper(self) -> Question:
@@ -51,7 +53,11 @@ class Conditions:
         object.__setattr__(self, "_hosts", hosts)
 
     def __contains__(self, question: object) -> bool:
-        return isinstance(question, Question) and not self.unmet(question.head, question.site)
+        if not isinstance(question, Question):
+            return False
+        if self.spec.query or self.spec.headers:
+            question.varies = True
+        return not self.unmet(question.head, question.site)
 
     def __iter__(self) -> Iterator[str]:
         """Empty: Werkzeug collects methods for an Allow header that we never send."""

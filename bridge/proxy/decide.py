@@ -73,18 +73,20 @@ def decide(
     `now` is in Unix seconds, `fresh_key` a random key for a visitor who has none, `secret`
     verifies preview cookies. Raises VisitorError with status 421 for a host that is not ours.
     """
-    site = site_of(table, head)
+    place = head.host, head.method, head.target.path
+    standing = table.memo.get(place)
+    if standing is None:
+        standing = _look_up(table, head, place)
+    if isinstance(standing, Decision):
+        route = standing.route
+        if route is None or route.app is None or not head.cookie(preview.COOKIE):
+            return standing
+        params = standing.params
+        site = standing.site
+    else:
+        site, route, params = standing
     spec = table.file.sites[site]
-    legacy = spec.legacy
-    if head.target.path is None:
-        return Decision(site, legacy, legacy, "odd-target", head.target.oddity)
-    found = table.match(head, site)
-    if found is None:
-        return Decision(site, legacy, legacy, "no-route")
-    route, params = found
-    legacy = route.spec.legacy or legacy
-    if route.app is None:
-        return Decision(site, legacy, legacy, "legacy-route", route=route, params=params)
+    legacy = route.spec.legacy or spec.legacy
 
     def answer(side: str, reason: str, detail: str = "", **more: Any) -> Decision:
         backend = PYTHON if side == PYTHON else legacy
@@ -94,10 +96,8 @@ def decide(
     picked = preview.side_for(secret, cookie, route.share_key, now) if cookie else None
     if picked:
         return answer(picked, "preview", f"preview cookie: {picked}", split=True, vary="Cookie")
-    if route.share == 0:
-        return answer("legacy", "share", "0%")
-    if route.share == ALL:
-        return answer(PYTHON, "share", "100%")
+    if isinstance(standing, Decision):
+        return standing
     percent = f"{route.share / 1000:g}%"
     key, set_key, vary = _sticky_key(spec.sticky, head, client, fresh_key)
     if key is None:
@@ -107,6 +107,41 @@ def decide(
     side = PYTHON if inside(number, route.share) else "legacy"
     detail = f"bucket {number / 1000:g}% is {'in' if side == PYTHON else 'not in'} {percent}"
     return answer(side, "share", detail, bucket=number, set_key=set_key, split=True, vary=vary)
+
+
+_Split = tuple[str, Route, Mapping[str, Any]]
+_REMEMBERED = 4096  # paths
+_LONGEST = 256  # characters of one
+
+
+def _look_up(table: RouteTable, head: Head, key: tuple[str, str, str | None]) -> Decision | _Split:
+    """What holds for every visitor but those with a preview: a decision, or the site, the route
+    and its variables where each visitor has a side. Remembered where neither the query nor
+    headers took part."""
+    site = site_of(table, head)
+    legacy = table.file.sites[site].legacy
+    if head.target.path is None:
+        return Decision(site, legacy, legacy, "odd-target", head.target.oddity)
+    found, varies = table.look_up(head, site)
+    standing: Decision | _Split
+    if found is None:
+        standing = Decision(site, legacy, legacy, "no-route")
+    else:
+        route, params = found
+        legacy = route.spec.legacy or legacy
+        if route.app is None:
+            standing = Decision(site, legacy, legacy, "legacy-route", route=route, params=params)
+        elif route.share == 0:
+            standing = Decision(site, legacy, legacy, "share", "0%", route, params)
+        elif route.share == ALL:
+            standing = Decision(site, PYTHON, legacy, "share", "100%", route, params)
+        else:
+            standing = site, route, params
+    if not varies and len(key[2] or "") <= _LONGEST:
+        if len(table.memo) >= _REMEMBERED:
+            table.memo.clear()
+        table.memo[key] = standing
+    return standing
 
 
 def _sticky_key(

@@ -90,17 +90,18 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def forwarded_headers(client: Client, peer: str) -> list[tuple[str, str]]:
+@lru_cache(maxsize=1024)
+def forwarded_headers(client: Client, peer: str) -> tuple[tuple[str, str], ...]:
     """X-Forwarded-For/-Proto/-Host and Forwarded (RFC 7239) for the legacy side."""
     hops = [*client.chain, peer] if peer else list(client.chain)
     elements = [f"for={_node(hop)}" for hop in hops] or ["for=unknown"]
     elements[-1] += f";proto={client.scheme};host={_quoted(client.host)}"
-    return [
+    return (
         ("X-Forwarded-For", ", ".join(hops) or "unknown"),
         ("X-Forwarded-Proto", client.scheme),
         ("X-Forwarded-Host", client.host),
         ("Forwarded", ", ".join(elements)),
-    ]
+    )
 
 
 def _node(address: str) -> str:

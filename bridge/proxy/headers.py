@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from bridge.proxy import models, preview
@@ -18,6 +19,7 @@ from bridge.proxy.decide import SHARE_COOKIE
 from bridge.proxy.forwarded import Client, forwarded_headers
 from bridge.proxy.head import Head
 from bridge.proxy.hosts import split_host
+from bridge.proxy.wire import lowered
 
 __all__ = [
     "HOP_HEADER",
@@ -32,6 +34,7 @@ __all__ = [
     "share_cookie",
     "to_legacy",
     "to_visitor",
+    "to_visitor_hints",
 ]
 
 Headers = list[tuple[str, str]]
@@ -73,6 +76,7 @@ _INTERNAL_RESPONSE = ("x-accel-", "x-sendfile", "x-lighttpd-send")
 _REFRESH = re.compile(
     r"""([^;,]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?["']?)([^"']*)(["']?)""", re.IGNORECASE
 )
+_NOTHING: frozenset[str] = frozenset()
 _OUR_COOKIES = frozenset((SHARE_COOKIE, preview.COOKIE))
 
 
@@ -100,34 +104,60 @@ def to_legacy(
     hops: Sequence[str],
     host: str | None = None,
     via: bool = False,
+    expect: bool = False,
+    upgrade: str = "",
 ) -> Headers:
     """The header list that the legacy backend gets, without the framing of the body.
 
     `hops` are the names of the bridges on the way, ours last; `host` replaces the visitor's.
+    `expect`: legacy is asked whether it wants the body. `upgrade`: the protocol that a tunnel
+    is asked for, or empty.
     """
     sent: Headers = [("Host", host or head.host)]
-    dropped = _and_named(_NEVER_FROM_VISITORS, head.headers)
-    for name, value in head.headers:
-        lowered = name.lower()
-        if lowered in dropped or "_" in name or lowered.startswith("x-bridge-"):
+    connection = head.get("Connection")
+    named = {token.strip().lower() for token in connection.split(",")} if connection else _NOTHING
+    for pair in head.headers:
+        name, value = pair
+        fate = _known_fate(name) if len(name) <= _REMEMBERED else _fate(name)
+        if fate == _GONE or (fate == _IF_TRUSTED and not trusted_peer):
             continue
-        if not trusted_peer and (
-            lowered in _ONLY_FROM_TRUSTED or lowered.startswith("x-forwarded-")
-        ):
+        if named and name.lower() in named:
             continue
-        if lowered == "cookie" and "bridge_" in value:
+        if fate == _COOKIES and "bridge_" in value:
             value = _without_our_cookies(value)
-            if not value:
-                continue
-        sent.append((name, value))
+            if value:
+                sent.append((name, value))
+            continue
+        sent.append(pair)
     if "trailers" in (head.get("TE") or "").lower():
         sent.append(("TE", "trailers"))
     sent += forwarded_headers(client, head.peer)
     sent.append(("X-Request-Id", request_id))
     sent.append((HOP_HEADER, ",".join(hops)))
+    if expect:
+        sent.append(("Expect", "100-continue"))
+    if upgrade:
+        sent += [("Connection", "Upgrade"), ("Upgrade", upgrade)]
     if via:
         sent.append(("Via", f"{head.version} bridge"))
     return sent
+
+
+_REMEMBERED = 64  # characters of a name: the memory that visitors can fill has a bound
+_GOES_ON, _GONE, _IF_TRUSTED, _COOKIES = range(4)
+
+
+def _fate(name: str) -> int:
+    """What becomes of a request header of this name on its way to legacy."""
+    small = name.lower()
+    if small in _NEVER_FROM_VISITORS or "_" in name or small.startswith("x-bridge-"):
+        return _GONE
+    if small in _ONLY_FROM_TRUSTED or small.startswith("x-forwarded-"):
+        return _IF_TRUSTED
+    return _COOKIES if small == "cookie" else _GOES_ON
+
+
+_known_fate = lru_cache(maxsize=4096)(_fate)
 
 
 def _without_our_cookies(value: str) -> str:
@@ -199,8 +229,7 @@ class PublicOrigin:
 
     def cookie(self, value: str) -> str:
         """`value` of a Set-Cookie header; untouched unless it names the backend."""
-        lowered = value.lower()
-        if "domain=" not in lowered and not self.prefix:
+        if "domain=" not in value.lower() and not self.prefix:
             return value
         kept = []
         for index, part in enumerate(value.split(";")):
@@ -229,32 +258,95 @@ def from_handler(headers: Iterable[tuple[str, str]]) -> Headers:
     return [pair for pair in end_to_end(headers) if not pair[0].lower().startswith("x-bridge-")]
 
 
-def to_visitor(headers: Headers, origin: PublicOrigin, *, accel: bool) -> Headers:
-    """The header list of a legacy answer as the visitor gets it."""
-    sent: Headers = []
-    dropped = _and_named(HOP_BY_HOP, headers)
-    for name, value in headers:
-        lowered = name.lower()
-        if lowered in dropped or lowered.startswith("x-bridge-"):
-            continue
-        if not accel and lowered.startswith(_INTERNAL_RESPONSE):
-            continue
-        if lowered in ("location", "content-location"):
+def to_visitor(
+    headers: Headers, origin: PublicOrigin, *, accel: bool, gone: frozenset[str] = _NOTHING
+) -> Headers:
+    """The header list of a legacy answer as the visitor gets it; `gone` are names, in small
+    letters, that the site removes or replaces."""
+    plan = _plan(tuple([name for name, _ in headers]), accel, gone)
+    if plan.connections:
+        named = {
+            token.strip().lower()
+            for place in plan.connections
+            for token in headers[place][1].split(",")
+        }
+        if not named <= _USUAL:
+            headers = [pair for pair in headers if lowered(pair[0]) not in named]
+            plan = _plan(tuple([name for name, _ in headers]), accel, gone)
+    sent = [headers[place] for place in plan.kept]
+    for place, kind in plan.changed:
+        name, value = sent[place]
+        if kind == _ADDRESS:
             value = origin.url(value)
-        elif lowered == "set-cookie":
+        elif kind == _COOKIE:
             value = origin.cookie(value)
-        elif lowered == "refresh":
+        else:
             value = origin.refresh(value)
-        sent.append((name, value))
+        sent[place] = name, value
     return sent
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is to be done with headers of these names: which are kept, which of those are looked
+    into, and where Connection is."""
+
+    kept: tuple[int, ...]
+    changed: tuple[tuple[int, int], ...]
+    connections: tuple[int, ...]
+
+
+@lru_cache(maxsize=2048)
+def _plan(names: tuple[str, ...], accel: bool, gone: frozenset[str]) -> _Plan:
+    """Made once for each sequence of names, of which a backend has few."""
+    kept: list[int] = []
+    changed: list[tuple[int, int]] = []
+    for place, name in enumerate(names):
+        kind = _kind(name)
+        dropped = kind == _DROPPED or (kind == _INTERNAL and not accel)
+        if dropped or name.lower() in gone:
+            continue
+        if kind in (_ADDRESS, _COOKIE, _REFRESHES):
+            changed.append((len(kept), kind))
+        kept.append(place)
+    connections = (place for place, name in enumerate(names) if name.lower() == "connection")
+    return _Plan(tuple(kept), tuple(changed), tuple(connections))
+
+
+def to_visitor_hints(headers: Headers) -> Headers:
+    """What of a 103 goes on: its Link headers, that is what hints are."""
+    return [pair for pair in headers if lowered(pair[0]) == "link"]
+
+
+_USUAL = frozenset(("keep-alive", "close", ""))
+_DROPPED, _INTERNAL, _ADDRESS, _COOKIE, _REFRESHES = range(1, 6)
+_KINDS = {
+    "location": _ADDRESS,
+    "content-location": _ADDRESS,
+    "set-cookie": _COOKIE,
+    "refresh": _REFRESHES,
+}
+
+
+def _kind(name: str) -> int:
+    """What is to be done about a response header of this name; 0 for nothing."""
+    small = name.lower()
+    if small.startswith(_INTERNAL_RESPONSE):
+        return _INTERNAL
+    dropped = small in HOP_BY_HOP or small.startswith("x-bridge-")
+    return _KINDS.get(small) or (_DROPPED if dropped else 0)
+
+
+public_origin = lru_cache(maxsize=1024)(PublicOrigin)
+"""The same address again, for as long as it is asked for."""
 
 
 def apply_site_rules(headers: Headers, rules: models.ResponseHeaders) -> Headers:
     """`response_headers` of the site: the same for both sides."""
     if not rules.remove and not rules.set:
         return headers
-    gone = {name.lower() for name in (*rules.remove, *rules.set)}
-    return [pair for pair in headers if pair[0].lower() not in gone] + list(rules.set.items())
+    gone = rules.gone
+    return [pair for pair in headers if lowered(pair[0]) not in gone] + list(rules.set.items())
 
 
 def keep_apart(headers: Headers, vary: str | None) -> Headers:
@@ -266,10 +358,10 @@ def keep_apart(headers: Headers, vary: str | None) -> Headers:
     directives: list[str] = []
     kept: Headers = []
     for name, value in headers:
-        lowered = name.lower()
-        if lowered == "cache-control":
+        small = lowered(name)
+        if small == "cache-control":
             directives += [part.strip() for part in value.split(",") if part.strip()]
-        elif lowered not in ("cdn-cache-control", "surrogate-control"):
+        elif small not in ("cdn-cache-control", "surrogate-control"):
             kept.append((name, value))
     names = {directive.partition("=")[0].lower() for directive in directives}
     if "no-store" not in names:

@@ -21,7 +21,13 @@ class Outcome:
     `backend` is who answered in the end: `python`, a legacy backend's name, or `bridge` for a
     page of our own. `reason` says why that side was chosen, `fallback` why Python's answer was
     not used (empty otherwise), `aborted` who cut a body short. `freshness` says how the visitor's
-    own edits were had that the answer depends on, a fixed word. `seconds` is the whole time.
+    own edits were had that the answer depends on, a fixed word. `loop` names the
+    routes of a redirect loop that was stopped here. `seconds` is the whole time.
+
+    `legacy` is the backend that was asked, `stage` the one in which that failed. The stages, in
+    seconds, -1 where there was none: `wait` for a place among the connections, `connect`,
+    `first_byte` from there to the answer's head (or its failure), `handler` from the request for
+    a thread to the handler's head.
     """
 
     request_id: str
@@ -45,6 +51,13 @@ class Outcome:
     seconds: float = 0.0
     started: float = field(default=0.0, repr=False)
     freshness: str = ""
+    loop: str = ""
+    legacy: str = ""
+    stage: str = ""
+    wait: float = -1.0
+    connect: float = -1.0
+    first_byte: float = -1.0
+    handler: float = -1.0
 
 
 class Hooks:

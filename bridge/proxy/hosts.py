@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 __all__ = ["Hosts", "split_host"]
 
@@ -34,9 +35,13 @@ class Hosts:
                 else:
                     self._exact.setdefault((name, port), owner)
         self._wild.sort(key=lambda entry: -len(entry[0]))
+        self._known = lru_cache(maxsize=1024)(self._find)
 
     def owner(self, host: str) -> str | None:
         """Whose `host` (a Host header, any case) is, or None."""
+        return self._known(host)
+
+    def _find(self, host: str) -> str | None:
         parts = split_host(host)
         if parts is None:
             return None

@@ -9,7 +9,6 @@ themselves are `bridge.proxy.wire`'s; what the headers may say is `bridge.proxy.
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,16 +18,21 @@ from urllib.parse import urlsplit
 from bridge.errors import LegacyError
 from bridge.proxy import models
 from bridge.proxy.connection import Address, Connection
+from bridge.proxy.hooks import Outcome
+from bridge.proxy.pools import RetryBudget
 from bridge.proxy.upload import EarlyAnswer, RequestBody, framed_pieces
-from bridge.proxy.wire import ChunkedReader, ResponseHead, WireError, framing, request_head
+from bridge.proxy.wire import (
+    ChunkedReader,
+    ResponseHead,
+    WireError,
+    framing,
+    request_head,
+    split_head,
+)
 
-__all__ = ["Exchange", "LegacyPool"]
+__all__ = ["Exchange", "LegacyPool", "hidden_names"]
 
-# Without the CR before it: a pattern that begins with an optional byte is searched for slowly.
-_HEAD_END = re.compile(rb"\n\r?\n")
 _REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
-_RETRY_SHARE = 0.2  # retries on stale connections, of all requests
-_RETRY_FLOOR = 10
 
 OnHints = Callable[[list[tuple[str, str]]], None]
 
@@ -68,19 +72,31 @@ class LegacyPool:
     spec: models.Backend
     _idle: list[Connection] = field(default_factory=list)
     _active: int = 0
-    _requests: int = 0
-    _retries: int = 0
+    _waiting: int = 0
+    _budget: RetryBudget = field(default_factory=RetryBudget)
     _closed: bool = False
     _free: threading.Condition = field(default_factory=threading.Condition)
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.spec.url)
         self._address = Address(self.spec)
-        self.hidden = _hidden(self.spec)
+        self.hidden = hidden_names(self.spec)
         self.prefix = "" if parts.scheme == "unix" else parts.path.rstrip("/")
 
     def __repr__(self) -> str:
         return f"<LegacyPool {self.name}: {self._active} active, {len(self._idle)} idle>"
+
+    @property
+    def in_flight(self) -> int:
+        return self._active
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting
 
     def exchange(
         self,
@@ -89,30 +105,33 @@ class LegacyPool:
         headers: list[tuple[str, str]],
         body: RequestBody | None = None,
         on_hints: OnHints | None = None,
+        outcome: Outcome | None = None,
     ) -> Exchange:
-        """Send a request and read the head of its answer.
+        """Send a request and read the head of its answer. How long the stages take is noted in
+        `outcome`.
 
         Raises LegacyError with the stage, and VisitorError when the visitor's body breaks off.
         A request is sent again only when a pooled connection was stale before any byte of an
         answer, only for GET, HEAD and OPTIONS without a body, and only within a budget.
         """
         repeatable = body is None and method in _REPEATABLE
-        self._requests += 1
+        self._budget.requests += 1
         framed = [*headers, body.header] if body is not None else headers
         if target != "*":
             target = self.prefix + target
         head = request_head(method, target, framed)
         # A request that cannot be repeated gets a fresh connection: it must not meet a stale one.
-        connection = self._take(fresh=not repeatable)
+        outcome = outcome or Outcome("", 0, "")
+        outcome.legacy = self.name
+        connection = self._take(outcome, fresh=not repeatable)
         try:
-            return self._attempt(connection, method, head, body, on_hints)
+            return self._attempt(connection, method, head, body, on_hints, outcome)
         except _Stale:
-            if self._retries >= _RETRY_FLOOR + _RETRY_SHARE * self._requests:
+            if not self._budget.take():
                 raise LegacyError("first_byte", 502, "closed without an answer") from None
-            self._retries += 1
-        connection = self._take(fresh=True)
+        connection = self._take(outcome, fresh=True)
         try:
-            return self._attempt(connection, method, head, body, on_hints)
+            return self._attempt(connection, method, head, body, on_hints, outcome)
         except _Stale:  # pragma: no cover - a fresh connection is never stale
             raise LegacyError("first_byte", 502, "closed without an answer") from None
 
@@ -123,10 +142,15 @@ class LegacyPool:
         head: bytes,
         body: RequestBody | None,
         on_hints: OnHints | None,
+        outcome: Outcome,
     ) -> Exchange:
+        began = time.perf_counter()
         try:
-            complete = self._send(connection, head, body)
-            answer = self._read_head(connection, on_hints)
+            try:
+                complete = self._send(connection, head, body)
+                answer = self._read_head(connection, on_hints)
+            finally:
+                outcome.first_byte = time.perf_counter() - began
             return self._stream(connection, method, answer, reusable=complete)
         except WireError as error:
             self._drop(connection)
@@ -137,21 +161,29 @@ class LegacyPool:
 
     # (1) take a connection
 
-    def _take(self, *, fresh: bool) -> Connection:
+    def _take(self, outcome: Outcome, *, fresh: bool) -> Connection:
         deadline = time.monotonic() + self.spec.timeouts.wait
-        while (connection := self._place(deadline, fresh=fresh)) is not None:
-            # The look at its socket is outside the lock: other requests would wait for it.
-            if not connection.has_news():
-                return connection
-            self._drop(connection)
+        began = time.perf_counter()
+        try:
+            while (connection := self._place(deadline, fresh=fresh)) is not None:
+                # The look at its socket is outside the lock: other requests would wait for it.
+                if not connection.has_news():
+                    return connection
+                self._drop(connection)
+        finally:
+            outcome.wait = time.perf_counter() - began
+        began = time.perf_counter()
         try:
             return self._address.connect()
         except BaseException:
             self._release(None)
             raise
+        finally:
+            outcome.connect = time.perf_counter() - began
 
     def _place(self, deadline: float, *, fresh: bool) -> Connection | None:
         """A place among the connections: an idle connection, or None for a new one."""
+        limits = self.spec.limits
         to_close: list[Connection] = []
         try:
             with self._free:
@@ -159,21 +191,28 @@ class LegacyPool:
                     now = time.monotonic()
                     while self._idle and now - self._idle[0].idle_since > self.spec.timeouts.idle:
                         to_close.append(self._idle.pop(0))
-                    if self._idle and not fresh:
-                        self._active += 1
-                        return self._idle.pop()
-                    if self._active + len(self._idle) < self.spec.limits.connections:
-                        self._active += 1
-                        return None
-                    if self._idle:
-                        to_close.append(self._idle.pop(0))
-                        continue
-                    if not self._free.wait(deadline - now):
-                        limit = self.spec.limits.connections
-                        raise LegacyError("wait", 503, f"all {limit} connections are busy")
+                    if self._active < limits.at_once:
+                        if self._idle and not fresh:
+                            self._active += 1
+                            return self._idle.pop()
+                        if self._active + len(self._idle) < limits.sockets:
+                            self._active += 1
+                            return None
+                        if self._idle:
+                            to_close.append(self._idle.pop(0))
+                            continue
+                    if self._waiting >= limits.waiting or not self._wait(deadline - now):
+                        raise LegacyError("wait", 503, limits.busy)
         finally:
             for connection in to_close:
                 connection.close()
+
+    def _wait(self, seconds: float) -> bool:
+        self._waiting += 1
+        try:
+            return self._free.wait(seconds)
+        finally:
+            self._waiting -= 1
 
     # (2) send
 
@@ -213,12 +252,11 @@ class LegacyPool:
     ) -> ResponseHead:
         seconds, limit = self.spec.timeouts.first_byte, self.spec.limits.response_head
         deadline = time.monotonic() + seconds
-        data = b""
+        data, interim = b"", False
         while True:
-            end = _HEAD_END.search(data)
-            lines = data[: end.start()].removesuffix(b"\r") if end else b""
-            if end and len(lines) <= limit:
-                connection.buffer = data[end.end() :]
+            split = split_head(data)
+            if split and len(split[0]) <= limit:
+                lines, connection.buffer = split
                 head = ResponseHead.parse(lines)
                 if head.status >= 200:
                     return head
@@ -227,7 +265,7 @@ class LegacyPool:
                 if head.status == 103 and on_hints:
                     with contextlib.suppress(OSError):  # writing the answer will say it
                         on_hints([h for h in head.headers if h[0].lower() == "link"])
-                data, connection.buffer = connection.buffer, b""
+                data, connection.buffer, interim = connection.buffer, b"", True
                 continue
             if len(data) > limit:
                 raise LegacyError("head", 502, f"headers are larger than {limit} bytes")
@@ -236,11 +274,11 @@ class LegacyPool:
             except TimeoutError:
                 raise LegacyError("first_byte", 504, f"no answer within {seconds:g} s") from None
             except OSError as error:
-                if connection.pooled and not data:
+                if connection.pooled and not data and not interim:
                     raise _Stale from None
                 raise LegacyError("first_byte", 502, error.strerror or str(error)) from None
             if not received:
-                if connection.pooled and not data:
+                if connection.pooled and not data and not interim:
                     raise _Stale
                 raise LegacyError("first_byte", 502, "closed without an answer")
             data += received
@@ -362,7 +400,7 @@ class LegacyPool:
             connection.close()
 
 
-def _hidden(backend: models.Backend) -> frozenset[tuple[str, int]]:
+def hidden_names(backend: models.Backend) -> frozenset[tuple[str, int]]:
     """Host and port pairs that name the backend and must not reach a visitor."""
     parts = urlsplit(backend.url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)

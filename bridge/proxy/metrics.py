@@ -1,138 +1,198 @@
-"""Counters and latencies for Prometheus; one more plug-in of the dispatcher.
+"""What is counted about requests, for Prometheus; one more plug-in of the dispatcher.
 
-Every worker writes to files named by its slot, not by its process id: a worker that replaces
-another goes on counting in the same file, so recycling leaves nothing behind that each scrape
-would have to read. Labels are few by construction: route, backend, status class, fixed words.
+Workers count in shared memory, by slot (`bridge.proxy.counters`); the operator's listener adds
+the slots up when it is asked (`bridge.proxy.samples`).
 """
 
 from __future__ import annotations
 
-import os
-from functools import lru_cache
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import prometheus_client as prometheus
-from prometheus_client import multiprocess, values
-
+from bridge.files import write_atomically
+from bridge.proxy.counters import Cells, Histogram
+from bridge.proxy.decide import PYTHON
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.reload import Reloader
+from bridge.proxy.samples import (
+    ABORTED,
+    BREAKER,
+    BROKEN,
+    BUCKETS,
+    CONNECTIONS,
+    FAILED,
+    FALLBACKS,
+    FOLDER,
+    FRESHNESS,
+    GENERATION,
+    HANDLERS,
+    IN_FLIGHT,
+    KINDS,
+    LOADS,
+    LOOPS,
+    OPENED,
+    REQUESTS,
+    SECONDS,
+    STAGES,
+    VISITORS,
+    WORKERS,
+    freshness,
+    loops,
+    prepare,
+    scrape,
+)
 
-__all__ = ["Metrics", "freshness", "prepare", "scrape"]
+__all__ = ["KINDS", "Metrics", "State", "freshness", "loops", "prepare", "scrape"]
 
-_FOLDER = "metrics"
-_FRESHNESS = "bridge_freshness"
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-
-
-def prepare(state_dir: Path) -> None:
-    """Begin with empty files; called once, before the first worker starts."""
-    folder = state_dir / _FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in folder.glob("*.db"):
-        file.unlink()
+_ERROR_LENGTH = 200  # characters of the first line
+_MOST_LOOPS = 200  # that are counted by name in a slot
 
 
-def scrape(state_dir: Path) -> bytes:
-    """The sum over all workers in Prometheus' text format."""
-    registry = prometheus.CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry, str(state_dir / _FOLDER))  # type: ignore[no-untyped-call]
-    return prometheus.generate_latest(registry)
+@dataclass(frozen=True, slots=True)
+class State:
+    """What there is in a worker at this moment.
+
+    `backends`: of each the connections that are active and idle, and the requests that wait.
+    `breakers`: by route and cause, whether it is open, and how often it has opened.
+    """
+
+    visitors: int
+    in_flight: int
+    handlers: int
+    backends: Mapping[str, tuple[int, int, int]]
+    breakers: Mapping[tuple[str, str], tuple[bool, int]]
 
 
-def freshness(state_dir: Path) -> dict[str, int]:
-    """How many requests of visitors who had to see their own edits ended in which way; the sum
-    over all workers, empty where there was none."""
-    if not (state_dir / _FOLDER).is_dir():
-        return {}
-    registry = prometheus.CollectorRegistry()
-    collector = multiprocess.MultiProcessCollector(registry, str(state_dir / _FOLDER))  # type: ignore[no-untyped-call]
-    counts: dict[str, int] = {}
-    for family in collector.collect():  # type: ignore[no-untyped-call]
-        for sample in family.samples if family.name == _FRESHNESS else ():
-            if sample.name == f"{_FRESHNESS}_total":
-                counts[sample.labels["outcome"]] = int(sample.value)
-    return dict(sorted(counts.items()))
+_Usual = tuple[int, Histogram]
 
 
 class Metrics(Hooks):
-    """The metrics of the worker in `slot`."""
+    """The metrics of the worker in `slot`. Thread-safe."""
 
     def __init__(self, state_dir: Path, slot: int) -> None:
-        folder = state_dir / _FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-        values.ValueClass = values.MultiProcessValue(process_identifier=lambda: slot)  # type: ignore[no-untyped-call]
-        registry = prometheus.CollectorRegistry()
-        self._requests = prometheus.Counter(
-            "bridge_requests_total",
-            "Responses, by who answered",
-            ("route", "backend", "status"),
-            registry=registry,
-        )
-        self._fallbacks = prometheus.Counter(
-            "bridge_fallbacks_total",
-            "Requests that legacy answered instead of Python",
-            ("route", "reason"),
-            registry=registry,
-        )
-        self._aborted = prometheus.Counter(
-            "bridge_aborted_total",
-            "Responses cut short, by who did it",
-            ("backend", "by"),
-            registry=registry,
-        )
-        self._freshness = prometheus.Counter(
-            _FRESHNESS,
-            "Requests of visitors who had to see their own edits, by how the mirror had them",
-            ("outcome",),
-            registry=registry,
-        )
-        self._seconds = prometheus.Histogram(
-            "bridge_request_seconds",
-            "Time from request to the end of the response",
-            ("backend",),
-            buckets=_BUCKETS,
-            registry=registry,
-        )
-        self._loads = prometheus.Counter(
-            "bridge_route_loads_total", "Loads of routes.yaml", ("result",), registry=registry
-        )
-        self._error = prometheus.Gauge(
-            "bridge_routes_broken",
-            "1 while a worker runs an old table because routes.yaml is broken",
-            multiprocess_mode="max",
-            registry=registry,
-        )
-        self._generation = prometheus.Gauge(
-            "bridge_routes_generation",
-            "Generation of the routing table, per worker slot",
-            registry=registry,
-        )
+        self._folder, self._slot = state_dir / FOLDER, slot
+        self._cells = Cells(self._folder, slot)
+        self._lock = threading.Lock()
+        self._usual: dict[tuple[str, str, int], _Usual] = {}
+        self._legacy: dict[str, tuple[Histogram, Histogram, Histogram]] = {}
+        self._handler: Histogram | None = None
+        self._loops = {labels[0] for name, labels, _ in self._cells.known() if name == LOOPS}
+        self._opened: dict[tuple[str, str], int] = {}
+        self._backends: set[str] = set()
+        self._set_to_zero()
 
-        # Looking up labels costs more than counting.
-        self._usual = lru_cache(maxsize=4096)(self._labelled)
+    def _set_to_zero(self) -> None:
+        """Forget what the worker before this one had."""
+        for name, _, index in self._cells.known():
+            if (kind := KINDS.get(name)) and kind.kind == "gauge":
+                self._cells.values[index] = 0
 
     def after_response(self, outcome: Outcome) -> None:
-        requests, seconds = self._usual(
-            outcome.route or "-", outcome.backend, f"{outcome.status // 100}xx"
-        )
-        requests.inc()
-        seconds.observe(outcome.seconds)
-        if outcome.fallback:
-            self._fallbacks.labels(outcome.route, outcome.fallback).inc()
-        if outcome.freshness:
-            self._freshness.labels(outcome.freshness).inc()
-        if outcome.aborted:
-            by = "visitor" if outcome.aborted == "visitor left" else "backend"
-            self._aborted.labels(outcome.backend, by).inc()
+        key = outcome.route, outcome.backend, outcome.status // 100
+        with self._lock:
+            usual = self._usual.get(key) or self._labelled(key)
+            self._cells.values[usual[0]] += 1
+            usual[1].observe(outcome.seconds)
+            if outcome.legacy:
+                self._legacy_stages(outcome)
+            if outcome.handler >= 0:
+                handler = self._handler
+                if handler is None:
+                    handler = self._handler = self._stage(PYTHON, "handler")
+                handler.observe(outcome.handler)
+            if outcome.fallback:
+                self._add(FALLBACKS, outcome.route, outcome.fallback)
+            if outcome.freshness:
+                self._add(FRESHNESS, outcome.freshness)
+            if outcome.loop:
+                self._add(LOOPS, self._loop(outcome.loop))
+            if outcome.aborted:
+                by = "visitor" if outcome.aborted == "visitor left" else "backend"
+                self._add(ABORTED, outcome.backend, by)
 
-    def _labelled(
-        self, route: str, backend: str, status: str
-    ) -> tuple[prometheus.Counter, prometheus.Histogram]:
-        return self._requests.labels(route, backend, status), self._seconds.labels(backend)
+    def _legacy_stages(self, outcome: Outcome) -> None:
+        name = outcome.legacy
+        stages = self._legacy.get(name)
+        if stages is None:
+            stages = self._legacy[name] = (
+                self._stage(name, "wait"),
+                self._stage(name, "connect"),
+                self._stage(name, "first_byte"),
+            )
+        if outcome.wait >= 0:
+            stages[0].observe(outcome.wait)
+        if outcome.connect >= 0:
+            stages[1].observe(outcome.connect)
+        if outcome.first_byte >= 0:
+            stages[2].observe(outcome.first_byte)
+        if outcome.stage:
+            self._add(FAILED, name, outcome.stage)
+
+    def _stage(self, backend: str, stage: str) -> Histogram:
+        return self._cells.histogram(STAGES, (backend, stage), BUCKETS)
+
+    def _labelled(self, key: tuple[str, str, int]) -> _Usual:
+        route, backend, status = key
+        found = (
+            self._cells.index(REQUESTS, (route or "-", backend, f"{status}xx")),
+            self._cells.histogram(SECONDS, (backend,), BUCKETS),
+        )
+        self._usual[key] = found
+        return found
+
+    def _loop(self, name: str) -> str:
+        """`name`, or `others` when there are very many loops."""
+        if name not in self._loops:
+            if len(self._loops) >= _MOST_LOOPS:
+                return "others"
+            self._loops.add(name)
+        return name
+
+    def _add(self, name: str, *labels: str, by: float = 1) -> None:
+        self._cells.values[self._cells.index(name, labels)] += by
+
+    def _set(self, name: str, *labels: str, to: float) -> None:
+        self._cells.values[self._cells.index(name, labels)] = to
+
+    def state(self, state: State) -> None:
+        """Show what there is at this moment."""
+        with self._lock:
+            self._set(WORKERS, to=1)
+            self._set(VISITORS, to=state.visitors)
+            self._set(IN_FLIGHT, to=state.in_flight)
+            self._set(HANDLERS, to=state.handlers)
+            # A backend that is no longer in the table has no connections.
+            gone = dict.fromkeys(self._backends - state.backends.keys(), (0, 0, 0))
+            self._backends.update(state.backends)
+            for backend, counts in {**state.backends, **gone}.items():
+                for what, count in zip(("active", "idle", "waiting"), counts, strict=True):
+                    self._set(CONNECTIONS, backend, what, to=count)
+            for key, (is_open, opened) in state.breakers.items():
+                self._set(BREAKER, *key, to=is_open)
+                self._add(OPENED, *key, by=opened - self._opened.get(key, 0))
+                self._opened[key] = opened
+
+    def leave(self) -> None:
+        """The worker ends: what it had is gone, what it counted stays."""
+        with self._lock:
+            self._set_to_zero()
+
+    def close(self) -> None:
+        """Give the files back; nothing is counted any more."""
+        with self._lock:
+            self._cells.close()
 
     def on_reload(self, reloader: Reloader) -> None:
         """For `Reloader`'s on_change."""
-        self._loads.labels("broken" if reloader.error else "good").inc()
-        self._error.set(1 if reloader.error else 0)
-        self._generation.set(reloader.table().generation)
+        with self._lock:
+            self._add(LOADS, "broken" if reloader.error else "good")
+            self._set(BROKEN, to=1 if reloader.error else 0)
+            self._set(GENERATION, to=reloader.table().generation)
+        if reloader.error:
+            first = (str(reloader.error).splitlines() or [""])[0][:_ERROR_LENGTH]
+            content = json.dumps([round(time.time(), 3), first])
+            write_atomically(self._folder / f"{self._slot}.error", content)

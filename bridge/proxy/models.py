@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import cached_property
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -127,8 +128,45 @@ class Timeouts(Model):
 class Limits(Model):
     """What one worker process may ask of a backend, and take from it."""
 
-    connections: int = Field(default=32, ge=1, le=100_000, description="at the same time")
+    max_in_flight: int | None = Field(
+        default=None, ge=1, le=100_000, description="requests at the same time; others wait"
+    )
+    connections: int = Field(
+        default=500, ge=1, le=100_000, description="at the same time, unused ones included"
+    )
+    waiting: int = Field(
+        default=1000, ge=0, le=1_000_000, description="requests that wait; more get a 503"
+    )
     response_head: Size = Field(default=64 * 1024, description="largest status line and headers")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Limits:
+        both = {"max_in_flight", "connections"} <= self.model_fields_set
+        if both and (self.max_in_flight or 0) > self.connections:
+            raise ValueError(
+                "max_in_flight is more than connections, and each request needs one; "
+                "raise connections, or remove it"
+            )
+        return self
+
+    @cached_property
+    def at_once(self) -> int:
+        """How many requests may be in flight."""
+        return self.max_in_flight or self.connections
+
+    @cached_property
+    def sockets(self) -> int:
+        """How many connections there may be, unused ones included."""
+        if "connections" in self.model_fields_set:
+            return self.connections
+        return max(self.connections, self.at_once)
+
+    @property
+    def busy(self) -> str:
+        """In words, why a request has to wait."""
+        if self.max_in_flight:
+            return f"{self.max_in_flight} requests are in flight, as many as may be"
+        return f"all {self.connections} connections are busy"
 
 
 class Backend(Model):
@@ -165,6 +203,11 @@ class ResponseHeaders(Model):
 
     remove: tuple[HeaderName, ...] = Field(default=(), description="tell-tales such as Server")
     set: dict[HeaderName, HeaderValue] = Field(default={}, description="replaces the header")
+
+    @cached_property
+    def gone(self) -> frozenset[str]:
+        """The names, in small letters, that do not stay as they came."""
+        return frozenset(name.lower() for name in (*self.remove, *self.set))
 
 
 class Site(Model):
@@ -240,6 +283,16 @@ class Route(Model):
         return self
 
 
+class RedirectLoops(Model):
+    """When a visitor who is sent round and round is stopped with a page."""
+
+    rounds: int = Field(default=5, ge=2, le=20, description="of the same cycle")
+    within: Duration = Field(default=10.0, description="for so many rounds")
+    to_legacy: bool = Field(
+        default=False, description="a flipped route of the cycle goes back to legacy for a while"
+    )
+
+
 class File(Model):
     """routes.yaml."""
 
@@ -249,5 +302,6 @@ class File(Model):
     trusted_proxies: tuple[Network, ...] = Field(
         default=(), description="networks whose X-Forwarded-* are believed; `unix` for a socket"
     )
+    redirect_loops: RedirectLoops = RedirectLoops()
     groups: dict[Name, Group] = {}
     routes: tuple[Route, ...] = ()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import io
 import queue
 import re
 import threading
@@ -27,7 +26,13 @@ from bridge.errors import BridgeError, UseLegacy, VisitorError
 from bridge.logs import traceback_text
 from bridge.proxy.body import content_length
 
-__all__ = ["DECLINE_HEADER", "Answer", "HandlerThreads", "PythonFailed", "ReplayableInput"]
+__all__ = [
+    "DECLINE_HEADER",
+    "Answer",
+    "HandlerThreads",
+    "Job",
+    "PythonFailed",
+]
 
 DECLINE_HEADER = "X-Bridge-Use-Legacy"
 """A WSGI application declines a request by sending this header; its value is the reason."""
@@ -37,9 +42,9 @@ log = structlog.get_logger("bridge.proxy")
 _STATUS = re.compile(r"[2-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?")
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+BUSY = 1.0
+"""Seconds that a request waits for a thread."""
 _AHEAD = 64 * 1024  # bytes of a body that a handler makes before the visitor takes them
-_PATIENCE = 300.0  # seconds that a slow upload to a handler may take
-_REPLAYABLE = 1024 * 1024  # a handler that read more than this has taken the request
 
 
 class PythonFailed(BridgeError):
@@ -64,7 +69,18 @@ class Answer:
         self._size = sum(map(len, first))  # bytes waiting for the visitor
         self._ended = self._closed = False
         self._error: BaseException | None = None
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.Lock())
+        self.on_change: Callable[[], None] | None = None
+        """Called in the handler's thread when there is more to `take`."""
+
+    def take(self) -> tuple[list[bytes], bool, BaseException | None]:
+        """What there is of the body now, whether that is its end, and what broke it off."""
+        with self._changed:
+            pieces = list(self._pieces)
+            self._pieces.clear()
+            self._size = 0
+            self._changed.notify()
+            return pieces, self._ended, self._error
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
@@ -95,6 +111,9 @@ class Answer:
                         self._pieces.append(piece)
                         self._size += len(piece)
                         self._changed.notify()
+                if self.on_change and piece:
+                    self.on_change()
+                with self._changed:
                     while self._size >= _AHEAD and not self._closed:
                         self._changed.wait()
         except BaseException as error:
@@ -103,25 +122,40 @@ class Answer:
             with self._changed:
                 self._ended = True
                 self._changed.notify()
+            if self.on_change:
+                self.on_change()
 
 
 @dataclass(eq=False, slots=True)
-class _Job:
+class Job:
+    """A call of a handler, for one of the threads.
+
+    `on_change` is called in that thread when the result is there, and when there is more of the
+    body; `on_end` when the handler is through with everything.
+    """
+
     app: WSGIApplication
     environ: WSGIEnvironment
     context: contextvars.Context
-    done: threading.Event = field(default_factory=threading.Event)
+    on_end: Callable[[], None]
+    on_change: Callable[[], None] | None = None
+    done: threading.Event | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     result: Answer | BaseException | None = None
+    started: bool = False
     abandoned: bool = False
 
     def run(self) -> None:
         """The handler from its call to the `close` of what it returned, in one context."""
-        self.context.run(self._run)
+        with self.lock:
+            self.started = not self.abandoned
+        if self.started:
+            self.context.run(self._run)
 
     def _run(self) -> None:
         try:
             with _called(self.app, self.environ) as (answer, rest):
+                answer.on_change = self.on_change
                 self._settle(answer)
                 answer.fill(rest)
         except BaseException as error:
@@ -135,7 +169,30 @@ class _Job:
             self.result = result
             if self.abandoned and isinstance(result, Answer):
                 result.close()
-        self.done.set()
+        if self.done:
+            self.done.set()
+        if self.on_change:
+            self.on_change()
+
+    def abandon(self) -> bool:
+        """Nobody wants it any more: it is not started, or ends as soon as it can. False when
+        there is a result already; an answer has to be closed then."""
+        with self.lock:
+            self.abandoned = self.result is None
+        return self.abandoned
+
+    def answer(self) -> Answer:
+        """The result. Raises UseLegacy when the handler declined, VisitorError when a view says
+        so, and PythonFailed with the reason `python-error`."""
+        result = self.result
+        if isinstance(result, UseLegacy | VisitorError):
+            raise result
+        if isinstance(result, BaseException):
+            raise PythonFailed(
+                "python-error", f"{type(result).__name__}: {result}", result
+            ) from result
+        assert result is not None
+        return result
 
 
 class HandlerThreads:
@@ -146,14 +203,21 @@ class HandlerThreads:
 
     def __init__(self, limit: int = 16) -> None:
         self.limit = limit
-        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._free = threading.Semaphore(limit)
         self._lock = threading.Lock()
+        self._backlog: deque[Job] = deque()
         self._threads = 0
         self._waiting = 0
+        self._active = 0
 
     def __repr__(self) -> str:
         return f"<HandlerThreads: {self._threads} of {self.limit} started>"
+
+    @property
+    def running(self) -> int:
+        """Handlers that have a thread or wait for one that is at work."""
+        return self._active + len(self._backlog)
 
     def run(
         self,
@@ -169,46 +233,79 @@ class HandlerThreads:
         Raises UseLegacy when it declines, VisitorError when a view says so, and PythonFailed
         with the reason `python-busy`, `python-timeout` or `python-error`.
         """
-        if not self._free.acquire(timeout=min(seconds, 1.0)):
-            raise PythonFailed("python-busy", f"all {self.limit} handler threads are busy")
-        job = _Job(app, environ, contextvars.Context() if context is None else context)
-        self._start_thread()
-        self._jobs.put(job)
+        if not self._free.acquire(timeout=min(seconds, BUSY)):
+            raise self.busy()
+        own = contextvars.Context() if context is None else context
+        job = Job(app, environ, own, self._free.release, done=threading.Event())
+        assert job.done
+        self.submit(job)
         deadline = time.monotonic() + seconds
         while (left := deadline + waited() - time.monotonic()) > 0:
             if job.done.wait(max(left, 0.05)):
                 break
-        if not job.done.is_set():
-            with job.lock:
-                job.abandoned = job.result is None
-            if job.abandoned:
-                raise PythonFailed("python-timeout", f"no first byte within {seconds:g} s")
-        result = job.result
-        if isinstance(result, UseLegacy | VisitorError):
-            raise result
-        if isinstance(result, BaseException):
-            raise PythonFailed(
-                "python-error", f"{type(result).__name__}: {result}", result
-            ) from result
-        assert result is not None
-        return result
+        if not job.done.is_set() and job.abandon():
+            raise self.late(seconds)
+        return job.answer()
+
+    def submit(self, job: Job) -> None:
+        """Run `job` as soon as a thread is free; how many there are at a time is the caller's
+        business. More than `limit` threads are never started."""
+        with self._lock:
+            self._active += 1
+        self._start_thread()
+        self._jobs.put(job)
+
+    def submit_soon(self, job: Job) -> bool:
+        """As `submit`, but a thread that is at work takes `job` after its own, if that is
+        quick: waking one thread per request costs more than a short handler does. False when
+        `spread` has to be called in a moment for the case that it is not quick."""
+        with self._lock:
+            if self._active:
+                self._backlog.append(job)
+                return False
+        self.submit(job)
+        return True
+
+    def spread(self) -> bool:
+        """Give what still waits for a quick thread to others; whether anything had to wait."""
+        with self._lock:
+            count = min(len(self._backlog), self.limit - self._active)
+            jobs = [self._backlog.popleft() for _ in range(count)]
+            left = bool(self._backlog)
+        for job in jobs:
+            self.submit(job)
+        return left or bool(jobs)
+
+    def busy(self) -> PythonFailed:
+        return PythonFailed("python-busy", f"all {self.limit} handler threads are busy")
+
+    @staticmethod
+    def late(seconds: float) -> PythonFailed:
+        return PythonFailed("python-timeout", f"no first byte within {seconds:g} s")
 
     def _start_thread(self) -> None:
         with self._lock:
             if self._waiting > 0:
                 self._waiting -= 1  # an idle thread takes the job
                 return
+            if self._threads >= self.limit:
+                return  # the first that is free takes it
             self._threads += 1
         threading.Thread(target=self._work, name="bridge-handler", daemon=True).start()
 
     def _work(self) -> None:
         while True:
-            job = self._jobs.get()
-            job.run()
-            del job
-            with self._lock:
-                self._waiting += 1
-            self._free.release()
+            job: Job | None = self._jobs.get()
+            while job is not None:
+                job.run()
+                end = job.on_end
+                with self._lock:
+                    job = self._backlog.popleft() if self._backlog else None
+                    if job is None:
+                        self._active -= 1
+                        # Whoever waits in the queue is next; only then is this thread idle.
+                        self._waiting += self._jobs.empty()
+                end()
 
 
 @contextlib.contextmanager
@@ -261,94 +358,3 @@ def _check_empty(method: str, status: str, headers: list[tuple[str, str]]) -> No
     """No body at all where one was announced can still be answered by the other side."""
     if content_length(headers) and method != "HEAD" and status[:3] not in ("204", "205", "304"):
         raise ValueError("the body is empty and Content-Length is not")
-
-
-class ReplayableInput:
-    """`wsgi.input` for a handler: remembers what was read, so that legacy can have it after all.
-
-    `taken` says that the handler read too much for that.
-    """
-
-    def __init__(self, stream: Any, length: int | None = None) -> None:
-        """`length` is what the visitor announced, in bytes, or None for a chunked body."""
-        self._stream, self._length = stream, length
-        self._read = io.BytesIO()
-        self._detached = False
-        self._size = 0
-        self._waited = 0.0
-        self._waits_since: float | None = None
-        self.taken = False
-
-    @property
-    def seconds_waited(self) -> float:
-        """How long the handler has waited for the visitor's bytes, up to now; a visitor who
-        sends nothing at all is not waited for without end."""
-        since = self._waits_since
-        now = time.monotonic() - since if since is not None else 0.0
-        return min(self._waited + now, _PATIENCE)
-
-    def read(self, size: int = -1, /) -> bytes:
-        data = self._receive(self._stream.read, size)
-        self._check_whole(size < 0 or len(data) < size)
-        return data
-
-    def readline(self, size: int = -1, /) -> bytes:
-        data = self._receive(self._stream.readline, size)
-        self._check_whole(not data.endswith(b"\n") and (size < 0 or len(data) < size))
-        return data
-
-    def _receive(self, read: Callable[..., bytes], size: int) -> bytes:
-        self._guard()
-        self._waits_since = time.monotonic()
-        try:
-            data = read(size) if size >= 0 else read()
-        except VisitorError:
-            raise
-        except Exception as error:  # servers raise their own kinds for a broken body
-            raise VisitorError(400, f"the request body breaks off: {error}") from None
-        finally:
-            self._waited, self._waits_since = self.seconds_waited, None
-        self._size += len(data)
-        if self._size > _REPLAYABLE:
-            self.taken, self._read = True, io.BytesIO()
-        else:
-            self._read.write(data)
-        return data
-
-    def _check_whole(self, ended: bool) -> None:
-        """A handler must not take half of a form for all of it: servers end a body quietly
-        when the visitor hangs up."""
-        if ended and self._length is not None and self._size < self._length:
-            early = self._length - self._size
-            raise VisitorError(400, f"the request body ends {early} bytes early")
-
-    def _guard(self) -> None:
-        if self._detached:
-            raise OSError("this request has been answered without its handler")
-
-    def detach(self) -> None:
-        """From now on a handler that was given up gets no more of the visitor's bytes."""
-        self._detached = True
-
-    def readlines(self, hint: int = -1, /) -> list[bytes]:
-        return list(self)
-
-    def __iter__(self) -> Iterator[bytes]:
-        while line := self.readline():
-            yield line
-
-    def replay(self) -> Replayed:
-        """The whole body from its beginning, for the legacy side."""
-        self._read.seek(0)
-        return Replayed(self._read, self._stream)
-
-
-class Replayed:
-    """What the handler read, and then the rest."""
-
-    def __init__(self, first: Any, rest: Any) -> None:
-        self._first, self._rest = first, rest
-
-    def read(self, size: int = -1, /) -> bytes:
-        data: bytes = self._first.read(size) or self._rest.read(size)
-        return data

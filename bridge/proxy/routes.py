@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -80,6 +80,8 @@ class RouteTable:
     generation: int = 0
     watched: tuple[Path, ...] = ()
     _urls: MapAdapter = field(repr=False, default=None)  # type: ignore[assignment]
+    memo: dict[Any, Any] = field(repr=False, default_factory=dict)
+    """For `bridge.proxy.decide`: what it has found out for paths that are asked for again."""
 
     def match(self, head: Head, site: str) -> tuple[Route, Mapping[str, Any]] | None:
         """The route for `head` and the variables of its path, or None.
@@ -87,15 +89,26 @@ class RouteTable:
         The most specific path wins, as Werkzeug ranks them; among equal paths the order of the
         file. A route whose conditions fail is passed over.
         """
+        return self.look_up(head, site)[0]
+
+    def look_up(self, head: Head, site: str) -> tuple[tuple[Route, Mapping[str, Any]] | None, bool]:
+        """As `match`, and whether another query or other headers could have led elsewhere."""
         if head.target.path is None:
-            return None
+            return None, True
+        question = Question.about(head, site)
         try:
-            return self._urls.match(head.target.path, method=Question.about(head, site))
+            found = self._urls.match(head.target.path, method=question)
         except HTTPException:
-            return None  # not found, or no route's conditions hold
+            return None, question.varies  # not found, or no route's conditions hold
+        return found, question.varies
 
     def route(self, name: str) -> Route | None:
         return next((route for route in self.routes if route.name == name), None)
+
+    def at(self, share: int) -> RouteTable:
+        """This table as it would be with `share`, in thousandths of a percent, everywhere."""
+        routes = tuple(replace(one, share=share) if one.app else one for one in self.routes)
+        return replace(self, routes=routes, _urls=_matcher(routes), memo={})
 
     def page(self, site: str, status: int) -> str | None:
         """The site's own error page for `status`, or None."""
@@ -147,11 +160,6 @@ def load_text(text: str, path: Path, *, generation: int = 0) -> RouteTable:
     routes = tuple(
         _route(spec, file, apps.get(spec.handler or spec.wsgi or "")) for spec in file.routes
     )
-    rules = []
-    for route in routes:
-        rule = Rule(route.spec.path, endpoint=route)
-        rule.methods = route.conditions  # type: ignore[assignment]
-        rules.append(rule)
     digest = hashlib.sha256("\0".join([text, *pages.values()]).encode()).hexdigest()[:12]
     return RouteTable(
         text=text,
@@ -167,8 +175,17 @@ def load_text(text: str, path: Path, *, generation: int = 0) -> RouteTable:
             for site in file.sites.values()
             for name in site.error_pages.values()
         ),
-        _urls=Map(rules, **_MAP_SETTINGS).bind(""),
+        _urls=_matcher(routes),
     )
+
+
+def _matcher(routes: Sequence[Route]) -> MapAdapter:
+    rules = []
+    for route in routes:
+        rule = Rule(route.spec.path, endpoint=route)
+        rule.methods = route.conditions  # type: ignore[assignment]
+        rules.append(rule)
+    return Map(rules, **_MAP_SETTINGS).bind("")
 
 
 def _route(spec: models.Route, file: models.File, app: WSGIApplication | None) -> Route:

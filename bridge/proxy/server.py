@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ import gunicorn.http.wsgi
 import structlog
 from gunicorn import util
 from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
 from gunicorn.http.errors import UnsupportedTransferCoding
 from gunicorn.http.wsgi import Response
 from gunicorn.workers.gthread import ThreadWorker
@@ -32,8 +31,14 @@ from bridge import logs
 from bridge.errors import BridgeError
 from bridge.proxy import metrics, pages, status
 from bridge.proxy.accesslog import AccessLog
+from bridge.proxy.arbiter import BridgeArbiter, give_slot
+from bridge.proxy.binding import check_addresses, check_certificate
 from bridge.proxy.dispatcher import Dispatcher
+from bridge.proxy.engine import EngineWorker
+from bridge.proxy.engine.upstream import Upstream
+from bridge.proxy.engine.worker import EARLY
 from bridge.proxy.gate import gate_of
+from bridge.proxy.legacy import LegacyPool
 from bridge.proxy.reload import Reloader
 from bridge.settings import Settings
 
@@ -42,6 +47,7 @@ __all__ = ["ServeOptions", "serve"]
 log = structlog.get_logger("bridge.serve")
 
 _OPERATOR_AGAIN = 2.0  # seconds
+_SHOW = 0.2  # seconds between two looks at what there is
 _LINGER = 2.0  # seconds that an ended connection is read on for, as gunicorn does
 _LINGER_BYTES = 2**30
 _TARGET_INVALID = re.compile(r"[^\x21-\x7e\x80-\xff]")
@@ -50,16 +56,30 @@ _TARGET_INVALID = re.compile(r"[^\x21-\x7e\x80-\xff]")
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
     """Command line of `bridge serve`. `operator` is host:port of the operator's listener, or
-    empty for none; `access_log` a file, `-` for standard output, or empty for none."""
+    empty for none; `access_log` a file, `-` for standard output, or empty for none. `engine` is
+    `event` (an event loop per worker) or `thread` (gunicorn's gthread). A worker that gives no sign
+    of life for `worker_timeout` seconds is replaced, and so is one after `max_requests` to twice as
+    many requests (0: never). `connections` are the visitors that a worker has at a time (0: as many
+    as fit)."""
 
     bind: tuple[str, ...]
     workers: int = 2
     threads: int = 16
     handlers: int = 16
+    connections: int = 0
     access_log: str = "-"
     operator: str = ""
     graceful_timeout: int = 30
     max_requests: int = 0
+    worker_timeout: int = 30
+    engine: str = "event"
+    certfile: str = ""
+    keyfile: str = ""
+
+
+def _connections(options: ServeOptions) -> int:
+    """A thread each, and some who wait; or as many as there are descriptors for."""
+    return max(1000, options.threads * 2) if options.engine == "thread" else 1_000_000
 
 
 class VisitorResponse(Response):  # type: ignore[misc]
@@ -105,6 +125,7 @@ class BridgeWorker(ThreadWorker):  # type: ignore[misc]
         super().init_signals()
         signal.signal(signal.SIGHUP, lambda signum, frame: self.app.reload_routes())
         signal.siginterrupt(signal.SIGHUP, False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, EARLY)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Refuse new visitors from the moment of the stop: gunicorn keeps the port open until
@@ -113,6 +134,13 @@ class BridgeWorker(ThreadWorker):  # type: ignore[misc]
         if not self.alive:
             for listener in self.sockets:
                 listener.close()
+
+    def notify(self) -> None:
+        super().notify()
+        dispatcher = self.wsgi
+        if isinstance(dispatcher, Dispatcher) and self.app.shows_now():
+            handlers = dispatcher.threads.running
+            self.app.show(self.nr_conns, dispatcher.in_flight, handlers, dispatcher.pools.all())
 
     def handle(self, conn: Any) -> Any:
         """Answer a request, and end the connection if it is not kept, in this thread: gunicorn
@@ -155,21 +183,38 @@ class BridgeWorker(ThreadWorker):  # type: ignore[misc]
             self.log.debug("The visitor left before the error page.")
 
 
-class BridgeArbiter(Arbiter):  # type: ignore[misc]
-    """SIGHUP is handed to the workers; none is replaced. SIGUSR2 starts `bridge` anew."""
+class BridgeEngine(EngineWorker):
+    """The event-loop worker, which reloads routes.yaml and its certificate on SIGHUP."""
 
-    def __init__(self, application: BridgeApplication) -> None:
-        super().__init__(application)
-        # gunicorn would run the script itself, whose folder would then be searched for modules.
-        self.START_CTX["args"] = [sys.executable, "-m", "bridge", *sys.argv[1:]]
+    slot: int = 0
+    hands_over = True
 
-    def manage_workers(self) -> None:
-        super().manage_workers()
-        self.app.keep_operator()
+    def init_process(self) -> None:
+        self.app.slot = self.slot
+        super().init_process()
 
-    def handle_hup(self) -> None:
-        self.log.info("Reloading routes.yaml in every worker")
-        self.kill_workers(signal.SIGHUP)
+    def init_signals(self) -> None:
+        super().init_signals()
+        signal.signal(signal.SIGHUP, self._reload)
+        signal.siginterrupt(signal.SIGHUP, False)
+        self.hear()
+
+    def _reload(self, number: int, frame: Any) -> None:
+        self.app.reload_routes()
+        if self.booted:
+            self.loop.call_soon_threadsafe(self.read_certificate)
+
+    def flush(self) -> None:
+        self.app.flush()
+
+    def show(self) -> None:
+        if not self.app.shows_now():
+            return
+        service = self.service
+        asking = sum(visitor.turn is not None for visitor in service.visitors)
+        self.app.show(
+            len(service.visitors), asking, service.handlers.running, service.upstreams.all()
+        )
 
 
 class BridgeApplication(BaseApplication):  # type: ignore[misc]
@@ -179,21 +224,26 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         self.settings, self.options = settings, options
         self.slot = 0
         self.reloader: Reloader | None = None
+        self._access_log: AccessLog | None = None
         self._operator: subprocess.Popen[bytes] | None = None
         self._operator_since = -_OPERATOR_AGAIN
+        self._shown = 0.0
         super().__init__()
 
     def load_config(self) -> None:
         options = self.options
-        settings = {
+        settings: dict[str, Any] = {
             "bind": list(options.bind),
-            "worker_class": BridgeWorker,
+            "worker_class": BridgeEngine if options.engine == "event" else BridgeWorker,
+            "certfile": options.certfile or None,
+            "keyfile": options.keyfile or None,
             "workers": options.workers,
             "threads": options.threads,
-            "worker_connections": max(1000, options.threads * 2),
+            "worker_connections": options.connections or _connections(options),
             "graceful_timeout": options.graceful_timeout,
+            "timeout": options.worker_timeout,
             "max_requests": options.max_requests,
-            "max_requests_jitter": options.max_requests // 2,
+            "max_requests_jitter": options.max_requests,
             "pidfile": str(self.settings.state_dir / "serve.pid"),
             "limit_request_line": 8190,
             "limit_request_field_size": 16380,
@@ -203,7 +253,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             "secure_scheme_headers": {},
             "forwarder_headers": "",
             "control_socket_disable": True,
-            "pre_fork": _give_slot,
+            "pre_fork": give_slot,
             "pre_request": _join_cookies,
             "worker_exit": _leave,
             "on_starting": lambda arbiter: self.keep_operator(),
@@ -215,7 +265,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
     def load(self) -> Dispatcher:
         """In a worker: load the table and make the dispatcher."""
         state_dir = self.settings.state_dir
-        counters = metrics.Metrics(state_dir, self.slot)
+        self.counters = counters = metrics.Metrics(state_dir, self.slot)
 
         def on_change(reloader: Reloader) -> None:
             counters.on_reload(reloader)
@@ -228,8 +278,10 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         self.reloader.start()
         hooks: list[Any] = [counters]
         if self.options.access_log:
-            hooks.append(AccessLog(self.options.access_log))
-        return Dispatcher(
+            batched = self.options.engine == "event"
+            self._access_log = AccessLog(self.options.access_log, batched=batched)
+            hooks.append(self._access_log)
+        self.dispatcher = Dispatcher(
             self.reloader.table,
             secret=self.settings.secret,
             hooks=hooks,
@@ -237,6 +289,33 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             exact_cookies=True,
             gate=gate_of(self.settings),
         )
+        return self.dispatcher
+
+    def show(
+        self,
+        visitors: int,
+        in_flight: int,
+        handlers: int,
+        pools: Sequence[LegacyPool | Upstream],
+    ) -> None:
+        """In a worker: let the operator see what there is at this moment."""
+        backends = {pool.name: (pool.in_flight, pool.idle, pool.waiting) for pool in pools}
+        breakers = self.dispatcher.front.breakers()
+        state = metrics.State(visitors, in_flight, handlers, backends, breakers)
+        self.counters.state(state)
+
+    def shows_now(self) -> bool:
+        """Whether it is time again to `show`."""
+        now = time.monotonic()
+        if now - self._shown < _SHOW:
+            return False
+        self._shown = now
+        return True
+
+    def flush(self) -> None:
+        """Write the lines of the access log that are kept."""
+        if self._access_log:
+            self._access_log.flush()
 
     def reload_routes(self) -> None:
         if self.reloader:
@@ -266,11 +345,6 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             self._operator.wait(10)
 
 
-def _give_slot(arbiter: Any, worker: BridgeWorker) -> None:
-    taken = {other.slot for other in arbiter.WORKERS.values()}
-    worker.slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
-
-
 def _join_cookies(worker: BridgeWorker, request: Any) -> None:
     """One Cookie line of several, as RFC 9113, section 8.2.3, joins them; gunicorn uses `,`."""
     lines = [value for name, value in request.headers if name == "COOKIE"]
@@ -289,36 +363,11 @@ def _leave(arbiter: Any, worker: BridgeWorker) -> None:
     application: BridgeApplication = worker.app
     if application.reloader:
         application.reloader.stop()
+        application.counters.leave()
         state_dir = application.settings.state_dir
         # After SIGUSR2 a new worker may have the slot already.
         if any(own.pid == os.getpid() for own in status.read_all(state_dir)):
             status.remove(state_dir, worker.slot)
-
-
-def _check_addresses(bind: tuple[str, ...]) -> None:
-    """Try to listen on each address; gunicorn would try for five seconds and then exit.
-
-    Raises BridgeError.
-    """
-    if {"LISTEN_FDS", "GUNICORN_FD"} & os.environ.keys():
-        return  # the sockets were handed to us
-    for text in bind:
-        try:
-            address = util.parse_address(text)
-        except RuntimeError as error:
-            raise BridgeError(f"--bind {text}: {error}; write host:port or unix:/path") from None
-        if not isinstance(address, tuple):
-            continue  # a unix socket, which gunicorn replaces
-        family = socket.AF_INET6 if util.is_ipv6(address[0]) else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(address)
-            except OSError as error:
-                raise BridgeError(
-                    f"cannot listen on {text}: {error.strerror}; "
-                    "stop what listens there (`ss -ltnp` shows it), or choose another --bind"
-                ) from None
 
 
 def serve(settings: Settings, options: ServeOptions) -> None:
@@ -326,7 +375,8 @@ def serve(settings: Settings, options: ServeOptions) -> None:
 
     Raises BridgeError when an address or the state directory cannot be used.
     """
-    _check_addresses(options.bind)
+    check_addresses(options.bind)
+    check_certificate(options.certfile, options.keyfile)
     try:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
         metrics.prepare(settings.state_dir)

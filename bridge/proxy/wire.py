@@ -10,14 +10,31 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-__all__ = ["ChunkedReader", "Framing", "ResponseHead", "WireError", "framing", "request_head"]
+__all__ = [
+    "ChunkedReader",
+    "Framing",
+    "ResponseHead",
+    "WireError",
+    "field_lines",
+    "framing",
+    "lowered",
+    "request_head",
+    "split_head",
+]
 
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _FIELD = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+)[ \t]*:[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _FOLD = re.compile(r"[ \t]+([\t\x20-\x7e\x80-\xff]*)")
 _WHITE = " \t"
+_LINE = re.compile(
+    r"^([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)\r$", re.MULTILINE
+)
+# Without the CR before it: a pattern that begins with an optional byte is searched for slowly.
+_HEAD_END = re.compile(rb"\n\r?\n")
 _LONGEST_LENGTH = 18  # digits of a Content-Length: an exabyte
 _LONGEST_LINE = 8192
 _LONGEST_TRAILER = 64 * 1024
@@ -27,6 +44,30 @@ class WireError(ValueError):
     """The legacy side sent what is no HTTP/1.1."""
 
 
+@lru_cache(maxsize=4096)
+def lowered(name: str) -> str:
+    """`name` in small letters; header names are few, and this is asked for every one of them."""
+    return name.lower()
+
+
+def field_lines(text: str) -> list[tuple[str, str]] | None:
+    """Names and values of plain header lines, each with its CRLF; None when any of them is not
+    plain: another end, a fold, white space before the colon or after the value, a bad byte."""
+    if " \r" in text or "\t\r" in text:
+        return None
+    found = _LINE.findall(text)
+    return found if len(found) == text.count("\n") else None
+
+
+def split_head(data: bytes, start: int = 0) -> tuple[bytes, bytes] | None:
+    """The lines of a head without their last line end, and what follows the empty line; None
+    while that has not come. What is before `start` is known to have none."""
+    end = _HEAD_END.search(data, start)
+    if not end:
+        return None
+    return data[: end.start()].removesuffix(b"\r"), data[end.end() :]
+
+
 def request_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -> bytes:
     """Request line and headers, byte for byte; all strings are Latin-1 text."""
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers)]
@@ -34,13 +75,44 @@ def request_head(method: str, target: str, headers: Iterable[tuple[str, str]]) -
 
 
 @dataclass(frozen=True, slots=True)
-class ResponseHead:
-    """Status line and headers of a response; texts are Latin-1."""
+class _Shape:
+    """Where in a list of header names those are that say how a body ends."""
 
-    status: int
-    reason: str
-    minor: int
-    headers: list[tuple[str, str]]
+    lengths: tuple[int, ...]
+    codings: tuple[int, ...]
+    connections: tuple[int, ...]
+
+
+@lru_cache(maxsize=2048)
+def _shape(names: tuple[str, ...]) -> _Shape:
+    """A backend's heads are nearly all of a few shapes, which are looked at once."""
+
+    def places(wanted: str) -> tuple[int, ...]:
+        return tuple(place for place, name in enumerate(names) if name.lower() == wanted)
+
+    return _Shape(places("content-length"), places("transfer-encoding"), places("connection"))
+
+
+@lru_cache(maxsize=256)
+def _status(line: str) -> tuple[int, str, int] | None:
+    match = _STATUS_LINE.fullmatch(line)
+    return (int(match[2]), match[3] or "", int(match[1])) if match else None
+
+
+class ResponseHead:
+    """Status line and headers of a response; texts are Latin-1. `names` are those of the
+    headers. `memo` is for what follows from it: a head that comes again soon may be the same
+    object, so nothing else of it is ever changed."""
+
+    __slots__ = ("headers", "memo", "minor", "names", "reason", "shape", "status")
+
+    def __init__(
+        self, status: int, reason: str, minor: int, headers: list[tuple[str, str]]
+    ) -> None:
+        self.status, self.reason, self.minor, self.headers = status, reason, minor, headers
+        self.names = tuple([name for name, _ in headers])
+        self.shape = _shape(self.names)
+        self.memo: dict[Any, Any] = {}
 
     @classmethod
     def parse(cls, head: bytes) -> ResponseHead:
@@ -49,22 +121,24 @@ class ResponseHead:
         A bare LF ends a line as CRLF does, an obsolete line fold becomes a space, and white
         space between a name and its colon goes (RFC 9112, sections 2.2, 5.2 and 5.1).
         """
-        text = head.decode("latin-1").removesuffix("\r").replace("\r\n", "\n")
-        first, *lines = text.split("\n")
-        match = _STATUS_LINE.fullmatch(first)
-        if not match:
+        text = head.decode("latin-1").removesuffix("\r")
+        first, _, rest = text.partition("\r\n")
+        plain = field_lines(f"{rest}\r\n") if rest else []
+        if plain is None or "\n" in first:
+            plain = None
+            first, *lines = text.replace("\r\n", "\n").split("\n")
+        status = _status(first)
+        if status is None:
             raise WireError(f"no status line: {first[:60]!r}")
-        headers: list[tuple[str, str]] = []
-        for line in lines:
-            if field := _FIELD.fullmatch(line):
-                name, value = field.groups()
-                headers.append((name, value.rstrip(" \t")))
-            elif (fold := _FOLD.fullmatch(line)) and headers:
-                name, value = headers[-1]
-                headers[-1] = name, f"{value} {fold[1].rstrip(_WHITE)}".strip(_WHITE)
-            else:
-                raise WireError(f"no header line: {line[:60]!r}")
-        return cls(int(match[2]), match[3] or "", int(match[1]), headers)
+        return cls(*status, _odd_lines(lines) if plain is None else plain)
+
+    def listed(self, places: tuple[int, ...]) -> list[str]:
+        """What the headers at `places` list, in small letters."""
+        return [
+            part.strip(_WHITE).lower()
+            for place in places
+            for part in self.headers[place][1].split(",")
+        ]
 
     def values(self, name: str) -> list[str]:
         """Every value of the header `name` (lower case), in order."""
@@ -73,64 +147,95 @@ class ResponseHead:
     def plain_length(self) -> list[tuple[str, str]]:
         """The headers with one Content-Length of one number, where `framing` found it sound:
         a repeated one is the same number again (RFC 9110, section 8.6)."""
+        places = self.shape.lengths
+        if not places or (len(places) == 1 and "," not in self.headers[places[0]][1]):
+            return self.headers
         headers: list[tuple[str, str]] = []
         seen = False
         for name, value in self.headers:
             if name.lower() == "content-length":
                 if seen:
                     continue
-                seen, value = True, value.partition(",")[0].strip()
+                seen, value = True, value.partition(",")[0].strip(_WHITE)
             headers.append((name, value))
         return headers
 
     @property
     def keeps_alive(self) -> bool:
-        """Whether the connection may be used again after this response."""
-        tokens = {t.strip().lower() for v in self.values("connection") for t in v.split(",")}
+        """Whether the connection may be used again after this response.
+
+        Never after HTTP/1.0 with a transfer coding: its framing is faulty (RFC 9112, 6.1).
+        """
+        if self.minor == 0 and self.shape.codings:
+            return False
+        places = self.shape.connections
+        if not places:
+            return self.minor == 1
+        tokens = self.listed(places)
         return "close" not in tokens and (self.minor == 1 or "keep-alive" in tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class Framing:
+def _odd_lines(lines: list[str]) -> list[tuple[str, str]]:
+    headers: list[tuple[str, str]] = []
+    for line in lines:
+        if found := _FIELD.fullmatch(line):
+            name, value = found.groups()
+            headers.append((name, value.rstrip(_WHITE)))
+        elif (fold := _FOLD.fullmatch(line)) and headers:
+            name, value = headers[-1]
+            headers[-1] = name, f"{value} {fold[1].rstrip(_WHITE)}".strip(_WHITE)
+        else:
+            raise WireError(f"no header line: {line[:60]!r}")
+    return headers
+
+
+class Framing(NamedTuple):
     """How a response body ends: `length` bytes, chunked, or (neither) with the connection."""
 
     length: int | None = None
     chunked: bool = False
 
 
+_NOTHING, _CHUNKED, _UNTIL_CLOSE = Framing(length=0), Framing(chunked=True), Framing()
+
+
 def framing(method: str, head: ResponseHead) -> Framing:
     """RFC 9112, section 6.3. Raises WireError where two readers could disagree."""
-    lengths: set[str] = set()
-    codings: list[str] = []
-    for name, value in head.headers:
-        lowered = name.lower()
-        if lowered == "content-length":
-            lengths.update(part.strip() for part in value.split(","))
-        elif lowered == "transfer-encoding":
-            codings += [coding.strip().lower() for coding in value.split(",")]
-    if len(lengths) > 1 or any(
-        not (n.isascii() and n.isdigit() and len(n) <= _LONGEST_LENGTH) for n in lengths
-    ):
-        raise WireError(f"Content-Length {', '.join(sorted(lengths))[:60]}")
+    shape = head.shape
+    if len(shape.lengths) == 1 and not shape.codings:
+        number = head.headers[shape.lengths[0]][1]
+        if number.isdecimal() and number.isascii() and len(number) <= _LONGEST_LENGTH:
+            if method == "HEAD" or head.status < 200 or head.status in (204, 304):
+                return _NOTHING
+            return Framing(length=int(number))
+    lengths, codings = head.listed(shape.lengths), head.listed(shape.codings)
+    for number in lengths:
+        if (
+            number != lengths[0]
+            or not (number.isascii() and number.isdigit())
+            or len(number) > _LONGEST_LENGTH
+        ):
+            raise WireError(f"Content-Length {', '.join(sorted(set(lengths)))[:60]}")
     if codings and lengths:
         raise WireError("Transfer-Encoding and Content-Length together")
     if method == "HEAD" or head.status < 200 or head.status in (204, 304):
-        return Framing(length=0)
+        return _NOTHING
     if codings:
         if codings != ["chunked"]:
             raise WireError(f"Transfer-Encoding {', '.join(codings)}")
-        return Framing(chunked=True)
-    return Framing(length=int(lengths.pop())) if lengths else Framing()
+        return _CHUNKED
+    return Framing(length=int(lengths[0])) if lengths else _UNTIL_CLOSE
 
 
 class ChunkedReader:
     """Takes the chunking off a body. Feed it bytes; `done` says that the last chunk came.
 
-    Trailers are read and dropped: a WSGI response has no place for them.
+    `trailers` are the fields after it. A WSGI response has no place for them.
     """
 
     def __init__(self) -> None:
         self.done = False
+        self.trailers: list[tuple[str, str]] = []
         self._buffer = b""
         self._left = 0  # of the current chunk; -1: the CRLF after it comes next
         self._trailer = False
@@ -143,37 +248,41 @@ class ChunkedReader:
         for a right one. After the last chunk, bytes that are left over mean that the connection
         cannot be trusted; `leftover` has them.
         """
-        self._buffer += data
+        buffer = self._buffer + data if self._buffer else data
         pieces: list[bytes] = []
-        while self._buffer and not self.done:
+        at, size = 0, len(buffer)  # no copy of the rest for every chunk: there may be many
+        while at < size and not self.done:
             if self._left > 0:
-                pieces.append(self._buffer[: self._left])
-                self._buffer, taken = self._buffer[self._left :], len(pieces[-1])
+                pieces.append(buffer[at : at + self._left])
+                taken = len(pieces[-1])
+                at += taken
                 self._left = self._left - taken or -1
                 continue
             if self._left == -1:
-                if not b"\r\n".startswith(self._buffer[:2]):
+                if not b"\r\n".startswith(buffer[at : at + 2]):
                     raise WireError("chunk longer than its size")
-                if len(self._buffer) < 2:
+                if size - at < 2:
                     break
-                self._left, self._buffer = 0, self._buffer[2:]
+                self._left, at = 0, at + 2
                 continue
-            end = self._buffer.find(b"\r\n")
+            end = buffer.find(b"\r\n", at, at + _LONGEST_LINE + 2)
             if end < 0:
-                if len(self._buffer) > _LONGEST_LINE:
+                if size - at > _LONGEST_LINE:
                     raise WireError("endless line in a chunked body")
                 break
-            line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
+            line, at = buffer[at:end], end + 2
             self._line(line)
+        self._buffer = buffer[at:]
         return pieces
 
     def _line(self, line: bytes) -> None:
         if self._trailer:
             self._trailer_size += len(line)
-            if self._trailer_size > _LONGEST_TRAILER or (
-                line and not _FIELD.fullmatch(line.decode("latin-1"))
-            ):
+            found = _FIELD.fullmatch(line.decode("latin-1"))
+            if self._trailer_size > _LONGEST_TRAILER or (line and not found):
                 raise WireError(f"no trailer line, or too many: {line[:60]!r}")
+            if found:
+                self.trailers.append((found[1], found[2].rstrip(_WHITE)))
             self.done = not line
         else:
             match = _CHUNK_SIZE.fullmatch(line)

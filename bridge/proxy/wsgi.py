@@ -17,12 +17,20 @@ from wsgiref.types import WSGIEnvironment
 
 from bridge.errors import BridgeError, VisitorError
 from bridge.proxy.forwarded import Client
-from bridge.proxy.head import Head
+from bridge.proxy.head import Head, host_of
 from bridge.proxy.hosts import split_host
 from bridge.proxy.target import parse_target
 from bridge.proxy.upload import RequestBody, Wait
 
-__all__ = ["RawTargetMissing", "body_of", "cut_off", "environ_for_handler", "head_of"]
+__all__ = [
+    "RawTargetMissing",
+    "body_of",
+    "cut_off",
+    "environ_for_handler",
+    "head_of",
+    "header_keys",
+    "target_keys",
+]
 
 # gunicorn joins two Cookie lines with a comma; browsers separate cookies with `; `.
 _JOINED_COOKIES = re.compile(r",(?=[A-Za-z0-9!#$%&'*+.^_`|~-]+=)")
@@ -44,6 +52,11 @@ class RawTargetMissing(BridgeError):
 @lru_cache(maxsize=512)
 def _name(key: str) -> str:
     return key[5:].replace("_", "-").title()
+
+
+@lru_cache(maxsize=4096)
+def _key(name: str) -> str:
+    return f"HTTP_{name.upper().replace('-', '_')}"
 
 
 def head_of(environ: WSGIEnvironment, *, exact_cookies: bool = False) -> Head:
@@ -70,13 +83,8 @@ def head_of(environ: WSGIEnvironment, *, exact_cookies: bool = False) -> Head:
                 raise VisitorError(400, f"control character in the header {_name(key)}")
             headers.append((_name(key), value))
     target = parse_target(method, raw)
-    host = environ.get("HTTP_HOST", "").lower()
-    if not host:
-        if version != "1.0":
-            raise VisitorError(400, "no Host header")
-        host = target.authority.lower() or _server_host(environ)
-    if split_host(host) is None:
-        raise VisitorError(400, "malformed Host header")
+    server = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT", "")
+    host = host_of(environ.get("HTTP_HOST", ""), version, target, server)
     return Head(
         method=method,
         target=target,
@@ -86,12 +94,6 @@ def head_of(environ: WSGIEnvironment, *, exact_cookies: bool = False) -> Head:
         scheme=environ.get("wsgi.url_scheme", "http"),
         version=version,
     )
-
-
-def _server_host(environ: WSGIEnvironment) -> str:
-    """HTTP/1.0 without Host: the address that the visitor connected to."""
-    name, port = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT", "")
-    return name if port in ("", "80", "443") else f"{name}:{port}"
 
 
 @dataclass(slots=True)
@@ -183,22 +185,34 @@ def environ_for_handler(
     """The environment of a handler: the same headers that legacy would get, the decoded path
     that the route was decided on, and the visitor's own address and scheme."""
     kept = {key: value for key, value in environ.items() if not key.startswith("HTTP_")}
+    return {
+        **kept,
+        **header_keys(headers),
+        **target_keys(head, client, mount),
+        "wsgi.input": stream,
+    }
+
+
+def header_keys(headers: list[tuple[str, str]]) -> dict[str, str]:
+    """The keys of a handler's environment that are headers; several lines are one list."""
+    keys: dict[str, str] = {}
     for name, value in headers:
-        if name not in ("Content-Type", "Content-Length"):
-            kept[f"HTTP_{name.upper().replace('-', '_')}"] = value
+        if (key := _key(name)) not in _NOT_HEADERS:
+            keys[key] = f"{keys[key]},{value}" if key in keys else value
+    return keys
+
+
+def target_keys(head: Head, client: Client, mount: str) -> dict[str, str]:
+    """The keys of a handler's environment that say what is asked for, where, and by whom."""
     path = (head.target.path or "/").encode().decode("latin-1")
     host, port = split_host(head.host) or (head.host, "")
-    kept.update(
-        {
-            "HTTP_HOST": head.host,
-            "SCRIPT_NAME": mount,
-            "PATH_INFO": path[len(mount.encode()) :],
-            "QUERY_STRING": head.target.query,
-            "REMOTE_ADDR": client.address,
-            "SERVER_NAME": host,
-            "SERVER_PORT": port or ("443" if client.scheme == "https" else "80"),
-            "wsgi.url_scheme": client.scheme,
-            "wsgi.input": stream,
-        }
-    )
-    return kept
+    return {
+        "HTTP_HOST": head.host,
+        "SCRIPT_NAME": mount,
+        "PATH_INFO": path[len(mount.encode()) :],
+        "QUERY_STRING": head.target.query,
+        "REMOTE_ADDR": client.address,
+        "SERVER_NAME": host,
+        "SERVER_PORT": port or ("443" if client.scheme == "https" else "80"),
+        "wsgi.url_scheme": client.scheme,
+    }

@@ -6,6 +6,7 @@ It shares no code with the bridge, so a mistake of the bridge's parser is not ma
 from __future__ import annotations
 
 import socket
+import ssl
 from dataclasses import dataclass
 
 __all__ = ["Answer", "BrokenAnswer", "RawConnection", "ask", "request"]
@@ -40,10 +41,19 @@ class Answer:
 class RawConnection:
     """One connection. A context manager; `answer` may be called once per request sent."""
 
-    def __init__(self, address: str, bound: float = BOUND) -> None:
-        """address: host:port."""
-        host, _, port = address.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=bound)
+    def __init__(
+        self, address: str, bound: float = BOUND, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """address: host:port or unix:/path."""
+        if address.startswith("unix:"):
+            self._socket = socket.socket(socket.AF_UNIX)
+            self._socket.settimeout(bound)
+            self._socket.connect(address.removeprefix("unix:"))
+        else:
+            host, _, port = address.rpartition(":")
+            self._socket = socket.create_connection((host, int(port)), timeout=bound)
+            if tls is not None:
+                self._socket = tls.wrap_socket(self._socket, server_hostname=host)
         self._buffer = b""
 
     def __enter__(self) -> RawConnection:
@@ -57,6 +67,14 @@ class RawConnection:
 
     def send(self, raw: bytes) -> None:
         self._socket.sendall(raw)
+
+    def say_no_more(self) -> None:
+        """Close the half that sends."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def ended(self) -> bool:
+        """Wait for what comes next; whether that is a clean end."""
+        return self.some() == b""
 
     def answer(self, method: str = "GET") -> Answer:
         """Read a whole response. Raises BrokenAnswer."""
@@ -118,11 +136,20 @@ class RawConnection:
             return data
         return self._socket.recv(65536)
 
+    def exactly(self, size: int) -> bytes:
+        """The next bytes, whatever they are."""
+        return self._exactly(size)
+
     def _exactly(self, size: int) -> bytes:
-        while len(self._buffer) < size:
+        pieces, left = [self._buffer], size - len(self._buffer)
+        while left > 0:
+            self._buffer = b""
             self._more()
-        data, self._buffer = self._buffer[:size], self._buffer[size:]
-        return data
+            pieces.append(self._buffer)
+            left -= len(self._buffer)
+        data = b"".join(pieces)
+        self._buffer = data[size:]
+        return data[:size]
 
     def _line(self) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:

@@ -136,7 +136,7 @@ def backend(legacy: Backend) -> Iterator[Backend]:
 def site(backend: Backend) -> Iterator[Site]:
     found = Site(backend, NOW)
     yield found
-    for pool in found.dispatcher._pools.values():
+    for pool in found.dispatcher.pools.all():
         pool.close()
 
 
@@ -232,7 +232,7 @@ def test_what_was_written_meanwhile_does_not_end_with_the_old_cookie(site: Site)
 
 
 def test_without_a_gate_the_cookie_is_any_other_cookie(site: Site) -> None:
-    site.dispatcher._gate = None
+    site.dispatcher.front.gate = None
     site.has = False
     assert site.ask("/shows", f"bv={FRESH}").data == b"python"
     assert seen == [f"bv={FRESH}"]

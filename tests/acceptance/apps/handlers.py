@@ -5,6 +5,7 @@ Tests and views leave each other notes: files in the directory that the query na
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import time
@@ -22,6 +23,19 @@ def hello(request: Request, **variables: str) -> Response:
     """Says that Python answered, and in which worker."""
     headers = {"X-Side": "python", "X-Pid": str(os.getpid())}
     return Response("python\n", headers=headers, mimetype="text/plain")
+
+
+def seen(request: Request) -> Response:
+    """Says how the visitor came: the address they asked for, and theirs."""
+    told = {"url": request.url, "client": request.remote_addr, "secure": request.is_secure}
+    return Response(json.dumps(told), mimetype="application/json")
+
+
+def hang(request: Request) -> Response:
+    """Sleeps for a minute in C and keeps the interpreter to itself: nothing else runs."""
+    (Path(request.args["desk"]) / "began").touch()
+    ctypes.PyDLL(None).sleep(60)
+    return Response("never\n")
 
 
 def slow(request: Request) -> Response:

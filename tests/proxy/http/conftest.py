@@ -126,13 +126,29 @@ def places(
         sock.close()
 
 
+ENGINES = ["event", "thread"]
+"""The two shells: every rule holds in both."""
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Which shell answers."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(scope="session")
 def public_bridge(
-    http_home: Path, places: dict[str, str], certificate: Path, fifo: Path, events: Path
+    http_home: Path,
+    places: dict[str, str],
+    certificate: Path,
+    fifo: Path,
+    events: Path,
+    engine: str,
 ) -> Iterator[Bridge]:
     """A bridge that visitors reach directly."""
     env = {"SSL_CERT_FILE": str(certificate), "TEST_FIFO": str(fifo), "TEST_EVENTS": str(events)}
-    bridge = Bridge(http_home / "public", places, env=env)
+    bridge = Bridge(http_home / f"public-{engine}", places, env=env, engine=engine)
     bridge.start()
     yield bridge
     bridge.stop()
@@ -140,7 +156,12 @@ def public_bridge(
 
 @pytest.fixture(scope="session")
 def inner_bridge(
-    http_home: Path, double: Backend, tls_double: Backend, fifo: Path, events: Path
+    http_home: Path,
+    double: Backend,
+    tls_double: Backend,
+    fifo: Path,
+    events: Path,
+    engine: str,
 ) -> Iterator[Bridge]:
     """A bridge behind a proxy that it trusts, with one thread for handlers."""
     places = {
@@ -149,11 +170,12 @@ def inner_bridge(
     }
     env = {"TEST_FIFO": str(fifo), "TEST_EVENTS": str(events)}
     bridge = Bridge(
-        http_home / "inner",
+        http_home / f"inner-{engine}",
         places,
         trusted=["127.0.0.1", "10.0.0.0/8"],
         options=["--handlers", "1"],
         env=env,
+        engine=engine,
     )
     bridge.start()
     yield bridge

@@ -92,6 +92,9 @@ def fails(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
     raise RuntimeError("a secret of the handler")
 
 
+fails_often = fails
+
+
 def answers_503(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     start_response("503 Service Unavailable", TEXT)
     return [b"python's own page"]
@@ -158,3 +161,11 @@ def shows_head(environ: WSGIEnvironment, start_response: StartResponse) -> Itera
     body = "\n".join(lines).encode("latin-1")
     start_response("200 OK", [*TEXT, ("Content-Length", str(len(body)))])
     return [body]
+
+
+def moves(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("302 Found", [("Location", "/old")])
+    return []
+
+
+moves_always = moves

@@ -31,6 +31,7 @@ BACKENDS = {
     "via": "url: @DOUBLE@, via: true",
     "narrow": "url: @DOUBLE@, limits: {response_head: 4KiB}",
     "single": "url: @DOUBLE@, limits: {connections: 1}, timeouts: {wait: 1s}",
+    "few": "url: @DOUBLE@, limits: {max_in_flight: 1, waiting: 1}, timeouts: {wait: 10s}",
     "hasty": "url: @DOUBLE@, timeouts: {connect: 500ms, send: 500ms, first_byte: 500ms, "
     "between_bytes: 500ms}",
     "unix": "url: 'unix:@UNIX@'",
@@ -58,6 +59,7 @@ ROUTES = {
     "declines_after_reading": "methods: [POST]",
     "reads_too_much": "methods: [POST]",
     "fails": "methods: [GET, HEAD, POST]",
+    "fails_often": "methods: [GET, POST]",
     "answers_503": "methods: [GET, POST]",
     "hangs": "methods: [GET, POST], timeout: 300ms",
     "fails_after_the_first_byte": "",
@@ -71,6 +73,8 @@ ROUTES = {
     "shows_head": "methods: [GET, POST]",
     "answers_205": "",
     "tells": "",
+    "moves": "",
+    "moves_always": "fallback: false",
 }
 
 
@@ -93,6 +97,7 @@ def routes_yaml(places: Mapping[str, str], *, trusted: Sequence[str] = ()) -> st
     lines.append("backends:")
     lines += [f"  {name}: {{{spec}}}" for name, spec in backends.items()]
     lines.append(f"trusted_proxies: {json.dumps(list(trusted))}")
+    lines.append("redirect_loops: {within: 1m, to_legacy: true}")
     lines.append("routes:")
     for name, more in ROUTES.items():
         lines.append(
@@ -115,7 +120,9 @@ class Bridge:
         options: Sequence[str] = (),
         threads: int = 16,
         env: Mapping[str, str] | None = None,
+        engine: str = "event",
     ) -> None:
+        self.engine = engine
         directory.mkdir(parents=True, exist_ok=True)
         self.state = directory / "state"
         self.routes = directory / "routes.yaml"
@@ -129,7 +136,7 @@ class Bridge:
                 **(env or {}),
             },
             threads=threads,
-            options=["--access-log", str(self.access_log), *options],
+            options=["--access-log", str(self.access_log), "--engine", engine, *options],
         )
         own = {"BRIDGE": self.server.url, "ADDRESS": self.server.address}
         text = routes_yaml({**places, **own}, trusted=trusted)

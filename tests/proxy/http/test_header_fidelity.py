@@ -74,13 +74,12 @@ def test_headers_of_a_request_keep_order_and_values(bridge: Bridge, backend: Bac
     assert seen == [(n, line.partition(": ")[2]) for n, line in zip(names, lines, strict=True)]
 
 
-def test_repeated_headers_of_a_request_are_joined_in_order(
-    bridge: Bridge, backend: Backend
-) -> None:
-    """A WSGI environment has one value for a name, so their count is lost; the list means the
-    same (RFC 9110, 5.3), and only fields that are lists may be repeated."""
+def test_repeated_headers_of_a_request_keep_their_order(bridge: Bridge, backend: Backend) -> None:
+    """A WSGI environment has one value for a name, so there their count is lost; the list means
+    the same (RFC 9110, 5.3), and only fields that are lists may be repeated."""
     bridge.ask("GET", "/", "X-List: a, b", "Accept: x", "X-List: c", "x-list: ")
-    assert backend.only().all("X-List") == ["a, b,c,"]
+    wanted = ["a, b", "c", ""] if bridge.engine == "event" else ["a, b,c,"]
+    assert backend.only().all("X-List") == wanted
 
 
 @pytest.mark.parametrize("field", ["Content-Type: a/b", "Host: main.test"])

@@ -44,8 +44,11 @@ def test_a_chunked_body_that_grows_too_large_is_a_413(bridge: Bridge, backend: B
         ended.append(b"a whole body")
 
     backend.when("/grows", script)
-    raw = request("POST", "/grows", "Transfer-Encoding: chunked", host=HOST)
-    assert bridge.send(raw + chunks(1025)).status == 413
+    with bridge.visitor() as visitor:
+        visitor.send(request("POST", "/grows", "Transfer-Encoding: chunked", host=HOST))
+        backend.wait("/grows")
+        visitor.send(chunks(1025))
+        assert visitor.answer().status == 413
     wait_for(lambda: ended, BOUND, "the end of the legacy connection")
     assert ended[0] != b"a whole body"
 

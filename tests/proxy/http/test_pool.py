@@ -7,9 +7,10 @@ import threading
 import pytest
 
 from stack.nginx import NginxPhp
+from stack.waiting import wait_for
 from tests.proxy.http.double import BOUND, Backend, Call, answer, plain
 from tests.proxy.http.serving import Bridge
-from tests.proxy.http.visitor import request
+from tests.proxy.http.visitor import Answer, request
 
 
 def test_requests_share_a_connection(bridge: Bridge, backend: Backend) -> None:
@@ -146,6 +147,37 @@ def test_a_full_pool_is_a_503_that_says_when_to_come_back(bridge: Bridge, backen
         over.set()
         assert visitor.answer().status == 200
     assert bridge.ask("GET", "/free", host="single.test").status == 200
+
+
+def test_the_line_for_legacy_is_bounded_too(bridge: Bridge, backend: Backend) -> None:
+    """`few.test` may have one request in flight, and one that waits."""
+    over = threading.Event()
+
+    def script(call: Call) -> None:
+        over.wait(BOUND)
+        call.send(plain())
+
+    backend.when("/slow", script)
+    with bridge.visitor() as first, bridge.visitor() as second:
+        first.send(request("GET", "/slow", host="few.test"))
+        backend.wait("/slow")
+        second.send(request("GET", "/waits", host="few.test"))
+        # Nothing tells when the second is in the line; until it is, others are there for a moment.
+        got = wait_for(lambda: _refused(bridge), BOUND, "a full line")
+        assert (got.status, got.get("Retry-After")) == (503, "2")
+        over.set()
+        assert [first.answer().status, second.answer().status] == [200, 200]
+    assert bridge.ask("GET", "/free", host="few.test").status == 200
+
+
+def _refused(bridge: Bridge) -> Answer | None:
+    """An answer that came at once, or None when there was none."""
+    with bridge.visitor(bound=0.5) as visitor:
+        visitor.send(request("GET", "/busy", host="few.test"))
+        try:
+            return visitor.answer()
+        except TimeoutError:
+            return None
 
 
 def test_who_waits_for_a_connection_gets_the_one_that_is_given_back(

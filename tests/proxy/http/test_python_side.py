@@ -161,6 +161,8 @@ def test_a_chunked_post_that_python_declines_reaches_legacy(
 
 def test_an_early_answer_to_a_declined_post_arrives(bridge: Bridge, backend: Backend) -> None:
     """The same as for a route without a Python side: the visitor has not sent everything."""
+    if bridge.engine == "event":
+        pytest.skip("there a handler starts when the whole body is here")
     path = "/py/declines_after_reading"
     backend.when(path, lambda call: call.send(plain("413 Content Too Large", body=b"no")))
     with bridge.visitor() as visitor:
@@ -172,7 +174,12 @@ def test_an_early_answer_to_a_declined_post_arrives(bridge: Bridge, backend: Bac
 def test_a_post_of_which_python_read_too_much_cannot_be_declined(
     bridge: Bridge, backend: Backend
 ) -> None:
-    """More than a megabyte is not kept for legacy; the visitor is told that it failed."""
+    """More than a megabyte is not kept for legacy; the visitor is told that it failed. The
+    engine keeps it in a file, and legacy has it all."""
+    if bridge.engine == "event":
+        assert ask(bridge, backend, "POST", "reads_too_much", b"x" * 2_000_000).body == b"legacy"
+        assert backend.only().body == b"x" * 2_000_000
+        return
     assert ask(bridge, backend, "POST", "reads_too_much", b"x" * 2_000_000).status == 500
     assert backend.received == []
     assert "declined after reading" in bridge.outcome("/py/reads_too_much")["error"]
@@ -258,3 +265,14 @@ def test_a_handler_gets_the_decoded_path_and_the_public_address(
         "HTTP_X_ONE=1",
     ):
         assert line in seen
+
+
+def test_a_handler_that_fails_too_often_is_left_alone(bridge: Bridge, backend: Backend) -> None:
+    """After five failures in a row legacy answers at once, whatever the method."""
+    for _ in range(5):
+        assert ask(bridge, backend, "GET", "fails_often").body == b"legacy"
+    bridge.mark()
+    backend.clear()
+    assert ask(bridge, backend, "POST", "fails_often", b"x").body == b"legacy"
+    record = bridge.outcome("/py/fails_often")
+    assert (record["fallback"], record["backend"]) == ("breaker-open", "main")

@@ -59,6 +59,7 @@ class Visitor:
     def __init__(self, address: tuple[str, int], bound: float = BOUND) -> None:
         self.sock = socket.create_connection(address, timeout=bound)
         self._buffer = b""
+        self.trailers: list[bytes] = []
 
     def __enter__(self) -> Self:
         return self
@@ -101,6 +102,10 @@ class Visitor:
         """The next chunk of a chunked body, exactly as the server has cut it."""
         size = int(self._until(b"\r\n"), 16)
         data = self._exactly(size)
+        while not size and (line := self._until(b"\r\n")) != b"\r\n":
+            self.trailers.append(line)
+        if not size:
+            return b""
         assert self._until(b"\r\n") == b"\r\n"
         return data
 

@@ -1,0 +1,378 @@
+"""One request and its answer without the I/O between them: what every shell does alike.
+
+Steps: (1) capture the table, (2) take the head, (3) refuse what cannot be answered, (4) decide,
+(5) what a handler gets and what follows from what it did, (6) what legacy gets, (7) what the
+visitor gets, (8) report. A shell reads the head, runs the handler or asks legacy, and writes the
+answer; it decides nothing. The WSGI shell is `bridge.proxy.dispatcher`, the event-loop one
+`bridge.proxy.engine`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from bridge.errors import BridgeError, LegacyError, UseLegacy, VisitorError
+from bridge.logs import traceback_text
+from bridge.proxy import pages
+from bridge.proxy.admission import Admission
+from bridge.proxy.decide import PYTHON, SHARE_COOKIE, Decision, decide, site_of
+from bridge.proxy.forwarded import Client
+from bridge.proxy.gate import FRESHNESS, Wanted, end_when_settled
+from bridge.proxy.head import Head
+from bridge.proxy.headers import (
+    apply_site_rules,
+    from_handler,
+    hide_cookie,
+    keep_apart,
+    public_origin,
+    share_cookie,
+    to_legacy,
+    to_visitor,
+)
+from bridge.proxy.hooks import Outcome
+from bridge.proxy.loopguard import Round, loop_name
+from bridge.proxy.pythonside import PythonFailed
+from bridge.proxy.routes import Route, RouteTable
+from bridge.proxy.wire import lowered
+
+if TYPE_CHECKING:
+    from bridge.proxy.front import Caller, Front
+
+__all__ = ["OPTIONS_HERE", "Answered", "Conversation"]
+
+log = structlog.get_logger("bridge.proxy")
+
+Headers = list[tuple[str, str]]
+
+_FAILED_STATUS = {"python-busy": 503, "python-timeout": 504}
+
+OPTIONS_HERE = ("Allow", "GET, HEAD, OPTIONS, POST")
+"""The header of an OPTIONS request that goes no further than here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer of our own: a status, the headers without a length, and the whole body."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+
+
+class Conversation:
+    """One request and its answer, on the table that it began with."""
+
+    __slots__ = (
+        "_asked",
+        "admission",
+        "client",
+        "decision",
+        "fresh_key",
+        "front",
+        "head",
+        "outcome",
+        "table",
+        "trusted",
+        "wanted",
+    )
+
+    admission: Admission
+    client: Client
+    decision: Decision
+    head: Head
+
+    def __init__(self, front: Front, table: RouteTable, outcome: Outcome, fresh_key: str) -> None:
+        self.front, self.table, self.outcome, self.fresh_key = front, table, outcome, fresh_key
+        self.trusted = False
+        self.wanted: Wanted | None = None
+        self._asked = 0.0  # when the handler was asked
+
+    # (2) and (3)
+
+    def take(self, head: Head) -> None:
+        """Note what the request says of itself."""
+        outcome = self.outcome
+        outcome.host, outcome.client = head.host, head.peer
+        raw = head.target.raw
+        outcome.path = raw.partition("?")[0] if "?" in raw else raw
+
+    def accept(self, caller: Caller, head: Head) -> None:
+        """Let the request in; `head` is the one to go on with. Raises VisitorError: no such
+        site."""
+        outcome = self.outcome
+        self.admission, self.client, self.trusted = caller.admission, caller.client, caller.trusted
+        self.head = head
+        outcome.client = caller.client.address
+        if caller.request_id:
+            outcome.request_id = caller.request_id
+        outcome.site = site_of(self.table, head)
+
+    @property
+    def max_body(self) -> int | None:
+        """The largest body of the site, in bytes."""
+        return self.table.file.sites[self.outcome.site].max_body
+
+    # (4)
+
+    def decide(self) -> Decision:
+        front, outcome, head = self.front, self.outcome, self.head
+        decision = decide(
+            self.table, head, self.client, front.clock(), self.fresh_key, front.secret
+        )
+        self.decision = decision
+        outcome.site, outcome.reason = decision.site, decision.reason
+        outcome.detail = decision.detail
+        outcome.route = decision.route.spec.name if decision.route else ""
+        if front.reports_decisions:
+            front.report_decision(head, decision)
+        if self.client.address in front.redirected_from:
+            self._look_for_loop()
+        return decision
+
+    def _look_for_loop(self) -> None:
+        head = self.head
+        found = self.front.loop(
+            self.client.address,
+            self._visitor,
+            f"{head.method} {self._address}",
+            self.table.file.redirect_loops,
+        )
+        if found:
+            self.outcome.loop = loop_name(found)
+            raise VisitorError(508, f"redirect loop: {self.outcome.loop}")
+
+    @property
+    def _visitor(self) -> str:
+        """Who goes round, of those at an address: browsers that look alike are told apart by
+        which cookies they have, and by our own one; other values may change with every round."""
+        head = self.head
+        cookies = [value if name == SHARE_COOKIE else name for name, value in head.cookies()]
+        return f"{head.get('User-Agent') or ''} {cookies}"
+
+    @property
+    def _address(self) -> str:
+        """What was asked for, as the visitor's browser shows it."""
+        return f"{self.client.scheme}://{self.client.host}{self.head.target.raw}"
+
+    def _redirects(self, status: int, headers: Headers) -> None:
+        """Note where the visitor is sent."""
+        location = next((value for name, value in headers if lowered(name) == "location"), None)
+        if location is not None and self.head.target.raw != "*":
+            outcome = self.outcome
+            given = outcome.route, outcome.backend, self.head.method, self._address
+            try:
+                step = Round.of(*given, status, location)
+            except ValueError:
+                return  # no address that a browser would go to
+            self.front.redirected(self.client.address, self._visitor, step)
+
+    @property
+    def asks_python(self) -> bool:
+        """Whether a handler is to answer now."""
+        decision = self.decision
+        if not decision.python:
+            return False
+        route = self.route
+        if self.front.is_sent_back(route.name):
+            self._falls_back("redirect-loop", "it sent visitors round and round just now")
+            return False
+        if route.spec.fallback and self.front.breaker_is_open(route.name):
+            self._falls_back("breaker-open", "it has failed too often just now")
+            return False
+        return True
+
+    # (5) Python
+
+    @property
+    def route(self) -> Route:
+        """The route with the Python side that was decided on."""
+        route = self.decision.route
+        assert route is not None
+        assert route.app is not None
+        return route
+
+    @property
+    def again(self) -> bool:
+        """Whether legacy may be asked after a handler has run: nothing was written."""
+        return self.head.method in ("GET", "HEAD") and self.route.spec.fallback
+
+    def ask_handler(self) -> None:
+        """Python is to answer; what the visitor wants to see of their own edits is read."""
+        self.outcome.backend = PYTHON
+        self._asked = time.perf_counter()
+        gate = self.front.gate
+        if gate and (
+            found := [value for name, value in self.head.cookies() if name == gate.cookie]
+        ):
+            self.wanted = gate.wanted(found)
+
+    def handler_headers(self) -> Headers:
+        """What the handler sees of the request's headers."""
+        headers = self.request_headers()
+        gate = self.front.gate
+        return hide_cookie(headers, gate.cookie) if gate else headers
+
+    @property
+    def needs_fresh(self) -> bool:
+        """Whether `is_fresh` has to be asked before the handler runs."""
+        return self.wanted is not None
+
+    def is_fresh(self) -> bool:
+        """Whether Python has the visitor's own edits; this waits for them, and so blocks."""
+        gate, reads = self.front.gate, self.route.spec.reads
+        return gate is None or not self.wanted or gate.ensure(self.wanted, reads)
+
+    def not_fresh(self) -> None:
+        """Legacy answers: it always has the newest."""
+        self._falls_back(FRESHNESS, f"not yet in MongoDB, of {self.route.spec.reads}")
+
+    def after_failure(self, error: UseLegacy | PythonFailed, *, taken: bool) -> Answered | None:
+        """What follows from a handler that declined or failed: a page, or None when legacy is
+        to answer. `taken` says that too much of the body is gone for that."""
+        route, outcome = self.route, self.outcome
+        outcome.handler = time.perf_counter() - self._asked
+        if isinstance(error, UseLegacy):
+            if taken:
+                message = "declined after reading more of the body than can be replayed"
+                return self.page(500, message)
+            fresh = error.reason == FRESHNESS
+            self._falls_back(FRESHNESS if fresh else "declined", error.reason)
+            return None
+        if error.reason != "python-busy":
+            self.front.python_did(route.name, well=False)
+        if error.cause is not None:
+            log.error(
+                "handler failed",
+                route=route.name,
+                request_id=outcome.request_id,
+                traceback=traceback_text(error.cause),
+            )
+        # A handler that never started has written nothing, so legacy may have any method.
+        if not self.again and not (error.reason == "python-busy" and route.spec.fallback):
+            outcome.reason = error.reason
+            return self.page(_FAILED_STATUS.get(error.reason, 500), str(error))
+        # Frameworks make an error page of the exception that Store raises.
+        refused = self.wanted is not None and self.wanted.refused
+        self._falls_back(FRESHNESS if refused else error.reason, error.detail)
+        return None
+
+    def check_status(self, status: str) -> None:
+        """Raises PythonFailed for a 5xx that legacy may have a better answer to."""
+        if status[0] == "5" and self.again:
+            raise PythonFailed("python-5xx", f"the handler answered {status}")
+
+    def _falls_back(self, reason: str, detail: str) -> None:
+        self.outcome.fallback, self.outcome.fallback_detail = reason, detail
+
+    def python_answer(self, status: int, given: Headers) -> Headers:
+        """The headers of a handler's answer for the visitor."""
+        self.outcome.handler = time.perf_counter() - self._asked
+        self.front.python_did(self.route.name, well=status < 500)
+        rules = self.table.file.sites[self.decision.site].response_headers
+        headers = self._apart(apply_site_rules(from_handler(given), rules))
+        if (gate := self.front.gate) and self.wanted:
+            headers = end_when_settled(headers, gate, self.wanted, self.head, self.front.clock())
+        if status == 205:
+            headers = [pair for pair in headers if pair[0].lower() != "content-length"]
+            headers.append(("Content-Length", "0"))
+        if 300 < status < 309:
+            self._redirects(status, headers)
+        return headers
+
+    # (6) legacy
+
+    def request_headers(self, **rules: Any) -> Headers:
+        """The headers of the request for the other side; `rules` are `to_legacy`'s."""
+        return to_legacy(
+            self.head,
+            self.client,
+            trusted_peer=self.trusted,
+            request_id=self.outcome.request_id,
+            hops=self.admission.hops,
+            **rules,
+        )
+
+    def legacy_headers(self, **rules: Any) -> Headers:
+        """The headers of the request for the legacy backend that was decided on."""
+        backend = self.table.file.backends[self.decision.legacy]
+        host = None if backend.host == "preserve" else backend.host
+        return self.request_headers(host=host, via=backend.via, **rules)
+
+    # (7) for the visitor
+
+    def legacy_answer(
+        self, status: int, given: Headers, hidden: frozenset[tuple[str, int]], prefix: str
+    ) -> Headers:
+        """The headers of a legacy answer for the visitor; `hidden` and `prefix` are those of
+        the backend's address."""
+        client, decision, file = self.client, self.decision, self.table.file
+        rules = file.sites[decision.site].response_headers
+        headers = to_visitor(
+            given,
+            public_origin(client.scheme, client.host, hidden, prefix),
+            accel=file.backends[decision.legacy].accel,
+            gone=rules.gone,
+        )
+        if rules.set:
+            headers += rules.set.items()
+        if 300 < status < 309:
+            self._redirects(status, headers)
+        return self._apart(headers) if decision.split else headers
+
+    def _apart(self, headers: Headers) -> Headers:
+        """Two visitors may get two sides: no shared cache may mix them."""
+        decision = self.decision
+        if decision.split:
+            headers = keep_apart(headers, decision.vary)
+            if decision.set_key:
+                secure = self.client.scheme == "https"
+                headers.append(share_cookie(decision.set_key, secure=secure))
+        return headers
+
+    def options_here(self) -> Answered:
+        """The answer to a request that goes no further than here."""
+        self.outcome.backend = "bridge"
+        return Answered(200, [OPTIONS_HERE])
+
+    def page(self, status: int, error: str) -> Answered:
+        """A page of the site's own, for an error that nobody else answers."""
+        outcome = self.outcome
+        outcome.error, outcome.backend = error, "bridge"
+        own = self.table.page(outcome.site, status) if outcome.site else None
+        html = pages.render(status, outcome.request_id, own)
+        headers = [("Content-Type", "text/html; charset=utf-8"), ("Cache-Control", "no-store")]
+        if status == 503:
+            headers.append(("Retry-After", "2"))
+        return Answered(status, headers, html)
+
+    def page_for(self, error: Exception) -> Answered:
+        """The page for whatever went wrong."""
+        if isinstance(error, VisitorError):
+            return self.page(error.status, error.reason)
+        if isinstance(error, LegacyError):
+            self.outcome.stage = error.stage
+            return self.page(error.status, f"{error.stage}: {error}")
+        request_id = self.outcome.request_id
+        if isinstance(error, BridgeError):
+            log.error("cannot serve", error=str(error), request_id=request_id)
+            return self.page(500, str(error))
+        log.error("bug in the proxy", request_id=request_id, traceback=traceback_text(error))
+        return self.page(500, f"{type(error).__name__}: {error}")
+
+    # (8) report
+
+    def end(self) -> None:
+        """The response is through, or was cut short."""
+        outcome = self.outcome
+        outcome.seconds = time.perf_counter() - outcome.started
+
+    def report(self) -> None:
+        """Tell the plug-ins, after `end`."""
+        outcome = self.outcome
+        if self.wanted:
+            outcome.freshness = self.wanted.outcome or ""
+        self.front.report_response(outcome)

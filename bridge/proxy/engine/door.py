@@ -1,0 +1,146 @@
+"""Where visitors come in: open while there is room for one more, shut while there is not.
+
+While it is shut nobody is refused: who comes waits in the kernel's line, or goes to another
+worker, which listens on the same sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bridge.proxy.engine.clock import TICK, clock
+from bridge.proxy.engine.visitor import Visitor
+
+if TYPE_CHECKING:
+    from bridge.proxy.engine.service import Service
+
+__all__ = ["Door", "room_for_visitors"]
+
+_SPARE = 256  # descriptors that are left for legacy, handlers and files
+_HANDSHAKE = 60.0  # seconds that uvloop gives TLS at most
+
+
+def room_for_visitors(wanted: int, descriptors: int, legacy: int) -> int:
+    """How many visitors a process with so many descriptors takes of those `wanted`, when it may
+    have `legacy` connections: those come out of the same number, up to a third of it."""
+    return max(1, min(wanted, descriptors - _SPARE - min(legacy, descriptors // 3)))
+
+
+class Door:
+    """Accepts at most `most` visitors at a time on `sockets`, which stay the caller's.
+
+    `descriptors` is the limit of the process, `tls` what `create_server` takes for TLS.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        sockets: Sequence[socket.socket],
+        *,
+        most: int,
+        descriptors: int,
+        backlog: int = 2048,
+        tls: dict[str, Any] | None = None,
+    ) -> None:
+        self.service, self.sockets, self.most = service, sockets, most
+        self._highest = descriptors - _SPARE
+        self._backlog, self._tls = backlog, tls or {}
+        self._servers: list[asyncio.Server] = []
+        # Who is here, but has no connection yet as TLS sees it, and until when at most.
+        self._knocking: dict[Visitor, float] = {}
+        self._opening: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "open" if self._servers else "shut"
+        return f"<Door {state}: {self.inside} of {self.most}>"
+
+    @property
+    def inside(self) -> int:
+        """How many visitors there are."""
+        return len(self.service.visitors) + len(self._knocking)
+
+    async def open(self) -> None:
+        """Let visitors in, from now on whenever there is room."""
+        self.service.on_enter, self.service.on_leave = self._enter, self._look
+        await self._open()
+
+    async def _open(self) -> None:
+        loop = self.service.loop
+        for sock in self.sockets:
+            # uvloop closes what it is given; the caller's socket has to stay.
+            own = sock.dup()
+            own.setblocking(False)
+            is_unix = sock.family == socket.AF_UNIX
+            create = loop.create_unix_server if is_unix else loop.create_server
+            server = await create(self._knock, sock=own, backlog=self._backlog, **self._tls)
+            if self._closed:
+                server.close()
+            else:
+                self._servers.append(server)
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self._closed = True
+        self._shut()
+
+    def _knock(self) -> Visitor:
+        visitor = Visitor(self.service)
+        self._knocking[visitor] = clock.now + _HANDSHAKE
+        if self.inside >= self.most:
+            self.service.loop.call_soon(self._full)
+        return visitor
+
+    def _enter(self, visitor: Visitor) -> None:
+        """`visitor` has a connection and is one of the service's."""
+        self._knocking.pop(visitor, None)
+        if self._servers and not self._has_room(visitor):
+            self._full()
+
+    def _full(self) -> None:
+        if self._servers:
+            self._shut()
+            self.service.loop.call_later(TICK, self._look_again)
+
+    def _has_room(self, visitor: Visitor | None = None) -> bool:
+        if self.inside >= self.most:
+            return False
+        # A new descriptor has the lowest number that is free.
+        sock = visitor.transport.get_extra_info("socket") if visitor else None
+        if sock is not None:
+            return int(sock.fileno()) < self._highest
+        try:
+            number = os.dup(self.sockets[0].fileno())
+        except OSError:
+            return False
+        os.close(number)
+        return number < self._highest
+
+    def _shut(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    def _look(self) -> None:
+        """Somebody has left."""
+        if not self._servers and not self._closed and self._opening is None and self._has_room():
+            self._opening = self.service.loop.create_task(self._open())
+            self._opening.add_done_callback(self._opened)
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._opening = None
+
+    def _look_again(self) -> None:
+        """Descriptors may have become free without a visitor who leaves."""
+        for visitor in [v for v, until in self._knocking.items() if until < clock.now]:
+            del self._knocking[visitor]
+        if self.inside < self.most and not self._has_room():
+            for upstream in self.service.upstreams.all():
+                upstream.shrink()
+        self._look()
+        if not self._servers and not self._closed:
+            self.service.loop.call_later(TICK, self._look_again)

@@ -1,0 +1,419 @@
+"""One request to legacy and its answer, on an event loop.
+
+Steps: (1) get a connection, (2) send the head and pass the body on, (3) read the answer's head,
+(4) pass its body on, (5) give the connection back or close it. Every failure names its stage.
+The bytes are `bridge.proxy.wire`'s; the connections are `bridge.proxy.engine.upstream`'s; who
+asks is a `Listener`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from time import perf_counter
+from typing import Protocol
+
+from bridge.errors import LegacyError
+from bridge.proxy.engine.clock import clock
+from bridge.proxy.engine.upstream import (
+    NEVER,
+    LegacyConnection,
+    Upstream,
+)
+from bridge.proxy.hooks import Outcome
+from bridge.proxy.wire import (
+    ChunkedReader,
+    Framing,
+    ResponseHead,
+    WireError,
+    framing,
+    lowered,
+    split_head,
+)
+
+__all__ = ["Exchange", "Listener"]
+
+Headers = list[tuple[str, str]]
+
+_REMEMBERED = 1024  # bytes of a head
+
+
+def _read_answer(method: str, lines: bytes) -> tuple[ResponseHead, Framing, Headers, bool]:
+    """The head, how its body ends, its headers, and whether the connection is kept."""
+    head = ResponseHead.parse(lines)
+    return head, framing(method, head), head.plain_length(), head.keeps_alive
+
+
+# Under load most heads come many times within the second that their Date names.
+read_answer = lru_cache(maxsize=128)(_read_answer)
+
+_REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
+
+
+class Listener(Protocol):
+    """Who asks legacy, and is told what comes."""
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """A 1xx answer came."""
+
+    def on_head(
+        self, head: ResponseHead, headers: Headers, length: int | None, body: bytes, whole: bool
+    ) -> None:
+        """The final head came with these headers, `length` bytes of body to follow (None: it is
+        not known), and `body` of them already; `whole` says that those are all."""
+
+    def on_body(self, data: bytes) -> None:
+        """More of the body came."""
+
+    def on_end(self, trailers: list[tuple[str, str]]) -> None:
+        """The body is complete."""
+
+    def on_failure(self, error: LegacyError) -> None:
+        """Legacy failed, before or after `on_head`."""
+
+    def on_room(self) -> None:
+        """More of the request's body can be taken."""
+
+    def on_tunnel(self, head: ResponseHead, connection: LegacyConnection, rest: bytes) -> None:
+        """Legacy has switched to the protocol that was asked for."""
+
+
+class Exchange:
+    """The request `head` (bytes, complete) with the given `method`.
+
+    `chunked` is how its body is framed, None when it has none; the body is given by `send` and
+    `finish`. `upgrade` says that 101 is an answer that was asked for. How long the stages take
+    is noted in `outcome`.
+    """
+
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_chunked",
+        "_chunks",
+        "_connects",
+        "_head",
+        "_interim",
+        "_left",
+        "_method",
+        "_outcome",
+        "_passed",
+        "_reusable",
+        "_sent",
+        "_since",
+        "_until_close",
+        "_upgrade",
+        "answered",
+        "connection",
+        "full",
+        "listener",
+        "over",
+        "pool",
+        "repeatable",
+    )
+
+    def __init__(
+        self,
+        pool: Upstream,
+        listener: Listener,
+        method: str,
+        head: bytes,
+        chunked: bool | None,
+        outcome: Outcome,
+        *,
+        upgrade: bool = False,
+    ) -> None:
+        self.pool, self.listener, self._outcome = pool, listener, outcome
+        self._method, self._head, self._chunked = method, head, chunked
+        self.repeatable = chunked is None and method in _REPEATABLE and not upgrade
+        self._upgrade = upgrade
+        self._sent = chunked is None  # everything of the request
+        self._body: list[bytes] = []  # what came before there was a connection
+        self._buffer = b""
+        self._interim = False  # a 1xx answer came: the connection was not stale
+        self._left: int | None = None
+        self._passed = 0  # bytes of the answer's body that were read after its head
+        self._chunks: ChunkedReader | None = None
+        self._until_close = self._reusable = False
+        self.answered = False  # the final head came
+        self.full = False  # legacy takes nothing now
+        self.over = False
+        self.connection: LegacyConnection | None = None
+        self._connects = False
+        self._since = 0.0  # when the stage began
+
+    # (1)
+
+    def start(self) -> None:
+        self.pool.budget.requests += 1
+        self._outcome.legacy = self.pool.name
+        self._since = perf_counter()
+        # What cannot be repeated gets a fresh connection: it must not meet a stale one.
+        self.pool.take(self, fresh=not self.repeatable)
+
+    def connects(self) -> None:
+        """There is a place for a new connection."""
+        now = perf_counter()
+        self._outcome.wait = now - self._since
+        self._since, self._connects = now, True
+
+    # (2)
+
+    def begin(self, connection: LegacyConnection) -> None:
+        """There is a connection."""
+        now = perf_counter()
+        if self._connects:
+            self._outcome.connect = now - self._since
+            self._connects = False
+        else:
+            self._outcome.wait = now - self._since
+        self._since = now
+        self.connection = connection
+        connection.read_size = self.pool.read_size(0)
+        if self._body:
+            connection.write(b"".join((self._head, *self._body)))
+            self._body.clear()
+        else:
+            connection.write(self._head)
+        if self._sent:
+            connection.deadline = clock.now + self.pool.spec.timeouts.first_byte
+        elif not self.full:
+            self.listener.on_room()
+
+    @property
+    def takes(self) -> bool:
+        """Whether more of the body can be taken now."""
+        return self.connection is not None and not self.full
+
+    def send(self, piece: bytes) -> None:
+        """A piece of the request's body."""
+        if self._chunked:
+            piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+        if self.connection is None:
+            self._body.append(piece)
+        else:
+            self.connection.write(piece)
+
+    def finish(self) -> None:
+        """The request's body is complete."""
+        self._sent = True
+        if self._chunked:
+            if self.connection is None:
+                self._body.append(b"0\r\n\r\n")
+            else:
+                self.connection.write(b"0\r\n\r\n")
+        if self.connection is not None and not self.answered and not self.full:
+            timeouts = self.pool.spec.timeouts
+            self.connection.deadline = clock.now + timeouts.first_byte
+
+    def legacy_is_full(self) -> None:
+        self.full = True
+        if self.connection is not None and not self.answered:
+            self.connection.deadline = clock.now + self.pool.spec.timeouts.send
+
+    def legacy_has_room(self) -> None:
+        self.full = False
+        if self.connection is not None and not self.answered:
+            first = clock.now + self.pool.spec.timeouts.first_byte
+            self.connection.deadline = first if self._sent else NEVER
+        self.listener.on_room()
+
+    # (3)
+
+    def received(self, data: bytes) -> None:
+        """Bytes from legacy."""
+        if self.answered:
+            self._take_body(data)
+            return
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        try:
+            self._take_head(data)
+        except WireError as error:
+            self.failed(LegacyError("head", 502, f"is no HTTP: {error}"))
+
+    def _take_head(self, data: bytes) -> None:
+        limit = self.pool.spec.limits.response_head
+        while True:
+            split = split_head(data)
+            if split is None or len(split[0]) > limit:
+                if len(data) > limit:
+                    message = f"headers are larger than {limit} bytes"
+                    self.failed(LegacyError("head", 502, message))
+                else:
+                    self._buffer = data
+                return
+            lines, data = split
+            read = read_answer if len(lines) <= _REMEMBERED else _read_answer
+            head, frame, headers, keeps = read(self._method, lines)
+            if head.status >= 200:
+                break
+            if head.status == 101:
+                self._switch(head, data)
+                return
+            self._interim = True
+            self.listener.on_interim(head)
+            if self.over:
+                return
+            if not data:
+                return
+        self._reusable = keeps
+        self.answered = True
+        self._outcome.first_byte = perf_counter() - self._since
+        if head.status == 205:
+            # Whatever came with it is no content (RFC 9110, section 15.3.6).
+            headers = [pair for pair in headers if lowered(pair[0]) != "content-length"]
+            headers.append(("Content-Length", "0"))
+            self._settle(keep=frame.length == 0 and not data)
+            self.listener.on_head(head, headers, 0, b"", True)
+            return
+        length = frame.length
+        if length is not None and len(data) >= length:
+            # What comes beyond its end means that the connection cannot be trusted.
+            self._settle(keep=len(data) == length)
+            self.listener.on_head(head, headers, length, data[:length], True)
+            return
+        connection = self.connection
+        assert connection is not None
+        connection.deadline = clock.now + self.pool.spec.timeouts.between_bytes
+        if frame.chunked:
+            # What came with the head is read now: if it is garbage, there can still be a 502.
+            self._chunks = chunks = ChunkedReader()
+            body = b"".join(chunks.feed(data)) if data else b""
+            if chunks.done:
+                self._settle(keep=not chunks.leftover)
+                self.listener.on_head(head, headers, None, body, not chunks.trailers)
+                if chunks.trailers:
+                    self.listener.on_end(chunks.trailers)
+                return
+            self.listener.on_head(head, headers, None, body, False)
+            return
+        if length is None:
+            self._until_close = True
+        else:
+            self._left = length - len(data)
+        self.listener.on_head(head, headers, length, data, False)
+
+    def _switch(self, head: ResponseHead, data: bytes) -> None:
+        connection = self.connection
+        if not self._upgrade or connection is None:
+            raise WireError("101 without an Upgrade")
+        if [value.lower() for value in head.values("upgrade")] != ["websocket"]:
+            raise WireError("101 to another protocol than was asked for")
+        self.over = True
+        connection.deadline = NEVER
+        self.listener.on_tunnel(head, connection, data)
+
+    # (4)
+
+    def _take_body(self, data: bytes) -> None:
+        connection = self.connection
+        if connection is None:
+            return
+        connection.deadline = clock.now + self.pool.spec.timeouts.between_bytes
+        self._passed += len(data)
+        if len(data) == connection.read_size:
+            connection.read_size = self.pool.read_size(self._passed)
+        if self._chunks is not None:
+            chunks = self._chunks
+            try:
+                pieces = chunks.feed(data)
+            except WireError as error:
+                self.failed(LegacyError("body", 502, f"is no HTTP: {error}"))
+                return
+            if chunks.done:
+                self._settle(keep=not chunks.leftover)
+            if pieces:
+                self.listener.on_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            if chunks.done:
+                self.listener.on_end(chunks.trailers)
+        elif self._left is None:
+            self.listener.on_body(data)
+        else:
+            left = self._left - len(data)
+            if left > 0:
+                self._left = left
+                self.listener.on_body(data)
+                return
+            self._settle(keep=left == 0)
+            self.listener.on_body(data[:left] if left else data)
+            self.listener.on_end([])
+
+    def pause(self) -> None:
+        """The visitor is slower than legacy: read no more for now, and later less at a time."""
+        self._passed //= 4
+        connection = self.connection
+        if connection is not None and not self.over:
+            connection.deadline = NEVER
+            connection.read_size = self.pool.read_size(self._passed)
+            connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        connection = self.connection
+        if connection is not None and not self.over:
+            connection.deadline = clock.now + self.pool.spec.timeouts.between_bytes
+            connection.transport.resume_reading()
+
+    # (5)
+
+    def _settle(self, *, keep: bool) -> None:
+        connection = self.connection
+        if self.over or connection is None:
+            return
+        self.over = True
+        self.connection = None
+        self.pool.give_back(connection, keep=keep and self._reusable and self._sent)
+
+    def ended(self, error: Exception | None) -> None:
+        """Legacy has ended the connection."""
+        connection = self.connection
+        if self.over or connection is None:
+            return
+        words = getattr(error, "strerror", None) or (str(error) if error else "")
+        if not self.answered:
+            stale = connection.pooled and not self._buffer and not self._interim
+            self._buffer = b""
+            if stale and self.repeatable and self.pool.budget.take():
+                self.connection = None
+                self._since = perf_counter()
+                self.pool.give_back(connection, keep=False)
+                self.pool.take(self, fresh=True)
+                return
+            self.failed(LegacyError("first_byte", 502, words or "closed without an answer"))
+        elif self._chunks is not None:
+            self.failed(LegacyError("body", 502, words or "ended before the last chunk"))
+        elif self._left is not None:
+            self.failed(LegacyError("body", 502, words or f"ended {self._left} bytes early"))
+        elif error is not None:
+            self.failed(LegacyError("body", 502, words))
+        else:
+            self._settle(keep=False)
+            self.listener.on_end([])
+
+    def too_late(self) -> None:
+        """The deadline of the stage has passed."""
+        timeouts = self.pool.spec.timeouts
+        if self.answered:
+            error = LegacyError("body", 504, f"stalled for {timeouts.between_bytes:g} s")
+        elif self.full:
+            error = LegacyError("send", 504, f"takes nothing for {timeouts.send:g} s")
+        else:
+            error = LegacyError("first_byte", 504, f"no answer within {timeouts.first_byte:g} s")
+        self.failed(error)
+
+    def failed(self, error: LegacyError) -> None:
+        if not self.over:
+            if not self.answered:
+                stage = error.stage if error.stage in ("wait", "connect") else "first_byte"
+                setattr(self._outcome, stage, perf_counter() - self._since)
+            self.cancel()
+            self.listener.on_failure(error)
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more."""
+        if self.over:
+            return
+        self.over = True
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            self.pool.give_back(connection, keep=False)

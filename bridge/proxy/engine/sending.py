@@ -1,0 +1,40 @@
+"""Writing to a connection at once, as long as its socket takes it.
+
+An event loop writes at the end of its turn, when everything that came has been looked at. Written
+at once, the first request of a turn is with legacy, on another core, while the second is read.
+What the socket does not take is the transport's, which buffers it and says when that is too much.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+__all__ = ["descriptor", "send"]
+
+
+def descriptor(transport: asyncio.BaseTransport) -> int:
+    """Where the bytes for the other side may be written to; -1 where only the transport can,
+    because it encrypts them."""
+    if transport.get_extra_info("sslcontext") is not None:
+        return -1
+    sock = transport.get_extra_info("socket")
+    return -1 if sock is None else int(sock.fileno())
+
+
+def send(transport: asyncio.Transport, file: int, data: bytes) -> None:
+    """Write `data` after everything that was written before; `file` is the transport's
+    `descriptor`. Does nothing on a connection that is being closed."""
+    # In this order: the descriptor of a closed connection may be another one's already.
+    if transport.is_closing():
+        return
+    if file >= 0 and not transport.get_write_buffer_size():
+        try:
+            written = os.write(file, data)
+        except OSError:  # there is no room, or the connection broke: the transport finds out
+            written = 0
+        if written == len(data):
+            return
+        if written:
+            data = data[written:]
+    transport.write(data)

@@ -1,0 +1,108 @@
+"""What the connections of one process share, and the ticking that limits their time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from bridge.proxy.engine.clock import TICK, clock
+from bridge.proxy.engine.handlers import Handlers
+from bridge.proxy.engine.upstream import Upstream
+from bridge.proxy.pools import Pools
+
+if TYPE_CHECKING:
+    from bridge.proxy.conversation import Conversation
+    from bridge.proxy.dispatcher import Dispatcher
+    from bridge.proxy.engine.visitor import Visitor
+
+__all__ = ["Limits", "Service"]
+
+_VISITORS = 10  # ticks between two looks at visitors
+_REPORT = 0.005  # seconds until what is answered is counted and logged
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds that visitors may take: for a head, between two requests, without taking a byte."""
+
+    head: float = 30.0
+    idle: float = 60.0
+    stall: float = 60.0
+
+
+class Service:
+    """The event loop's side of a Dispatcher.
+
+    Answers are reported together, a few thousandths of a second after the first of them: that
+    costs less than one by one between the reading and writing of others. `flush` is called
+    after that, to write what was logged. `draining`: every answer says that the connection ends.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        flush: Callable[[], None] = lambda: None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.loop = loop
+        self.front = dispatcher.front
+        self.front.tunnels = True
+        self.handlers = Handlers(dispatcher.threads, loop)
+        self.upstreams: Pools[Upstream] = Pools(Upstream)
+        self.visitors: set[Visitor] = set()
+        self.on_enter: Callable[[Visitor], None] = lambda visitor: None
+        self.on_leave: Callable[[], None] = lambda: None
+        self.limits = limits or Limits()
+        self.draining = False
+        self.answered = self.refused = 0
+        self.date = ""
+        self._ticks = 0
+        self._flush = flush
+        self._ended: list[Conversation] = []
+        self._set_date()
+
+    def start(self) -> None:
+        clock.look()
+        self.loop.call_later(TICK, self._tick)
+
+    def _set_date(self) -> None:
+        self.date = formatdate(usegmt=True)
+
+    def ended(self, conversation: Conversation) -> None:
+        """This one is through; it is reported soon."""
+        self.answered += 1
+        if not self._ended:
+            self.loop.call_later(_REPORT, self.report)
+        self._ended.append(conversation)
+
+    def report(self) -> None:
+        """Count and log what has ended. Called before a connection ends in peace, so that whoever
+        sees its end finds it in the log."""
+        ended, self._ended = self._ended, []
+        for conversation in ended:
+            conversation.report()
+        self._flush()
+
+    def _tick(self) -> None:
+        self.loop.call_later(TICK, self._tick)
+        now = clock.look()
+        self._ticks += 1
+        for upstream in self.upstreams.all():
+            upstream.look(now)
+        self.handlers.look(now)
+        if self._ticks % _VISITORS == 0:
+            self._set_date()
+            for visitor in [v for v in self.visitors if v.deadline < now]:
+                visitor.look(now)
+
+    def drain(self) -> None:
+        """Answer what runs and what was asked already; close who asks nothing."""
+        self.draining = True
+        for visitor in list(self.visitors):
+            if visitor.idle:
+                visitor.end()

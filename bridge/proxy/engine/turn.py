@@ -1,0 +1,345 @@
+"""One request of a visitor: the steps of `bridge.proxy.conversation` on an event loop.
+
+It is told what comes from the visitor and from legacy or a handler. It never waits: whatever
+takes time calls back. Reading requests off a connection is `bridge.proxy.engine.visitor`'s,
+writing the answer `bridge.proxy.engine.reply`'s.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bridge.errors import LegacyError, VisitorError
+from bridge.proxy.body import content_length
+from bridge.proxy.engine.exchange import Exchange
+from bridge.proxy.engine.reading import Block, target_of
+from bridge.proxy.engine.reply import Reply
+from bridge.proxy.engine.writing import CONTINUE
+from bridge.proxy.head import Head, host_of
+from bridge.proxy.headers import to_visitor_hints
+from bridge.proxy.wire import ResponseHead
+
+if TYPE_CHECKING:
+    from bridge.proxy.engine.handlers import Spool
+    from bridge.proxy.engine.upstream import LegacyConnection, Upstream
+    from bridge.proxy.engine.visitor import Visitor
+
+__all__ = ["Turn"]
+
+Headers = list[tuple[str, str]]
+
+_VERSIONS = ("1.0", "1.1")
+_MARK = "\0"  # stands for the request's id in headers that are kept; no real header has a NUL
+_NEVER_KNOWN = ("OPTIONS", "TRACE")  # their headers are not passed on as they are
+_PATIENCE = 1.0  # seconds until a visitor who expects 100 gets it although legacy is silent
+
+
+class Turn(Reply):
+    """A request, from its head to the last byte of its answer."""
+
+    __slots__ = ("_expects", "_size", "is_known")
+
+    def __init__(self, visitor: Visitor, method: str, minor: int, block: Block) -> None:
+        Reply.__init__(self, visitor, method, minor, block)
+        self._expects = False
+        self._size: int | None = None  # of the body of the request, in bytes
+        self.is_known = True  # what follows from the header block is that of other requests
+
+    # (2) to (4)
+
+    def start(self, raw: str) -> None:
+        """Take the request; `raw` is its target."""
+        try:
+            if not self.block.plain:
+                # Whatever is refused from here on: these bytes are no next request.
+                self._expect_body()
+            self._start(raw)
+        except Exception as error:
+            self.own(self.conversation.page_for(error))
+
+    def _start(self, raw: str) -> None:
+        visitor, block, conversation = self.visitor, self.block, self.conversation
+        target = target_of(self.method, raw)
+        version = _VERSIONS[self.minor]
+        host = block.host or host_of("", version, target, visitor.server)
+        head = Head(
+            self.method,
+            target,
+            host,
+            block.headers,
+            visitor.peer,
+            visitor.scheme,
+            version,
+            block.jar,
+            block.index,
+        )
+        conversation.take(head)
+        table, known = conversation.table, block.caller
+        if target.authority or self.method in _NEVER_KNOWN or not block.host:
+            self.is_known = False
+            caller = visitor.engine.front.recognise(table, head)
+            head = caller.admission.head
+        elif known is not None and known[0] is table and known[1] == self.minor:
+            caller = known[2]
+        else:
+            caller = visitor.engine.front.recognise(table, head)
+            block.caller = table, self.minor, caller
+            block.lines.clear()
+            block.environ = None
+        conversation.accept(caller, head)
+        if not block.plain:
+            self._look_at_body()
+        if caller.admission.final:
+            self.own(conversation.options_here())
+            return
+        conversation.decide()
+        if conversation.asks_python:
+            self._ask_python()
+        else:
+            self.ask_legacy()
+
+    def _expect_body(self) -> None:
+        body = self.block.body(self.minor)
+        if body is not None:
+            self._size = body.length
+            self.body = None if body.done else body
+
+    def _look_at_body(self) -> None:
+        block = self.block
+        if block.expect and self.minor == 1:
+            if block.expect != "100-continue":
+                raise VisitorError(417, "an expectation that nobody knows")
+            self._expects = True
+        most = self.conversation.max_body
+        if most is not None and self._size is not None and self._size > most:
+            raise VisitorError(413, f"the request body has {self._size} bytes")
+
+    # the request's body, from the visitor
+
+    def take_body(self, data: bytes) -> bytes:
+        """Pass on what of `data` belongs to the body; what does not is returned."""
+        body = self.body
+        assert body is not None
+        try:
+            pieces, rest = body.feed(data)
+            most = self.conversation.max_body
+            if most is not None and body.size > most:
+                raise VisitorError(413, "the request body is larger than max_body")
+        except VisitorError as error:
+            self.body_broke(error)
+            return b""
+        for piece in pieces:
+            if self.spool is not None:
+                self.spool.write(piece)
+            elif self.exchange is not None and not self.exchange.over:
+                self.exchange.send(piece)
+        if body.done:
+            self.body = None
+            if self.spool is not None:
+                self._spooled()
+            elif self.exchange is not None and not self.exchange.over:
+                self.exchange.finish()
+        return rest
+
+    @property
+    def takes(self) -> bool:
+        """Whether the visitor may send more of the body now."""
+        exchange = self.exchange
+        return exchange is None or exchange.over or exchange.takes
+
+    def body_broke(self, error: VisitorError) -> None:
+        """The visitor's body is not what was announced, too large, or too slow."""
+        if self.over:
+            return
+        if self.exchange is not None:
+            self.exchange.cancel()
+        if self.answered:
+            self.cut(f"the visitor: {error.reason}")
+        else:
+            self.own(self.conversation.page_for(error))
+
+    # (5) Python
+
+    def _ask_python(self) -> None:
+        from bridge.proxy.engine.handlers import Spool
+
+        if self._size is None and self.body is None:
+            self._run(None)
+            return
+        self.spool = Spool()
+        if self.body is None:
+            self._spooled()
+        elif self._expects:
+            self.visitor.write(CONTINUE)
+
+    def _spooled(self) -> None:
+        """The handler starts when all of the body is here: no thread waits for a visitor."""
+        self._run(self.spool)
+
+    def _run(self, spool: Spool | None) -> None:
+        try:
+            self.call = self.visitor.engine.handlers.run(self, spool)
+        except Exception as error:
+            self.own(self.conversation.page_for(error))
+
+    def python_failed(self) -> None:
+        """Legacy answers instead, with the body from its beginning."""
+        self.call = None
+        self.ask_legacy()
+
+    def python_answered(self, status: str, given: Headers, first: bytes, whole: bool) -> None:
+        """The head of a handler's answer, and what there is of its body; `whole`: all of it."""
+        code, _, reason = status.partition(" ")
+        number = int(code)
+        headers = self.conversation.python_answer(number, given)
+        length = content_length(headers)
+        if number == 205:
+            length = 0
+        self.begin(number, reason, headers, length, first, whole)
+
+    # (6) legacy
+
+    def ask_legacy(self) -> None:
+        conversation, block = self.conversation, self.block
+        name = conversation.decision.legacy
+        conversation.outcome.backend = name
+        known = None
+        if block.plain and self.is_known:
+            known = block.lines.get(name)
+        upgrade, framing, chunked, expects = "", "", None, False
+        if not block.plain:
+            upgrade = block.upgrade if self.method == "GET" and self.minor == 1 else ""
+            expects = self._expects and self.body is not None and self.spool is None
+            framing, chunked = self._framing()
+        if known is None:
+            known = self._lines(name, expect=expects, upgrade=upgrade)
+            if block.plain and self.is_known:
+                block.lines[name] = known
+        before, after, pool = known
+        target = conversation.head.target.raw
+        if pool.prefix and target != "*":
+            target = pool.prefix + target
+        request_id = conversation.outcome.request_id
+        head = (
+            f"{self.method} {target} HTTP/1.1\r\n{before}{request_id}{after}{framing}\r\n"
+        ).encode("latin-1")
+        self.exchange = Exchange(
+            pool,
+            self,
+            self.method,
+            head,
+            chunked,
+            conversation.outcome,
+            upgrade=bool(upgrade),
+        )
+        if self.spool is not None:
+            self.spool.rewind()
+        if expects:
+            self.visitor.engine.loop.call_later(_PATIENCE, self._be_patient)
+        self.exchange.start()
+        if self._size == 0 and not self.exchange.over:
+            self.exchange.finish()
+
+    def _framing(self) -> tuple[str, bool | None]:
+        """The header line that frames the body for legacy, and whether in chunks; None: no body."""
+        if self.spool is not None:
+            return f"Content-Length: {self.spool.size}\r\n", False
+        if self._size is not None:
+            return f"Content-Length: {self._size}\r\n", False
+        if self.body is not None:
+            return "Transfer-Encoding: chunked\r\n", True
+        return "", None
+
+    def _lines(self, name: str, *, expect: bool, upgrade: str) -> tuple[str, str, Upstream]:
+        """The header lines for legacy before and after the request's id, and the pool."""
+        outcome = self.conversation.outcome
+        own, outcome.request_id = outcome.request_id, _MARK
+        try:
+            headers = self.conversation.legacy_headers(expect=expect, upgrade=upgrade)
+        finally:
+            outcome.request_id = own
+        before, _, after = "".join([f"{n}: {v}\r\n" for n, v in headers]).partition(_MARK)
+        pool = self.visitor.engine.upstreams.get(self.conversation.table, name)
+        return before, after, pool
+
+    def _be_patient(self) -> None:
+        if self._expects and not self.answered and not self.over and self.body is not None:
+            self._expects = False
+            self.visitor.write(CONTINUE)
+
+    def on_room(self) -> None:
+        spool, exchange = self.spool, self.exchange
+        if spool is not None and exchange is not None:
+            while not exchange.over and exchange.takes:
+                piece = spool.read()
+                if not piece:
+                    exchange.finish()
+                    spool.close()
+                    self.spool = None
+                    return
+                exchange.send(piece)
+        else:
+            self.visitor.go_on()
+
+    def on_interim(self, head: ResponseHead) -> None:
+        if self.minor == 0 or self.answered:
+            return
+        if head.status == 100 and self._expects:
+            self._expects = False
+            self.visitor.write(CONTINUE)
+        elif head.status == 103 and (hints := to_visitor_hints(head.headers)):
+            lines = "".join(f"{name}: {value}\r\n" for name, value in hints)
+            self.visitor.write(f"HTTP/1.1 103 Early Hints\r\n{lines}\r\n".encode("latin-1"))
+
+    def on_head(
+        self, head: ResponseHead, given: Headers, length: int | None, body: bytes, whole: bool
+    ) -> None:
+        exchange, conversation = self.exchange, self.conversation
+        assert exchange is not None
+        pool = exchange.pool
+        client, decision = conversation.client, conversation.decision
+        known: tuple[Headers, dict[Any, bytes]] | None = None
+        place = None
+        if not decision.split and not 300 < head.status < 309:
+            # The same head from the same backend becomes the same head for visitors.
+            place = conversation.table, decision.site, decision.legacy, client.scheme, client.host
+            known = head.memo.get(place)
+        if known is None:
+            try:
+                headers = conversation.legacy_answer(head.status, given, pool.hidden, pool.prefix)
+            except Exception as error:
+                exchange.cancel()
+                self.own(conversation.page_for(error))
+                return
+            known = headers, {}
+            if place is not None:
+                head.memo[place] = known
+        self.begin(head.status, head.reason, known[0], length, body, whole, known[1])
+
+    def on_body(self, data: bytes) -> None:
+        self.pass_on(data)
+
+    def on_end(self, trailers: Headers) -> None:
+        self.finish(trailers)
+
+    def on_failure(self, error: LegacyError) -> None:
+        if self.answered:
+            self.cut(f"{self.conversation.outcome.backend}: {error}")
+        else:
+            self.own(self.conversation.page_for(error))
+
+    def on_tunnel(self, head: ResponseHead, connection: LegacyConnection, rest: bytes) -> None:
+        from bridge.proxy.engine.tunnel import Tunnel
+
+        assert self.exchange is not None
+        pool = self.exchange.pool
+        headers = self.conversation.legacy_answer(101, head.headers, pool.hidden, pool.prefix)
+        given = ",".join(head.values("upgrade"))
+        headers += [("Connection", "Upgrade"), ("Upgrade", given or "websocket")]
+        outcome = self.conversation.outcome
+        outcome.status = 101
+        self.answered = True
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        reason = head.reason or "Switching Protocols"
+        self.visitor.write(f"HTTP/1.1 101 {reason}\r\n{lines}\r\n".encode("latin-1"))
+        Tunnel(self, self.visitor, connection).start(rest)

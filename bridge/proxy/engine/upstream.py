@@ -1,0 +1,316 @@
+"""Connections to one legacy backend on an event loop: last in, first out, and bounded.
+
+A request that finds no free connection waits in a line that is bounded too. Time limits are
+watched by one look at all connections every few hundredths of a second, which costs less than a
+timer per request. What goes over a connection is `bridge.proxy.engine.exchange`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import ssl
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from bridge.errors import LegacyError
+from bridge.proxy import models
+from bridge.proxy.engine.clock import clock
+from bridge.proxy.engine.sending import descriptor, send
+from bridge.proxy.legacy import hidden_names
+from bridge.proxy.pools import RetryBudget
+
+if TYPE_CHECKING:
+    from bridge.proxy.engine.exchange import Exchange
+
+__all__ = ["NEVER", "LegacyConnection", "Upstream"]
+
+NEVER = float("inf")
+_LARGEST_READ = 128 * 1024
+_SMALLEST_READ = 16 * 1024
+_CROWD = 512  # connections at work from which on each reads little at a time
+_CROWDED_READ = 8 * 1024
+_FEW = 8
+_HIGH_WATER = 64 * 1024  # bytes of an upload that wait for legacy before the visitor is stopped
+
+_shared = memoryview(bytearray(_LARGEST_READ))
+
+
+class LegacyConnection(asyncio.BufferedProtocol):
+    """One connection. `exchange` is the request on it, or None while it is idle.
+
+    Bytes are read into one buffer that all connections share, because each is emptied before
+    the next is read from. What was read and the visitor does not take stays in memory, so
+    `read_size` grows only after the visitor has taken more than kernels hold for anybody.
+    """
+
+    __slots__ = (
+        "_file",
+        "deadline",
+        "exchange",
+        "idle_since",
+        "pool",
+        "pooled",
+        "read_size",
+        "transport",
+    )
+
+    def __init__(self, pool: Upstream) -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self.exchange: Exchange | None = None
+        self.pooled = False
+        self.idle_since = 0.0
+        self.deadline = NEVER
+        self.read_size = _SMALLEST_READ
+        self._file = -1
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=_HIGH_WATER)
+        self._file = descriptor(transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _shared[: self.read_size]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.pool.discard(self)  # nobody asked for anything
+        else:
+            exchange.received(bytes(_shared[:nbytes]))
+
+    def write(self, data: bytes) -> None:
+        send(self.transport, self._file, data)
+
+    def eof_received(self) -> bool:
+        if self.exchange is None:
+            self.pool.discard(self)
+        else:
+            self.exchange.ended(None)
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.exchange is None:
+            self.pool.discard(self)
+            return
+        if error is not None and not self.exchange.answered:
+            self._rescue()
+        if self.exchange is not None:
+            self.exchange.ended(error)
+
+    def _rescue(self) -> None:
+        """Read what came before the connection broke: a server that refuses an upload answers
+        and hangs up, and writing to it fails before its answer is looked at."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or self.transport.get_extra_info("ssl_object") is not None:
+            return
+        try:
+            while self.exchange is not None and (data := os.read(sock.fileno(), _SMALLEST_READ)):
+                self.exchange.received(data)
+        except OSError:
+            return
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.legacy_is_full()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.legacy_has_room()
+
+
+class Upstream:
+    """The pool. `hidden` are the names of the backend that no visitor may see, `prefix` the
+    path in its URL."""
+
+    def __init__(self, name: str, spec: models.Backend) -> None:
+        self.name, self.spec = name, spec
+        self.budget = RetryBudget()
+        parts = urlsplit(spec.url)
+        self.hidden = hidden_names(spec)
+        self.prefix = "" if parts.scheme == "unix" else parts.path.rstrip("/")
+        self._parts = parts
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._idle: list[LegacyConnection] = []
+        self.active: set[LegacyConnection] = set()
+        self._connecting = 0
+        self._waiting: deque[tuple[float, Exchange]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        busy = len(self.active) + self._connecting
+        return f"<Upstream {self.name}: {busy} active, {len(self._idle)} idle, {self.waiting} wait>"
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.active) + self._connecting
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def read_size(self, passed: int) -> int:
+        """How many bytes to read at a time once a visitor has taken `passed` without a stop."""
+        if len(self.active) > _CROWD:
+            return _CROWDED_READ
+        size = passed // 16
+        return _SMALLEST_READ if size < _SMALLEST_READ else min(size, _LARGEST_READ)
+
+    def take(self, exchange: Exchange, *, fresh: bool) -> None:
+        """Give `exchange` a connection, now or as soon as there is one: it is told by `begin`,
+        or by `failed` with the stage `wait` or `connect`."""
+        idle, limits = self._idle, self.spec.limits
+        if self._waiting or self.in_flight >= limits.at_once:
+            if len(self._waiting) >= limits.waiting:  # those who have left make place
+                self._waiting = deque(w for w in self._waiting if not w[1].over)
+            if len(self._waiting) < limits.waiting:
+                self._waiting.append((clock.now + self.spec.timeouts.wait, exchange))
+            else:
+                exchange.failed(self._busy())
+        elif idle and not fresh:
+            connection = idle.pop()
+            self.active.add(connection)
+            connection.exchange = exchange
+            exchange.begin(connection)
+        else:
+            self._make_place()
+            self._connect(exchange)
+
+    def _make_place(self) -> None:
+        """Close an idle connection if a new one would be one too many."""
+        if self._idle and self.in_flight + len(self._idle) >= self.spec.limits.sockets:
+            self.discard(self._idle[0])
+
+    def _busy(self) -> LegacyError:
+        return LegacyError("wait", 503, self.spec.limits.busy)
+
+    def _connect(self, exchange: Exchange) -> None:
+        exchange.connects()
+        self._connecting += 1
+        task = asyncio.get_running_loop().create_task(self._connected(exchange))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connected(self, exchange: Exchange) -> None:
+        seconds = self.spec.timeouts.connect
+        try:
+            async with asyncio.timeout(seconds):
+                connection = await self._open()
+        except Exception as error:
+            self._connecting -= 1
+            if isinstance(error, TimeoutError):
+                failure = LegacyError("connect", 504, f"no connection within {seconds:g} s")
+            elif isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                failure = LegacyError("wait", 503, "no descriptor is left; raise `ulimit -n`")
+            elif isinstance(error, OSError):
+                failure = LegacyError("connect", 502, _words(error))
+            else:
+                failure = LegacyError("connect", 502, f"{type(error).__name__}: {error}")
+            if not exchange.over:
+                exchange.failed(failure)
+            self._next()
+            return
+        self._connecting -= 1
+        self.active.add(connection)
+        connection.exchange = exchange
+        if exchange.over:  # the visitor has left meanwhile
+            self.give_back(connection, keep=True)
+        elif connection.transport.is_closing():
+            exchange.begin(connection)
+            exchange.ended(None)
+        else:
+            exchange.begin(connection)
+
+    async def _open(self) -> LegacyConnection:
+        loop, parts = asyncio.get_running_loop(), self._parts
+
+        def make() -> LegacyConnection:
+            return LegacyConnection(self)
+
+        if parts.scheme == "unix":
+            _, connection = await loop.create_unix_connection(make, parts.path)
+        else:
+            tls: dict[str, Any] = (
+                {"ssl": self._tls, "server_hostname": parts.hostname} if self._tls else {}
+            )
+            port = parts.port or (443 if self._tls else 80)
+            _, connection = await loop.create_connection(make, parts.hostname or "", port, **tls)
+        return connection
+
+    def give_back(self, connection: LegacyConnection, *, keep: bool) -> None:
+        """The exchange on `connection` is over."""
+        self.active.discard(connection)
+        connection.exchange = None
+        connection.deadline = NEVER
+        if not keep or self._closed or connection.transport.is_closing():
+            connection.transport.abort()
+        else:
+            connection.pooled = True
+            connection.idle_since = clock.now
+            self._idle.append(connection)
+        if self._waiting:
+            self._next()
+
+    def give_back_place(self, connection: LegacyConnection) -> None:
+        """`connection` has become a tunnel that is over."""
+        self.active.discard(connection)
+        connection.transport.close()
+        self._next()
+
+    def _next(self) -> None:
+        """Let those in the line go on who can."""
+        while self._waiting and self.in_flight < self.spec.limits.at_once:
+            _, exchange = self._waiting.popleft()
+            if exchange.over:
+                continue
+            if self._idle and exchange.repeatable:
+                connection = self._idle.pop()
+                self.active.add(connection)
+                connection.exchange = exchange
+                exchange.begin(connection)
+            else:
+                self._make_place()
+                self._connect(exchange)
+
+    def discard(self, connection: LegacyConnection) -> None:
+        """An idle connection is of no use any more."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+        connection.transport.abort()
+
+    def look(self, now: float) -> None:
+        """End what has taken too long; called every few hundredths of a second."""
+        if self.active:
+            for connection in [c for c in self.active if c.deadline < now]:
+                if connection.exchange is not None:
+                    connection.exchange.too_late()
+        while self._waiting and (self._waiting[0][0] < now or self._waiting[0][1].over):
+            _, exchange = self._waiting.popleft()
+            if not exchange.over:
+                exchange.failed(self._busy())
+        oldest = now - self.spec.timeouts.idle
+        while self._idle and self._idle[0].idle_since < oldest:
+            self.discard(self._idle[0])
+
+    def shrink(self) -> None:
+        """Close what is idle, but for a few: descriptors are short."""
+        for connection in self._idle[:-_FEW]:
+            self.discard(connection)
+
+    def close(self) -> None:
+        """Close what is idle; active connections end with their requests."""
+        self._closed = True
+        for connection in list(self._idle):
+            self.discard(connection)
+
+
+def _words(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -1,0 +1,253 @@
+"""The gunicorn worker: listening, signals, and an end in which nobody is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import mmap
+import os
+import resource
+import signal
+import ssl
+import sys
+import time
+from typing import Any
+
+import uvloop
+from gunicorn import sock as gunicorn_sock
+from gunicorn.workers.base import Worker
+
+from bridge.proxy.dispatcher import Dispatcher
+from bridge.proxy.engine.door import Door, room_for_visitors
+from bridge.proxy.engine.service import Limits, Service
+from bridge.proxy.engine.visitor import Visitor
+
+__all__ = ["BOOTING", "EARLY", "ENDING", "LEAVING", "REPLACED", "SERVING", "EngineWorker"]
+
+BOOTING, SERVING, LEAVING, REPLACED, ENDING = range(5)
+"""Where a worker is in its life. LEAVING: it serves, and waits until another does in its place,
+or others do already; REPLACED: another does, and nobody waits for this one to end; ENDING: it
+takes no new visitors."""
+
+EARLY = {signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
+"""Signals that an arbiter may hold back until a new worker has handlers for them."""
+
+_NOTIFY = 0.25  # seconds between two signs of life at most
+_POLL = 0.05  # seconds until a signal is noticed
+_LAST_WORD = 0.5  # seconds in which a visitor who is silent may still ask, before a stop
+_NO_HURRY = 3.0  # the same where others serve already
+_PATIENT = 10  # times the graceful timeout that who is replaced may take
+_MARGIN = 1.0  # seconds before the end of the graceful timeout, when the parent kills
+_PARTING = 0.3  # seconds in which those who are let go get their last bytes
+_HANDSHAKE = 30.0  # seconds
+_GARBAGE = 10_000  # objects more than before until the collector looks at the new ones
+_SWITCH = 0.001  # seconds that a busy handler may hold the interpreter
+
+
+class EngineWorker(Worker):  # type: ignore[misc]
+    """Serves a `Dispatcher`, which is what the application of gunicorn must be.
+
+    `hands_over`: after max_requests it goes on until its arbiter has another worker in its
+    place and tells it to end; else it ends by itself. Its `stage` can be read by the arbiter.
+    """
+
+    alive: bool
+    service: Service
+    loop: asyncio.AbstractEventLoop
+    hands_over = False
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._told: list[float] = []  # when it was told to end
+        self._tls: ssl.SSLContext | None = None
+        self._stage = mmap.mmap(-1, 1)  # made before the fork, so both processes see it
+
+    @property
+    def stage(self) -> int:
+        return self._stage[0]
+
+    def enter(self, stage: int) -> None:
+        """Begin a stage, and let the arbiter look."""
+        self._stage[0] = stage
+        if self.hands_over and os.getppid() == self.ppid:
+            with contextlib.suppress(OSError):
+                os.kill(self.ppid, signal.SIGCHLD)
+
+    def tell(self, stage: int) -> None:
+        """In the arbiter: say where it is in its life, before the signal that ends it."""
+        self._stage[0] = stage
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """End in peace; a second time: the whole server does, and it may take no longer."""
+        self._told.append(time.monotonic())
+        super().handle_exit(sig, frame)
+
+    def init_process(self) -> None:
+        self.loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        sys.setswitchinterval(_SWITCH)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two for every visitor
+        super().init_process()
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        # What is loaded stays: the garbage collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_GARBAGE, 20, 20)
+
+    def init_signals(self) -> None:
+        # Handlers of Python's own and not of the loop: they also count while the loop does not
+        # run yet. The loop ticks, so they run soon.
+        super().init_signals()
+        signal.set_wakeup_fd(-1)
+
+    def hear(self) -> None:
+        """Let in the signals that were held back: all handlers are set."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, EARLY)
+
+    def flush(self) -> None:
+        """Write what was logged and is still in memory."""
+
+    def show(self) -> None:
+        """Say how many of everything there are now; called every second."""
+
+    def run(self) -> None:
+        if not isinstance(self.wsgi, Dispatcher):
+            sys.exit("this worker class serves bridge.proxy.dispatcher.Dispatcher only")
+        self.service = Service(
+            self.wsgi, self.loop, flush=self.flush, limits=Limits(idle=self.idle_seconds)
+        )
+        try:
+            self.loop.run_until_complete(self._serve())
+        finally:
+            self.service.report()
+            # Handlers that are stuck are on daemon threads and do not hold up the exit.
+            self.loop.close()
+
+    @property
+    def idle_seconds(self) -> float:
+        return max(float(self.cfg.keepalive), 60.0)
+
+    async def _serve(self) -> None:
+        service = self.service
+        door = await self._listen()
+        service.start()
+        self.enter(SERVING)
+        beat = min(_NOTIFY, self.cfg.timeout / 4 or _NOTIFY)
+        while self.alive and os.getppid() == self.ppid:
+            if service.answered >= self.max_requests and self.stage == SERVING:
+                self.log.info("Worker %s ends after %s requests", self.pid, service.answered)
+                self.enter(LEAVING)
+                self.alive = self.hands_over
+            self.notify()
+            self.show()
+            await self._pause(beat)
+        self.alive = False
+        stage = self.stage if self.hands_over else SERVING
+        self.enter(ENDING)
+        # Let in whoever has connected already.
+        for _ in range(2):
+            await asyncio.sleep(0)
+        # Refuse new visitors from this moment: whoever connected would wait in vain.
+        door.close()
+        for listener in self.sockets:
+            listener.close()
+        await self._drain(
+            _LAST_WORD if stage == SERVING else _NO_HURRY,
+            self.cfg.graceful_timeout * (_PATIENT if stage == REPLACED else 1),
+        )
+
+    async def _listen(self) -> Door:
+        tls: dict[str, Any] = {}
+        if self.cfg.is_ssl:
+            self._tls = gunicorn_sock.ssl_context(self.cfg)
+            tls = {
+                "ssl": self._tls,
+                "ssl_handshake_timeout": _HANDSHAKE,
+                "ssl_shutdown_timeout": _LAST_WORD,
+            }
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        backends = self.service.front.table().file.backends.values()
+        legacy = sum(backend.limits.sockets for backend in backends)
+        door = Door(
+            self.service,
+            [listener.sock for listener in self.sockets],
+            most=room_for_visitors(self.cfg.worker_connections, descriptors, legacy),
+            descriptors=descriptors,
+            backlog=self.cfg.backlog,
+            tls=tls,
+        )
+        await door.open()
+        return door
+
+    def read_certificate(self) -> None:
+        """Use the certificate as it is now, for visitors who come from now on."""
+        if self._tls is None:
+            return
+        try:
+            self._tls.load_cert_chain(self.cfg.certfile, self.cfg.keyfile)
+        except OSError as error:  # ssl.SSLError is one
+            self.log.error("The certificate stays as it was: %s", error)
+        else:
+            self.log.info("The certificate was read anew")
+
+    async def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self.alive and (left := until - time.monotonic()) > 0:
+            if self.service.answered >= self.max_requests and self.stage == SERVING:
+                return
+            await asyncio.sleep(min(left, _POLL))
+
+    async def _drain(self, last_word: float, patience: float) -> None:
+        """Finish what runs, and no later than after `patience` let go who is left. Who is silent
+        for `last_word` seconds is not waited for: a request that they send at the moment when
+        their connection ends would be lost."""
+        service = self.service
+        service.draining = True
+        began = time.monotonic()
+        # Who is not through with the handshake yet is no visitor yet.
+        first = began + (_LAST_WORD if self.cfg.is_ssl else _POLL)
+        while (now := time.monotonic()) < self._deadline(began, patience):
+            if not service.visitors and now >= first:
+                break
+            self.notify()
+            if now - began > last_word:
+                service.drain()
+            await asyncio.sleep(0.02)
+        for visitor in list(service.visitors):
+            self._let_go(visitor)
+        until = time.monotonic() + _PARTING
+        while service.visitors and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        for visitor in list(service.visitors):
+            visitor.transport.abort()
+        await asyncio.sleep(0)
+
+    def _deadline(self, began: float, patience: float) -> float:
+        """When the last are let go, a little before the parent would kill."""
+        if len(self._told) > 1:
+            began, patience = self._told[1], self.cfg.graceful_timeout
+        return began + patience - min(_MARGIN, patience / 4)
+
+    def _let_go(self, visitor: Visitor) -> None:
+        """There is no more time for this one."""
+        turn = visitor.turn
+        if visitor.tunnel is not None:
+            visitor.tunnel.too_late()
+        elif turn is None:
+            visitor.end()
+        elif turn.answered:
+            turn.cut("the server has stopped")
+        else:
+            turn.own(turn.conversation.page(503, "the server has stopped"))
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """End at once."""
+        self.alive = False
+        self.cfg.worker_int(self)
+        if hasattr(self, "service"):
+            self.service.report()
+        os._exit(0)

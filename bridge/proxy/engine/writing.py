@@ -1,0 +1,67 @@
+"""The bytes of an answer to a visitor. Pure."""
+
+from __future__ import annotations
+
+from bridge.proxy import pages
+from bridge.proxy.wire import lowered
+
+__all__ = ["CONTINUE", "answer_head", "chunk", "last_chunk", "refusal"]
+
+Headers = list[tuple[str, str]]
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_NOT_IN_TRAILERS = frozenset(
+    ("content-length", "transfer-encoding", "host", "set-cookie", "connection", "trailer")
+)
+
+
+def answer_head(
+    minor: int,
+    status: int,
+    reason: str,
+    headers: Headers,
+    date: str,
+    *,
+    close: bool,
+    chunked: bool = False,
+) -> bytes:
+    """Status line and headers. `date` is added where there is none; `close` says that the
+    connection ends, or that it stays."""
+    lines = [f"{name}: {value}\r\n" for name, value in headers]
+    text = "".join(lines)
+    if "\r\nDate: " not in text and not text.startswith("Date: "):
+        small = text.lower()
+        if "\r\ndate: " not in small and not small.startswith("date: "):
+            text += f"Date: {date}\r\n"
+    if chunked:
+        text += "Transfer-Encoding: chunked\r\n"
+    if close:
+        text += "Connection: close\r\n"
+    else:  # HTTP/1.0 has to be told; HTTP/1.1 is by nginx and Apache
+        text += "Connection: keep-alive\r\n"
+    return f"HTTP/1.{minor} {status} {reason}\r\n{text}\r\n".encode("latin-1")
+
+
+def chunk(data: bytes) -> bytes:
+    """`data` (not empty) as a chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def last_chunk(trailers: Headers) -> bytes:
+    """The end of a chunked body, with the trailers that may stand there (RFC 9110, 6.5.1)."""
+    lines = [
+        f"{name}: {value}\r\n"
+        for name, value in trailers
+        if lowered(name) not in _NOT_IN_TRAILERS and not lowered(name).startswith("x-bridge-")
+    ]
+    return f"0\r\n{''.join(lines)}\r\n".encode("latin-1")
+
+
+def refusal(status: int, date: str) -> bytes:
+    """The whole answer to what is no request: a page that repeats nothing of it."""
+    html = pages.render(status, "–")
+    headers = [
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Length", str(len(html))),
+    ]
+    return answer_head(1, status, pages.phrase(status), headers, date, close=True) + html

@@ -1,0 +1,201 @@
+"""What all requests of a process share, whichever shell answers them.
+
+It begins conversations, recognises who asks, and remembers what one request learns for the next:
+which handlers fail, and who is being sent round and round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from bridge.logs import traceback_text
+from bridge.proxy import models
+from bridge.proxy.admission import Admission, admit
+from bridge.proxy.breaker import Breaker
+from bridge.proxy.conversation import Conversation
+from bridge.proxy.decide import PYTHON, Decision
+from bridge.proxy.forwarded import Client
+from bridge.proxy.gate import Gate
+from bridge.proxy.head import Head
+from bridge.proxy.hooks import Hooks, Outcome
+from bridge.proxy.loopguard import LoopGuard, Round
+from bridge.proxy.routes import RouteTable
+
+__all__ = ["Caller", "Front"]
+
+log = structlog.get_logger("bridge.proxy")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
+_DRAWN = 256  # requests for which random digits are drawn at once
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What can be said of a request before its path is looked at.
+
+    `admission` has its head and the bridges on its way; `trusted` says that the connection
+    comes from one of `trusted_proxies`; `request_id` is the one such a proxy gave, or empty.
+    """
+
+    admission: Admission
+    client: Client
+    trusted: bool
+    request_id: str
+
+
+class Front:
+    """What all requests of a process share.
+
+    `table` returns the routing table of the moment. `secret` verifies preview cookies and names
+    this bridge in its loop guard. `gate` keeps visitors from missing their own edits. `tunnels`
+    says that the shell can hand over a whole connection. `redirected_from` are the addresses from
+    which visitors were redirected lately, `reports_decisions` says that a plug-in wants to know
+    of decisions.
+    """
+
+    def __init__(
+        self,
+        table: Callable[[], RouteTable],
+        *,
+        secret: str = "",
+        hooks: Sequence[Hooks] = (),
+        gate: Gate | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.table, self.secret, self.gate, self.clock = table, secret, gate, clock
+        self.tunnels = False
+        self.hop = hashlib.sha256((secret or secrets.token_hex()).encode()).hexdigest()[:8]
+        self._on_decision = _hooked(hooks, "on_decision")
+        self.reports_decisions = bool(self._on_decision)
+        self._after_response = _hooked(hooks, "after_response")
+        self._breakers: dict[str, Breaker] = {}
+        self._sent_back: dict[str, Breaker] = {}
+        self._loops = LoopGuard()
+        self.redirected_from: Container[str] = self._loops.places
+        self._lock = threading.Lock()
+        self._digits: list[str] = []
+        os.register_at_fork(after_in_child=self._digits.clear)  # no two processes share an id
+
+    def begin(self, method: str) -> Conversation:
+        """(1) One table from the first byte to the last, whatever is reloaded meanwhile."""
+        table = self.table()
+        try:
+            digits = self._digits.pop()
+        except IndexError:
+            digits = self._draw()
+        outcome = Outcome(
+            digits[:16], table.generation, table.digest, method, started=time.perf_counter()
+        )
+        return Conversation(self, table, outcome, digits[16:])
+
+    def _draw(self) -> str:
+        """40 random hex digits for one request; drawn for many at once. A call of the system
+        for each would let another thread have the interpreter, which costs 4% of the requests/s.
+        """
+        drawn = secrets.token_hex(20 * _DRAWN)
+        ours, *others = (drawn[at : at + 40] for at in range(0, len(drawn), 40))
+        self._digits.extend(others)
+        return ours
+
+    def recognise(self, table: RouteTable, head: Head) -> Caller:
+        """(3) Who asks. For origin-form targets and all methods but OPTIONS and TRACE this
+        depends on the headers and the connection only. Raises VisitorError."""
+        admission = admit(head, self.hop, tunnels=self.tunnels)
+        head = admission.head
+        client = table.trusted.client(head)
+        trusted = head.peer in table.trusted
+        given = (head.get("X-Request-Id") or "") if trusted else ""
+        return Caller(admission, client, trusted, given if _REQUEST_ID.fullmatch(given) else "")
+
+    def breaker_is_open(self, route: str) -> bool:
+        """Whether the Python side of `route` has failed too often just now."""
+        breaker = self._breakers.get(route)
+        return breaker is not None and breaker.is_open(self.clock())
+
+    def python_did(self, route: str, *, well: bool) -> None:
+        """Count what became of a handler."""
+        with self._lock:
+            breaker = self._breakers.get(route)
+            if breaker is None:
+                breaker = self._breakers[route] = Breaker()
+            if well:
+                breaker.succeeded(self.clock())
+            elif breaker.failed(self.clock()):
+                log.error("Python side left alone for a while", route=route, breaker=repr(breaker))
+
+    def redirected(self, address: str, visitor: str, step: Round) -> None:
+        """A visitor at `address` is sent on."""
+        with self._lock:
+            self._loops.redirected(address, visitor, step, self.clock())
+
+    def loop(
+        self, address: str, visitor: str, asked: str, limits: models.RedirectLoops
+    ) -> tuple[Round, ...]:
+        """The redirects that this visitor goes round in, empty where it is none."""
+        with self._lock:
+            now = self.clock()
+            found = self._loops.loop(address, visitor, asked, now, limits.rounds, limits.within)
+            if found and limits.to_legacy:
+                for step in found:
+                    if step.backend == PYTHON:
+                        breaker = self._sent_back.setdefault(step.route, Breaker())
+                        breaker.open(now)
+                        said = repr(breaker)
+                        log.error("redirect loop: back to legacy", route=step.route, breaker=said)
+        return found
+
+    def is_sent_back(self, route: str) -> bool:
+        """Whether `route` is left to legacy because it sent visitors round and round."""
+        breaker = self._sent_back.get(route)
+        return breaker is not None and breaker.is_open(self.clock())
+
+    def breakers(self) -> dict[tuple[str, str], tuple[bool, int]]:
+        """By route and cause (`failures` or `redirect-loop`): whether its Python side is left
+        alone now, and how often that has begun in this process."""
+        now = self.clock()
+        with self._lock:
+            kinds = (("failures", self._breakers), ("redirect-loop", self._sent_back))
+            return {
+                (route, cause): (breaker.is_open(now), breaker.opened)
+                for cause, breakers in kinds
+                for route, breaker in breakers.items()
+            }
+
+    def report_decision(self, head: Head, decision: Decision) -> None:
+        for hook in self._on_decision:
+            try:
+                hook(head, decision)
+            except Exception as error:
+                _hook_failed(hook, error)
+
+    def report_response(self, outcome: Outcome) -> None:
+        for hook in self._after_response:
+            try:
+                hook(outcome)
+            except Exception as error:
+                _hook_failed(hook, error)
+
+
+def _hooked(hooks: Sequence[Hooks], name: str) -> list[Callable[..., None]]:
+    """The hook `name` of every plug-in that has one of its own."""
+    return [
+        getattr(plugin, name)
+        for plugin in hooks
+        if getattr(type(plugin), name, None) is not getattr(Hooks, name)
+    ]
+
+
+def _hook_failed(hook: Any, error: Exception) -> None:
+    plugin = type(getattr(hook, "__self__", hook)).__name__
+    name = getattr(hook, "__name__", "")
+    log.error("hook failed", hook=name, plugin=plugin, traceback=traceback_text(error))

@@ -1,0 +1,1 @@
+"""The engine from the inside: what can only be seen with short limits or no network."""

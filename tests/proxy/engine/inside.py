@@ -1,0 +1,123 @@
+"""An engine in a thread of the test's own process, so that a test can look inside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import uvloop
+from werkzeug.wrappers import Request, Response
+
+from bridge.proxy.dispatcher import Dispatcher
+from bridge.proxy.engine.door import Door
+from bridge.proxy.engine.service import Limits, Service
+from bridge.proxy.routes import RouteTable
+from stack.waiting import wait_for
+from tests.proxy.http.double import BOUND
+from tests.proxy.http.visitor import Visitor
+
+__all__ = ["HOST", "Inside", "engine", "release", "stuck"]
+
+HOST = "forge.example"
+release = threading.Event()
+"""Lets the handlers go that are `stuck`."""
+
+Found = TypeVar("Found")
+
+
+def stuck(request: Request) -> Response:
+    """A handler that waits for what does not come."""
+    release.wait(BOUND)
+    return Response("python")
+
+
+@dataclass(eq=False)
+class Inside:
+    """A running engine."""
+
+    service: Service
+    door: Door
+    address: tuple[str, int]
+
+    def visitor(self) -> Visitor:
+        return Visitor(self.address)
+
+    def look(self, what: Callable[[], Found]) -> Found:
+        """What `what` returns on the event loop's thread."""
+
+        async def ask() -> Found:
+            return what()
+
+        return asyncio.run_coroutine_threadsafe(ask(), self.service.loop).result(BOUND)
+
+    def tasks(self) -> int:
+        """How many tasks there are besides the one that counts and the one that serves."""
+        return self.look(lambda: len(asyncio.all_tasks())) - 2
+
+    def wait_until_empty(self) -> None:
+        wait_for(
+            lambda: not self.service.visitors and not self.tasks(), BOUND, "the last visitor to go"
+        )
+
+
+def alive(*kinds: type) -> int:
+    """How many objects of these kinds there are."""
+    gc.collect()
+    return sum(isinstance(thing, kinds) for thing in gc.get_objects())
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/proc/self/fd")) - 1
+
+
+@contextlib.contextmanager
+def engine(
+    table: RouteTable,
+    *,
+    limits: Limits | None = None,
+    handlers: int = 4,
+    most: int = 1000,
+    descriptors: int = 1_000_000,
+) -> Iterator[Inside]:
+    """Serve `table`; `most` and `descriptors` are the Door's."""
+    loop = uvloop.new_event_loop()
+    listener = socket.create_server(("127.0.0.1", 0))
+    dispatcher = Dispatcher(lambda: table, handler_threads=handlers)
+    started, over = threading.Event(), asyncio.Event()
+    made: list[Inside] = []
+
+    async def serve() -> None:
+        service = Service(dispatcher, loop, limits=limits)
+        door = Door(service, [listener], most=most, descriptors=descriptors)
+        await door.open()
+        service.start()
+        made.append(Inside(service, door, listener.getsockname()))
+        started.set()
+        await over.wait()
+        door.close()
+        for visitor in list(service.visitors):
+            visitor.transport.abort()
+        for upstream in service.upstreams.all():
+            upstream.close()
+        await asyncio.sleep(0.05)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        assert started.wait(BOUND)
+        yield made[0]
+    finally:
+        release.set()
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+        loop.close()
+        listener.close()
+        release.clear()

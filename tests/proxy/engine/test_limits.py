@@ -1,0 +1,131 @@
+"""Visitors who take their time: each limit ends the connection that exceeds it, and no other."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+import uvloop
+
+from bridge.proxy.dispatcher import Dispatcher
+from bridge.proxy.engine.service import Limits, Service
+from bridge.proxy.engine.visitor import Visitor as Protocol
+from tests.proxy.http.double import Backend, plain
+from tests.proxy.http.visitor import Visitor, request
+from tests.proxy.site import TOP, table
+
+HOST = "forge.example"
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    with Backend() as backend:
+        yield backend
+
+
+@pytest.fixture
+def address(backend: Backend) -> Iterator[tuple[str, int]]:
+    """An engine in a thread of this process, whose limits are short."""
+    routes = table(top=TOP.replace(":8090", f":{backend.port}"))
+    loop = uvloop.new_event_loop()
+    listener = socket.create_server(("127.0.0.1", 0))
+    limits = Limits(head=0.6, idle=1.2, stall=0.6)
+    dispatcher = Dispatcher(lambda: routes)
+
+    async def serve() -> None:
+        service = Service(dispatcher, loop, limits=limits)
+        server = await loop.create_server(lambda: Protocol(service), sock=listener)
+        service.start()
+        await over.wait()
+        server.close()
+        for visitor in list(service.visitors):
+            visitor.transport.abort()
+        for upstream in service.upstreams.all():
+            upstream.close()
+        await asyncio.sleep(0.05)
+
+    over = asyncio.Event()
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    yield listener.getsockname()
+    loop.call_soon_threadsafe(over.set)
+    thread.join()
+    loop.close()
+
+
+def test_a_head_that_trickles_in_is_a_408(address: tuple[str, int]) -> None:
+    with Visitor(address) as visitor:
+        visitor.send(b"GET / HTTP/1.1\r\nHost: forge.example\r\n")
+        got = visitor.answer()
+        assert (got.status, got.get("Connection")) == (408, "close")
+        assert visitor.ended()
+
+
+def test_bytes_now_and_then_do_not_extend_the_limit_of_a_head(address: tuple[str, int]) -> None:
+    pause = threading.Event()
+    with Visitor(address) as visitor:
+        visitor.send(b"GET / HTTP/1.1\r\n")
+        for _ in range(40):
+            try:
+                visitor.send(b"X-A: b\r\n")
+            except OSError:
+                break
+            pause.wait(0.1)
+        else:
+            raise AssertionError("four seconds, and the head is still waited for")
+
+
+def test_a_connection_without_a_request_is_ended(address: tuple[str, int]) -> None:
+    with Visitor(address) as visitor:
+        assert visitor.ended()
+
+
+def test_a_kept_connection_is_ended_when_nothing_more_is_asked(address: tuple[str, int]) -> None:
+    with Visitor(address) as visitor:
+        visitor.send(request("GET", "/", host=HOST))
+        assert visitor.answer().body == b"ok"
+        assert visitor.ended()
+
+
+def test_a_visitor_who_takes_nothing_is_ended(address: tuple[str, int], backend: Backend) -> None:
+    backend.when("/large", plain(body=b"x" * 30_000_000))
+    with Visitor(address) as visitor:
+        visitor.send(request("GET", "/large", host=HOST))
+        got = visitor.head()
+        threading.Event().wait(2)
+        visitor._read_body(got, "GET")
+    assert not got.whole
+
+
+def test_who_has_said_everything_still_gets_the_answer(
+    address: tuple[str, int], backend: Backend
+) -> None:
+    """A half-closed connection."""
+    with Visitor(address) as visitor:
+        visitor.send(request("POST", "/", host=HOST, body=b"x"))
+        visitor.sock.shutdown(socket.SHUT_WR)
+        assert visitor.answer().body == b"ok"
+        assert visitor.ended()
+
+
+def test_what_is_asked_at_once_is_answered_in_order(
+    address: tuple[str, int], backend: Backend
+) -> None:
+    """The first answer comes last from legacy."""
+    late = threading.Event()
+
+    def slow(call: object) -> None:
+        late.wait(0.3)
+        call.send(plain(body=b"first"))  # type: ignore[attr-defined]
+
+    backend.when("/first", slow)
+    paths = ["/first", *(f"/{n}" for n in range(20))]
+    for path in paths[1:]:
+        backend.when(path, plain(body=path.encode()))
+    with Visitor(address) as visitor:
+        visitor.send(b"".join(request("GET", path, host=HOST) for path in paths))
+        answers = [visitor.answer().body for _ in paths]
+    assert answers == [b"first", *(path.encode() for path in paths[1:])]

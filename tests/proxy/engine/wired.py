@@ -1,0 +1,141 @@
+"""The whole engine without a socket: bytes in and bytes out of its protocols, at once.
+
+Everything runs that runs in a server except the event loop itself, so that thousands of hostile
+inputs a second can be tried, each in a fresh state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from bridge.proxy.dispatcher import Dispatcher
+from bridge.proxy.engine.exchange import Exchange
+from bridge.proxy.engine.service import Service
+from bridge.proxy.engine.upstream import LegacyConnection, Upstream
+from bridge.proxy.engine.visitor import Visitor
+from bridge.proxy.pools import Pools
+from bridge.proxy.routes import RouteTable
+from tests.proxy.site import table
+
+__all__ = ["Legacy", "Wire", "Wired"]
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written. `closed` is how it ended: empty, "closed" or "aborted"."""
+
+    def __init__(self, peer: str = "192.0.2.7") -> None:
+        super().__init__()
+        self.peer = peer
+        self.out = bytearray()
+        self.closed = ""
+        self.ended = False  # its writing half
+
+    def write(self, data: Any) -> None:
+        assert not self.ended, "a write after the end"
+        self.out += data
+
+    def is_closing(self) -> bool:
+        return bool(self.closed)
+
+    def close(self) -> None:
+        self.closed = self.closed or "closed"
+
+    def abort(self) -> None:
+        self.closed = self.closed or "aborted"
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        address = {"peername": (self.peer, 4711), "sockname": ("192.0.2.1", 80)}
+        return address.get(name, default)
+
+
+class Legacy:
+    """One connection of the engine's to legacy, from the other end."""
+
+    def __init__(self, connection: LegacyConnection) -> None:
+        self.connection = connection
+        self.wire: Wire = connection.transport  # type: ignore[assignment]
+
+    def send(self, raw: bytes) -> None:
+        """Let these bytes arrive, cut as the kernel would cut them at most."""
+        while raw and not self.wire.closed:
+            room = self.connection.get_buffer(-1)
+            piece, raw = raw[: len(room)], raw[len(room) :]
+            room[: len(piece)] = piece
+            self.connection.buffer_updated(len(piece))
+
+    def end(self) -> None:
+        """End the connection cleanly."""
+        if not self.wire.closed:
+            self.connection.eof_received()
+            self.wire.close()
+
+
+class _Loop:
+    """Does nothing later; nothing here takes time."""
+
+    def call_soon(self, callback: Callable[..., Any], *arguments: Any) -> None:
+        callback(*arguments)
+
+    def call_later(self, delay: float, callback: Callable[..., Any], *arguments: Any) -> None:
+        pass
+
+
+class Wired:
+    """An engine on one table. `fresh` forgets every connection."""
+
+    def __init__(self, routes: RouteTable | None = None) -> None:
+        routes = routes or table()
+        self.legacy: list[Legacy] = []
+        self._visits = 0
+        self._dispatcher = Dispatcher(lambda: routes)
+        self._service = Service(self._dispatcher, _Loop())  # type: ignore[arg-type]
+        self.fresh()
+
+    def fresh(self) -> None:
+        self.legacy = legacy = []
+
+        class Connected(Upstream):
+            def _connect(self, exchange: Exchange) -> None:
+                connection = LegacyConnection(self)
+                connection.connection_made(Wire())
+                legacy.append(Legacy(connection))
+                self.active.add(connection)
+                connection.exchange = exchange
+                exchange.begin(connection)
+
+        self._service.upstreams = Pools[Upstream](Connected)
+        self._service.visitors.clear()
+
+    def visit(self, peer: str = "") -> tuple[Visitor, Wire]:
+        """A visitor's connection: the protocol to feed, and what it has written. It is somebody
+        else each time, unless `peer` says who: who is sent in circles is remembered."""
+        self._visits += 1
+        peer = peer or f"2001:db8::{self._visits & 0xFFFF:x}"
+        visitor, wire = Visitor(self._service), Wire(peer)
+        visitor.connection_made(wire)
+        return visitor, wire
+
+    @property
+    def busy(self) -> int:
+        """Requests that legacy has not answered."""
+        return sum(pool.in_flight + pool.waiting for pool in self._service.upstreams.all())

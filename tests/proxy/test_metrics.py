@@ -1,0 +1,272 @@
+"""What a scrape shows, and that it stays small however many workers there have been."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from bridge.errors import BridgeError
+from bridge.proxy import counters, metrics
+from bridge.proxy.hooks import Outcome
+from bridge.proxy.metrics import Metrics, State
+from bridge.proxy.reload import Reloader
+from tests.proxy.site import TOP, route
+
+QUIET = State(0, 0, 0, {}, {})
+
+
+Worker = Callable[..., Metrics]
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    metrics.prepare(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def worker(state_dir: Path) -> Iterator[Worker]:
+    """worker(slot=0): a new worker in this slot."""
+    with contextlib.ExitStack() as end:
+        yield lambda slot=0: end.enter_context(contextlib.closing(Metrics(state_dir, slot)))
+
+
+def outcome(**fields: object) -> Outcome:
+    made = Outcome("id", 1, "digest", status=200, seconds=0.002)
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def by_legacy(**fields: object) -> Outcome:
+    usual = {"route": "page", "backend": "php", "legacy": "php", "wait": 0.0, "first_byte": 0.001}
+    return outcome(**{**usual, **fields})
+
+
+def scraped(state_dir: Path) -> dict[str, float]:
+    """Every sample by its name and labels."""
+    lines = metrics.scrape(state_dir).decode().splitlines()
+    pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, _, value in pairs}
+
+
+def test_prometheus_can_read_it(worker: Worker, state_dir: Path) -> None:
+    fill(worker())
+    families = {
+        family.name: family
+        for family in text_string_to_metric_families(metrics.scrape(state_dir).decode())
+    }
+    assert families["bridge_requests"].type == "counter"
+    assert families["bridge_stage_seconds"].type == "histogram"
+    assert families["bridge_in_flight"].samples[0].value == 3
+    assert all(family.documentation for family in families.values())
+
+
+def test_requests_are_counted_by_route_backend_and_status_class(
+    worker: Worker, state_dir: Path
+) -> None:
+    first, second = worker(), worker(1)
+    first.after_response(by_legacy(status=204))
+    second.after_response(by_legacy(status=200))
+    second.after_response(by_legacy(route="", status=404))
+    found = scraped(state_dir)
+    assert found['bridge_requests_total{backend="php",route="page",status="2xx"}'] == 2
+    assert found['bridge_requests_total{backend="php",route="-",status="4xx"}'] == 1
+
+
+def test_each_stage_has_a_histogram(worker: Worker, state_dir: Path) -> None:
+    one = worker()
+    one.after_response(by_legacy(connect=0.0003))
+    one.after_response(by_legacy())  # on a connection that was there
+    one.after_response(outcome(backend="python", handler=0.2))
+    found = scraped(state_dir)
+
+    def count(stage: str, backend: str) -> float:
+        return found[f'bridge_stage_seconds_count{{backend="{backend}",stage="{stage}"}}']
+
+    assert [count(stage, "php") for stage in ("wait", "connect", "first_byte")] == [2, 1, 2]
+    assert count("handler", "python") == 1
+    under = 'bridge_stage_seconds_bucket{backend="python",le="%s",stage="handler"}'
+    assert (found[under % "0.1"], found[under % "0.25"], found[under % "+Inf"]) == (0, 1, 1)
+    assert found['bridge_stage_seconds_sum{backend="python",stage="handler"}'] == 0.2
+    assert found['bridge_request_seconds_count{backend="php"}'] == 2
+
+
+def test_a_backend_that_fails_is_counted_by_stage_although_the_page_is_ours(
+    worker: Worker,
+    state_dir: Path,
+) -> None:
+    failed = by_legacy(backend="bridge", status=504, stage="connect", connect=2.0, first_byte=-1.0)
+    worker().after_response(failed)
+    found = scraped(state_dir)
+    assert found['bridge_backend_failures_total{backend="php",stage="connect"}'] == 1
+    assert 'bridge_stage_seconds_count{backend="php",stage="first_byte"}' in found
+    assert found['bridge_stage_seconds_count{backend="php",stage="first_byte"}'] == 0
+
+
+def test_fallbacks_loops_and_freshness_are_counted(worker: Worker, state_dir: Path) -> None:
+    one = worker()
+    one.after_response(by_legacy(fallback="python-timeout"))
+    one.after_response(by_legacy(freshness="at_once"))
+    one.after_response(outcome(status=508, loop="a (php) → b (python)"))
+    found = scraped(state_dir)
+    assert found['bridge_fallbacks_total{reason="python-timeout",route="page"}'] == 1
+    assert metrics.freshness(state_dir) == {"at_once": 1}
+    assert metrics.loops(state_dir) == {"a (php) → b (python)": 1}
+
+
+def test_very_many_kinds_of_loops_are_counted_together(worker: Worker, state_dir: Path) -> None:
+    one = worker()
+    for number in range(300):
+        one.after_response(outcome(status=508, loop=f"{number}"))
+    found = metrics.loops(state_dir)
+    assert len(found) == 201
+    assert found["others"] == 100
+
+
+def test_what_there_is_now_is_the_sum_of_the_workers_that_serve(
+    worker: Worker, state_dir: Path
+) -> None:
+    first, second = worker(), worker(1)
+    is_open = {("page", "failures"): (True, 1)}
+    first.state(State(10, 3, 1, {"php": (2, 5, 0)}, is_open))
+    second.state(State(20, 4, 2, {"php": (1, 1, 7)}, is_open))
+    found = scraped(state_dir)
+    assert found["bridge_workers"] == 2
+    assert found["bridge_visitors"] == 30
+    assert found["bridge_in_flight"] == 7
+    assert found["bridge_handlers"] == 3
+    states = [found[f'bridge_backend_connections{{backend="php",state="{state}"}}']
+              for state in ("active", "idle", "waiting")]  # fmt: skip
+    assert states == [3, 6, 7]
+    assert found['bridge_breaker_open{cause="failures",route="page"}'] == 2
+    second.leave()
+    found = scraped(state_dir)
+    assert (found["bridge_workers"], found["bridge_visitors"]) == (1, 10)
+    assert found['bridge_breaker_open{cause="failures",route="page"}'] == 1
+    assert found['bridge_breaker_opened_total{cause="failures",route="page"}'] == 2
+
+
+def test_a_worker_that_was_killed_leaves_nothing_behind_but_what_it_counted(
+    worker: Worker,
+    state_dir: Path,
+) -> None:
+    killed = worker()
+    killed.after_response(by_legacy())
+    killed.state(State(10, 3, 1, {"php": (2, 5, 0)}, {}))
+    worker().state(QUIET)
+    found = scraped(state_dir)
+    assert found["bridge_visitors"] == 0
+    assert found['bridge_backend_connections{backend="php",state="active"}'] == 0
+    assert found['bridge_requests_total{backend="php",route="page",status="2xx"}'] == 1
+
+
+def test_a_backend_that_was_removed_has_no_connections(worker: Worker, state_dir: Path) -> None:
+    one = worker()
+    one.state(State(0, 0, 0, {"old": (2, 5, 0)}, {}))
+    one.state(State(0, 0, 0, {"php": (0, 0, 0)}, {}))
+    assert scraped(state_dir)['bridge_backend_connections{backend="old",state="idle"}'] == 0
+
+
+def test_the_last_error_of_a_reload_is_shown_also_after_it_was_mended(
+    worker: Worker, state_dir: Path, tmp_path: Path
+) -> None:
+    class Broken(Reloader):
+        error: BridgeError | None = None
+
+    file = tmp_path / "routes.yaml"
+    file.write_text(TOP + f"  - {{{route('page', '/p/<name>')}}}\n")
+    one, reloader = worker(), Broken(file, state_dir, lambda reloader: None)
+    reloader.start()
+    try:
+        one.on_reload(reloader)
+        assert "bridge_routes_last_error" not in metrics.scrape(state_dir).decode()
+        reloader.error = BridgeError('routes.yaml:3:1: "sites" is missing\nand more')
+        one.on_reload(reloader)
+        assert scraped(state_dir)["bridge_routes_broken"] == 1
+        reloader.error = None
+        one.on_reload(reloader)
+    finally:
+        reloader.stop()
+    found = scraped(state_dir)
+    assert found["bridge_routes_broken"] == 0
+    assert found['bridge_routes_generation{slot="0"}'] == reloader.table().generation
+    (last,) = (name for name in found if name.startswith("bridge_routes_last_error"))
+    assert last.endswith(r'{error="routes.yaml:3:1: \"sites\" is missing",slot="0"}')
+
+
+def fill(one: Metrics, routes: int = 20) -> None:
+    """What a worker counts in its life."""
+    for number in range(routes):
+        for status in (200, 302, 404):
+            one.after_response(by_legacy(route=f"route-{number}", status=status, connect=0.001))
+        one.after_response(outcome(route=f"route-{number}", backend="python", handler=0.01))
+    one.state(State(10, 3, 1, {"php": (2, 5, 0)}, {("route-1", "failures"): (True, 1)}))
+
+
+def size(state_dir: Path) -> tuple[int, int, int]:
+    """Files that a scrape reads, their bytes, and the lines that it gives."""
+    files = list((state_dir / "metrics").iterdir())
+    lines = metrics.scrape(state_dir).count(b"\n")
+    return len(files), sum(file.stat().st_size for file in files), lines
+
+
+def test_a_scrape_after_200_recycled_workers_reads_what_it_read_after_the_first(
+    worker: Worker,
+    state_dir: Path,
+) -> None:
+    for slot in (0, 1, 2, 3):
+        fill(worker(slot))
+    first = size(state_dir)
+    for number in range(200):
+        one = worker(number % 4)
+        fill(one)
+        one.leave()
+    assert size(state_dir) == first
+    found = scraped(state_dir)
+    assert found['bridge_requests_total{backend="php",route="route-7",status="2xx"}'] == 204
+    began = time.process_time()
+    metrics.scrape(state_dir)
+    spent = time.process_time() - began
+    print(f"a scrape of {first[2]} lines after 200 workers: {spent * 1000:.1f} ms of CPU")
+
+
+def test_names_of_series_are_read_once(
+    worker: Worker, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = worker()
+    fill(one)
+    before = scraped(state_dir)
+    one.after_response(by_legacy(route="new"))
+
+    def loads(line: bytes) -> object:
+        read.append(line)
+        return given(line)
+
+    read: list[bytes] = []
+    given = json.loads
+    monkeypatch.setattr(counters.json, "loads", loads)
+    after = scraped(state_dir)
+    assert set(after) - set(before) == {
+        'bridge_requests_total{backend="php",route="new",status="2xx"}'
+    }
+    assert len(read) == 1
+
+
+def test_a_name_that_a_killed_worker_did_not_finish_is_passed_over(
+    worker: Worker, state_dir: Path
+) -> None:
+    worker().after_response(by_legacy())
+    with (state_dir / "metrics" / "0.names").open("ab") as file:
+        file.write(b'["bridge_requ')
+    next_one = worker()
+    next_one.after_response(by_legacy(route="other"))
+    found = scraped(state_dir)
+    assert found['bridge_requests_total{backend="php",route="other",status="2xx"}'] == 1
+    assert found['bridge_requests_total{backend="php",route="page",status="2xx"}'] == 1
