@@ -15,7 +15,7 @@ from bench.load import BenchmarkFailed
 from bench.report import Report
 from stack.errors import StackError
 
-NAMES = ("dispatcher", "kill", "queue", "sync")
+NAMES = ("dispatcher", "engine", "kill", "queue", "slow", "sync")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

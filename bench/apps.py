@@ -14,7 +14,7 @@ from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.metrics import Metrics
 from bridge.proxy.reload import Reloader
 
-__all__ = ["dispatcher", "hello", "proxy_middleware"]
+__all__ = ["bare_hello", "dispatcher", "hello", "proxy_middleware"]
 
 PAGE = b"x" * 1024
 
@@ -22,6 +22,11 @@ PAGE = b"x" * 1024
 def hello(request: Request) -> Response:
     """The Python handler: a page as large as the legacy one."""
     return Response(PAGE, mimetype="text/html")
+
+
+def bare_hello() -> WSGIApplication:
+    """The handler as an application, with nothing around it."""
+    return Request.application(hello)
 
 
 def proxy_middleware() -> WSGIApplication:

@@ -19,7 +19,19 @@ from stack.gunicorn import BridgeServe, Gunicorn
 from stack.nginx import Nginx
 from stack.process import Server
 
-__all__ = ["CONNECTIONS", "Bridge", "Front", "fronts", "routes_yaml"]
+__all__ = [
+    "CONNECTIONS",
+    "FRONT",
+    "LENGTH",
+    "ORIGIN",
+    "Bridge",
+    "Front",
+    "fronts",
+    "gunicorn",
+    "prepare",
+    "routes_yaml",
+    "visitor",
+]
 
 LENGTH = 1024  # bytes of the page
 THREADS = 8
@@ -143,10 +155,10 @@ def fronts(folder: Path) -> Iterator[dict[str, Front]]:
     body, headers = b"x" * LENGTH, visitor()
     origin = Nginx(folder / "origin", ORIGIN, values={"PAGE": body.decode()})
     nginx = Nginx(folder / "nginx", FRONT, values={"ORIGIN": origin.address})
-    middleware = _gunicorn(folder / "proxymiddleware", "proxy_middleware")
+    middleware = gunicorn(folder / "proxymiddleware", "proxy_middleware")
     middleware.env = {"BENCH_UPSTREAM": origin.url}
-    dispatcher = _gunicorn(folder / "dispatcher", "dispatcher")
-    large = _gunicorn(folder / "dispatcher-500", "dispatcher")
+    dispatcher = gunicorn(folder / "dispatcher", "dispatcher")
+    large = gunicorn(folder / "dispatcher-500", "dispatcher")
     serve = BridgeServe(folder / "serve", env={}, threads=THREADS)
     bridges: dict[Server, Bridge] = {
         server: _bridge(server, origin.url, count)
@@ -176,17 +188,22 @@ def fronts(folder: Path) -> Iterator[dict[str, Front]]:
         }
 
 
-def _gunicorn(folder: Path, app: str) -> Gunicorn:
+def gunicorn(folder: Path, app: str) -> Gunicorn:
     options = ["--keep-alive", "30"]
     return Gunicorn(folder, f"bench.apps:{app}()", threads=THREADS, options=options)
 
 
 def _bridge(server: Gunicorn | BridgeServe, upstream: str, count: int) -> Bridge:
-    """Write what a Dispatcher needs, and set its environment."""
+    """Write what a Dispatcher needs for `count` routes, and set its environment."""
+    return prepare(server, routes_yaml(server.address, upstream, count))
+
+
+def prepare(server: Gunicorn | BridgeServe, routes: str) -> Bridge:
+    """Write `routes` to its routes.yaml, and set its environment."""
     folder = server.directory
     state = folder / "state"
     state.mkdir(parents=True)
-    (folder / "routes.yaml").write_text(routes_yaml(server.address, upstream, count))
+    (folder / "routes.yaml").write_text(routes)
     server.env = {
         "BRIDGE_ROUTES": str(folder / "routes.yaml"),
         "BRIDGE_STATE_DIR": str(state),

@@ -8,6 +8,7 @@ no result.
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import subprocess
@@ -19,9 +20,14 @@ from urllib.parse import urlsplit
 
 from stack.process import find_program
 
-__all__ = ["BenchmarkFailed", "Page", "latencies", "throughput"]
+__all__ = ["UNSEEN", "BenchmarkFailed", "Page", "latencies", "read_answer", "throughput"]
 
 WRK_SUMMARY = Path(__file__).with_name("summary.lua")
+UNSEEN = "@" * 12
+"""In the target or a header of a Page: a number that was in no request before."""
+
+_AT_ONCE = 10**7  # more requests than one measurement makes
+_numbers = itertools.count(1)
 
 
 class BenchmarkFailed(Exception):
@@ -44,6 +50,11 @@ class Page:
         lines += [f"{name}: {value}" for name, value in self.headers]
         return "\r\n".join([*lines, "", ""]).encode()
 
+    @property
+    def is_unseen(self) -> bool:
+        """Whether every request is another one."""
+        return UNSEEN.encode() in self.request
+
     def check(self, head: bytes, body: bytes) -> None:
         """Raises BenchmarkFailed unless it is a 200 with exactly the expected body."""
         if not head.startswith(b"HTTP/1.1 200 "):
@@ -64,9 +75,10 @@ def throughput(page: Page, *, connections: int, seconds: int, answer: int) -> tu
     command += [f"-d{seconds}s", "-s", str(WRK_SUMMARY)]
     for name, value in page.headers:
         command += ["-H", f"{name}: {value}"]
-    done = subprocess.run(
-        [*command, page.url], capture_output=True, text=True, timeout=seconds + 30
-    )
+    command.append(page.url)
+    if page.is_unseen:
+        command += ["--", str(next(_numbers) * _AT_ONCE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30)
     if done.returncode:
         raise BenchmarkFailed(f"{page.url}: wrk failed: {done.stdout}{done.stderr}")
     counted: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -89,12 +101,16 @@ def latencies(page: Page, *, requests: int) -> tuple[list[float], int]:
     """
     parts = urlsplit(page.url)
     request, times, sizes = page.request, [], set()
+    number = next(_numbers) * _AT_ONCE if page.is_unseen else 0
     with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=30) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(requests):
+            if number:
+                number += 1
+                request = page.request.replace(UNSEEN.encode(), b"%012d" % number)
             begin = time.perf_counter_ns()
             sock.sendall(request)
-            head, body = _answer(sock)
+            head, body = read_answer(sock)
             times.append((time.perf_counter_ns() - begin) / 1000)
             page.check(head, body)
             sizes.add(len(head) + 4 + len(body))
@@ -103,7 +119,7 @@ def latencies(page: Page, *, requests: int) -> tuple[list[float], int]:
     return times, sizes.pop()
 
 
-def _answer(sock: socket.socket) -> tuple[bytes, bytes]:
+def read_answer(sock: socket.socket) -> tuple[bytes, bytes]:
     """Head and body of an answer, which must have a Content-Length."""
     data, missing = b"", 1
     while missing > 0:

@@ -6,3 +6,18 @@ function done(summary, latency, requests)
         summary.requests, summary.bytes, summary.duration,
         errors.connect + errors.read + errors.write + errors.status + errors.timeout))
 end
+
+-- With a number after `--`, each request has another one, counted from there, in the place of
+-- every run of twelve `@` in the target and the headers.
+function init(args)
+    local number = tonumber(args[1])
+    if number == nil then return end
+    local pieces = {}
+    for piece in (wrk.format() .. "@@@@@@@@@@@@"):gmatch("(.-)@@@@@@@@@@@@") do
+        pieces[#pieces + 1] = piece
+    end
+    function request()
+        number = number + 1
+        return table.concat(pieces, string.format("%012d", number))
+    end
+end
