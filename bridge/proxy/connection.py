@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from bridge.errors import LegacyError, VisitorError
 from bridge.proxy import models
 from bridge.proxy.upload import EarlyAnswer
+from bridge.proxy.wire import only_interim
 
 __all__ = ["Address", "Connection"]
 
@@ -101,8 +102,27 @@ class Connection:
                 self.ended = True
         return True
 
+    def has_answer(self) -> bool:
+        """Whether the backend has begun its final answer, or hung up. Does not block.
+
+        Interim answers (1xx) are kept for who reads the answer's head.
+        """
+        if not self.has_news():
+            return False
+        if not self.ended:
+            self.sock.setblocking(False)
+            try:
+                received = self.sock.recv(_RECEIVE)
+                self.buffer += received
+                self.ended = not received
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                pass  # what there is was read before
+            except OSError:
+                self.ended = True
+        return self.ended or not only_interim(self.buffer)
+
     def send(self, data: bytes, seconds: float) -> None:
-        """Send all of `data`. Raises EarlyAnswer when the backend has news before it took
+        """Send all of `data`. Raises EarlyAnswer when the backend answers before it took
         everything, TimeoutError when it takes nothing for `seconds`, and OSError."""
         left = memoryview(data)
         deadline = time.monotonic() + seconds
@@ -117,7 +137,7 @@ class Connection:
                     events |= select.POLLOUT
                 if not _wait(self.sock, events, max(deadline - time.monotonic(), 0)):
                     raise TimeoutError from None
-                if self.has_news():
+                if self.has_answer():
                     raise EarlyAnswer from None
             else:
                 left, deadline = left[sent:], time.monotonic() + seconds
@@ -134,11 +154,11 @@ class Connection:
 
     def wait_for_visitor(self, visitor: socket.socket) -> None:
         """Block until there is something to read from the visitor. Raises EarlyAnswer when the
-        backend has news first, and VisitorError when neither says anything for a minute."""
+        backend answers first, and VisitorError when neither says anything for a minute."""
         poll = select.poll()
         poll.register(visitor, select.POLLIN)
         poll.register(self.sock, select.POLLIN)
-        while not self.has_news():
+        while not self.has_answer():
             ready = poll.poll(VISITOR_SILENCE * 1000)
             if not ready:
                 raise VisitorError(408, f"nothing of the body for {VISITOR_SILENCE:g} s")

@@ -225,7 +225,7 @@ class LegacyPool:
             if watch is not None:
                 watch(connection.wait_for_visitor)
             for piece in framed_pieces(body) if body is not None else ():
-                if connection.has_news():
+                if connection.has_answer():
                     return False
                 connection.send(piece, seconds)
         except EarlyAnswer:

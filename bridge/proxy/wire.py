@@ -21,6 +21,7 @@ __all__ = [
     "field_lines",
     "framing",
     "lowered",
+    "only_interim",
     "request_head",
     "split_head",
 ]
@@ -29,6 +30,9 @@ _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-
 _FIELD = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+)[ \t]*:[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _FOLD = re.compile(r"[ \t]+([\t\x20-\x7e\x80-\xff]*)")
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}")
+_INTERIM_STARTS = (b"HTTP/1.1 1", b"HTTP/1.0 1")
+_MOST_INTERIM = 64 * 1024
 _WHITE = " \t"
 _LINE = re.compile(
     r"^([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)\r$", re.MULTILINE
@@ -187,6 +191,23 @@ def _odd_lines(lines: list[str]) -> list[tuple[str, str]]:
         else:
             raise WireError(f"no header line: {line[:60]!r}")
     return headers
+
+
+def only_interim(data: bytes) -> bool:
+    """Whether `data` is nothing but interim answers (1xx, not 101), the last one maybe cut off;
+    not more of them than a head may be long."""
+    if len(data) > _MOST_INTERIM:
+        return False
+    while data:
+        if len(data) < len("HTTP/1.1 100"):
+            return any(start.startswith(data[: len(start)]) for start in _INTERIM_STARTS)
+        if not _INTERIM.match(data):
+            return False
+        end = _HEAD_END.search(data)
+        if end is None:
+            return True
+        data = data[end.end() :]
+    return True
 
 
 class Framing(NamedTuple):

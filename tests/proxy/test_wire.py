@@ -15,6 +15,7 @@ from bridge.proxy.wire import (
     ResponseHead,
     WireError,
     framing,
+    only_interim,
     request_head,
 )
 
@@ -240,3 +241,22 @@ class TestChunkedReader:
         except WireError:
             return
         assert not reader.done
+
+
+@pytest.mark.parametrize(
+    ("data", "interim"),
+    [
+        (b"", True),
+        (b"HTTP/1.", True),
+        (b"HTTP/1.1 10", True),
+        (b"HTTP/1.1 100 Continue\r\n", True),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", True),
+        (b"HTTP/1.1 100 Continue\n\nHTTP/1.1 2", False),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\n", False),
+        (b"no HTTP", False),
+        (b"HTTP/1.1 100 Continue\r\n" + b"A: b\r\n" * 20_000, False),
+    ],
+)
+def test_interim_answers_are_no_answer_yet(data: bytes, interim: bool) -> None:
+    assert only_interim(data) is interim
