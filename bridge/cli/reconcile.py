@@ -14,20 +14,13 @@ from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bridge.cli.options import seconds
 from bridge.cli.output import Format, format_option, say, show_rows
 from bridge.errors import BridgeError, ServerAway, ServerMissing
 from bridge.settings import Settings, redact_url
-from bridge.units import parse_duration
 from bridge.yamlfile import did_you_mean
 
 __all__ = ["reconcile"]
-
-
-def _seconds(context: click.Context, parameter: click.Parameter, text: str) -> float:
-    try:
-        return 0.0 if text in ("0", "0s") else parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}") from None
 
 
 @click.command()
@@ -41,7 +34,7 @@ def _seconds(context: click.Context, parameter: click.Parameter, text: str) -> f
     "--wait",
     default="30s",
     show_default=True,
-    callback=_seconds,
+    callback=seconds,
     help="How long a difference must last: what lag explains is none.",
 )
 @click.option(

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from bridge.cli.options import seconds
 from bridge.cli.output import Format, format_option, show_rows
 from bridge.settings import Settings
-from bridge.units import parse_duration
 
 if TYPE_CHECKING:
     from bridge.sync.snapshot.load import Progress, Result
@@ -41,13 +41,6 @@ COLUMNS = {
 }
 
 
-def _duration(context: click.Context, parameter: click.Parameter, text: str) -> float:
-    try:
-        return 0.0 if text in ("0", "0s") else parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}") from None
-
-
 @click.command()
 @click.argument("entities", nargs=-1, metavar="[ENTITY]...")
 @click.option("--restart", is_flag=True, help="Begin anew, whatever was done before.")
@@ -66,7 +59,7 @@ def _duration(context: click.Context, parameter: click.Parameter, text: str) -> 
     "--max-lag",
     default="5s",
     show_default=True,
-    callback=_duration,
+    callback=seconds,
     help="Wait while the outbox is further behind; 0s: never wait.",
 )
 @click.option(

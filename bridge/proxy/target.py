@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 from bridge.errors import VisitorError
 
@@ -118,11 +118,3 @@ def parse_query(query: str) -> dict[str, str]:
 def _unquote(text: str) -> str:
     raw = text.replace("+", " ").encode("latin-1", "replace")
     return unquote_to_bytes(raw).decode("utf-8", "surrogateescape")
-
-
-def origin_of(url: str) -> tuple[str, str, int]:
-    """Scheme, lower-case host and port of an absolute URL; port 0 when it has none that is
-    known. Raises ValueError for a port that is no number."""
-    parts = urlsplit(url)
-    default = {"http": 80, "https": 443}.get(parts.scheme, 0)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or default

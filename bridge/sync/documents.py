@@ -64,7 +64,6 @@ class Mirror:
         self._shapes = {
             name: _Shape.of(entity, file.entities) for name, entity in file.entities.items()
         }
-        self._entity_of = {entity.collection: name for name, entity in file.entities.items()}
 
     @classmethod
     def of(cls, settings: Settings) -> Mirror:
@@ -85,10 +84,6 @@ class Mirror:
     def collection_of(self, entity: str) -> str:
         """Where an entity is mirrored to. Raises UnusableEvent."""
         return self._shape(entity).collection
-
-    def entity_of(self, collection: str) -> str | None:
-        """What is mirrored to a collection, None when nothing is."""
-        return self._entity_of.get(collection)
 
     def prepare(self, event: Event) -> Prepared:
         """The documents of an event. Raises UnusableEvent."""

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.errors import VisitorError
-from bridge.proxy.target import _canonical, origin_of, parse_query, parse_target
+from bridge.proxy.target import _canonical, parse_query, parse_target
 
 RAW = st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="\x7f"))
 PATHS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=5).map(
@@ -187,17 +187,3 @@ class TestQuery:
     @given(st.text(st.characters(max_codepoint=0xFF)))
     def test_any_query_can_be_read(self, query: str) -> None:
         parse_query(query)
-
-
-class TestOrigin:
-    @pytest.mark.parametrize(
-        ("url", "origin"),
-        [
-            ("http://A.example/x", ("http", "a.example", 80)),
-            ("https://a.example", ("https", "a.example", 443)),
-            ("http://a.example:8080/", ("http", "a.example", 8080)),
-            ("/relative", ("", "", 0)),
-        ],
-    )
-    def test_the_origin_of_a_url(self, url: str, origin: tuple[str, str, int]) -> None:
-        assert origin_of(url) == origin
