@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from datetime import UTC, datetime
 from functools import lru_cache
 
+import structlog
+
 from bridge.proxy.hooks import Hooks, Outcome
 
 __all__ = ["AccessLog"]
 
+log = structlog.get_logger("bridge.proxy")
 
 _quoted = json.encoder.encode_basestring_ascii
 _MOST = 64 * 1024  # bytes of lines that are kept for one write
+_SILENCE = 60.0  # seconds between two words about lines that could not be written
 
 
 @lru_cache(maxsize=4096)
@@ -44,12 +49,14 @@ class AccessLog(Hooks):
 
     def __init__(self, path: str, *, batched: bool = False) -> None:
         """`path` is a file to append to, or `-` for standard output."""
-        # Kept open for the life of the process; closed by `close` or with the process.
-        self._file = sys.stdout.buffer if path == "-" else open(path, "ab", buffering=0)  # noqa: SIM115
+        self._is_own = path != "-"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        self._file = os.open(path, flags, 0o666) if self._is_own else sys.stdout.fileno()
         self._batched = batched
         self._lines: list[str] = []
         self._size = 0
         self._second, self._time = 0, ""
+        self._lost, self._silent_until = 0, 0.0
 
     def after_response(self, outcome: Outcome) -> None:
         line = self._line(outcome)
@@ -68,8 +75,17 @@ class AccessLog(Hooks):
             self._write("".join(lines).encode())
 
     def _write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._file.flush()
+        """What cannot be written is lost, and an error says so now and then: the disk is full,
+        and visitors are answered all the same."""
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+        except OSError as error:
+            self._lost += data.count(b"\n")
+            if (now := time.monotonic()) >= self._silent_until:
+                self._silent_until = now + _SILENCE
+                lost, self._lost = self._lost, 0
+                log.error("cannot write the access log", error=error.strerror, lines_lost=lost)
 
     def _line(self, outcome: Outcome) -> str:
         now = time.time()
@@ -100,5 +116,5 @@ class AccessLog(Hooks):
 
     def close(self) -> None:
         self.flush()
-        if self._file is not sys.stdout.buffer:
-            self._file.close()
+        if self._is_own:
+            os.close(self._file)

@@ -98,6 +98,16 @@ class Front:
         )
         return Conversation(self, table, outcome, digits[16:])
 
+    def refused(self, peer: str, status: int, error: str) -> str:
+        """Report what came from `peer` and was no request, or none that can be read on from.
+        Returns the id under which it is in the access log."""
+        conversation = self.begin("")
+        outcome = conversation.outcome
+        outcome.client, outcome.status, outcome.error = peer, status, error
+        conversation.end()
+        conversation.report()
+        return outcome.request_id
+
     def _draw(self) -> str:
         """40 random hex digits for one request; drawn for many at once. A call of the system
         for each would let another thread have the interpreter, which costs 4% of the requests/s.

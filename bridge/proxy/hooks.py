@@ -20,7 +20,8 @@ class Outcome:
 
     `backend` is who answered in the end: `python`, a legacy backend's name, or `bridge` for a
     page of our own. `reason` says why that side was chosen, `fallback` why Python's answer was
-    not used (empty otherwise), `aborted` who cut a body short. `freshness` says how the visitor's
+    not used (empty otherwise), `aborted` who cut a body short and why: it begins with `visitor`,
+    with `bridge`, or with a side that answers. `freshness` says how the visitor's
     own edits were had that the answer depends on, a fixed word. `loop` names the
     routes of a redirect loop that was stopped here. `seconds` is the whole time.
 
@@ -58,6 +59,12 @@ class Outcome:
     connect: float = -1.0
     first_byte: float = -1.0
     handler: float = -1.0
+
+    @property
+    def aborted_by(self) -> str:
+        """Who cut the body short: `visitor`, `bridge`, or `backend` for a side that answers."""
+        first = self.aborted.replace(":", " ").partition(" ")[0]
+        return first if first in ("visitor", "bridge") else "backend"
 
 
 class Hooks:

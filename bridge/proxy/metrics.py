@@ -111,8 +111,7 @@ class Metrics(Hooks):
             if outcome.loop:
                 self._add(LOOPS, self._loop(outcome.loop))
             if outcome.aborted:
-                by = "visitor" if outcome.aborted == "visitor left" else "backend"
-                self._add(ABORTED, outcome.backend, by)
+                self._add(ABORTED, outcome.backend, outcome.aborted_by)
 
     def _legacy_stages(self, outcome: Outcome) -> None:
         name = outcome.legacy

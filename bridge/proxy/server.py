@@ -171,7 +171,11 @@ class BridgeWorker(ThreadWorker):  # type: ignore[misc]
         code = int(first[1]) if len(first) > 1 and first[1].isdigit() else 400
         if isinstance(exc, UnsupportedTransferCoding):
             code = 400  # like every other framing that two parsers could read differently
-        html = pages.render(code, "–")
+        dispatcher = self.wsgi
+        request_id = "–"
+        if isinstance(dispatcher, Dispatcher):
+            request_id = dispatcher.front.refused(addr[0] if addr else "", code, str(exc))
+        html = pages.render(code, request_id)
         head = (
             f"HTTP/1.1 {code} {pages.phrase(code)}\r\nDate: {util.http_date()}\r\n"
             "Connection: close\r\nContent-Type: text/html; charset=utf-8\r\n"

@@ -29,10 +29,10 @@ def view(request: object, **variables: object) -> object:
     raise AssertionError("the pure core runs no handler")
 
 
-def table(*routes: str, top: str = TOP) -> RouteTable:
+def table(*routes: str, top: str = TOP, generation: int = 0) -> RouteTable:
     """A table of these routes, each a YAML flow mapping without its braces."""
     lines = [f"  - {{{route}}}\n" for route in routes] or ["  []\n"]
-    return load_text(top + "".join(lines), Path("routes.yaml"))
+    return load_text(top + "".join(lines), Path("routes.yaml"), generation=generation)
 
 
 def route(name: str, path: str, python: str | None = "0%", more: str = "") -> str:

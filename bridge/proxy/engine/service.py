@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
+from bridge.proxy import models
 from bridge.proxy.engine.clock import TICK, clock
 from bridge.proxy.engine.handlers import Handlers
 from bridge.proxy.engine.upstream import Upstream
@@ -53,18 +54,25 @@ class Service:
         self.front = dispatcher.front
         self.front.tunnels = True
         self.handlers = Handlers(dispatcher.threads, loop)
-        self.upstreams: Pools[Upstream] = Pools(Upstream)
+        self.upstreams: Pools[Upstream] = Pools(self._upstream)
         self.visitors: set[Visitor] = set()
+        self.half_closed: set[Visitor] = set()  # of these, who send no more, or have hung up
         self.on_enter: Callable[[Visitor], None] = lambda visitor: None
         self.on_leave: Callable[[], None] = lambda: None
         self.limits = limits or Limits()
         self.draining = False
-        self.answered = self.refused = 0
+        self.answered = 0
         self.date = ""
         self._ticks = 0
         self._flush = flush
         self._ended: list[Conversation] = []
+        self._watched: set[Upstream] = set()  # also those of older tables that are still at work
         self._set_date()
+
+    def _upstream(self, name: str, spec: models.Backend) -> Upstream:
+        upstream = Upstream(name, spec)
+        self._watched.add(upstream)
+        return upstream
 
     def start(self) -> None:
         clock.look()
@@ -92,11 +100,15 @@ class Service:
         self.loop.call_later(TICK, self._tick)
         now = clock.look()
         self._ticks += 1
-        for upstream in self.upstreams.all():
+        for upstream in [*self._watched]:
             upstream.look(now)
+            if upstream.is_over:
+                self._watched.discard(upstream)
         self.handlers.look(now)
         if self._ticks % _VISITORS == 0:
             self._set_date()
+            for visitor in [v for v in self.half_closed if v.is_gone]:
+                visitor.transport.abort()
             for visitor in [v for v in self.visitors if v.deadline < now]:
                 visitor.look(now)
 

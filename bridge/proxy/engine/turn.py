@@ -154,7 +154,7 @@ class Turn(Reply):
         if self.exchange is not None:
             self.exchange.cancel()
         if self.answered:
-            self.cut(f"the visitor: {error.reason}")
+            self.cut(f"visitor: {error.reason}")
         else:
             self.own(self.conversation.page_for(error))
 
@@ -185,7 +185,10 @@ class Turn(Reply):
     def python_failed(self) -> None:
         """Legacy answers instead, with the body from its beginning."""
         self.call = None
-        self.ask_legacy()
+        try:
+            self.ask_legacy()
+        except Exception as error:
+            self.own(self.conversation.page_for(error))
 
     def python_answered(self, status: str, given: Headers, first: bytes, whole: bool) -> None:
         """The head of a handler's answer, and what there is of its body; `whole`: all of it."""

@@ -157,6 +157,11 @@ class Upstream:
     def waiting(self) -> int:
         return len(self._waiting)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it is closed, and everybody has what they asked for."""
+        return self._closed and not (self.active or self._connecting or self._waiting)
+
     def read_size(self, passed: int) -> int:
         """How many bytes to read at a time once a visitor has taken `passed` without a stop."""
         if len(self.active) > _CROWD:
@@ -176,13 +181,18 @@ class Upstream:
             else:
                 exchange.failed(self._busy())
         elif idle and not fresh:
-            connection = idle.pop()
-            self.active.add(connection)
-            connection.exchange = exchange
-            exchange.begin(connection)
+            self._reuse(exchange)
         else:
             self._make_place()
             self._connect(exchange)
+
+    def _reuse(self, exchange: Exchange) -> None:
+        """The last connection that was given back. It has been read all the time that it was
+        idle: one that ended, or said anything unasked, is no longer among them."""
+        connection = self._idle.pop()
+        self.active.add(connection)
+        connection.exchange = exchange
+        exchange.begin(connection)
 
     def _make_place(self) -> None:
         """Close an idle connection if a new one would be one too many."""
@@ -272,10 +282,7 @@ class Upstream:
             if exchange.over:
                 continue
             if self._idle and exchange.repeatable:
-                connection = self._idle.pop()
-                self.active.add(connection)
-                connection.exchange = exchange
-                exchange.begin(connection)
+                self._reuse(exchange)
             else:
                 self._make_place()
                 self._connect(exchange)

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import fcntl
 import re
+import select
 import socket
 import struct
 import termios
@@ -23,7 +24,7 @@ from bridge.proxy.engine.clock import clock
 from bridge.proxy.engine.reading import LONGEST_HEAD, LONGEST_LINE, Block, read_block, read_line
 from bridge.proxy.engine.sending import descriptor, send
 from bridge.proxy.engine.turn import Turn
-from bridge.proxy.engine.writing import refusal
+from bridge.proxy.engine.writing import CONTINUE, refusal
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.service import Service
@@ -104,6 +105,7 @@ class Visitor(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.engine.visitors.discard(self)
+        self.engine.half_closed.discard(self)
         self.engine.on_leave()
         self._buffer = b""
         if self.tunnel is not None:
@@ -124,7 +126,28 @@ class Visitor(asyncio.Protocol):
             return False
         if turn.body is not None:
             turn.body_broke(VisitorError(400, turn.body.missing))
+        else:
+            self._ask_whether_gone(turn)
         return True
+
+    def _ask_whether_gone(self, turn: Turn) -> None:
+        """Who hung up looks like who only sends no more, until something is written: the system
+        of the former resets the connection, the latter passes over an interim answer that they
+        did not ask for (RFC 9110, section 15.2)."""
+        self.engine.half_closed.add(self)
+        if turn.minor == 1 and not turn.answered:
+            self.write(CONTINUE)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the other end of the connection is closed in both directions. Nobody says so
+        while nothing is read or written."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or self.transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(sock.fileno(), 0)  # hang-ups and errors are always told
+        return bool(poll.poll(0))
 
     @property
     def idle(self) -> bool:
@@ -224,8 +247,8 @@ class Visitor(asyncio.Protocol):
 
     def _refuse(self, error: VisitorError) -> None:
         """What came is no request, or none that can be read on from."""
-        self.engine.refused += 1
-        self.write(refusal(error.status, self.engine.date))
+        request_id = self.engine.front.refused(self.peer, error.status, error.reason)
+        self.write(refusal(error.status, request_id, self.engine.date))
         self.end()
 
     def stop(self) -> None:

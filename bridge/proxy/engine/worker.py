@@ -240,7 +240,7 @@ class EngineWorker(Worker):  # type: ignore[misc]
         elif turn is None:
             visitor.end()
         elif turn.answered:
-            turn.cut("the server has stopped")
+            turn.cut("bridge: the server has stopped")
         else:
             turn.own(turn.conversation.page(503, "the server has stopped"))
 

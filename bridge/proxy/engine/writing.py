@@ -57,9 +57,9 @@ def last_chunk(trailers: Headers) -> bytes:
     return f"0\r\n{''.join(lines)}\r\n".encode("latin-1")
 
 
-def refusal(status: int, date: str) -> bytes:
+def refusal(status: int, request_id: str, date: str) -> bytes:
     """The whole answer to what is no request: a page that repeats nothing of it."""
-    html = pages.render(status, "–")
+    html = pages.render(status, request_id)
     headers = [
         ("Content-Type", "text/html; charset=utf-8"),
         ("Content-Length", str(len(html))),

@@ -23,11 +23,13 @@ from stack.waiting import wait_for
 from tests.proxy.http.double import BOUND
 from tests.proxy.http.visitor import Visitor
 
-__all__ = ["HOST", "Inside", "engine", "release", "stuck"]
+__all__ = ["HOST", "Inside", "engine", "release", "speaking", "spoken", "stuck"]
 
 HOST = "forge.example"
 release = threading.Event()
-"""Lets the handlers go that are `stuck`."""
+"""Lets the handlers go that are `stuck` or `speaking`."""
+spoken: list[str] = []
+"""What `speaking` has to say of its end."""
 
 Found = TypeVar("Found")
 
@@ -38,10 +40,27 @@ def stuck(request: Request) -> Response:
     return Response("python")
 
 
+def speaking(request: Request) -> Response:
+    """A handler that says `first` if it is asked to, and without end when it is let go."""
+
+    def words() -> Iterator[bytes]:
+        try:
+            if "first" in request.args:
+                yield b"first"
+            release.wait(BOUND)
+            while True:
+                yield b"x" * 1000
+        finally:
+            spoken.append("closed")
+
+    return Response(words())
+
+
 @dataclass(eq=False)
 class Inside:
-    """A running engine."""
+    """A running engine. Requests that come are answered on `table`."""
 
+    table: RouteTable
     service: Service
     door: Door
     address: tuple[str, int]
@@ -90,16 +109,16 @@ def engine(
     """Serve `table`; `most` and `descriptors` are the Door's."""
     loop = uvloop.new_event_loop()
     listener = socket.create_server(("127.0.0.1", 0))
-    dispatcher = Dispatcher(lambda: table, handler_threads=handlers)
     started, over = threading.Event(), asyncio.Event()
     made: list[Inside] = []
+    dispatcher = Dispatcher(lambda: made[0].table, handler_threads=handlers)
 
     async def serve() -> None:
         service = Service(dispatcher, loop, limits=limits)
         door = Door(service, [listener], most=most, descriptors=descriptors)
+        made.append(Inside(table, service, door, listener.getsockname()))
         await door.open()
         service.start()
-        made.append(Inside(service, door, listener.getsockname()))
         started.set()
         await over.wait()
         door.close()

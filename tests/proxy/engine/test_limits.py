@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 from collections.abc import Iterator
 
 import pytest
-import uvloop
 
-from bridge.proxy.dispatcher import Dispatcher
-from bridge.proxy.engine.service import Limits, Service
-from bridge.proxy.engine.visitor import Visitor as Protocol
+from bridge.proxy.engine.service import Limits
+from tests.proxy.engine.inside import HOST, engine
 from tests.proxy.http.double import Backend, plain
 from tests.proxy.http.visitor import Visitor, request
 from tests.proxy.site import TOP, table
-
-HOST = "forge.example"
 
 
 @pytest.fixture
@@ -30,30 +25,8 @@ def backend() -> Iterator[Backend]:
 def address(backend: Backend) -> Iterator[tuple[str, int]]:
     """An engine in a thread of this process, whose limits are short."""
     routes = table(top=TOP.replace(":8090", f":{backend.port}"))
-    loop = uvloop.new_event_loop()
-    listener = socket.create_server(("127.0.0.1", 0))
-    limits = Limits(head=0.6, idle=1.2, stall=0.6)
-    dispatcher = Dispatcher(lambda: routes)
-
-    async def serve() -> None:
-        service = Service(dispatcher, loop, limits=limits)
-        server = await loop.create_server(lambda: Protocol(service), sock=listener)
-        service.start()
-        await over.wait()
-        server.close()
-        for visitor in list(service.visitors):
-            visitor.transport.abort()
-        for upstream in service.upstreams.all():
-            upstream.close()
-        await asyncio.sleep(0.05)
-
-    over = asyncio.Event()
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    yield listener.getsockname()
-    loop.call_soon_threadsafe(over.set)
-    thread.join()
-    loop.close()
+    with engine(routes, limits=Limits(head=0.6, idle=1.2, stall=0.6)) as inside:
+        yield inside.address
 
 
 def test_a_head_that_trickles_in_is_a_408(address: tuple[str, int]) -> None:

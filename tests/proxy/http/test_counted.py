@@ -108,3 +108,16 @@ def test_what_is_in_flight_and_who_waits_is_shown(bridge: Bridge, backend: Backe
         assert scraped(bridge)[active] == 0
         assert scraped(bridge)[idle] >= 2
     assert scraped(bridge)["bridge_workers"] == 1
+
+
+def test_what_is_no_request_is_counted_and_logged(
+    bridge: Bridge, more: Callable[[str], int]
+) -> None:
+    """The page shows the id that its line in the access log has."""
+    refused = bridge.send(b"GET / HTTP/1.1\r\nHost: main.test\r\nBad name: 1\r\n\r\n")
+    assert refused.status == 400
+    assert more('bridge_requests_total{backend="bridge",route="-",status="4xx"}') == 1
+    record = bridge.outcome("")
+    assert (record["status"], record["backend"], record["client"]) == (400, "bridge", "127.0.0.1")
+    assert record["error"]
+    assert f"Request {record['request_id']}".encode() in refused.body
