@@ -20,7 +20,15 @@ from urllib.parse import urlsplit
 
 from stack.process import find_program
 
-__all__ = ["UNSEEN", "BenchmarkFailed", "Page", "latencies", "read_answer", "throughput"]
+__all__ = [
+    "UNSEEN",
+    "BenchmarkFailed",
+    "Page",
+    "latencies",
+    "percentile",
+    "read_answer",
+    "throughput",
+]
 
 WRK_SUMMARY = Path(__file__).with_name("summary.lua")
 UNSEEN = "@" * 12
@@ -117,6 +125,11 @@ def latencies(page: Page, *, requests: int) -> tuple[list[float], int]:
     if len(sizes) != 1:
         raise BenchmarkFailed(f"{page.url}: answers of different sizes: {sorted(sizes)}")
     return times, sizes.pop()
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value that `share` of all, 0 to 1, are below."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
 def read_answer(sock: socket.socket) -> tuple[bytes, bytes]:

@@ -26,9 +26,9 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from bench.fronts import prepare
-from bench.load import BenchmarkFailed, Page, read_answer
+from bench.load import BenchmarkFailed, Page, percentile, read_answer
 from bench.report import Report
-from bench.slow_stuck import beside_stuck_handlers
+from bench.slow_stuck import beside_slow_handlers
 from bridge.proxy.status import read_all
 from stack.gunicorn import BridgeServe, PythonServer
 from stack.nginx import NginxPhp
@@ -226,10 +226,6 @@ def ask(url: str) -> bytes:
         return read_answer(sock)[1]
 
 
-def percentile(times: list[float], share: float) -> float:
-    return sorted(times)[min(len(times) - 1, int(len(times) * share))]
-
-
 def run(folder: Path, rounds: int, seconds: int, progress: Console) -> Report:
     """With --quick, few visitors. Raises BenchmarkFailed when an answer to a quick request is
     wrong or the machine does not allow so many connections, and StackError when a server does
@@ -247,8 +243,8 @@ def run(folder: Path, rounds: int, seconds: int, progress: Console) -> Report:
     }
     with servers(folder / "crowd") as (serve, legacy, _, pid):
         figures |= _crowded(serve, legacy, pid, numbers, 0.5 if quick else 10.0, progress)
-    progress.print("handlers that are stuck", style="dim")
-    figures |= beside_stuck_handlers(folder / "stuck", 1 if quick else 25)
+    progress.print("handlers that are stuck, and that compute", style="dim")
+    figures |= beside_slow_handlers(folder / "handlers", quick=quick)
     report = Report("slow visitors, through one worker", ("", "value"))
     report.figures = figures
     report.ratios = {"stuck_p99_over_free": figures["stuck_p99_over_free"]}

@@ -44,6 +44,7 @@ _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 BUSY = 1.0
 """Seconds that a request waits for a thread."""
+_LONG = BUSY / 2
 _AHEAD = 64 * 1024  # bytes of a body that a handler makes before the visitor takes them
 
 
@@ -206,7 +207,8 @@ class HandlerThreads:
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._free = threading.Semaphore(limit)
         self._lock = threading.Lock()
-        self._backlog: deque[Job] = deque()
+        self._backlog: deque[tuple[float, Job]] = deque()  # since when they wait
+        self._most = limit  # threads that take jobs from there
         self._threads = 0
         self._waiting = 0
         self._active = 0
@@ -261,17 +263,28 @@ class HandlerThreads:
         `spread` has to be called in a moment for the case that it is not quick."""
         with self._lock:
             if self._active:
-                self._backlog.append(job)
+                self._backlog.append((time.monotonic(), job))
                 return False
         self.submit(job)
         return True
 
-    def spread(self) -> bool:
-        """Give what still waits for a quick thread to others; whether anything had to wait."""
+    @property
+    def active(self) -> int:
+        """Threads that are at work, or about to be."""
+        return self._active
+
+    def spread(self, most: int) -> bool:
+        """Give what still waits for a quick thread to others, so that not more than `most` are
+        at work; what has waited for long gets a thread in any case, one at a time. Whether
+        anything had to wait."""
         with self._lock:
-            count = min(len(self._backlog), self.limit - self._active)
-            jobs = [self._backlog.popleft() for _ in range(count)]
-            left = bool(self._backlog)
+            self._most = most = min(most, self.limit)
+            backlog = self._backlog
+            if backlog and time.monotonic() - backlog[0][0] > _LONG:
+                most = min(max(most, self._active + 1), self.limit)
+            count = max(min(len(backlog), most - self._active), 0)
+            jobs = [backlog.popleft()[1] for _ in range(count)]
+            left = bool(backlog)
         for job in jobs:
             self.submit(job)
         return left or bool(jobs)
@@ -300,7 +313,8 @@ class HandlerThreads:
                 job.run()
                 end = job.on_end
                 with self._lock:
-                    job = self._backlog.popleft() if self._backlog else None
+                    goes_on = self._backlog and self._active <= self._most
+                    job = self._backlog.popleft()[1] if goes_on else None
                     if job is None:
                         self._active -= 1
                         # Whoever waits in the queue is next; only then is this thread idle.

@@ -3,22 +3,18 @@
 Steps: (1) get a connection, (2) send the head and pass the body on, (3) read the answer's head,
 (4) pass its body on, (5) give the connection back or close it. Every failure names its stage.
 The bytes are `bridge.proxy.wire`'s; the connections are `bridge.proxy.engine.upstream`'s; who
-asks is a `Listener`.
+asks is an `Asker`.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from time import perf_counter
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from bridge.errors import LegacyError
 from bridge.proxy.engine.clock import clock
-from bridge.proxy.engine.upstream import (
-    NEVER,
-    LegacyConnection,
-    Upstream,
-)
+from bridge.proxy.engine.upstream import NEVER, LegacyConnection, Upstream
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.wire import (
     ChunkedReader,
@@ -30,7 +26,10 @@ from bridge.proxy.wire import (
     split_head,
 )
 
-__all__ = ["Exchange", "Listener"]
+if TYPE_CHECKING:
+    from bridge.proxy.engine.asker import Asker
+
+__all__ = ["Exchange"]
 
 Headers = list[tuple[str, str]]
 
@@ -47,34 +46,6 @@ def _read_answer(method: str, lines: bytes) -> tuple[ResponseHead, Framing, Head
 read_answer = lru_cache(maxsize=128)(_read_answer)
 
 _REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
-
-
-class Listener(Protocol):
-    """Who asks legacy, and is told what comes."""
-
-    def on_interim(self, head: ResponseHead) -> None:
-        """A 1xx answer came."""
-
-    def on_head(
-        self, head: ResponseHead, headers: Headers, length: int | None, body: bytes, whole: bool
-    ) -> None:
-        """The final head came with these headers, `length` bytes of body to follow (None: it is
-        not known), and `body` of them already; `whole` says that those are all."""
-
-    def on_body(self, data: bytes) -> None:
-        """More of the body came."""
-
-    def on_end(self, trailers: list[tuple[str, str]]) -> None:
-        """The body is complete."""
-
-    def on_failure(self, error: LegacyError) -> None:
-        """Legacy failed, before or after `on_head`."""
-
-    def on_room(self) -> None:
-        """More of the request's body can be taken."""
-
-    def on_tunnel(self, head: ResponseHead, connection: LegacyConnection, rest: bytes) -> None:
-        """Legacy has switched to the protocol that was asked for."""
 
 
 class Exchange:
@@ -103,9 +74,9 @@ class Exchange:
         "_until_close",
         "_upgrade",
         "answered",
+        "asker",
         "connection",
         "full",
-        "listener",
         "over",
         "pool",
         "repeatable",
@@ -114,7 +85,7 @@ class Exchange:
     def __init__(
         self,
         pool: Upstream,
-        listener: Listener,
+        asker: Asker,
         method: str,
         head: bytes,
         chunked: bool | None,
@@ -122,7 +93,7 @@ class Exchange:
         *,
         upgrade: bool = False,
     ) -> None:
-        self.pool, self.listener, self._outcome = pool, listener, outcome
+        self.pool, self.asker, self._outcome = pool, asker, outcome
         self._method, self._head, self._chunked = method, head, chunked
         self.repeatable = chunked is None and method in _REPEATABLE and not upgrade
         self._upgrade = upgrade
@@ -177,7 +148,7 @@ class Exchange:
         if self._sent:
             connection.deadline = clock.now + self.pool.spec.timeouts.first_byte
         elif not self.full:
-            self.listener.on_room()
+            self.asker.on_room()
 
     @property
     def takes(self) -> bool:
@@ -215,7 +186,7 @@ class Exchange:
         if self.connection is not None and not self.answered:
             first = clock.now + self.pool.spec.timeouts.first_byte
             self.connection.deadline = first if self._sent else NEVER
-        self.listener.on_room()
+        self.asker.on_room()
 
     # (3)
 
@@ -252,7 +223,7 @@ class Exchange:
                 self._switch(head, data)
                 return
             self._interim = True
-            self.listener.on_interim(head)
+            self.asker.on_interim(head)
             if self.over:
                 return
             if not data:
@@ -265,13 +236,13 @@ class Exchange:
             headers = [pair for pair in headers if lowered(pair[0]) != "content-length"]
             headers.append(("Content-Length", "0"))
             self._settle(keep=frame.length == 0 and not data)
-            self.listener.on_head(head, headers, 0, b"", True)
+            self.asker.on_head(head, headers, 0, b"", True)
             return
         length = frame.length
         if length is not None and len(data) >= length:
             # What comes beyond its end means that the connection cannot be trusted.
             self._settle(keep=len(data) == length)
-            self.listener.on_head(head, headers, length, data[:length], True)
+            self.asker.on_head(head, headers, length, data[:length], True)
             return
         connection = self.connection
         assert connection is not None
@@ -282,17 +253,17 @@ class Exchange:
             body = b"".join(chunks.feed(data)) if data else b""
             if chunks.done:
                 self._settle(keep=not chunks.leftover)
-                self.listener.on_head(head, headers, None, body, not chunks.trailers)
+                self.asker.on_head(head, headers, None, body, not chunks.trailers)
                 if chunks.trailers:
-                    self.listener.on_end(chunks.trailers)
+                    self.asker.on_end(chunks.trailers)
                 return
-            self.listener.on_head(head, headers, None, body, False)
+            self.asker.on_head(head, headers, None, body, False)
             return
         if length is None:
             self._until_close = True
         else:
             self._left = length - len(data)
-        self.listener.on_head(head, headers, length, data, False)
+        self.asker.on_head(head, headers, length, data, False)
 
     def _switch(self, head: ResponseHead, data: bytes) -> None:
         connection = self.connection
@@ -302,7 +273,7 @@ class Exchange:
             raise WireError("101 to another protocol than was asked for")
         self.over = True
         connection.deadline = NEVER
-        self.listener.on_tunnel(head, connection, data)
+        self.asker.on_tunnel(head, connection, data)
 
     # (4)
 
@@ -324,20 +295,20 @@ class Exchange:
             if chunks.done:
                 self._settle(keep=not chunks.leftover)
             if pieces:
-                self.listener.on_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+                self.asker.on_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             if chunks.done:
-                self.listener.on_end(chunks.trailers)
+                self.asker.on_end(chunks.trailers)
         elif self._left is None:
-            self.listener.on_body(data)
+            self.asker.on_body(data)
         else:
             left = self._left - len(data)
             if left > 0:
                 self._left = left
-                self.listener.on_body(data)
+                self.asker.on_body(data)
                 return
             self._settle(keep=left == 0)
-            self.listener.on_body(data[:left] if left else data)
-            self.listener.on_end([])
+            self.asker.on_body(data[:left] if left else data)
+            self.asker.on_end([])
 
     def pause(self) -> None:
         """The visitor is slower than legacy: read no more for now, and later less at a time."""
@@ -388,7 +359,7 @@ class Exchange:
             self.failed(LegacyError("body", 502, words))
         else:
             self._settle(keep=False)
-            self.listener.on_end([])
+            self.asker.on_end([])
 
     def too_late(self) -> None:
         """The deadline of the stage has passed."""
@@ -407,7 +378,7 @@ class Exchange:
                 stage = error.stage if error.stage in ("wait", "connect") else "first_byte"
                 setattr(self._outcome, stage, perf_counter() - self._since)
             self.cancel()
-            self.listener.on_failure(error)
+            self.asker.on_failure(error)
 
     def cancel(self) -> None:
         """Nobody wants the answer any more."""

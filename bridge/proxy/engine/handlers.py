@@ -13,6 +13,7 @@ import io
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,9 @@ __all__ = ["Call", "Handlers", "Spool"]
 _IN_MEMORY = 256 * 1024  # bytes of a body; what is larger goes to a temporary file
 _PIECE = 64 * 1024
 _SOON = 0.001  # seconds that a request waits for a thread that is at work
+_AT_ONCE = 4  # handlers that may compute at a time
+_WINDOW = 0.02  # seconds after which it is known whether they do
+_HEAVY = 0.25, 1.5  # of one processor; the system counts in steps of a fifth of the window
 _LINE = 8  # requests that wait for a thread, for each thread
 
 _BASE: dict[str, Any] = {
@@ -102,6 +106,30 @@ class _Input(io.RawIOBase):
         return len(data)
 
 
+class _Load:
+    """How much the handlers' threads compute. Used on the event loop's thread.
+
+    `is_heavy`: much of one processor went into it just now. More than one is at work where they
+    compute outside of the interpreter, a busy machine gives less. While nothing is known it is.
+    """
+
+    def __init__(self) -> None:
+        self.is_heavy = True
+        self._since, self._computed = time.perf_counter(), 0.0
+        self.look(idle=True)
+
+    def look(self, *, idle: bool) -> None:
+        """Measure; `idle` says that no handler runs, so that the next ones are unknown."""
+        now = time.perf_counter()
+        seconds = now - self._since
+        if not idle and seconds < _WINDOW:
+            return
+        computed = time.process_time() - time.thread_time()
+        least, most = _HEAVY
+        self.is_heavy = idle or least * seconds < computed - self._computed < most * seconds
+        self._since, self._computed = now, computed
+
+
 class Handlers:
     """The handlers that run or wait in this process."""
 
@@ -112,6 +140,7 @@ class Handlers:
         self._starting: set[Call] = set()
         self._news: deque[Call | None] = deque()
         self._told = self._spreads = False
+        self._load = _Load()
 
     @property
     def running(self) -> int:
@@ -150,7 +179,12 @@ class Handlers:
         return call
 
     def _spread(self) -> None:
-        self._spreads = self._threads.spread()
+        """A few may have a thread each at once. More of them only where those wait for something
+        else than the interpreter: threads that all compute do no more together than a few of
+        them, and each of them, and legacy's traffic, waits for all the others."""
+        self._load.look(idle=False)
+        limit = self._threads.limit
+        self._spreads = self._threads.spread(_AT_ONCE if self._load.is_heavy else limit)
         if self._spreads:
             self._loop.call_later(_SOON, self._spread)
 
@@ -180,6 +214,7 @@ class Handlers:
     def look(self, now: float) -> None:
         """Give up what has taken too long; called every few hundredths of a second."""
         self._look()
+        self._load.look(idle=not self._threads.active)
         for call in [c for c in self._starting if c.deadline < now or c.busy < now]:
             assert call.job is not None
             if call.deadline < now:

@@ -42,7 +42,7 @@ _MARGIN = 1.0  # seconds before the end of the graceful timeout, when the parent
 _PARTING = 0.3  # seconds in which those who are let go get their last bytes
 _HANDSHAKE = 30.0  # seconds
 _GARBAGE = 10_000  # objects more than before until the collector looks at the new ones
-_SWITCH = 0.001  # seconds that a busy handler may hold the interpreter
+_SWITCH = 0.0002  # seconds that a busy handler may keep the interpreter from the event loop
 
 
 class EngineWorker(Worker):  # type: ignore[misc]

@@ -8,6 +8,7 @@ import gc
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -23,7 +24,17 @@ from stack.waiting import wait_for
 from tests.proxy.http.double import BOUND
 from tests.proxy.http.visitor import Visitor
 
-__all__ = ["HOST", "Inside", "engine", "release", "speaking", "spoken", "stuck"]
+__all__ = [
+    "HOST",
+    "Computing",
+    "Inside",
+    "computing",
+    "engine",
+    "release",
+    "speaking",
+    "spoken",
+    "stuck",
+]
 
 HOST = "forge.example"
 release = threading.Event()
@@ -38,6 +49,30 @@ def stuck(request: Request) -> Response:
     """A handler that waits for what does not come."""
     release.wait(BOUND)
     return Response("python")
+
+
+class Computing:
+    """A handler that computes for as many seconds of processor time as the query says.
+    `at_once` are the numbers of its calls that ran when one more began, with that one."""
+
+    def __init__(self) -> None:
+        self.at_once: list[int] = []
+        self._running = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, request: Request) -> Response:
+        with self._lock:
+            self._running += 1
+            self.at_once.append(self._running)
+        until = time.thread_time() + float(request.query_string)
+        while time.thread_time() < until:
+            sum(range(100))
+        with self._lock:
+            self._running -= 1
+        return Response("computed")
+
+
+computing = Computing()
 
 
 def speaking(request: Request) -> Response:
