@@ -51,7 +51,7 @@ def main() -> None:
         kind, cut, raw = data[0], data[1], data[2:]
         cuts = list(range(cut, len(raw), cut))[:64] if cut else []
         if kind % 2 == 0:
-            check_request(wired, raw, cuts)
+            check_request(wired, raw, cuts, sends_no_more=bool(kind // 2 % 2))
         else:
             check_answer(wired, raw, cuts, _METHODS[kind // 2 % len(_METHODS)])
 

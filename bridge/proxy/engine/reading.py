@@ -154,7 +154,8 @@ class Block:
             self.chunked = True
         if len(special.get("content-type", ())) > 1:
             raise VisitorError(400, "two Content-Type headers")
-        self.expect = ",".join(special.get("expect", ())).lower()
+        expected = ",".join(special.get("expect", ())).lower().split(",")
+        self.expect = ",".join(dict.fromkeys(one.strip(" \t") for one in expected))
         # The protocol that a tunnel is asked for: after a body it would begin in its middle.
         if "upgrade" in self.tokens and not self.chunked and not self.length:
             asked = ",".join(special.get("upgrade", ())).lower().split(",")

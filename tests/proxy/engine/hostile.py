@@ -15,8 +15,10 @@ from typing import Any, cast
 from gunicorn.config import Config
 from gunicorn.http.parser import RequestParser
 
+from bridge.proxy.engine.visitor import Visitor
+from bridge.proxy.engine.writing import CONTINUE
 from tests.proxy.engine.oracle import Message, answers_in, requests_in
-from tests.proxy.engine.wired import Wired
+from tests.proxy.engine.wired import Wire, Wired
 
 __all__ = ["GARBAGE_STATUS", "check_answer", "check_request", "http_client_reads", "others_read"]
 
@@ -50,8 +52,11 @@ def others_read(raw: bytes) -> tuple[list[tuple[bytes, bytes, bytes]], bool]:
     return found, True
 
 
-def check_request(wired: Wired, raw: bytes, cuts: list[int]) -> list[Message]:
-    """Send `raw` as a visitor; return the requests that legacy saw.
+def check_request(
+    wired: Wired, raw: bytes, cuts: list[int], *, sends_no_more: bool = False
+) -> list[Message]:
+    """Send `raw` as a visitor; return the requests that legacy saw. With `sends_no_more` the
+    visitor half-closes the connection before legacy answers anything.
 
     Raises AssertionError or Malformed where: the engine fails; what it sends to legacy is not
     one well-framed request at a time; an answer is not one well-framed answer; legacy saw a
@@ -61,10 +66,12 @@ def check_request(wired: Wired, raw: bytes, cuts: list[int]) -> list[Message]:
     visitor, wire = wired.visit()
     answered: dict[int, int] = {}
     seen: list[Message] = []
-    for piece in pieces_of(raw, cuts):
+    for piece in [raw] if sends_no_more else pieces_of(raw, cuts):
         if wire.closed:
             break
         visitor.data_received(piece)
+        if sends_no_more:
+            _half_close(visitor, wire)
         progress = True
         while progress:
             progress = False
@@ -105,6 +112,17 @@ def check_request(wired: Wired, raw: bytes, cuts: list[int]) -> list[Message]:
     assert visitor.turn is None
     assert wired.busy == 0, "a request is left over"
     return seen
+
+
+def _half_close(visitor: Visitor, wire: Wire) -> None:
+    """They may be asked whether they are gone: with an interim answer, which is taken away here."""
+    if wire.closed:
+        return
+    at = len(wire.out)
+    if not visitor.eof_received():
+        wire.close()
+    if wire.out[at:] == CONTINUE:
+        del wire.out[at:]
 
 
 def _answers(raw: bytes, methods: list[bytes]) -> tuple[list[Message], bytes]:

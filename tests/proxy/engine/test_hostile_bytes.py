@@ -7,7 +7,6 @@ here with a fuzzer that looks at coverage.
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import subprocess
 import sys
@@ -63,17 +62,17 @@ LONG = settings(SHORT, max_examples=60_000)
 
 class TestAnyBytesOfAVisitor:
     @SHORT
-    @given(raw=mutated(REQUESTS) | soup(), cuts=CUTS)
-    @example(raw=b"\r\n" * 40_000 + WARM, cuts=[65_536])
-    def test_short(self, wired: Wired, raw: bytes, cuts: list[int]) -> None:
-        check_request(wired, raw, cuts)
+    @given(raw=mutated(REQUESTS) | soup(), cuts=CUTS, no_more=st.booleans())
+    @example(raw=b"\r\n" * 40_000 + WARM, cuts=[65_536], no_more=False)
+    def test_short(self, wired: Wired, raw: bytes, cuts: list[int], no_more: bool) -> None:
+        check_request(wired, raw, cuts, sends_no_more=no_more)
 
     @pytest.mark.long
     @pytest.mark.timeout(1200)
     @LONG
-    @given(raw=mutated(REQUESTS) | soup(), cuts=CUTS)
-    def test_long(self, wired: Wired, raw: bytes, cuts: list[int]) -> None:
-        check_request(wired, raw, cuts)
+    @given(raw=mutated(REQUESTS) | soup(), cuts=CUTS, no_more=st.booleans())
+    def test_long(self, wired: Wired, raw: bytes, cuts: list[int], no_more: bool) -> None:
+        check_request(wired, raw, cuts, sends_no_more=no_more)
 
     @pytest.mark.parametrize("number", range(len(REQUESTS)))
     def test_where_the_network_cuts_a_request_changes_nothing(
@@ -255,12 +254,10 @@ class TestTheOracle:
             requests_in(raw)
 
 
-@pytest.mark.long
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seconds", [15, pytest.param(600, marks=pytest.mark.long)])
 @pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="atheris is not installed")
-def test_a_fuzzer_that_sees_coverage_finds_nothing(tmp_path: Path) -> None:
-    """For ten minutes, or for as many seconds as FUZZ_SECONDS says."""
-    seconds = os.environ.get("FUZZ_SECONDS", "600")
+def test_a_fuzzer_that_sees_coverage_finds_nothing(tmp_path: Path, seconds: int) -> None:
     limits = [f"-max_total_time={seconds}", "-max_len=1500", "-timeout=20"]
     done = subprocess.run(
         [
