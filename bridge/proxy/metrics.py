@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bridge.files import write_atomically
@@ -23,6 +23,10 @@ from bridge.proxy.samples import (
     BREAKER,
     BROKEN,
     BUCKETS,
+    CACHE_BYTES,
+    CACHE_CHANGES,
+    CACHE_ENTRIES,
+    CACHE_READS,
     CONNECTIONS,
     FAILED,
     FALLBACKS,
@@ -57,7 +61,8 @@ class State:
     """What there is in a worker at this moment.
 
     `backends`: of each the connections that are active and idle, and the requests that wait.
-    `breakers`: by route and cause, whether it is open, and how often it has opened.
+    `breakers`: by route and cause, whether it is open, and how often it has opened. `cache`: what
+    the mirror's cache has done and holds, as `bridge.sync.cache.memory.Stats` names it.
     """
 
     visitors: int
@@ -65,6 +70,7 @@ class State:
     handlers: int
     backends: Mapping[str, tuple[int, int, int]]
     breakers: Mapping[tuple[str, str], tuple[bool, int]]
+    cache: Mapping[str, int] = field(default_factory=dict)
 
 
 _Usual = tuple[int, Histogram]
@@ -81,7 +87,7 @@ class Metrics(Hooks):
         self._legacy: dict[str, tuple[Histogram, Histogram, Histogram]] = {}
         self._handler: Histogram | None = None
         self._loops = {labels[0] for name, labels, _ in self._cells.known() if name == LOOPS}
-        self._opened: dict[tuple[str, str], int] = {}
+        self._reached: dict[tuple[str, ...], int] = {}
         self._backends: set[str] = set()
         self._set_to_zero()
 
@@ -172,8 +178,28 @@ class Metrics(Hooks):
                     self._set(CONNECTIONS, backend, what, to=count)
             for key, (is_open, opened) in state.breakers.items():
                 self._set(BREAKER, *key, to=is_open)
-                self._add(OPENED, *key, by=opened - self._opened.get(key, 0))
-                self._opened[key] = opened
+                self._up_to(OPENED, *key, now=opened)
+            if state.cache:
+                self._cache(state.cache)
+
+    def _cache(self, cache: Mapping[str, int]) -> None:
+        reads = {
+            "hit": cache["hits"] - cache["negative_hits"],
+            "nothing": cache["negative_hits"],
+            "miss": cache["misses"],
+        }
+        for result, count in reads.items():
+            self._up_to(CACHE_READS, result, now=count)
+        for what in ("fills", "rejected", "evicted", "invalidated", "flushes"):
+            self._up_to(CACHE_CHANGES, what, now=cache[what])
+        self._set(CACHE_ENTRIES, to=cache["entries"])
+        self._set(CACHE_BYTES, to=cache["bytes"])
+
+    def _up_to(self, name: str, *labels: str, now: int) -> None:
+        """Count what has come since the last time; `now` counts from the start of this process."""
+        key = name, *labels
+        self._add(name, *labels, by=max(0, now - self._reached.get(key, 0)))
+        self._reached[key] = now
 
     def leave(self) -> None:
         """The worker ends: what it had is gone, what it counted stays."""

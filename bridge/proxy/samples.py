@@ -69,6 +69,10 @@ WORKERS = "bridge_workers"
 LOADS = "bridge_route_loads_total"
 BROKEN = "bridge_routes_broken"
 GENERATION = "bridge_routes_generation"
+CACHE_READS = "bridge_cache_reads_total"
+CACHE_CHANGES = "bridge_cache_changes_total"
+CACHE_ENTRIES = "bridge_cache_entries"
+CACHE_BYTES = "bridge_cache_bytes"
 LAST_ERROR = "bridge_routes_last_error"
 
 KINDS = {
@@ -119,6 +123,12 @@ KINDS = {
     ),
     HANDLERS: _Kind("gauge", "Handlers that run or wait for a thread"),
     VISITORS: _Kind("gauge", "Connections of visitors"),
+    CACHE_READS: _Kind(
+        "counter", "Reads of the mirror by key, by where the answer was", ("result",)
+    ),
+    CACHE_CHANGES: _Kind("counter", "What happened to cached answers", ("what",)),
+    CACHE_ENTRIES: _Kind("gauge", "Answers in the caches of the mirror"),
+    CACHE_BYTES: _Kind("gauge", "Bytes of them"),
     GENERATION: _Kind("gauge", "Generation of the routing table, per worker slot", per_slot=True),
 }
 

@@ -28,6 +28,7 @@ from gunicorn.http.wsgi import Response
 from gunicorn.workers.gthread import ThreadWorker
 
 from bridge import logs
+from bridge.counted import counted
 from bridge.errors import BridgeError
 from bridge.proxy import metrics, pages, status
 from bridge.proxy.accesslog import AccessLog
@@ -305,7 +306,8 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         """In a worker: let the operator see what there is at this moment."""
         backends = {pool.name: (pool.in_flight, pool.idle, pool.waiting) for pool in pools}
         breakers = self.dispatcher.front.breakers()
-        state = metrics.State(visitors, in_flight, handlers, backends, breakers)
+        cache = counted("cache")
+        state = metrics.State(visitors, in_flight, handlers, backends, breakers, cache)
         self.counters.state(state)
 
     def shows_now(self) -> bool:

@@ -16,16 +16,19 @@ The steps of `get`: (1) the cache, (2) what this visitor wrote, (3) one read for
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import os
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from time import monotonic
 from types import EllipsisType
 from typing import Any, NamedTuple
 
+from bridge import counted
 from bridge.errors import BridgeError, ServerAway, UseLegacy
 from bridge.settings import Settings
 from bridge.sync import freshness
@@ -366,6 +369,14 @@ def _forked() -> None:
         store._after_fork()
 
 
+def _counts() -> Counter[str]:
+    """What the caches of this process have done and hold, together."""
+    counts: Counter[str] = Counter()
+    for store in list(_stores):
+        counts.update(dataclasses.asdict(store.stats()))
+    return counts
+
+
 def _close_all() -> None:
     for store in list(_stores):
         store.close()
@@ -373,3 +384,4 @@ def _close_all() -> None:
 
 os.register_at_fork(after_in_child=_forked)
 atexit.register(_close_all)
+counted.offer("cache", _counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import requests
 from pymongo.database import Database
 
 from acceptance.bridge_site import TESTS, BridgeSite, run_bridge
+from bridge.proxy.metrics import scrape
 from stack.check import AccessLog
 from stack.gunicorn import BridgeWorker
 from stack.php import PhpServer, run_php
@@ -144,3 +146,9 @@ def test_the_list_of_fifty_thousand_releases_is_paged_as_php_pages_it(forge: For
     assert "Next page" in middle
     assert "Next page" not in forge.page(pages)
     assert "Page not found" in forge.page(pages + 1, "php")
+
+    # The operator sees that the project came from memory again and again.
+    wait_for(
+        lambda: re.search(rb'cache_reads_total{result="hit"} [1-9]', scrape(forge.proxy.state)),
+        what="the reads of the cache among the metrics",
+    )

@@ -270,3 +270,25 @@ def test_a_name_that_a_killed_worker_did_not_finish_is_passed_over(
     found = scraped(state_dir)
     assert found['bridge_requests_total{backend="php",route="other",status="2xx"}'] == 1
     assert found['bridge_requests_total{backend="php",route="page",status="2xx"}'] == 1
+
+
+def test_what_the_cache_of_the_mirror_does_is_counted_over_workers(
+    worker: Worker, state_dir: Path
+) -> None:
+    def holds(hits: int, negative_hits: int, entries: int) -> State:
+        counts = dict.fromkeys(("misses", "fills", "rejected", "evicted", "invalidated"), 2)
+        counts |= {"hits": hits, "negative_hits": negative_hits, "flushes": 1}
+        return State(0, 0, 0, {}, {}, {**counts, "entries": entries, "bytes": 1000 * entries})
+
+    first = worker()
+    first.state(holds(10, 3, 5))
+    first.state(holds(30, 4, 7))
+    first.leave()
+    worker().state(holds(100, 0, 9))
+    found = scraped(state_dir)
+    reads = "bridge_cache_reads_total"
+    assert found[f'{reads}{{result="hit"}}'] == 26 + 100
+    assert found[f'{reads}{{result="nothing"}}'] == 4
+    assert found[f'{reads}{{result="miss"}}'] == 4
+    assert found['bridge_cache_changes_total{what="flushes"}'] == 2
+    assert (found["bridge_cache_entries"], found["bridge_cache_bytes"]) == (9, 9000)
