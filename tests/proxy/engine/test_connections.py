@@ -7,7 +7,6 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -22,12 +21,6 @@ from tests.proxy.http.visitor import Visitor, request
 from tests.proxy.site import TOP, table
 
 ASK = request("GET", "/", host=HOST)
-
-
-@pytest.fixture
-def backend() -> Iterator[Backend]:
-    with Backend() as backend:
-        yield backend
 
 
 @pytest.fixture

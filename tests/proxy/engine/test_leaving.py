@@ -45,12 +45,6 @@ class Silent:
 
 
 @pytest.fixture
-def backend() -> Iterator[Backend]:
-    with Backend() as backend:
-        yield backend
-
-
-@pytest.fixture
 def routes(backend: Backend) -> RouteTable:
     return table(
         f'name: speaking, path: /speaking, handler: "{HANDLER}", python: 100%, timeout: 1h',

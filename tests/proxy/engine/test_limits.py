@@ -16,12 +16,6 @@ from tests.proxy.site import TOP, table
 
 
 @pytest.fixture
-def backend() -> Iterator[Backend]:
-    with Backend() as backend:
-        yield backend
-
-
-@pytest.fixture
 def address(backend: Backend) -> Iterator[tuple[str, int]]:
     """An engine in a thread of this process, whose limits are short."""
     routes = table(top=TOP.replace(":8090", f":{backend.port}"))
