@@ -69,9 +69,20 @@ def examine(settings: Settings) -> Iterator[Finding]:
             where = f"{problem.file}:{problem.line}:{problem.column}"
             yield Finding("bad", "routes.yaml", where, problem.message, problem.hint)
     yield from _state(settings)
-    yield from _broker(settings.broker_url)
-    yield from _mongodb(settings.mongodb_url)
+    if settings.uses_broker:
+        yield from _broker(settings.broker_url)
+    else:
+        yield _unused("broker", "BRIDGE_BROKER_URL")
+    if settings.uses_mongodb:
+        yield from _mongodb(settings.mongodb_url)
+    else:
+        yield _unused("MongoDB", "BRIDGE_MONGODB_URL")
     yield from _outbox(settings)
+
+
+def _unused(what: str, variable: str) -> Finding:
+    """The proxy alone needs neither of them."""
+    return Finding("note", what, variable, "not used", f"to use it: {variable}, or a sync.yaml")
 
 
 def _state(settings: Settings) -> Iterator[Finding]:

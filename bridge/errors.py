@@ -20,6 +20,7 @@ __all__ = [
     "Problem",
     "ServerAway",
     "ServerMissing",
+    "StateUnreadable",
     "UndecodableMessage",
     "UnusableEvent",
     "UseLegacy",
@@ -67,6 +68,17 @@ class ServerMissing(BridgeError):
         self.name, self.url, self.start = name, url, start
         detail = f" ({cause})" if cause else ""
         super().__init__(f"{name} does not answer at {url}{detail}. To start it: {start}")
+
+
+class StateUnreadable(BridgeError):
+    """This user may not read the state directory, so what runs is not known."""
+
+    def __init__(self, folder: object) -> None:
+        self.folder = folder
+        super().__init__(
+            f"the state directory {folder} cannot be read as this user; run this as the user of "
+            "`bridge serve`, or as one of its group"
+        )
 
 
 class UseLegacy(BridgeError):

@@ -27,6 +27,7 @@ def import_callable(name: str, what: str = "handler") -> Any:
     """
     module_name, _, attribute = name.partition(":")
     importlib.invalidate_caches()  # a mended file must be seen by the next attempt
+    is_old = module_name in sys.modules
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -51,6 +52,8 @@ def import_callable(name: str, what: str = "handler") -> Any:
         except AttributeError:
             public = [n for n in dir(found) if not n.startswith("_")]
             hint = did_you_mean(part, public) or f"define `{part}` in {module_name}"
+            if is_old:
+                hint += "; if it is there, this process is older than the file: restart it"
             raise ImportFailed(f"`{module_name}` has no `{part}`", hint) from None
     if not callable(found):
         raise ImportFailed(f"`{name}` is not callable", "name a function or an application")

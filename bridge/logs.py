@@ -31,7 +31,8 @@ def configure(stream: TextIO | None = None, *, pretty: bool | None = None) -> No
         shared += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=shared,
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        # Text and line end in one write: several processes share the stream.
+        logger_factory=structlog.WriteLoggerFactory(stream),
         wrapper_class=structlog.make_filtering_bound_logger("info"),
         cache_logger_on_first_use=True,
     )

@@ -134,8 +134,10 @@ def beside_serve(settings: Settings) -> WSGIApplication:
 
     def health() -> str:
         workers = status.read_all(settings.state_dir)
-        good = bool(workers) and not any(worker.error for worker in workers)
-        return "" if good else "routes.yaml is broken"
+        if not workers:
+            return "no worker runs here"
+        broken = any(worker.error for worker in workers)
+        return "routes.yaml, or a handler that it names, is broken" if broken else ""
 
     pool = PublisherPool.of(settings.broker_url)
     sources = Sources.of(settings)

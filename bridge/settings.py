@@ -28,6 +28,8 @@ class Settings:
     cookies; empty means that previews are off. `sql_url` is the site's database, empty where
     the bridge does not read it. `freshness_keys` are (id, secret) pairs that the cookie of a
     visitor's own edit is signed with, the first one by Python; empty means that there is none.
+    `uses_broker` and `uses_mongodb` say that somebody named them, or that there is something to
+    carry: a site with the proxy alone has neither, and is not asked for them.
     """
 
     routes: Path
@@ -39,6 +41,8 @@ class Settings:
     sync: Path = Path("sync.yaml")
     sql_url: str = ""
     freshness_keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    uses_broker: bool = True
+    uses_mongodb: bool = True
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -46,20 +50,28 @@ class Settings:
         BRIDGE_SYNC, and BRIDGE_SQL_URL, BRIDGE_SECRET, BRIDGE_OPERATOR_TOKEN and
         BRIDGE_FRESHNESS_KEYS (each of these four also as …_FILE).
 
+        sync.yaml and the state directory are beside routes.yaml where they are not named.
+
         Raises BridgeError when a …_FILE cannot be read, and for keys that are none.
         """
         env = os.environ if environ is None else environ
         routes = Path(env.get("BRIDGE_ROUTES", "routes.yaml"))
+        sync = Path(env.get("BRIDGE_SYNC") or routes.parent / "sync.yaml")
+        broker_url, mongodb_url = env.get("BRIDGE_BROKER_URL"), env.get("BRIDGE_MONGODB_URL")
+        sql_url = _secret(env, "BRIDGE_SQL_URL")
+        carries = bool(sql_url) or sync.exists()
         return cls(
             routes=routes,
-            broker_url=env.get("BRIDGE_BROKER_URL", "redis+streams://127.0.0.1:6379/0"),
-            mongodb_url=env.get("BRIDGE_MONGODB_URL", "mongodb://127.0.0.1:27017/bridge"),
+            broker_url=broker_url or "redis+streams://127.0.0.1:6379/0",
+            mongodb_url=mongodb_url or "mongodb://127.0.0.1:27017/bridge",
             state_dir=Path(env.get("BRIDGE_STATE_DIR") or routes.resolve().parent / ".bridge"),
             secret=_secret(env, "BRIDGE_SECRET"),
             operator_token=_secret(env, "BRIDGE_OPERATOR_TOKEN"),
-            sync=Path(env.get("BRIDGE_SYNC", "sync.yaml")),
-            sql_url=_secret(env, "BRIDGE_SQL_URL"),
+            sync=sync,
+            sql_url=sql_url,
             freshness_keys=_keys("BRIDGE_FRESHNESS_KEYS", _secret(env, "BRIDGE_FRESHNESS_KEYS")),
+            uses_broker=carries or bool(broker_url),
+            uses_mongodb=carries or bool(mongodb_url),
         )
 
 

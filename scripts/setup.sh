@@ -98,12 +98,16 @@ can_make_venvs() {
 
 # Sets PYTHON to a Python that is new enough and can make virtual environments.
 find_python() {
-    local candidate
+    local candidate found
     for candidate in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do
-        if command -v "$candidate" >/dev/null && can_make_venvs "$candidate"; then
-            PYTHON=$(command -v "$candidate")
-            return 0
-        fi
+        while IFS= read -r found; do
+            # Where .venv is activated its Python comes first, and it is not made from itself.
+            [ "${found%/*}" -ef "$VENV/bin" ] && continue
+            if can_make_venvs "$found"; then
+                PYTHON=$found
+                return 0
+            fi
+        done < <(type -aP "$candidate")
     done
     return 1
 }

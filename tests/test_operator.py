@@ -6,6 +6,8 @@ import hmac
 import json
 import socket
 import threading
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +16,12 @@ from listening import TOKEN, Broker, Listening, operator, settings
 
 from bridge.errors import BridgeError
 from bridge.listener import Limits
-from bridge.operator import application, check_address, serve_in_thread
+from bridge.operator import application, beside_serve, check_address, serve_in_thread
+from bridge.proxy import status
+from bridge.proxy.reload import Reloader
 from stack.ports import free_port, is_open
 from stack.waiting import wait_for
+from tests.proxy.site import TOP, VIEW
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer the-token\r\n\r\n"
 
@@ -116,6 +121,26 @@ def test_what_is_wrong_is_in_the_health() -> None:
     with Listening(app) as listening:
         answer = listening.get("/health")
     assert (answer.status, answer.body) == (503, b"MongoDB is away\n")
+
+
+def test_health_tells_no_worker_from_a_broken_file(tmp_path: Path) -> None:
+    file = tmp_path / "routes.yaml"
+    file.write_text(TOP + f'  - {{name: a, path: /a, handler: "{VIEW}", python: 0%}}\n')
+    app = beside_serve(replace(settings(), state_dir=tmp_path))
+    with Listening(app) as listening:
+
+        def health() -> tuple[int, bytes]:
+            answer = listening.get("/health")
+            return answer.status, answer.body
+
+        assert health() == (503, b"no worker runs here\n")
+        reloader = Reloader(file)
+        status.write(tmp_path, 0, reloader)
+        assert health() == (200, b"ok\n")
+        file.write_text("version: 2\n")
+        reloader.check(force=True)
+        status.write(tmp_path, 0, reloader)
+        assert health() == (503, b"routes.yaml, or a handler that it names, is broken\n")
 
 
 @pytest.mark.parametrize(

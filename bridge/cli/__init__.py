@@ -30,7 +30,7 @@ _VERBS = {
     "schema": "bridge.cli.check",
     "serve": "bridge.cli.run",
     "snapshot": "bridge.cli.snapshot",
-    "status": "bridge.cli.queue",
+    "status": "bridge.cli.status",
     "sync": "bridge.cli.sync",
     "worker": "bridge.cli.queue",
 }

@@ -14,12 +14,15 @@ from bridge.cli.output import Format, format_option, say, show_problems, show_ro
 from bridge.errors import BridgeError, ConfigError, Problem
 from bridge.fit import misfits
 from bridge.proxy import follow as following
+from bridge.proxy import samples
+from bridge.proxy.decide import Decision
 from bridge.proxy.explain import explain as explain_request
 from bridge.proxy.explain import head_for
 from bridge.proxy.follow import Found
 from bridge.proxy.lint import lint
-from bridge.proxy.routes import load
+from bridge.proxy.routes import Handlers, load
 from bridge.proxy.schema import text as schema_text
+from bridge.proxy.status import read_all
 from bridge.settings import Settings
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import schema_text as sync_schema_text
@@ -64,6 +67,8 @@ def check(
     """
     if follow != bool(urls):
         raise click.UsageError("--follow and addresses belong together: --follow /path /other")
+    if (headers or cookies) and not follow:
+        raise click.UsageError("--header and --cookie are for --follow")
     settings = Settings.from_environ()
     errors: list[Problem] = []
     warnings: list[Problem] = []
@@ -172,14 +177,15 @@ def explain(
     peer: str,
     output: Format,
 ) -> None:
-    """Say which route takes a request, why not the others, who answers it and why.
+    """Say which route takes a request, why not the others, who answers it and why. Also when a
+    breaker of the route is open, so that legacy answers for a while.
 
     \b
     Example:
       bridge explain GET /project/bash --cookie bridge_share=abcdefgh1234
     """
     settings = Settings.from_environ()
-    table = load(settings.routes)
+    table = load(settings.routes, handlers=Handlers.NAMED)
     pairs = _pairs(headers)
     if cookies:
         pairs.append(("Cookie", "; ".join(cookies)))
@@ -189,6 +195,7 @@ def explain(
         raise click.BadParameter(str(error), param_hint="URL") from None
     found = explain_request(table, head, time.time(), secrets.token_urlsafe(12), settings.secret)
     decision = found.decision
+    breakers = _open_breakers(settings, decision) if decision else {}
     result = {
         "status": found.status,
         "why": found.why,
@@ -198,6 +205,7 @@ def explain(
         "route": decision.route.name if decision and decision.route else None,
         "params": {key: str(value) for key, value in decision.params.items()} if decision else {},
         "bucket": decision.bucket if decision else None,
+        "breakers": breakers,
         "routes": [asdict(verdict) for verdict in found.verdicts],
     }
     if decision is None:
@@ -212,6 +220,8 @@ def explain(
         None, output, f"{decision.backend} answers: {route}" + (f" ({variables})" * bool(variables))
     )
     say(None, output, f"because: {decision.reason} – {found.why}")
+    for cause, workers in breakers.items():
+        say(None, output, f"but legacy answers now in {workers} worker(s): breaker open, {cause}")
     if decision.set_key:
         say(None, output, "(without a sticky key: a new visitor; the bucket differs each time)")
     rows = [
@@ -219,6 +229,18 @@ def explain(
         for verdict in found.verdicts
     ]
     show_rows(rows, {"": "", "route": "Route", "path": "Path", "why": "Why"}, output)
+
+
+def _open_breakers(settings: Settings, decision: Decision) -> dict[str, int]:
+    """By cause, in how many workers the Python side that was decided on is left alone now."""
+    route = decision.route
+    if not decision.python or route is None or not read_all(settings.state_dir):
+        return {}
+    # As `Conversation.asks_python`: a route without a fallback is left alone for loops only.
+    causes = ("failures", "redirect-loop") if route.spec.fallback else ("redirect-loop",)
+    found = samples.breakers(settings.state_dir)
+    workers = {cause: found.get((route.name, cause), (0, 0))[0] for cause in causes}
+    return {cause: count for cause, count in workers.items() if count}
 
 
 @click.command()

@@ -1,12 +1,28 @@
-"""Values of options that several verbs have."""
+"""Values of options and arguments that several verbs have."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
+from bridge.settings import Settings
 from bridge.units import parse_duration
+from bridge.yamlfile import did_you_mean
 
-__all__ = ["seconds"]
+if TYPE_CHECKING:
+    from bridge.sync.documents import Mirror
+
+__all__ = ["check_entities", "seconds"]
+
+
+def check_entities(settings: Settings, mirror: Mirror, names: Sequence[str]) -> None:
+    """Raises UsageError for a name that is no entity of sync.yaml."""
+    for name in names:
+        if name not in mirror.entities:
+            hint = did_you_mean(name, mirror.entities)
+            raise click.UsageError(f"{settings.sync} has no entity {name}. {hint}".strip())
 
 
 def seconds(context: click.Context, parameter: click.Parameter, text: str) -> float:

@@ -1,4 +1,4 @@
-"""Verbs of the queue: relay, status, and the dead letters."""
+"""Verbs of the queue: relay, worker, and the dead letters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bridge import logs
 from bridge.cli.output import Format, format_option, say, show_rows
 from bridge.errors import BridgeError, ServerAway
-from bridge.settings import Settings, redact_url
+from bridge.settings import Settings
 from bridge.units import parse_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -132,88 +132,6 @@ def _listen(settings: Settings, address: str) -> Callable[[], None]:
         last.close()
 
     return stop_all
-
-
-@click.command()
-@format_option
-def status(output: Format) -> None:
-    """How the queue is: what waits where and for how long, and who works on it; and what the
-    proxy has noticed: visitors with own edits, redirect loops.
-
-    Exits with 1 when something does not answer.
-
-    \b
-    Example:
-      bridge status
-      bridge status -o json
-    """
-    from bridge.proxy.metrics import freshness, loops
-    from bridge.proxy.status import read_all as proxies
-    from bridge.sync.reconcile.reconciled import LastWatch, status_row
-    from bridge.sync.relay import Sources, queue_status
-
-    settings = Settings.from_environ()
-    found = queue_status(settings, Sources.of(settings))
-    edits, rounds = freshness(settings.state_dir), loops(settings.state_dir)
-    watch = LastWatch(settings)
-    last = watch()
-    watch.close()
-    if output == "json":
-        workers = [{"pid": one.pid, "error": one.error} for one in proxies(settings.state_dir)]
-        reconciled = [asdict(one) for one in last]
-        more = {
-            "proxy": workers,
-            "freshness": edits,
-            "redirect_loops": [{"routes": name, "stopped": n} for name, n in rounds.items()],
-            "reconciled": reconciled,
-        }
-        say({**asdict(found), **more}, "json")
-    else:
-        rows = [*_status_rows(settings, found, edits), *_loop_rows(rounds), *map(status_row, last)]
-        show_rows(rows, {"what": "What", "is": "", "note": ""}, "table")
-    if found.errors:
-        raise click.exceptions.Exit(1)
-
-
-def _status_rows(settings: Settings, found: Any, edits: dict[str, int]) -> list[dict[str, str]]:
-    def row(what: str, value: object, note: str = "") -> dict[str, str]:
-        return {"what": what, "is": "–" if value is None else str(value), "note": note}
-
-    rows = [
-        row("queue: waiting", _number(found.ready), redact_url(settings.broker_url)),
-        row("queue: with workers", _number(found.held)),
-        row("dead letters", _number(found.dead), "bridge dead list" if found.dead else ""),
-    ]
-    if settings.sql_url or found.rows is not None:
-        rows.append(row("outbox: not in MongoDB yet", _number(found.rows)))
-        lag = None if found.lag is None else f"{found.lag:.1f} s"
-        rows.append(row("lag", lag, "age of the oldest of them"))
-    if found.spool_files is not None:
-        rows.append(row("spool files", _number(found.spool_files)))
-    for vitals in found.processes:
-        totals = ", ".join(f"{name} {count:,}" for name, count in vitals.totals.items() if count)
-        rate = vitals.rates.get("received", vitals.rates.get("freed", 0.0))
-        rows.append(row(f"{vitals.kind} {vitals.pid}", f"{rate:,.0f}/s", totals))
-    if not any(vitals.kind == "worker" for vitals in found.processes):
-        rows.append(row("worker", "none", "none runs on this machine: bridge worker"))
-    if edits:
-        counts = ", ".join(f"{how.replace('_', ' ')} {count:,}" for how, count in edits.items())
-        rows.append(row("visitors with own edits", _number(sum(edits.values())), counts))
-    rows += [row(name, "does not answer", text) for name, text in found.errors.items()]
-    return rows
-
-
-def _loop_rows(loops: dict[str, int]) -> list[dict[str, str]]:
-    """A row per pair of routes that sent visitors to each other, the most frequent first."""
-    counts = sorted(loops.items(), key=lambda pair: (-pair[1], pair[0]))
-    return [
-        {"what": "redirect loops stopped", "is": f"{count:,}", "note": routes}
-        for routes, count in counts
-    ]
-
-
-def _number(value: int | None) -> str | None:
-    return None if value is None else f"{value:,}"
 
 
 @click.group()

@@ -14,11 +14,10 @@ from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bridge.cli.options import seconds
+from bridge.cli.options import check_entities, seconds
 from bridge.cli.output import Format, format_option, say, show_rows
 from bridge.errors import BridgeError, ServerAway, ServerMissing
 from bridge.settings import Settings, redact_url
-from bridge.yamlfile import did_you_mean
 
 __all__ = ["reconcile"]
 
@@ -76,10 +75,7 @@ def reconcile(
     mirror = Mirror.of(settings)
     if not mirror.entities:
         raise no_entities(settings)
-    for name in entities:
-        if name not in mirror.entities:
-            hint = did_you_mean(name, mirror.entities)
-            raise click.UsageError(f"{settings.sync} has no entity {name}. {hint}".strip())
+    check_entities(settings, mirror, entities)
     if not settings.sql_url:
         raise BridgeError("set BRIDGE_SQL_URL to the site's database, to compare MongoDB with")
     engine = connect_sql(settings.sql_url)

@@ -7,6 +7,10 @@ import click
 from bridge.proxy.routes import load
 from bridge.settings import Settings
 
+GOES_ON = """\
+bridge: serving all the same, because it has served here before: the last good table if the file is
+broken, legacy's pages for routes whose handler is missing. Mend it, or look at `bridge routes`."""
+
 
 @click.command()
 @click.option(
@@ -14,7 +18,11 @@ from bridge.settings import Settings
 )
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Processes.")
 @click.option(
-    "--threads", default=16, show_default=True, type=click.IntRange(1), help="Requests a process."
+    "--threads",
+    default=16,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Requests a process answers at a time, with `--engine thread` only.",
 )
 @click.option(
     "--handlers",
@@ -30,9 +38,25 @@ from bridge.settings import Settings
     type=click.IntRange(0),
     help="Visitors a process has at a time; more wait until one leaves. 0: as many as fit.",
 )
-@click.option("--access-log", default="-", help="File, `-` for standard output, '' for none.")
-@click.option("--operator", default="", metavar="HOST:PORT", help="Serve /metrics here.")
-@click.option("--graceful-timeout", default=30, show_default=True, help="Seconds to finish in.")
+@click.option(
+    "--access-log",
+    default="-",
+    show_default="standard output",
+    help="File, `-` for standard output, '' for none. SIGUSR1 opens the file anew.",
+)
+@click.option(
+    "--operator",
+    default="",
+    metavar="HOST:PORT",
+    help="Serve /metrics, /health and /routes here, and take /events.",
+)
+@click.option(
+    "--graceful-timeout",
+    default=30,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Seconds to finish in.",
+)
 @click.option(
     "--max-requests",
     default=0,
@@ -108,19 +132,27 @@ def serve(
 
 def check_in_child(settings: Settings) -> None:
     """Load routes.yaml, and what the gate needs, in a child process. Raises click's Exit with its
-    code when something is broken; the child has said why."""
+    code when something is broken; the child has said why. Where there is a last good table, as
+    after a reboot, the site is served with that and not left alone."""
     import os
     import sys
 
     pid = os.fork()
     if pid == 0:
         from bridge.cli.output import report
-        from bridge.errors import BridgeError
+        from bridge.errors import BridgeError, ConfigError
         from bridge.proxy.gate import gate_of
+        from bridge.proxy.reload import LAST_GOOD
 
         code = 70
         try:
-            load(settings.routes)
+            try:
+                load(settings.routes)
+            except ConfigError as error:
+                if not (settings.state_dir / LAST_GOOD).exists():
+                    raise
+                report(error)
+                click.echo(GOES_ON, err=True)
             gate_of(settings)
             code = 0
         except BridgeError as error:

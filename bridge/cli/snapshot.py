@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from bridge.cli.options import seconds
+from bridge.cli.options import check_entities, seconds
 from bridge.cli.output import Format, format_option, show_rows
 from bridge.settings import Settings
 
@@ -110,12 +110,14 @@ def snapshot(
       bridge snapshot project --pause      the running one waits, wherever it runs
       bridge snapshot project --continue   and goes on
     """
+    from bridge.sync.documents import Mirror
     from bridge.sync.pace import Stopped
     from bridge.sync.snapshot.load import Options, run
 
     settings = Settings.from_environ()
     if pause and go_on:
         raise click.UsageError("--pause or --continue? Give one of the two")
+    check_entities(settings, Mirror.of(settings), entities)
     if pause or go_on:
         _pause(settings, entities, pause, output)
         return

@@ -49,14 +49,31 @@ class AccessLog(Hooks):
 
     def __init__(self, path: str, *, batched: bool = False) -> None:
         """`path` is a file to append to, or `-` for standard output."""
+        self._path = path
         self._is_own = path != "-"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        self._file = os.open(path, flags, 0o666) if self._is_own else sys.stdout.fileno()
+        self._file = self._open() if self._is_own else sys.stdout.fileno()
         self._batched = batched
         self._lines: list[str] = []
         self._size = 0
         self._second, self._time = 0, ""
         self._lost, self._silent_until = 0, 0.0
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+
+    def reopen(self) -> None:
+        """Go on in a new file after the old one was moved away, or in the old one if there can
+        be none. Other threads may be writing: each line gets into one of the two."""
+        if not self._is_own:
+            return
+        self.flush()
+        try:
+            new = self._open()
+        except OSError as error:
+            log.error("cannot open the access log anew; the old file stays", error=str(error))
+            return
+        os.dup2(new, self._file, inheritable=False)
+        os.close(new)
 
     def after_response(self, outcome: Outcome) -> None:
         line = self._line(outcome)
@@ -106,6 +123,8 @@ class AccessLog(Hooks):
             for name in ("fallback", "fallback_detail", "freshness", "loop", "error", "aborted"):
                 if value := getattr(outcome, name):
                     more += f',"{name}":{_quoted(value)}'
+            if outcome.legacy and outcome.legacy != outcome.backend:  # the page is our own
+                more += f',"legacy":{_quoted(outcome.legacy)}'
         return (
             f'{{"time":"{self._time}.{int((now - second) * 1000):03d}+00:00"'
             f',"request_id":{_quoted(outcome.request_id)}'

@@ -17,7 +17,7 @@ from gunicorn.errors import HaltServer
 
 from bridge.proxy.engine.worker import EARLY, LEAVING, REPLACED, SERVING, EngineWorker
 
-__all__ = ["BridgeArbiter", "give_slot"]
+__all__ = ["BridgeArbiter"]
 
 _ENDING = 2  # workers that end slowly for each that serves, before no more are replaced
 _LONGEST_WAIT = 30.0  # seconds between two workers that cannot start
@@ -110,9 +110,3 @@ class BridgeArbiter(Arbiter):  # type: ignore[misc]
 
 def _stage(worker: Any) -> int:
     return worker.stage if isinstance(worker, EngineWorker) else SERVING
-
-
-def give_slot(arbiter: BridgeArbiter, worker: Any) -> None:
-    """The lowest slot that no other worker has."""
-    taken = {other.slot for other in arbiter.WORKERS.values()}
-    worker.slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)

@@ -3,9 +3,13 @@ certificate of TLS."""
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import socket
 import ssl
+import stat
+from pathlib import Path
 
 from gunicorn import util
 
@@ -13,31 +17,68 @@ from bridge.errors import BridgeError
 
 __all__ = ["check_addresses", "check_certificate"]
 
+_PORT = re.compile(r"(?:tcp://)?(?:\[[^][]*\]|[^][:/]*):([0-9]{1,9})")
+_DESCRIPTOR = re.compile(r"fd://[0-9]+")
+_LONGEST_PATH = 107  # bytes of a unix socket's path, unix(7)
+
+_ADVICE = {
+    errno.EADDRINUSE: "stop what listens there (`ss -ltnp` shows it), or choose another --bind",
+    errno.EADDRNOTAVAIL: "no interface of this machine has this address (`ip address`)",
+    errno.EACCES: "ports below 1024 are for root; a socket of systemd's may have one",
+}
+
 
 def check_addresses(bind: tuple[str, ...]) -> None:
     """Try to listen on each address; gunicorn would try for five seconds and then exit.
 
-    Raises BridgeError.
+    Raises BridgeError, also for what is no address.
     """
     if {"LISTEN_FDS", "GUNICORN_FD"} & os.environ.keys():
         return  # the sockets were handed to us
     for text in bind:
+        if text.startswith("unix:"):
+            _check_path(text, util.parse_address(text))
+        elif not _DESCRIPTOR.fullmatch(text):
+            _check_port(text)
+
+
+def _check_port(text: str) -> None:
+    found = _PORT.fullmatch(text)
+    if not found:
+        example = f"127.0.0.1:{text}" if text.isdecimal() else "127.0.0.1:8080"
+        raise BridgeError(
+            f"--bind {text} is no address; write host:port ({example}, [::1]:8080) or unix:/path"
+        )
+    if int(found[1]) > 65535:
+        raise BridgeError(f"--bind {text}: there are ports up to 65535 only")
+    address = util.parse_address(text)
+    family = socket.AF_INET6 if util.is_ipv6(address[0]) else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            address = util.parse_address(text)
-        except RuntimeError as error:
-            raise BridgeError(f"--bind {text}: {error}; write host:port or unix:/path") from None
-        if not isinstance(address, tuple):
-            continue  # a unix socket, which gunicorn replaces
-        family = socket.AF_INET6 if util.is_ipv6(address[0]) else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(address)
-            except OSError as error:
-                raise BridgeError(
-                    f"cannot listen on {text}: {error.strerror}; "
-                    "stop what listens there (`ss -ltnp` shows it), or choose another --bind"
-                ) from None
+            probe.bind(address)
+        except OSError as error:
+            number = 0 if isinstance(error, socket.gaierror) else error.errno or 0
+            advice = _ADVICE.get(number, "write an address of this machine, or 0.0.0.0 for all")
+            raise BridgeError(f"cannot listen on {text}: {error.strerror}; {advice}") from None
+
+
+def _check_path(text: str, name: str) -> None:
+    """gunicorn makes the socket anew, and replaces one that is there."""
+    path = Path(name)
+    if not name:
+        wrong = "the path is missing; write unix:/path"
+    elif len(os.fsencode(name)) > _LONGEST_PATH:
+        wrong = f"the path has more than {_LONGEST_PATH} bytes, choose a shorter one"
+    elif not path.parent.is_dir():
+        wrong = f"there is no folder {path.parent}; make it, for the user of `bridge serve`"
+    elif not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
+        wrong = f"this user may not write to {path.parent}"
+    elif os.path.lexists(path) and not stat.S_ISSOCK(path.lstat().st_mode):
+        wrong = "there is something that is no socket; remove it, or choose another path"
+    else:
+        return
+    raise BridgeError(f"cannot listen on {text}: {wrong}")
 
 
 def check_certificate(certfile: str, keyfile: str) -> None:

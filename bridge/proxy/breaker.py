@@ -36,6 +36,11 @@ class Breaker:
     def __repr__(self) -> str:
         return f"<Breaker: opened {self._times} times, {self._in_a_row} failures in a row>"
 
+    @property
+    def seconds(self) -> float:
+        """How long it stays open, or stayed, from when it last opened."""
+        return _OPEN * self._times
+
     def is_open(self, now: float) -> bool:
         """Whether the Python side is left alone at `now`, in seconds of any clock."""
         return now < self._until
@@ -63,7 +68,7 @@ class Breaker:
         """Leave the Python side alone for a while."""
         self.opened += 1
         self._times = min(self._times + 1, _MOST)
-        self._until = now + _OPEN * self._times
+        self._until = now + self.seconds
         self._seen.clear()
         self._failed = self._in_a_row = 0
 

@@ -17,7 +17,7 @@ import structlog
 
 from bridge.errors import BridgeError, LegacyError, UseLegacy, VisitorError
 from bridge.logs import traceback_text
-from bridge.proxy import pages
+from bridge.proxy import pages, preview
 from bridge.proxy.admission import Admission
 from bridge.proxy.decide import PYTHON, SHARE_COOKIE, Decision, decide, site_of
 from bridge.proxy.forwarded import Client
@@ -96,7 +96,7 @@ class Conversation:
     def take(self, head: Head) -> None:
         """Note what the request says of itself."""
         outcome = self.outcome
-        outcome.host, outcome.client = head.host, head.peer
+        outcome.host = head.host
         raw = head.target.raw
         outcome.path = raw.partition("?")[0] if "?" in raw else raw
 
@@ -126,6 +126,8 @@ class Conversation:
         self.decision = decision
         outcome.site, outcome.reason = decision.site, decision.reason
         outcome.detail = decision.detail
+        if preview.is_ignored(front.secret, decision.route, head):
+            outcome.detail = f"{decision.detail}; {preview.NO_SECRET}"
         outcome.route = decision.route.spec.name if decision.route else ""
         if front.reports_decisions:
             front.report_decision(head, decision)

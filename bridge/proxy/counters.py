@@ -2,12 +2,15 @@
 
 A slot is a worker's place, not its process: a worker that replaces another goes on counting in
 the same cells, so recycling leaves nothing behind that each scrape would have to read. Counting
-is one addition in a mapped file; reading needs nobody's help, also after a crash. What is
-counted is `bridge.proxy.metrics`'.
+is one addition in a mapped file; reading needs nobody's help, also after a crash. A lock on a
+third file says whose a slot is, whichever parent the worker has. What is counted is
+`bridge.proxy.metrics`'.
 """
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import json
 import mmap
 import os
@@ -15,11 +18,41 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["Cells", "Histogram", "Reader", "Series"]
+__all__ = ["Cells", "Histogram", "Reader", "Series", "free_slots", "take_slot"]
 
 _CELLS = 1 << 16  # cells of 8 bytes; the file is sparse, unused ones cost nothing
 Series = tuple[str, tuple[str, ...], int, int]
 """Name of a metric, the values of its labels, its first cell, and how many it has."""
+
+
+def take_slot(folder: Path) -> int:
+    """The lowest slot that no other process has; this one has it until it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return next(slot for slot in itertools.count() if _lock(folder, slot) is not None)
+
+
+def free_slots(folder: Path) -> Iterator[int]:
+    """Each slot that was taken and is not now; it cannot be while the caller works on it."""
+    for path in folder.glob("*.lock"):
+        slot = int(path.stem)
+        file = _lock(folder, slot)
+        if file is not None:
+            try:
+                yield slot
+            finally:
+                os.close(file)
+
+
+def _lock(folder: Path, slot: int) -> int | None:
+    """The descriptor that has the slot while it is open, or None when another process has it.
+    A lock of this kind is not for children too: what a handler forks keeps no slot."""
+    file = os.open(folder / f"{slot}.lock", os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    return file
 
 
 class Cells:

@@ -130,7 +130,8 @@ def _look_up(table: RouteTable, head: Head, key: tuple[str, str, str | None]) ->
         route, params = found
         legacy = route.spec.legacy or legacy
         if route.app is None:
-            standing = Decision(site, legacy, legacy, "legacy-route", route=route, params=params)
+            reason = "no-handler" if route.handler else "legacy-route"
+            standing = Decision(site, legacy, legacy, reason, route=route, params=params)
         elif route.share == 0:
             standing = Decision(site, legacy, legacy, "share", "0%", route, params)
         elif route.share == ALL:

@@ -67,7 +67,8 @@ class Dispatcher:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # (1)
-        conversation = self.front.begin(environ.get("REQUEST_METHOD", ""))
+        method, peer = environ.get("REQUEST_METHOD", ""), environ.get("REMOTE_ADDR", "")
+        conversation = self.front.begin(method, peer)
         self._answering.add(conversation)
         request = _Request(self, conversation, environ, start_response)
         try:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from werkzeug.exceptions import HTTPException
 
 from bridge.errors import VisitorError
+from bridge.proxy import preview
 from bridge.proxy.admission import admit
 from bridge.proxy.decide import Decision, decide, site_of
 from bridge.proxy.head import Head
@@ -73,7 +74,10 @@ def explain(
     why = decision.detail or {
         "no-route": "no route takes it; legacy answers everything else",
         "legacy-route": "the route has no Python side",
+        "no-handler": "the handler of the route cannot be imported",
     }.get(decision.reason, decision.reason)
+    if preview.is_ignored(secret, decision.route, head):
+        why += f"; {preview.NO_SECRET}"
     verdicts = []
     for route in table.routes:
         taken = route is decision.route

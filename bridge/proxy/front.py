@@ -86,24 +86,30 @@ class Front:
         self._digits: list[str] = []
         os.register_at_fork(after_in_child=self._digits.clear)  # no two processes share an id
 
-    def begin(self, method: str) -> Conversation:
-        """(1) One table from the first byte to the last, whatever is reloaded meanwhile."""
+    def begin(self, method: str, peer: str) -> Conversation:
+        """(1) One table from the first byte to the last, whatever is reloaded meanwhile. `peer`
+        is the address of the connection; it stands for the visitor until they are known."""
         table = self.table()
         try:
             digits = self._digits.pop()
         except IndexError:
             digits = self._draw()
         outcome = Outcome(
-            digits[:16], table.generation, table.digest, method, started=time.perf_counter()
+            digits[:16],
+            table.generation,
+            table.digest,
+            method,
+            client=peer,
+            started=time.perf_counter(),
         )
         return Conversation(self, table, outcome, digits[16:])
 
     def refused(self, peer: str, status: int, error: str) -> str:
         """Report what came from `peer` and was no request, or none that can be read on from.
         Returns the id under which it is in the access log."""
-        conversation = self.begin("")
+        conversation = self.begin("", peer)
         outcome = conversation.outcome
-        outcome.client, outcome.status, outcome.error = peer, status, error
+        outcome.status, outcome.error = status, error
         conversation.end()
         conversation.report()
         return outcome.request_id
@@ -141,7 +147,7 @@ class Front:
             if well:
                 breaker.succeeded(self.clock())
             elif breaker.failed(self.clock()):
-                log.error("Python side left alone for a while", route=route, breaker=repr(breaker))
+                log.error("Python side left alone for a while", route=route, **_facts(breaker))
 
     def redirected(self, address: str, visitor: str, step: Round) -> None:
         """A visitor at `address` is sent on."""
@@ -160,8 +166,8 @@ class Front:
                     if step.backend == PYTHON:
                         breaker = self._sent_back.setdefault(step.route, Breaker())
                         breaker.open(now)
-                        said = repr(breaker)
-                        log.error("redirect loop: back to legacy", route=step.route, breaker=said)
+                        facts = _facts(breaker)
+                        log.error("redirect loop: back to legacy", route=step.route, **facts)
         return found
 
     def is_sent_back(self, route: str) -> bool:
@@ -194,6 +200,11 @@ class Front:
                 hook(outcome)
             except Exception as error:
                 _hook_failed(hook, error)
+
+
+def _facts(breaker: Breaker) -> dict[str, float]:
+    """What the log says of a breaker that has just opened."""
+    return {"seconds": breaker.seconds, "opened": breaker.opened}
 
 
 def _hooked(hooks: Sequence[Hooks], name: str) -> list[Callable[..., None]]:

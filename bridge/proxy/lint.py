@@ -1,21 +1,24 @@
-"""What is allowed in routes.yaml but is hardly meant: shadowed and unreachable routes, ties.
+"""What is allowed in routes.yaml but is hardly meant: shadowed and unreachable routes, ties,
+applications without their start page.
 
 Pure: a table in, problems with their places out.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from bridge.errors import Problem
 from bridge.proxy import models
 from bridge.proxy.hosts import Hosts
-from bridge.proxy.routes import Route, RouteTable
+from bridge.proxy.routes import Route, RouteTable, shape_of, single_rule
 from bridge.yamlfile import YamlFile
 
 __all__ = ["lint"]
 
 _NEVER_CANONICAL = ("//", "/./", "/../", "%", "\\", "#", "?")
+_ALL_BELOW = re.compile(r"(.*)/<path:[^<>]+>")
 
 
 def lint(table: RouteTable, name: str) -> list[Problem]:
@@ -24,7 +27,11 @@ def lint(table: RouteTable, name: str) -> list[Problem]:
     findings = []
     for index, route in enumerate(table.routes):
         line, column = yaml.position(("routes", index, "path"))
-        found = _unreachable(route, table) or _tied(table.routes[:index], route, yaml)
+        found = (
+            _unreachable(route, table)
+            or _tied(table.routes[:index], route, yaml)
+            or _headless(route, table)
+        )
         if found:
             findings.append(Problem(name, line, column, *found))
     for site, spec in table.file.sites.items():
@@ -77,6 +84,32 @@ def _tied(earlier: tuple[Route, ...], route: Route, yaml: YamlFile) -> tuple[str
         )
         return message, "make their methods or conditions exclude each other"
     return None
+
+
+def _headless(route: Route, table: RouteTable) -> tuple[str, str] | None:
+    """An application that is given all pages below a path, and not the path itself."""
+    below = _ALL_BELOW.fullmatch(route.spec.path)
+    if below is None or route.spec.wsgi is None:
+        return None
+    start = below[1]
+    places = [start, f"{start}/"] if start else ["/"]
+    for other in table.routes:
+        if other is route or _disjoint(other.spec, route.spec):
+            continue
+        if any(_takes(other, place) for place in places):
+            return None
+    missing = f"takes neither {places[0]} nor {places[1]}" if start else "does not take /"
+    message = f"route `{route.name}`: its path {missing}, so legacy answers there"
+    same = "the same wsgi and mount" if route.spec.mount else "the same wsgi"
+    wanted = " and one with ".join(f"`path: {place}`" for place in reversed(places))
+    return message, f"add a route with {wanted}, {same}; without wsgi if legacy is to answer"
+
+
+def _takes(route: Route, place: str) -> bool:
+    """Whether its path is `place`, which may have variables, or fits it."""
+    if "<" in place:
+        return route.shape == shape_of(place)
+    return single_rule(route.spec.path).test(place)
 
 
 def _disjoint(one: models.Route, other: models.Route) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bridge.files import write_atomically
+from bridge.proxy import counters
 from bridge.proxy.counters import Cells, Histogram
 from bridge.proxy.decide import PYTHON
 from bridge.proxy.hooks import Hooks, Outcome
@@ -44,13 +45,25 @@ from bridge.proxy.samples import (
     STAGES,
     VISITORS,
     WORKERS,
+    breakers,
     freshness,
     loops,
     prepare,
     scrape,
 )
 
-__all__ = ["KINDS", "Metrics", "State", "freshness", "loops", "prepare", "scrape"]
+__all__ = [
+    "KINDS",
+    "Metrics",
+    "State",
+    "breakers",
+    "clear",
+    "freshness",
+    "loops",
+    "prepare",
+    "scrape",
+    "take_slot",
+]
 
 _ERROR_LENGTH = 200  # characters of the first line
 _MOST_LOOPS = 200  # that are counted by name in a slot
@@ -74,6 +87,18 @@ class State:
 
 
 _Usual = tuple[int, Histogram]
+
+
+def clear(state_dir: Path) -> None:
+    """What workers that are gone had is gone too, also if they could not say so; what they have
+    counted stays."""
+    for slot in counters.free_slots(state_dir / FOLDER):
+        Metrics(state_dir, slot).close()
+
+
+def take_slot(state_dir: Path) -> int:
+    """A slot that this process has alone, until it ends."""
+    return counters.take_slot(state_dir / FOLDER)
 
 
 class Metrics(Hooks):

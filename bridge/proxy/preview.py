@@ -7,16 +7,22 @@ reads it. A forged, broken or expired cookie counts for nothing.
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from itsdangerous import BadData, URLSafeSerializer
 
 from bridge.errors import PreviewUnavailable
 
-__all__ = ["COOKIE", "EVERY_ROUTE", "make", "side_for"]
+if TYPE_CHECKING:
+    from bridge.proxy.head import Head
+    from bridge.proxy.routes import Route
+
+__all__ = ["COOKIE", "EVERY_ROUTE", "NO_SECRET", "is_ignored", "make", "side_for"]
 
 COOKIE = "bridge_preview"
 EVERY_ROUTE = "*"
+NO_SECRET = "preview cookie ignored: BRIDGE_SECRET is not set"  # noqa: S105 - it is a message
+"""What the log and `bridge explain` say of a cookie that nobody can verify."""
 Side = Literal["python", "legacy"]
 
 
@@ -36,6 +42,11 @@ def make(secret: str, side: Side, share_key: str, expires: int) -> str:
         )
     value = _serializer(secret).dumps([side, share_key, expires])
     return value if isinstance(value, str) else value.decode()
+
+
+def is_ignored(secret: str, route: Route | None, head: Head) -> bool:
+    """Whether `head` has a preview cookie for a side of `route` that no secret can verify."""
+    return not secret and route is not None and route.app is not None and bool(head.cookie(COOKIE))
 
 
 def side_for(secret: str, value: str, share_key: str, now: float) -> Side | None:

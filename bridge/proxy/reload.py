@@ -2,7 +2,8 @@
 
 A load that fails leaves the last good table in place, is tried again, and can be seen in
 `error`. A worker that starts while the file is broken runs the last good copy, which is kept in
-the state directory. Loading itself is `bridge.proxy.routes`'.
+the state directory. A handler that cannot be imported is an error too, and tried again, but
+concerns its route only. Loading itself is `bridge.proxy.routes`'.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from pathlib import Path
 import structlog
 from watchfiles import watch
 
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, Problem
 from bridge.files import write_atomically
-from bridge.proxy.routes import RouteTable, load, load_text
+from bridge.proxy.routes import Handlers, RouteTable, load, load_text
 
 __all__ = ["LAST_GOOD", "Reloader"]
 
@@ -56,14 +57,16 @@ class Reloader:
         self._tried_at = time.monotonic()
         self._seen = self._look()
         try:
-            self._table = load(path, generation=1)
+            self._table = load(path, generation=1, handlers=Handlers.WANTED)
+            self._note(self._table.problems)
             self._keep()
         except ConfigError as error:
             last_good = state_dir / LAST_GOOD if state_dir else None
             if last_good is None or not last_good.exists():
                 raise
             self.error = error
-            self._table = load_text(last_good.read_text(encoding="utf-8"), path, generation=1)
+            text = last_good.read_text(encoding="utf-8")
+            self._table = load_text(text, path, generation=1, handlers=Handlers.WANTED)
             log.error("routes.yaml is broken; running the last good one", errors=str(error))
         on_change(self)
 
@@ -82,20 +85,38 @@ class Reloader:
         self._on_change(self)
 
     def _load(self) -> None:
+        running = self._table
         try:
-            table = load(self.path, generation=self._table.generation + 1)
+            table = load(
+                self.path,
+                generation=running.generation + 1,
+                handlers=Handlers.WANTED,
+                before=running,
+            )
         except ConfigError as error:
             if str(error) != str(self.error):
                 log.error("routes.yaml is broken; the old table stays", errors=str(error))
             self.error = error
             return
-        if self.error is not None or table.digest != self._table.digest:
-            # Same content means same table: touching the file makes no new generation.
-            if table.digest != self._table.digest:
-                self._table, self.loaded_at = table, time.time()
-            self.error = None
-            log.info("routes.yaml is live", generation=self._table.generation, table=table.digest)
-            self._keep()
+        had = self.error
+        self._note(table.problems)
+        # Same content means same table: touching the file makes no new generation.
+        if table.digest != running.digest or table.problems != running.problems:
+            self._table, self.loaded_at = table, time.time()
+        elif str(had) == str(self.error):
+            return
+        log.info("routes.yaml is live", generation=self._table.generation, table=table.digest)
+        self._keep()
+
+    def _note(self, problems: tuple[Problem, ...]) -> None:
+        """Handlers that cannot be imported."""
+        error = ConfigError(list(problems)) if problems else None
+        if error and str(error) != str(self.error):
+            log.error(
+                "a handler cannot be imported; its route keeps the one it had, or is legacy's",
+                errors=str(error),
+            )
+        self.error = error
 
     def _keep(self) -> None:
         """Remember the text as the last good one."""

@@ -7,14 +7,15 @@ in `bridge.proxy.models`; deciding with a table is in `bridge.proxy.decide`; whe
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from wsgiref.types import WSGIApplication
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
@@ -30,7 +31,7 @@ from bridge.proxy.head import Head
 from bridge.proxy.hosts import Hosts
 from bridge.yamlfile import YamlFile, did_you_mean
 
-__all__ = ["Route", "RouteTable", "load", "load_text"]
+__all__ = ["Handlers", "Route", "RouteTable", "load", "load_text"]
 
 _MAP_SETTINGS: dict[str, Any] = {
     # The defaults invent 308 redirects: fuel for a redirect loop with the other side.
@@ -46,7 +47,7 @@ class Route:
 
     `share` is in thousandths of a percent; `share_key` is the group's name or, without a
     group, the route's own: routes with the same key share the bucket. `app` is None where the
-    route has no Python side.
+    route has no Python side, or one that cannot be imported.
     """
 
     spec: models.Route
@@ -60,6 +61,11 @@ class Route:
         return self.spec.name
 
     @property
+    def handler(self) -> str:
+        """What the file names as its Python side, empty where it names none."""
+        return self.spec.handler or self.spec.wsgi or ""
+
+    @property
     def shape(self) -> str:
         """The path without the names of its variables: equal shapes take equal URLs."""
         return shape_of(self.spec.path)
@@ -68,7 +74,8 @@ class Route:
 @dataclass(frozen=True, slots=True, eq=False)
 class RouteTable:
     """Everything that routes.yaml says, checked. `digest` names its content in 12 digits;
-    `watched` are the files besides routes.yaml that it was made from."""
+    `watched` are the files besides routes.yaml that it was made from; `problems` are handlers
+    that cannot be imported, where `Handlers.WANTED` lets them pass."""
 
     text: str
     file: models.File
@@ -79,6 +86,7 @@ class RouteTable:
     trusted: TrustedProxies
     generation: int = 0
     watched: tuple[Path, ...] = ()
+    problems: tuple[Problem, ...] = ()
     _urls: MapAdapter = field(repr=False, default=None)  # type: ignore[assignment]
     memo: dict[Any, Any] = field(repr=False, default_factory=dict)
     """For `bridge.proxy.decide`: what it has found out for paths that are asked for again."""
@@ -125,8 +133,30 @@ def single_rule(path: str) -> MapAdapter:
     return Map([Rule(path, endpoint="")], **_MAP_SETTINGS).bind("")
 
 
-def load(path: Path, *, generation: int = 0) -> RouteTable:
-    """Load routes.yaml. Raises ConfigError with every problem of the file at once."""
+class Handlers(enum.Enum):
+    """What becomes of the handlers that a file names.
+
+    NEEDED: one that cannot be imported is a problem of the file. WANTED: its route keeps the one
+    that it had, or else is left to legacy; everything else of the file counts. NAMED: none is
+    imported, for whoever runs none.
+    """
+
+    NEEDED = enum.auto()
+    WANTED = enum.auto()
+    NAMED = enum.auto()
+
+
+def load(
+    path: Path,
+    *,
+    generation: int = 0,
+    handlers: Handlers = Handlers.NEEDED,
+    before: RouteTable | None = None,
+) -> RouteTable:
+    """Load routes.yaml; `before` is the table that ran until now.
+
+    Raises ConfigError with every problem of the file at once.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -139,10 +169,17 @@ def load(path: Path, *, generation: int = 0) -> RouteTable:
         raise ConfigError(
             [Problem(str(path), line, 1, "is not UTF-8", "save the file as UTF-8")]
         ) from None
-    return load_text(text, path, generation=generation)
+    return load_text(text, path, generation=generation, handlers=handlers, before=before)
 
 
-def load_text(text: str, path: Path, *, generation: int = 0) -> RouteTable:
+def load_text(
+    text: str,
+    path: Path,
+    *,
+    generation: int = 0,
+    handlers: Handlers = Handlers.NEEDED,
+    before: RouteTable | None = None,
+) -> RouteTable:
     """Load `text` as if it stood in the file `path`. Raises ConfigError."""
     yaml = YamlFile.parse(text, str(path))
     problems: list[Problem] = []
@@ -152,13 +189,18 @@ def load_text(text: str, path: Path, *, generation: int = 0) -> RouteTable:
     except ValidationError as error:
         problems += yaml.problems(error, models.File)
     problems += _references(yaml)
-    apps, import_problems = _handlers(yaml)
+    apps, missing = _handlers(yaml, _not_imported if handlers is Handlers.NAMED else import_handler)
     pages, page_problems = _pages(yaml, path.resolve().parent)
-    problems += import_problems + page_problems + _paths(yaml)
+    problems += page_problems + _paths(yaml)
+    if handlers is Handlers.NEEDED:
+        problems += missing
     if problems or file is None:
         raise ConfigError(list(dict.fromkeys(problems)))
+    had = {route.name: route.app for route in before.routes} if before else {}
     routes = tuple(
-        _route(spec, file, apps.get(spec.handler or spec.wsgi or "")) for spec in file.routes
+        _route(spec, file, apps.get(name) or had.get(spec.name) if name else None)
+        for spec in file.routes
+        for name in [spec.handler or spec.wsgi]
     )
     digest = hashlib.sha256("\0".join([text, *pages.values()]).encode()).hexdigest()[:12]
     return RouteTable(
@@ -175,6 +217,7 @@ def load_text(text: str, path: Path, *, generation: int = 0) -> RouteTable:
             for site in file.sites.values()
             for name in site.error_pages.values()
         ),
+        problems=tuple(missing),
         _urls=_matcher(routes),
     )
 
@@ -282,8 +325,10 @@ def _paths(yaml: YamlFile) -> list[Problem]:
     return problems
 
 
-def _handlers(yaml: YamlFile) -> tuple[dict[str, WSGIApplication], list[Problem]]:
-    """Import every handler once."""
+def _handlers(
+    yaml: YamlFile, find: Callable[..., WSGIApplication]
+) -> tuple[dict[str, WSGIApplication], list[Problem]]:
+    """Import every handler once, with `import_handler` or what stands in for it."""
     apps: dict[str, WSGIApplication] = {}
     problems = []
     for index, route in _raw_routes(yaml):
@@ -292,11 +337,18 @@ def _handlers(yaml: YamlFile) -> tuple[dict[str, WSGIApplication], list[Problem]
             if not isinstance(name, str) or ":" not in name or name in apps:
                 continue
             try:
-                apps[name] = import_handler(name, view=kind == "handler")
+                apps[name] = find(name, view=kind == "handler")
             except ImportFailed as error:
                 place = ("routes", index, kind)
                 problems.append(yaml.problem(place, str(error), error.hint))
     return apps, problems
+
+
+def _not_imported(name: str, *, view: bool) -> WSGIApplication:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        raise RuntimeError(f"{name} was named, and not imported")
+
+    return app
 
 
 def _pages(yaml: YamlFile, base: Path) -> tuple[dict[tuple[str, str], str], list[Problem]]:

@@ -14,9 +14,10 @@ from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 
+from bridge.errors import StateUnreadable
 from bridge.proxy.counters import Reader, Series
 
-__all__ = ["BUCKETS", "FOLDER", "KINDS", "freshness", "loops", "prepare", "scrape"]
+__all__ = ["BUCKETS", "FOLDER", "KINDS", "breakers", "freshness", "loops", "prepare", "scrape"]
 
 FOLDER = "metrics"
 BUCKETS = (
@@ -170,10 +171,11 @@ class _Total:
 
 
 class _Sums:
-    """Adds up the slots of one folder, again and again. Thread-safe."""
+    """Adds up the slots of one state directory, again and again. Thread-safe."""
 
-    def __init__(self, folder: Path) -> None:
-        self._reader = Reader(folder)
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
+        self._reader = Reader(state_dir / FOLDER)
         self._totals: dict[tuple[str, tuple[str, ...]], _Total] = {}
         self._parts: dict[int, tuple[list[Series], list[tuple[_Total, int, int] | None]]] = {}
         self._lock = threading.Lock()
@@ -183,8 +185,11 @@ class _Sums:
         with self._lock:
             for total in self._totals.values():
                 total.slots, total.cells = 0, [0.0] * len(total.cells)
-            for slot, series, cells in self._reader.read():
-                self._add(slot, series, cells)
+            try:
+                for slot, series, cells in self._reader.read():
+                    self._add(slot, series, cells)
+            except PermissionError:
+                raise StateUnreadable(self._state_dir) from None
             return [total for total in self._totals.values() if total.slots]
 
     def _add(self, slot: int, series: list[Series], cells: memoryview[float]) -> None:
@@ -219,7 +224,7 @@ class _Sums:
 @lru_cache(maxsize=4)
 def _sums(state_dir: Path) -> _Sums:
     """Kept, so that the names of series are read once."""
-    return _Sums(state_dir / FOLDER)
+    return _Sums(state_dir)
 
 
 def scrape(state_dir: Path) -> bytes:
@@ -273,6 +278,19 @@ def loops(state_dir: Path) -> dict[str, int]:
     """How many redirect loops were stopped, by the routes that sent visitors to each other
     (`bridge.proxy.loopguard.loop_name`); the sum over all workers."""
     return _counts(state_dir, LOOPS)
+
+
+def breakers(state_dir: Path) -> dict[tuple[str, str], tuple[int, int]]:
+    """By route and cause (`failures` or `redirect-loop`): how many workers leave its Python side
+    alone now, and how often one began to. Those that never opened are left out."""
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for total in _sums(state_dir).look():
+        if total.name in (BREAKER, OPENED):
+            route, cause = total.labels
+            now, opened = found.get((route, cause), (0, 0))
+            value = int(total.cells[0])
+            found[route, cause] = (value, opened) if total.name == BREAKER else (now, value)
+    return {key: found[key] for key in sorted(found) if any(found[key])}
 
 
 def _counts(state_dir: Path, name: str) -> dict[str, int]:

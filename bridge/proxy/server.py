@@ -1,46 +1,40 @@
 """`bridge serve`: gunicorn with our worker, a table per worker, and the operator's listener.
 
 gunicorn solves processes, sockets and signals; here is only what it must do differently for a
-proxy: SIGHUP reloads routes.yaml in place, no header of gunicorn's own reaches a visitor, and
-Cookie lines are joined as browsers join them.
+proxy: SIGHUP reloads routes.yaml in place, and what workers share in the state directory outlives
+each of them. The thread per request is `bridge.proxy.threadworker`'s.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gunicorn.http.message
-import gunicorn.http.wsgi
 import structlog
-from gunicorn import util
 from gunicorn.app.base import BaseApplication
-from gunicorn.http.errors import UnsupportedTransferCoding
-from gunicorn.http.wsgi import Response
-from gunicorn.workers.gthread import ThreadWorker
 
 from bridge import logs
 from bridge.counted import counted
 from bridge.errors import BridgeError
-from bridge.proxy import metrics, pages, status
+from bridge.proxy import metrics, status
 from bridge.proxy.accesslog import AccessLog
-from bridge.proxy.arbiter import BridgeArbiter, give_slot
+from bridge.proxy.arbiter import BridgeArbiter
 from bridge.proxy.binding import check_addresses, check_certificate
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine import EngineWorker
 from bridge.proxy.engine.upstream import Upstream
-from bridge.proxy.engine.worker import EARLY
 from bridge.proxy.gate import gate_of
 from bridge.proxy.legacy import LegacyPool
+from bridge.proxy.lock import PID_FILE, Lock
 from bridge.proxy.reload import Reloader
+from bridge.proxy.threadworker import BridgeWorker, join_cookies
 from bridge.settings import Settings
 
 __all__ = ["ServeOptions", "serve"]
@@ -49,9 +43,6 @@ log = structlog.get_logger("bridge.serve")
 
 _OPERATOR_AGAIN = 2.0  # seconds
 _SHOW = 0.2  # seconds between two looks at what there is
-_LINGER = 2.0  # seconds that an ended connection is read on for, as gunicorn does
-_LINGER_BYTES = 2**30
-_TARGET_INVALID = re.compile(r"[^\x21-\x7e\x80-\xff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,120 +74,11 @@ def _connections(options: ServeOptions) -> int:
     return max(1000, options.threads * 2) if options.engine == "thread" else 1_000_000
 
 
-class VisitorResponse(Response):  # type: ignore[misc]
-    """gunicorn's response without its Server header, and with Date only where there is none."""
-
-    def process_headers(self, headers: list[tuple[str, str]]) -> None:
-        """Take Server and Date as any other header; gunicorn drops those of an application."""
-        for name, value in headers:
-            if name.lower() not in ("server", "date"):
-                super().process_headers([(name, value)])
-                continue
-            super().process_headers([(f"X-{name}", value)])  # the same checks, another name
-            self.headers[-1] = (name, self.headers[-1][1])
-
-    def should_close(self) -> bool:
-        # After a body that broke off, nobody knows where the next request would begin.
-        failed = getattr(self.req.body, "failed", False)
-        return failed or super().should_close()
-
-    def default_headers(self) -> list[str]:
-        has_date = any(name.lower() == "date" for name, _ in self.headers)
-        return [
-            line
-            for line in super().default_headers()
-            if not line.startswith("Server:") and not (has_date and line.startswith("Date:"))
-        ]
-
-
-class BridgeWorker(ThreadWorker):  # type: ignore[misc]
-    """A gthread worker that reloads routes.yaml on SIGHUP and shows no sign of gunicorn."""
-
-    slot: int = 0
-
-    def init_process(self) -> None:
-        # gunicorn has no settings for these; this process serves nothing else.
-        gunicorn.http.wsgi.Response = VisitorResponse
-        # Links with raw UTF-8 or Latin-1 have always worked with Apache and nginx.
-        gunicorn.http.message.RFC9112_TARGET_INVALID = _TARGET_INVALID
-        self.app.slot = self.slot
-        super().init_process()
-
-    def init_signals(self) -> None:
-        super().init_signals()
-        signal.signal(signal.SIGHUP, lambda signum, frame: self.app.reload_routes())
-        signal.siginterrupt(signal.SIGHUP, False)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, EARLY)
-
-    def set_accept_enabled(self, enabled: bool) -> None:
-        """Refuse new visitors from the moment of the stop: gunicorn keeps the port open until
-        the last request is done, and whoever connects meanwhile would wait in vain."""
-        super().set_accept_enabled(enabled)
-        if not self.alive:
-            for listener in self.sockets:
-                listener.close()
-
-    def notify(self) -> None:
-        super().notify()
-        dispatcher = self.wsgi
-        if isinstance(dispatcher, Dispatcher) and self.app.shows_now():
-            handlers = dispatcher.threads.running
-            self.app.show(self.nr_conns, dispatcher.in_flight, handlers, dispatcher.pools.all())
-
-    def handle(self, conn: Any) -> Any:
-        """Answer a request, and end the connection if it is not kept, in this thread: gunicorn
-        ends it in the thread that accepts, which a visitor who stays could hold up."""
-        kept = super().handle(conn)
-        if not kept:
-            # Reads on for a while: data that arrives at a closed socket resets the connection,
-            # and an answer to somebody who still uploads would be lost.
-            util.close_graceful(conn.sock, timeout=_LINGER, max_drain=_LINGER_BYTES)
-            conn.close = lambda graceful=False: None
-        return kept
-
-    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
-        """Answer what gunicorn's parser refused, with a page that repeats nothing of it."""
-        sent: list[bytes] = []
-
-        class Probe:
-            def sendall(self, data: bytes) -> None:
-                sent.append(data)
-
-            send = sendall
-
-            def gettimeout(self) -> float:
-                return 0.0
-
-        super().handle_error(req, Probe(), addr, exc)
-        first = b"".join(sent).split(b" ", 2)
-        code = int(first[1]) if len(first) > 1 and first[1].isdigit() else 400
-        if isinstance(exc, UnsupportedTransferCoding):
-            code = 400  # like every other framing that two parsers could read differently
-        dispatcher = self.wsgi
-        request_id = "–"
-        if isinstance(dispatcher, Dispatcher):
-            request_id = dispatcher.front.refused(addr[0] if addr else "", code, str(exc))
-        html = pages.render(code, request_id)
-        head = (
-            f"HTTP/1.1 {code} {pages.phrase(code)}\r\nDate: {util.http_date()}\r\n"
-            "Connection: close\r\nContent-Type: text/html; charset=utf-8\r\n"
-            f"Content-Length: {len(html)}\r\n\r\n"
-        )
-        try:
-            client.sendall(head.encode() + html)
-        except OSError:
-            self.log.debug("The visitor left before the error page.")
-
-
 class BridgeEngine(EngineWorker):
-    """The event-loop worker, which reloads routes.yaml and its certificate on SIGHUP."""
+    """The event-loop worker, which on SIGHUP reloads routes.yaml and its certificate, and opens
+    its access log anew; on SIGUSR1 only that."""
 
-    slot: int = 0
     hands_over = True
-
-    def init_process(self) -> None:
-        self.app.slot = self.slot
-        super().init_process()
 
     def init_signals(self) -> None:
         super().init_signals()
@@ -206,8 +88,20 @@ class BridgeEngine(EngineWorker):
 
     def _reload(self, number: int, frame: Any) -> None:
         self.app.reload_routes()
-        if self.booted:
-            self.loop.call_soon_threadsafe(self.read_certificate)
+        self._soon(self._reopen)
+        self._soon(self.read_certificate)
+
+    def handle_usr1(self, number: int, frame: Any) -> None:
+        self._soon(self._reopen)
+
+    def _soon(self, call: Callable[[], None]) -> None:
+        """From a signal handler: when the loop runs, and never in what it interrupted."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(call)
+
+    def _reopen(self) -> None:
+        self.service.report()  # what has ended already belongs into the old file
+        self.app.reopen_log()
 
     def flush(self) -> None:
         self.app.flush()
@@ -225,9 +119,8 @@ class BridgeEngine(EngineWorker):
 class BridgeApplication(BaseApplication):  # type: ignore[misc]
     """What gunicorn runs. In a worker it owns the table, the dispatcher and their plug-ins."""
 
-    def __init__(self, settings: Settings, options: ServeOptions) -> None:
-        self.settings, self.options = settings, options
-        self.slot = 0
+    def __init__(self, settings: Settings, options: ServeOptions, lock: Lock) -> None:
+        self.settings, self.options, self.lock = settings, options, lock
         self.reloader: Reloader | None = None
         self._access_log: AccessLog | None = None
         self._operator: subprocess.Popen[bytes] | None = None
@@ -249,7 +142,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             "timeout": options.worker_timeout,
             "max_requests": options.max_requests,
             "max_requests_jitter": options.max_requests,
-            "pidfile": str(self.settings.state_dir / "serve.pid"),
+            "pidfile": str(self.settings.state_dir / PID_FILE),
             "limit_request_line": 8190,
             "limit_request_field_size": 16380,
             "header_map": "drop",
@@ -258,9 +151,11 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             "secure_scheme_headers": {},
             "forwarder_headers": "",
             "control_socket_disable": True,
-            "pre_fork": give_slot,
-            "pre_request": _join_cookies,
+            "post_fork": lambda arbiter, worker: self.lock.close(),
+            "pre_exec": lambda arbiter: self.lock.hand_on(self.cfg.env_orig),
+            "pre_request": join_cookies,
             "worker_exit": _leave,
+            "child_exit": _reaped,
             "on_starting": lambda arbiter: self.keep_operator(),
             "on_exit": lambda arbiter: self.stop_operator(),
         }
@@ -270,12 +165,13 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
     def load(self) -> Dispatcher:
         """In a worker: load the table and make the dispatcher."""
         state_dir = self.settings.state_dir
-        self.counters = counters = metrics.Metrics(state_dir, self.slot)
+        slot = metrics.take_slot(state_dir)
+        self.counters = counters = metrics.Metrics(state_dir, slot)
 
         def on_change(reloader: Reloader) -> None:
             counters.on_reload(reloader)
             try:
-                status.write(state_dir, self.slot, reloader)
+                status.write(state_dir, slot, reloader)
             except OSError as error:
                 log.warning("cannot write the worker's status", error=str(error))
 
@@ -323,6 +219,11 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         if self._access_log:
             self._access_log.flush()
 
+    def reopen_log(self) -> None:
+        """The access log may have been moved away: go on in a new file."""
+        if self._access_log:
+            self._access_log.reopen()
+
     def reload_routes(self) -> None:
         if self.reloader:
             self.reloader.check_soon()
@@ -351,46 +252,47 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             self._operator.wait(10)
 
 
-def _join_cookies(worker: BridgeWorker, request: Any) -> None:
-    """One Cookie line of several, as RFC 9113, section 8.2.3, joins them; gunicorn uses `,`."""
-    lines = [value for name, value in request.headers if name == "COOKIE"]
-    if len(lines) > 1:
-        joined, others = "; ".join(lines), []
-        for name, value in request.headers:
-            if name != "COOKIE":
-                others.append((name, value))
-            elif joined:
-                others.append((name, joined))
-                joined = ""
-        request.headers = others
-
-
-def _leave(arbiter: Any, worker: BridgeWorker) -> None:
+def _leave(arbiter: Any, worker: Any) -> None:
+    """In a worker that ends in peace."""
     application: BridgeApplication = worker.app
     if application.reloader:
         application.reloader.stop()
         application.counters.leave()
-        state_dir = application.settings.state_dir
-        # After SIGUSR2 a new worker may have the slot already.
-        if any(own.pid == os.getpid() for own in status.read_all(state_dir)):
-            status.remove(state_dir, worker.slot)
+        status.remove(application.settings.state_dir, os.getpid())
+
+
+def _reaped(arbiter: Any, worker: Any) -> None:
+    """In the parent: what a worker that was killed could not do itself."""
+    state_dir = worker.app.settings.state_dir
+    try:
+        status.remove(state_dir, worker.pid)
+        metrics.clear(state_dir)
+    except Exception as error:  # nothing of this is worth the end of the server
+        log.warning("cannot clear up after a worker", pid=worker.pid, error=str(error))
 
 
 def serve(settings: Settings, options: ServeOptions) -> None:
     """Run until stopped. The caller has checked that routes.yaml loads, and what the gate needs.
 
-    Raises BridgeError when an address or the state directory cannot be used.
+    Raises BridgeError when an address or the state directory cannot be used, or when another one
+    serves from there.
     """
     check_addresses(options.bind)
     check_certificate(options.certfile, options.keyfile)
+    state_dir = settings.state_dir
     try:
-        settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-        metrics.prepare(settings.state_dir)
-        for old in (settings.state_dir / "workers").glob("*.json"):
-            old.unlink()
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        lock = Lock(state_dir)
+        # After SIGUSR2 the old parent's workers still serve and count here.
+        takes_over = "GUNICORN_PID" in os.environ
+        if not takes_over:
+            metrics.prepare(state_dir)
+            status.prepare(state_dir)
+        # Nobody else has the lock, so a file that is there was left behind.
+        (state_dir / (f"{PID_FILE}.2" if takes_over else PID_FILE)).unlink(missing_ok=True)
     except OSError as error:
         raise BridgeError(
-            f"the state directory {settings.state_dir} cannot be used: {error.strerror}; "
+            f"the state directory {state_dir} cannot be used: {error.strerror}; "
             "set BRIDGE_STATE_DIR to a folder that this user may write"
         ) from None
     # Handlers are found from where the command was given, in every worker.
@@ -400,4 +302,4 @@ def serve(settings: Settings, options: ServeOptions) -> None:
     logs.configure()
     if options.access_log not in ("", "-"):
         Path(options.access_log).parent.mkdir(parents=True, exist_ok=True)
-    BridgeApplication(settings, options).run()
+    BridgeApplication(settings, options, lock).run()

@@ -1,7 +1,8 @@
 """What each worker runs, for people outside: one small file per worker in the state directory.
 
 Written by the workers of `bridge serve` after every load, read by `bridge routes`,
-`bridge flip` and the operator's listener.
+`bridge flip` and the operator's listener. A file has the name of its process, so that no worker
+writes or removes another's: after SIGUSR2 those of two parents serve.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bridge.errors import StateUnreadable
 from bridge.files import is_alive, write_atomically
 from bridge.proxy.reload import Reloader
 from bridge.proxy.routes import RouteTable
 
-__all__ = ["WorkerStatus", "read_all", "rows_of", "write"]
+__all__ = ["WorkerStatus", "prepare", "read_all", "remove", "rows_of", "write"]
 
 _FOLDER = "workers"
 
@@ -48,13 +50,19 @@ def rows_of(table: RouteTable) -> list[dict[str, Any]]:
             "route": route.name,
             "path": route.spec.path,
             "methods": list(route.spec.methods),
-            "python": f"{route.share / 1000:g}%" if route.app else "–",
+            "python": f"{route.share / 1000:g}%" if route.handler else "–",
             "group": route.spec.group or "",
-            "handler": route.spec.handler or route.spec.wsgi or "",
+            "handler": route.handler,
             "legacy": route.spec.legacy or "",
         }
         for route in table.routes
     ]
+
+
+def prepare(state_dir: Path) -> None:
+    """Begin without workers; called once, before the first one starts."""
+    for file in _files(state_dir):
+        file.unlink(missing_ok=True)
 
 
 def write(state_dir: Path, slot: int, reloader: Reloader) -> None:
@@ -70,28 +78,40 @@ def write(state_dir: Path, slot: int, reloader: Reloader) -> None:
         "rows": rows_of(table),
         "written_at": time.time(),
     }
-    write_atomically(_file(state_dir, slot), json.dumps(status))
+    write_atomically(_file(state_dir, os.getpid()), json.dumps(status))
 
 
-def remove(state_dir: Path, slot: int) -> None:
+def remove(state_dir: Path, pid: int) -> None:
     """The worker is gone."""
-    _file(state_dir, slot).unlink(missing_ok=True)
+    _file(state_dir, pid).unlink(missing_ok=True)
 
 
 def read_all(state_dir: Path) -> list[WorkerStatus]:
-    """Every worker that is alive, by slot."""
+    """Every worker that is alive, by slot. Raises StateUnreadable when this user may not look."""
     found = []
-    for path in (state_dir / _FOLDER).glob("*.json"):
+    for path in _files(state_dir):
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
             raw.pop("written_at", None)
             status = WorkerStatus(**raw)
+        except PermissionError:
+            raise StateUnreadable(state_dir) from None
         except (OSError, ValueError, TypeError):
-            continue  # being replaced, or from another version
+            continue  # gone by now, or from another version
         if is_alive(status.pid):
             found.append(status)
     return sorted(found, key=lambda status: status.slot)
 
 
-def _file(state_dir: Path, slot: int) -> Path:
-    return state_dir / _FOLDER / f"{slot}.json"
+def _files(state_dir: Path) -> list[Path]:
+    folder = state_dir / _FOLDER
+    try:
+        return [folder / name for name in os.listdir(folder) if name.endswith(".json")]
+    except PermissionError:
+        raise StateUnreadable(state_dir) from None
+    except OSError:
+        return []  # nobody has served here
+
+
+def _file(state_dir: Path, pid: int) -> Path:
+    return state_dir / _FOLDER / f"{pid}.json"

@@ -37,7 +37,8 @@ class QueueStatus:
     """ready: messages that nobody holds. held: those that a worker holds; None where the broker
     does not say. dead: dead letters. rows, lag: what the outboxes hold, and the age in seconds of
     the oldest; None without an outbox. spool_files: None without a spool. processes: workers and
-    relays of this machine. errors: what did not answer, by name."""
+    relays of this machine. asked: who is used here and was asked, by name; errors: which of them
+    did not answer, and why."""
 
     ready: int | None = None
     held: int | None = None
@@ -46,23 +47,37 @@ class QueueStatus:
     lag: float | None = None
     spool_files: int | None = None
     processes: Sequence[Vitals] = ()
+    asked: Sequence[str] = ()
     errors: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(
-    broker_url: str, state_dir: Path, outboxes: Sequence[Outbox], spools: Sequence[Spool]
+    broker_url: str | None,
+    state_dir: Path,
+    outboxes: Sequence[Outbox],
+    spools: Sequence[Spool],
+    others: Mapping[str, Callable[[], None]] | None = None,
 ) -> QueueStatus:
-    """Ask everybody once, each for a few seconds at most."""
+    """Ask everybody once, each for a few seconds at most. `broker_url` is None where there is no
+    queue. `others`: who else is asked, by name; each raises BridgeError when it does not answer."""
     found: dict[str, Any] = {"processes": pulse.read_all(state_dir)}
     errors: dict[str, str] = {}
-    try:
-        with broker.connect(broker_url) as connection:
-            try:
-                found |= _queues(connection)
-            except broker.trouble(connection) as error:
-                errors["broker"] = f"{type(error).__name__}: {error}"
-    except BridgeError as error:
-        errors["broker"] = str(error)
+    there = {"broker": broker_url is not None, "outbox": bool(outboxes), "spool": bool(spools)}
+    if broker_url is not None:
+        try:
+            with broker.connect(broker_url) as connection:
+                try:
+                    found |= _queues(connection)
+                except broker.trouble(connection) as error:
+                    errors["broker"] = f"{type(error).__name__}: {error}"
+        except BridgeError as error:
+            errors["broker"] = str(error)
+    for name, ask in (others or {}).items():
+        there[name] = True
+        try:
+            ask()
+        except BridgeError as error:
+            errors[name] = str(error)
     if outboxes:
         try:
             backlogs = [outbox.backlog() for outbox in outboxes]
@@ -76,7 +91,11 @@ def read(
             found["spool_files"] = sum(spool.waiting() for spool in spools)
         except OSError as error:
             errors["spool"] = str(error)
-    return QueueStatus(**found, errors={name: text[:300] for name, text in errors.items()})
+    return QueueStatus(
+        **found,
+        asked=tuple(name for name, used in there.items() if used),
+        errors={name: text[:300] for name, text in errors.items()},
+    )
 
 
 def _queues(connection: Any) -> dict[str, int]:
@@ -129,7 +148,7 @@ def metrics(status: QueueStatus) -> bytes:
         if (value := getattr(status, name)) is not None:
             families.append(GaugeMetricFamily(metric, text, value=value))
     up = GaugeMetricFamily("bridge_up", "1 where it answers", labels=["what"])
-    for what in ("broker", "outbox", "spool"):
+    for what in status.asked:
         up.add_metric([what], 0 if what in status.errors else 1)
     families.append(up)
     totals = CounterMetricFamily(

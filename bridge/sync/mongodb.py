@@ -32,6 +32,7 @@ __all__ = [
     "away",
     "connect",
     "documents_fault",
+    "ping",
     "reason",
     "servers_fault",
 ]
@@ -110,6 +111,16 @@ def connect(
         )
     except (InvalidURI, ConfigurationError, ValueError) as error:
         raise BridgeError(f"MongoDB URL {redact_url(url)} cannot be used: {error}") from None
+
+
+def ping(url: str) -> None:
+    """Ask whether it answers and has a primary, for two seconds at most. Raises ServerAway when
+    not, and BridgeError for a URL that cannot be used."""
+    with connect(url, answer=2.0) as client:
+        try:
+            client.admin.command("ping")
+        except PyMongoError as error:
+            raise away(error) from error
 
 
 def documents_fault(error: OperationFailure) -> bool:

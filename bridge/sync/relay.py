@@ -24,6 +24,7 @@ from bridge.sync.apply import versions
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import File, load
 from bridge.sync.missing import check_broker, mongodb_missing
+from bridge.sync.mongodb import ping
 
 __all__ = ["Sources", "queue_status", "run_relay"]
 
@@ -69,9 +70,13 @@ class Sources:
         return [one for one in self.outboxes if one is not self.spooled or spooled]
 
 
-def queue_status(settings: Settings, sources: Sources) -> QueueStatus:
-    """How the queue is now; what does not answer is named in it."""
-    return read(settings.broker_url, settings.state_dir, sources.in_use(), sources.spools)
+def queue_status(settings: Settings, sources: Sources, *, mongodb: bool = True) -> QueueStatus:
+    """How the queue is now, and whether MongoDB answers; what does not is named in it. Who is not
+    used (`Settings`) is not asked, and neither is MongoDB for callers who know."""
+    url = settings.broker_url if settings.uses_broker else None
+    asked = mongodb and settings.uses_mongodb
+    others = {"mongodb": lambda: ping(settings.mongodb_url)} if asked else {}
+    return read(url, settings.state_dir, sources.in_use(), sources.spools, others)
 
 
 def run_relay(

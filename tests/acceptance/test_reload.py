@@ -230,6 +230,46 @@ def test_a_handler_that_breaks_and_is_mended_needs_no_touch_of_routes_yaml(
         assert get(site).body == b"python\n"
 
 
+def test_a_handler_that_cannot_be_imported_holds_up_nothing_else(
+    tmp_path: Path, php: PhpServer
+) -> None:
+    """The route of the broken module keeps the handler that it has, or is legacy's; shares go up
+    and down as ever, also when every worker was killed."""
+    code = tmp_path / "code"
+    code.mkdir()
+    good = "from acceptance.apps.handlers import hello\n"
+    (code / "late_views.py").write_text(good, encoding="utf-8")
+    env = {"PYTHONPATH": f"{REPOSITORY}:{TESTS}:{code}"}
+    text = table(php.url, "one", share="100%").replace("acceptance.apps.handlers", "late_views")
+    with BridgeSite(tmp_path / "site", text, env=env) as site:
+        assert get(site).body == b"python\n"
+        (code / "late_views.py").write_text("this is no Python", encoding="utf-8")
+        replace(site, text.replace(':hello"', ':helo"'))  # which no running worker has either
+        site.live(lambda w: "has no `helo`" in w.error, LIVE_WITHIN, "the error")
+        assert get(site).body == b"python\n"
+        back = site.bridge("flip", "hello", "0%", "--why", "it fails")
+        assert back.returncode == 0, back.stderr
+        assert get(site).body != b"python\n"
+        for worker in site.workers():
+            os.kill(worker.pid, signal.SIGKILL)
+        site.live(lambda w: "invalid syntax" in w.error, 15, "new workers that say what is wrong")
+        assert get(site).status == 200
+        (code / "late_views.py").write_text(good + "helo = hello\n", encoding="utf-8")
+        site.live(lambda w: not w.error, 10, "the module to be mended")
+        assert site.bridge("flip", "hello", "100%", "--why", "mended").returncode == 0
+        assert get(site).body == b"python\n"
+
+
+def test_after_a_reboot_the_last_good_table_is_served(tmp_path: Path, php: PhpServer) -> None:
+    with BridgeSite(tmp_path / "site", table(php.url, "good")) as site:
+        site.server.stop()
+        replace(site, table(php.url, "bad", text=BROKEN))
+        site.start()
+        assert tables_of(site) == {"good"}
+        assert "serving all the same" in site.server.log_text()
+        assert all(worker.error for worker in site.workers())
+
+
 def test_sighup_reloads_at_once_and_replaces_no_worker(site: BridgeSite, php: PhpServer) -> None:
     workers = {worker.pid for worker in site.workers()}
     text = table(php.url, "hup")

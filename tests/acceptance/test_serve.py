@@ -134,6 +134,35 @@ def test_a_taken_port_is_said_plainly(tmp_path: Path, php: PhpServer) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["--bind", "127.0.0.1:99999"], 1, "--bind 127.0.0.1:99999: there are ports up to 65535"),
+        (["--bind", "foo"], 1, "--bind foo is no address; write host:port"),
+        (["--bind", "unix:/no/such/folder/s"], 1, "there is no folder /no/such/folder"),
+        (["--graceful-timeout", "-1"], 2, "Invalid value for '--graceful-timeout'"),
+    ],
+)
+def test_a_wrong_option_is_named_at_once(
+    tmp_path: Path, php: PhpServer, words: list[str], code: int, says: str
+) -> None:
+    routes_file = tmp_path / "routes.yaml"
+    routes_file.write_text(routes(php).replace("@ADDRESS@", "localhost"), encoding="utf-8")
+    env = {"BRIDGE_ROUTES": str(routes_file), "BRIDGE_STATE_DIR": str(tmp_path / "state")}
+    done = run_bridge("serve", *words, env=env)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "state").exists(), "nothing was begun"
+
+
+def test_the_help_says_what_the_defaults_are_and_what_the_operator_gets() -> None:
+    said = " ".join(run_bridge("serve", "--help", env={}).stdout.split())
+    assert "[default: (standard output)]" in said
+    assert "with `--engine thread` only" in said
+    assert "/metrics, /health and /routes here, and take /events" in said
+
+
 # --- replacing workers
 
 
@@ -157,8 +186,10 @@ def test_replacing_workers_under_load_fails_no_request(tmp_path: Path, php: PhpS
             wanted = b"python\n" if seen.target == "/hello" else b"php GET /any/page\n"
             assert seen.body.startswith(wanted)
         # A worker that replaces another goes on in its files: recycling leaves nothing behind.
-        slots = {path.stem.rpartition("_")[2] for path in (site.state / "metrics").glob("*.db")}
-        assert slots <= {"0", "1", "2"}
+        slots = [path.stem for path in (site.state / "metrics").glob("*.cells")]
+        assert 2 <= len(slots) <= 6
+        living = {f"{pid}.json" for pid in site.server.processes()}
+        assert {path.name for path in (site.state / "workers").iterdir()} <= living
 
 
 # --- the operator's listener
@@ -245,7 +276,8 @@ def test_new_handler_code_is_taken_up_without_a_failed_request(
         wait_for(lambda: is_open(int(site.operator.rpartition(":")[2])), what="the operator's")
         old = set(site.server.processes())
         site.server.signal(signal.SIGUSR2)
-        site.live(lambda worker: worker.pid not in old, 20, "two new workers")
+        wait_for(lambda: len({w.pid for w in site.workers()} - old) == 2, 20, "two new workers")
+        assert len(site.workers()) == 4, "the old ones still serve"
         site.server.signal(signal.SIGTERM)
         wait_for(lambda: not old & set(site.server.processes()), 20, "the end of the old ones")
         seen = len(visitors.answers)

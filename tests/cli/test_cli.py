@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from minimal_sync import write_sync
 
 from tests.proxy.site import TOP, VIEW
 
@@ -72,6 +74,24 @@ def test_check_covers_both_files_and_that_they_fit(file: Path, tmp_path: Path) -
     assert f"{file}:10:" in done.stderr
 
 
+def test_check_finds_sync_yaml_beside_routes_yaml(file: Path) -> None:
+    sync = file.parent / "sync.yaml"
+    sync.write_text("version: 1\nentities:\n  project: {colection: projects}\n")
+    assert f"{sync}:3:" in bridge("check", file=file, expect=3).stderr
+
+
+@pytest.mark.parametrize("more", [("--header", "A: b"), ("--cookie", "a=b")])
+def test_check_takes_headers_only_with_follow(file: Path, more: tuple[str, str]) -> None:
+    assert "are for --follow" in bridge("check", *more, file=file, expect=2).stderr
+
+
+@pytest.mark.parametrize("verb", ["snapshot", "reconcile"])
+def test_an_entity_that_there_is_not_is_a_wrong_usage(file: Path, verb: str) -> None:
+    write_sync(file.parent)
+    said = bridge(verb, "projet", file=file, expect=2).stderr
+    assert "has no entity projet. did you mean `project`?" in said
+
+
 def test_explain_gives_the_route_and_the_reason(file: Path) -> None:
     assert "php answers: page (name=x)" in bridge("explain", "GET", "/p/x", file=file).stdout
     found = json.loads(bridge("explain", "get", "/p/x", "-o", "json", file=file).stdout)
@@ -106,6 +126,15 @@ def test_preview_needs_a_secret_and_says_so(file: Path) -> None:
     assert "BRIDGE_SECRET" in done.stderr
     done = bridge("preview", "page", "python", "-o", "json", file=file, BRIDGE_SECRET="s")
     assert json.loads(done.stdout)["cookie"].startswith("bridge_preview=")
+    said = bridge("preview", "page", "python", file=file, BRIDGE_SECRET="s").stdout
+    assert re.search(r"until \d{4}-\d\d-\d\d \d\d:\d\d UTC\.", said)
+
+
+def test_explain_says_that_a_preview_needs_the_secret(file: Path) -> None:
+    words = ("explain", "GET", "/p/x", "--cookie", "bridge_preview=x")
+    said = bridge(*words, file=file, BRIDGE_SECRET="").stdout
+    assert "0%; preview cookie ignored: BRIDGE_SECRET is not set" in said
+    assert "ignored" not in bridge(*words, file=file, BRIDGE_SECRET="s").stdout
 
 
 def test_routes_shows_the_file_when_nothing_runs(file: Path) -> None:
@@ -122,6 +151,7 @@ def test_serve_refuses_a_broken_file_with_its_lines(file: Path) -> None:
 
 
 def test_worker_names_a_missing_server_without_its_password(file: Path) -> None:
+    write_sync(file.parent)
     done = bridge(
         "worker", file=file, expect=4, BRIDGE_BROKER_URL="redis://user:hunter2@127.0.0.1:1/0"
     )
@@ -148,3 +178,11 @@ def test_completion_knows_routes_and_groups(file: Path) -> None:
     env = {"_BRIDGE_COMPLETE": "bash_complete", "COMP_WORDS": "bridge flip p", "COMP_CWORD": "2"}
     done = bridge(file=file, **env)
     assert {line.split(",")[1] for line in done.stdout.split()} == {"page", "pages"}
+
+
+def test_completion_reads_the_file_that_is_named(file: Path) -> None:
+    other = file.with_name("other.yaml")
+    other.write_text(GOOD.replace("name: page,", "name: plain,"))
+    words = f"bridge --routes {other} flip pl"
+    env = {"_BRIDGE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "4"}
+    assert bridge(file=file, **env).stdout.split() == ["plain,plain"]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigError, FlipRefused
-from bridge.proxy.flip import flip, history_file, read_history
+from bridge.proxy.flip import flip, flip_all, history_file, read_history
+from bridge.proxy.routes import load
 from tests.proxy.site import TOP, VIEW
 
 TEXT = f"""\
@@ -121,3 +122,56 @@ def test_leaves_no_temporary_file(file: Path, tmp_path: Path) -> None:
     flip(file, "page", "5%", who="me", why="x")
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"routes.yaml", "routes.history.jsonl", ".routes.yaml.lock"}
+
+
+class TestEverythingBack:
+    def test_every_share_is_zero_with_one_change(self, file: Path) -> None:
+        flip(file, "page", "30%", who="ann", why="more")
+        flips = flip_all(file, "0%", who="bob", why="the mirror is gone")
+        assert [(one.name, one.old, one.new) for one in flips] == [
+            ("pages", "20%", "0%"),
+            ("page", "30%", "0%"),
+            ("inline", "12.5 %", "0%"),
+        ]
+        assert all(not route.share for route in load(file).routes)
+        assert [one.name for one in read_history(file)] == ["page", "pages", "page", "inline"]
+
+    def test_nothing_else_changes(self, file: Path) -> None:
+        flip_all(file, "0%", who="me", why="back")
+        old = [line for line, _ in changed_lines(file)]
+        assert len(old) == 2
+        assert file.read_text() == TEXT.replace("20%", "0%").replace("12.5 %", "0%")
+
+    def test_shares_on_one_line_are_all_changed(self, tmp_path: Path) -> None:
+        path = tmp_path / "routes.yaml"
+        inline = [f'{{name: r{n}, path: /r{n}, handler: "{VIEW}", python: {n}0%}}' for n in (1, 2)]
+        path.write_text(TOP.replace("routes:\n", f"routes: [{', '.join(inline)}]\n"))
+        flip_all(path, "0%", who="me", why="back")
+        assert [route.share for route in load(path).routes] == [0, 0]
+
+    def test_a_second_time_changes_nothing(self, file: Path) -> None:
+        flip_all(file, "0%", who="me", why="back")
+        before = file.stat().st_mtime_ns
+        assert flip_all(file, "0%", who="me", why="back") == []
+        assert file.stat().st_mtime_ns == before
+
+
+class TestAHandlerThatCannotBeImported:
+    @pytest.fixture
+    def broken(self, file: Path) -> Path:
+        named = 'path: /p\n    handler: "{}"'
+        file.write_text(TEXT.replace(named.format(VIEW), named.format("no.such:view")))
+        flip(file, "pages", "10%", who="me", why="another route")
+        return file
+
+    def test_its_share_can_be_lowered(self, broken: Path) -> None:
+        text = broken.read_text().replace("python:   0%", "python:   50%")
+        broken.write_text(text)
+        assert flip(broken, "page", "0%", who="me", why="it fails").changed
+
+    def test_its_share_cannot_be_raised(self, broken: Path) -> None:
+        with pytest.raises(ConfigError, match="no module"):
+            flip(broken, "page", "5%", who="me", why="a try")
+
+    def test_that_of_another_route_can(self, broken: Path) -> None:
+        assert flip(broken, "pages", "40%", who="me", why="more").changed

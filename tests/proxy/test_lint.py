@@ -1,9 +1,9 @@
-"""What `bridge check` warns of: shadowed, unreachable and tied routes."""
+"""What `bridge check` warns of: shadowed, unreachable and tied routes, missing start pages."""
 
 import pytest
 
 from bridge.proxy.lint import lint
-from tests.proxy.site import TOP, route, table
+from tests.proxy.site import TOP, VIEW, route, table
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,53 @@ def test_what_is_hardly_meant_is_named_with_its_line(
     ],
 )
 def test_routes_that_exclude_each_other_are_fine(routes: list[str]) -> None:
+    assert lint(table(*routes), "routes.yaml") == []
+
+
+def mounted(path: str, mount: str = "/shop", name: str = "shop", more: str = "") -> str:
+    given = f"mount: {mount}, " if mount else ""
+    return f'name: {name}, path: "{path}", wsgi: "{VIEW}", {given}python: 0%{more}'
+
+
+@pytest.mark.parametrize(
+    ("routes", "says"),
+    [
+        ([mounted("/shop/<path:rest>")], "neither /shop nor /shop/"),
+        ([mounted("/<path:rest>", mount="")], "does not take /,"),
+        ([mounted("/u/<name>/<path:rest>", mount="/u")], "neither /u/<name> nor /u/<name>/"),
+        ([mounted("/shop/<path:rest>"), route("shops", "/shops/")], "neither /shop nor /shop/"),
+        (
+            [
+                mounted("/shop/<path:rest>"),
+                mounted("/shop/", name="form", more=", methods: [POST]"),
+            ],
+            "neither /shop nor /shop/",
+        ),
+    ],
+)
+def test_an_application_without_its_start_page_is_named(routes: list[str], says: str) -> None:
+    (finding,) = lint(table(*routes), "routes.yaml")
+    assert finding.line == 10
+    assert says in finding.message
+    assert "path: " in finding.hint
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        [mounted("/shop/<path:rest>"), mounted("/shop/", name="start")],
+        [mounted("/shop/<path:rest>"), mounted("/shop", name="start")],
+        [mounted("/shop/<path:rest>"), "name: start, path: /shop/"],
+        [mounted("/shop/<path:rest>"), route("start", "/<name>")],
+        [
+            mounted("/u/<name>/<path:rest>", mount="/u"),
+            mounted("/u/<user>/", mount="/u", name="start"),
+        ],
+        [mounted("/shop/page")],
+        [route("files", "/files/<path:rest>")],
+    ],
+)
+def test_a_start_page_that_some_route_takes_is_fine(routes: list[str]) -> None:
     assert lint(table(*routes), "routes.yaml") == []
 
 

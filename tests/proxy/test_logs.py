@@ -1,14 +1,21 @@
 """What is logged: enough to find the fault, nothing that is a secret."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import structlog
+import structlog.testing
 from werkzeug.test import Client
 
 from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.dispatcher import Dispatcher
-from bridge.proxy.hooks import Outcome
+from bridge.proxy.front import Front
+from bridge.proxy.hooks import Hooks, Outcome
 from tests.proxy.site import TOP, table
 
 FAILING = "tests.proxy.test_logs:failing"
@@ -61,3 +68,56 @@ def test_a_full_disk_costs_lines_of_the_access_log_and_nothing_else(
 )
 def test_an_answer_that_was_cut_short_has_one_to_blame(aborted: str, by: str) -> None:
     assert Outcome("", 1, "", aborted=aborted).aborted_by == by
+
+
+def test_an_opened_breaker_is_logged_with_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = structlog.testing.CapturingLogger()
+    monkeypatch.setattr("bridge.proxy.front.log", said)
+    ours = table(f'name: x, path: /x, handler: "{FAILING}", python: 100%')
+    front = Front(lambda: ours)
+    for _ in range(5):
+        front.python_did("x", well=False)
+    (call,) = said.calls
+    assert call.args == ("Python side left alone for a while",)
+    assert call.kwargs == {"route": "x", "seconds": 30.0, "opened": 1}
+
+
+def test_a_preview_cookie_that_nobody_can_verify_is_in_the_log() -> None:
+    class Seen(Hooks):
+        def after_response(self, outcome: Outcome) -> None:
+            details.append(outcome.detail)
+
+    details: list[str] = []
+    top = TOP.replace("forge.example", "localhost").replace(":8090", ":1")
+    ours = table(f'name: x, path: /x, handler: "{FAILING}", python: 0%', top=top)
+    for secret in ("", "a secret"):
+        client = Client(Dispatcher(lambda: ours, secret=secret, hooks=[Seen()]))
+        client.set_cookie("bridge_preview", "x")
+        client.get("/x", buffered=True)
+    assert details == ["0%; preview cookie ignored: BRIDGE_SECRET is not set", "0%"]
+
+
+def test_the_access_log_names_the_backend_that_gave_no_answer(tmp_path: Path) -> None:
+    log = AccessLog(str(tmp_path / "log"))
+    log.after_response(Outcome("id", 1, "abc", "GET", error="connect: refused", legacy="php"))
+    log.after_response(Outcome("id", 1, "abc", "GET", backend="php", error="x", legacy="php"))
+    log.close()
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [(line["backend"], line.get("legacy")) for line in lines] == [
+        ("bridge", "php"),
+        ("php", None),
+    ]
+
+
+def test_a_line_of_the_log_is_one_write() -> None:
+    """Also unbuffered, as in containers: lines of several workers must not run together."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    program = "from bridge import logs; import structlog; logs.configure()\n"
+    program += "structlog.get_logger().error('full', what='disk')"
+    with ours, theirs:
+        ours.settimeout(20)
+        env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        subprocess.run([sys.executable, "-c", program], stderr=theirs, env=env, check=True)
+        line = ours.recv(10_000)
+    assert line.endswith(b"\n")
+    assert json.loads(line)["what"] == "disk"

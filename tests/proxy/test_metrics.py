@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -292,3 +294,54 @@ def test_what_the_cache_of_the_mirror_does_is_counted_over_workers(
     assert found[f'{reads}{{result="miss"}}'] == 4
     assert found['bridge_cache_changes_total{what="flushes"}'] == 2
     assert (found["bridge_cache_entries"], found["bridge_cache_bytes"]) == (9, 9000)
+
+
+# --- slots
+
+TAKE = """\
+import sys
+from pathlib import Path
+from bridge.proxy import metrics
+print(metrics.take_slot(Path(sys.argv[1])), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def process_in_a_slot(state_dir: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    """Another process that has taken a slot, and the slot."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", TAKE, str(state_dir)]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout
+        try:
+            yield int(process.stdout.readline()), process
+        finally:
+            process.kill()
+
+
+def test_each_process_has_a_slot_of_its_own_and_the_lowest_that_is_free(state_dir: Path) -> None:
+    with (
+        process_in_a_slot(state_dir) as (first, process),
+        process_in_a_slot(state_dir) as (second, _),
+    ):
+        assert (first, second) == (0, 1)
+        process.kill()
+        process.wait(10)
+        with process_in_a_slot(state_dir) as (third, _):
+            assert third == 0
+
+
+def test_what_is_cleared_is_of_those_that_are_gone(worker: Worker, state_dir: Path) -> None:
+    with process_in_a_slot(state_dir) as (slot, process):
+        one = worker(slot)
+        one.after_response(by_legacy())
+        one.state(State(10, 3, 1, {}, {}))
+        metrics.clear(state_dir)
+        assert scraped(state_dir)["bridge_visitors"] == 10
+        process.kill()
+        process.wait(10)
+        metrics.clear(state_dir)
+        found = scraped(state_dir)
+    assert found["bridge_visitors"] == 0
+    assert found['bridge_requests_total{backend="php",route="page",status="2xx"}'] == 1

@@ -6,8 +6,8 @@ import pytest
 
 from bridge.errors import ConfigError
 from bridge.proxy import schema
-from bridge.proxy.routes import RouteTable, load, load_text
-from tests.proxy.site import TOP, VIEW, head, route, table
+from bridge.proxy.routes import Handlers, RouteTable, load, load_text
+from tests.proxy.site import TOP, VIEW, decided, head, route, table
 
 
 def taken(table: RouteTable, request: object) -> str | None:
@@ -221,3 +221,39 @@ def test_the_digest_changes_with_the_text_and_with_an_error_page(tmp_path: Path)
     assert load_text(text, file).digest != first.digest
     assert first.page("forge", 502) == "one"
     assert first.page("forge", 404) is None
+
+
+MISSING = 'name: missing, path: /missing, handler: "tests.proxy.site:no_such_view", python: 100%'
+
+
+def test_a_handler_that_is_missing_is_a_problem_of_the_file() -> None:
+    with pytest.raises(ConfigError, match="no_such_view"):
+        table(MISSING)
+
+
+def test_where_handlers_are_wanted_a_missing_one_concerns_its_route_only() -> None:
+    text = TOP + f"  - {{{MISSING}}}\n  - {{{route('page', '/page', '100%')}}}\n"
+    loaded = load_text(text, Path("routes.yaml"), handlers=Handlers.WANTED)
+    (problem,) = loaded.problems
+    assert "no_such_view" in problem.message
+    assert problem.line == text[: text.index("no_such_view")].count("\n") + 1
+    left, other = (decided(loaded, head(path)) for path in ("/missing", "/page"))
+    assert (left.backend, left.reason) == ("php", "no-handler")
+    assert other.python
+
+
+def test_a_route_keeps_the_handler_that_it_had() -> None:
+    before = table('name: missing, path: /missing, handler: "tests.proxy.site:view", python: 100%')
+    text = TOP + f"  - {{{MISSING.replace('100%', '30%')}}}\n"
+    after = load_text(text, Path("routes.yaml"), handlers=Handlers.WANTED, before=before)
+    (now,) = after.routes
+    assert now.app is before.routes[0].app
+    assert now.share == 30_000
+    assert after.problems
+
+
+def test_where_handlers_are_named_none_is_imported() -> None:
+    text = TOP + f"  - {{{MISSING}}}\n"
+    loaded = load_text(text, Path("routes.yaml"), handlers=Handlers.NAMED)
+    assert not loaded.problems
+    assert decided(loaded, head("/missing")).python

@@ -156,3 +156,15 @@ def test_the_site_configured_in_the_shell_stays_outside(
     monkeypatch.setenv("BRIDGE_MONGODB_URL", "mongodb://production/")
     done = bash('echo "[${BRIDGE_MONGODB_URL-unset}]"', commands, tmp_path / "state")
     assert done.stdout == "[unset]\n"
+
+
+def test_an_environment_that_is_activated_is_not_made_from_itself(
+    commands: Path, tmp_path: Path
+) -> None:
+    """Else its fingerprint would be another one, and it would be emptied under who uses it."""
+    state = tmp_path / "state"
+    (state / "venv" / "bin").mkdir(parents=True)
+    stub(state / "venv" / "bin", "python3", "exit 0")
+    stub(commands, "python3", "exit 0")
+    script = 'PATH=$VENV/bin:$PATH; find_python; echo "$PYTHON"'
+    assert bash(script, commands, state).stdout == f"{commands}/python3\n"

@@ -52,7 +52,7 @@ class Reply:
 
     def __init__(self, visitor: Visitor, method: str, minor: int, block: Block) -> None:
         self.visitor, self.method, self.minor, self.block = visitor, method, minor, block
-        self.conversation: Conversation = visitor.engine.front.begin(method)
+        self.conversation: Conversation = visitor.engine.front.begin(method, visitor.peer)
         self.exchange: Exchange | None = None
         self.call: Call | None = None
         self.spool: Spool | None = None

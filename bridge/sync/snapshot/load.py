@@ -159,7 +159,7 @@ def run(
     with (
         mongodb.connect(settings.mongodb_url) as client,
         Throttle(
-            lambda: queue_status(settings, others),
+            lambda: queue_status(settings, others, mongodb=False),
             max_lag=options.max_lag,
             max_waiting=options.max_waiting,
         ) as throttle,

@@ -78,6 +78,8 @@ def test_a_backend_that_fails_is_counted_by_its_stage(
     assert bridge.ask("GET", "/silent", host=f"{host}.test").status in (502, 504)
     assert more(f'bridge_backend_failures_total{{backend="{host}",stage="{failed}"}}') == 1
     assert more(stage(host, measured)) == 1
+    record = bridge.outcome("/silent")
+    assert (record["backend"], record["legacy"]) == ("bridge", host)
 
 
 def test_what_is_in_flight_and_who_waits_is_shown(bridge: Bridge, backend: Backend) -> None:
@@ -121,3 +123,11 @@ def test_what_is_no_request_is_counted_and_logged(
     assert (record["status"], record["backend"], record["client"]) == (400, "bridge", "127.0.0.1")
     assert record["error"]
     assert f"Request {record['request_id']}".encode() in refused.body
+
+
+@pytest.mark.parametrize(
+    "head", ["GET / HTTP/1.1\r\n", "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n"]
+)
+def test_who_is_refused_before_they_are_known_has_an_address(bridge: Bridge, head: str) -> None:
+    bridge.send(f"{head}\r\n".encode())
+    assert [line["client"] for line in bridge.outcomes()] == ["127.0.0.1"]

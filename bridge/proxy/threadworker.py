@@ -1,0 +1,152 @@
+"""`--engine thread`: gunicorn's gthread worker, made to answer as the event loop does.
+
+No header of gunicorn's own reaches a visitor, its parser's refusals get our pages, and Cookie
+lines are joined as browsers join them.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import Any
+
+import gunicorn.http.message
+import gunicorn.http.wsgi
+from gunicorn import util
+from gunicorn.http.errors import UnsupportedTransferCoding
+from gunicorn.http.wsgi import Response
+from gunicorn.workers.gthread import ThreadWorker
+
+from bridge.proxy import pages
+from bridge.proxy.dispatcher import Dispatcher
+from bridge.proxy.engine.worker import EARLY
+
+__all__ = ["BridgeWorker", "join_cookies"]
+
+_LINGER = 2.0  # seconds that an ended connection is read on for, as gunicorn does
+_LINGER_BYTES = 2**30
+_TARGET_INVALID = re.compile(r"[^\x21-\x7e\x80-\xff]")
+
+
+class VisitorResponse(Response):  # type: ignore[misc]
+    """gunicorn's response without its Server header, and with Date only where there is none."""
+
+    def process_headers(self, headers: list[tuple[str, str]]) -> None:
+        """Take Server and Date as any other header; gunicorn drops those of an application."""
+        for name, value in headers:
+            if name.lower() not in ("server", "date"):
+                super().process_headers([(name, value)])
+                continue
+            super().process_headers([(f"X-{name}", value)])  # the same checks, another name
+            self.headers[-1] = (name, self.headers[-1][1])
+
+    def should_close(self) -> bool:
+        # After a body that broke off, nobody knows where the next request would begin.
+        failed = getattr(self.req.body, "failed", False)
+        return failed or super().should_close()
+
+    def default_headers(self) -> list[str]:
+        has_date = any(name.lower() == "date" for name, _ in self.headers)
+        return [
+            line
+            for line in super().default_headers()
+            if not line.startswith("Server:") and not (has_date and line.startswith("Date:"))
+        ]
+
+
+class BridgeWorker(ThreadWorker):  # type: ignore[misc]
+    """A gthread worker that reloads routes.yaml on SIGHUP, opens its access log anew on that and
+    on SIGUSR1, and shows no sign of gunicorn."""
+
+    def init_process(self) -> None:
+        # gunicorn has no settings for these; this process serves nothing else.
+        gunicorn.http.wsgi.Response = VisitorResponse
+        # Links with raw UTF-8 or Latin-1 have always worked with Apache and nginx.
+        gunicorn.http.message.RFC9112_TARGET_INVALID = _TARGET_INVALID
+        super().init_process()
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        signal.signal(signal.SIGHUP, self._reload)
+        signal.siginterrupt(signal.SIGHUP, False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, EARLY)
+
+    def _reload(self, number: int, frame: Any) -> None:
+        self.app.reload_routes()
+        self.method_queue.defer(self.app.reopen_log)
+
+    def handle_usr1(self, number: int, frame: Any) -> None:
+        self.method_queue.defer(self.app.reopen_log)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Refuse new visitors from the moment of the stop: gunicorn keeps the port open until
+        the last request is done, and whoever connects meanwhile would wait in vain."""
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            for listener in self.sockets:
+                listener.close()
+
+    def notify(self) -> None:
+        super().notify()
+        dispatcher = self.wsgi
+        if isinstance(dispatcher, Dispatcher) and self.app.shows_now():
+            handlers = dispatcher.threads.running
+            self.app.show(self.nr_conns, dispatcher.in_flight, handlers, dispatcher.pools.all())
+
+    def handle(self, conn: Any) -> Any:
+        """Answer a request, and end the connection if it is not kept, in this thread: gunicorn
+        ends it in the thread that accepts, which a visitor who stays could hold up."""
+        kept = super().handle(conn)
+        if not kept:
+            # Reads on for a while: data that arrives at a closed socket resets the connection,
+            # and an answer to somebody who still uploads would be lost.
+            util.close_graceful(conn.sock, timeout=_LINGER, max_drain=_LINGER_BYTES)
+            conn.close = lambda graceful=False: None
+        return kept
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        """Answer what gunicorn's parser refused, with a page that repeats nothing of it."""
+        sent: list[bytes] = []
+
+        class Probe:
+            def sendall(self, data: bytes) -> None:
+                sent.append(data)
+
+            send = sendall
+
+            def gettimeout(self) -> float:
+                return 0.0
+
+        super().handle_error(req, Probe(), addr, exc)
+        first = b"".join(sent).split(b" ", 2)
+        code = int(first[1]) if len(first) > 1 and first[1].isdigit() else 400
+        if isinstance(exc, UnsupportedTransferCoding):
+            code = 400  # like every other framing that two parsers could read differently
+        dispatcher = self.wsgi
+        request_id = "–"
+        if isinstance(dispatcher, Dispatcher):
+            request_id = dispatcher.front.refused(addr[0] if addr else "", code, str(exc))
+        html = pages.render(code, request_id)
+        head = (
+            f"HTTP/1.1 {code} {pages.phrase(code)}\r\nDate: {util.http_date()}\r\n"
+            "Connection: close\r\nContent-Type: text/html; charset=utf-8\r\n"
+            f"Content-Length: {len(html)}\r\n\r\n"
+        )
+        try:
+            client.sendall(head.encode() + html)
+        except OSError:
+            self.log.debug("The visitor left before the error page.")
+
+
+def join_cookies(worker: BridgeWorker, request: Any) -> None:
+    """One Cookie line of several, as RFC 9113, section 8.2.3, joins them; gunicorn uses `,`."""
+    lines = [value for name, value in request.headers if name == "COOKIE"]
+    if len(lines) > 1:
+        joined, others = "; ".join(lines), []
+        for name, value in request.headers:
+            if name != "COOKIE":
+                others.append((name, value))
+            elif joined:
+                others.append((name, joined))
+                joined = ""
+        request.headers = others

@@ -1,0 +1,153 @@
+"""`bridge status`, `doctor` and `explain` about a proxy that runs, alone or not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bridge.cli import cli
+from bridge.proxy import metrics, status
+from bridge.proxy.metrics import Metrics, State
+from bridge.proxy.reload import Reloader
+from bridge.queue.status import metrics as queue_metrics
+from bridge.settings import Settings
+from bridge.sync.relay import Sources, queue_status
+from stack.mongod import Mongod
+from stack.ports import free_port
+from tests.proxy.http.double import Backend
+from tests.proxy.site import TOP, VIEW
+
+PAGE = f'  - {{name: page, path: "/p", handler: "{VIEW}", python: 100%}}\n'
+SURE = f'  - {{name: sure, path: "/s", handler: "{VIEW}", python: 100%, fallback: false}}\n'
+BOTH = {("page", "failures"): (True, 2), ("sure", "failures"): (True, 1)}
+
+
+@pytest.fixture
+def legacy() -> Iterator[Backend]:
+    with Backend() as backend:
+        yield backend
+
+
+@pytest.fixture
+def file(tmp_path: Path, legacy: Backend) -> Path:
+    path = tmp_path / "routes.yaml"
+    path.write_text(TOP.replace(":8090", f":{legacy.port}").replace(":8091", f":{legacy.port}"))
+    path.write_text(path.read_text() + PAGE + SURE)
+    return path
+
+
+def bridge(*words: str, file: Path, expect: int = 0, **env: str) -> Result:
+    """In this process: starting one takes longer than all of the rest."""
+    unset = {name: None for name in os.environ if name.startswith("BRIDGE_")}
+    done = CliRunner().invoke(cli, words, env={**unset, "BRIDGE_ROUTES": str(file), **env})
+    assert done.exit_code == expect, done.output
+    return done
+
+
+def up(env: dict[str, str]) -> list[str]:
+    """The lines of `bridge_up`."""
+    settings = Settings.from_environ(env)
+    text = queue_metrics(queue_status(settings, Sources.of(settings))).decode()
+    return [line for line in text.splitlines() if line.startswith("bridge_up{")]
+
+
+def test_a_proxy_alone_is_not_asked_for_a_queue_and_mongodb(file: Path) -> None:
+    said = bridge("status", file=file).stdout
+    assert said.count("not used") == 2
+    assert "BRIDGE_BROKER_URL, or a sync.yaml" in said
+    assert up({"BRIDGE_ROUTES": str(file)}) == []
+    findings = json.loads(bridge("doctor", "-o", "json", file=file).stdout)
+    assert [one["what"] for one in findings if one["says"] == "not used"] == ["broker", "MongoDB"]
+    assert not [one for one in findings if one["state"] == "bad"]
+
+
+def test_with_a_sync_yaml_the_usual_servers_are_asked(file: Path) -> None:
+    (file.parent / "sync.yaml").write_text("version: 1\n")
+    port = free_port()
+    env = {
+        "BRIDGE_BROKER_URL": f"redis://127.0.0.1:{port}/0",
+        "BRIDGE_MONGODB_URL": f"mongodb://127.0.0.1:{port}/bridge",
+    }
+    found = json.loads(bridge("status", "-o", "json", file=file, expect=1, **env).stdout)
+    assert sorted(found["errors"]) == ["broker", "mongodb"]
+
+
+def test_a_mongodb_that_does_not_answer_is_named(file: Path) -> None:
+    url = f"mongodb://user:hush@127.0.0.1:{free_port()}/bridge"
+    said = bridge("status", file=file, expect=1, BRIDGE_MONGODB_URL=url).stdout
+    assert "MongoDB does not answer" in " ".join(said.split())
+    assert "refused" in said
+    assert "hush" not in said
+    lines = up({"BRIDGE_ROUTES": str(file), "BRIDGE_MONGODB_URL": url})
+    assert lines == ['bridge_up{what="mongodb"} 0.0']
+
+
+def test_a_mongodb_that_answers_is_shown(file: Path, mongodb: Mongod) -> None:
+    said = bridge("status", file=file, BRIDGE_MONGODB_URL=mongodb.url).stdout
+    assert "MongoDB answers" in " ".join(said.split())
+    lines = up({"BRIDGE_ROUTES": str(file), "BRIDGE_MONGODB_URL": mongodb.url})
+    assert lines == ['bridge_up{what="mongodb"} 1.0']
+
+
+def test_the_workers_of_the_proxy_are_shown_with_their_errors(file: Path) -> None:
+    assert "bridge serve" in bridge("status", file=file).stdout
+    state = file.parent / ".bridge"
+    reloader = Reloader(file, state)
+    status.write(state, 0, reloader)
+    row = f"proxy {os.getpid()} generation 1"
+    assert row in " ".join(bridge("status", file=file).stdout.split())
+    file.write_text(file.read_text().replace("python: 100%", "pyton: 100%"))
+    reloader.check(force=True)
+    status.write(state, 0, reloader)
+    said = bridge("status", file=file).stdout
+    assert f"{row} {file}:10:" in " ".join(said.split())
+
+
+def open_breakers(state: Path) -> None:
+    """What two workers leave behind, one with open breakers."""
+    metrics.prepare(state)
+    for slot in (0, 1):
+        with closing(Metrics(state, slot)) as worker:
+            closed = {("page", "failures"): (False, 1), ("well", "failures"): (False, 0)}
+            worker.state(State(0, 0, 0, {}, closed if slot else BOTH))
+
+
+def test_breakers_are_shown_with_how_often_they_opened(file: Path) -> None:
+    state = file.parent / ".bridge"
+    open_breakers(state)
+    status.write(state, 0, Reloader(file, state))
+    found = json.loads(bridge("status", "-o", "json", file=file).stdout)
+    assert found["breakers"] == [
+        {"route": "page", "cause": "failures", "workers": 1, "opened": 3},
+        {"route": "sure", "cause": "failures", "workers": 1, "opened": 1},
+    ]
+    said = " ".join(bridge("status", file=file).stdout.split())
+    assert "breaker: page open in 1 of 1 workers failures, opened 3 times" in said
+
+
+def test_without_workers_no_breaker_is_open(file: Path) -> None:
+    """A `bridge serve` that was killed left its numbers as they were."""
+    open_breakers(file.parent / ".bridge")
+    found = json.loads(bridge("status", "-o", "json", file=file).stdout)
+    assert [one["workers"] for one in found["breakers"]] == [0, 0]
+    assert (
+        json.loads(bridge("explain", "GET", "/p", "-o", "json", file=file).stdout)["breakers"] == {}
+    )
+
+
+def test_explain_says_that_the_breaker_is_open(file: Path) -> None:
+    state = file.parent / ".bridge"
+    open_breakers(state)
+    status.write(state, 0, Reloader(file, state))
+    said = bridge("explain", "GET", "/p", file=file).stdout
+    assert "but legacy answers now in 1 worker(s): breaker open, failures" in said
+    found = json.loads(bridge("explain", "GET", "/p", "-o", "json", file=file).stdout)
+    assert (found["backend"], found["breakers"]) == ("python", {"failures": 1})
+    # A route without a fallback is not left alone for its failures.
+    assert "breaker" not in bridge("explain", "GET", "/s", file=file).stdout

@@ -1,0 +1,107 @@
+"""What workers say of themselves, and who may read it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bridge.cli import cli
+from bridge.errors import StateUnreadable
+from bridge.proxy import metrics, status
+from bridge.proxy.reload import Reloader
+from tests.proxy.site import TOP, route
+
+
+@pytest.fixture
+def reloader(tmp_path: Path) -> Reloader:
+    file = tmp_path / "routes.yaml"
+    file.write_text(TOP + f"  - {{{route('page', '/p/<name>')}}}\n")
+    return Reloader(file)
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that everybody may look into."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@contextmanager
+def stranger(state_dir: Path) -> Iterator[None]:
+    """Somebody who may not read `state_dir`."""
+    state_dir.chmod(0o700 if os.geteuid() == 0 else 0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        state_dir.chmod(0o750)
+
+
+def test_a_worker_replaces_and_removes_its_own_file_only(
+    tmp_path: Path, reloader: Reloader
+) -> None:
+    status.write(tmp_path, 0, reloader)
+    own = tmp_path / "workers" / f"{os.getpid()}.json"
+    other = own.with_name(f"{os.getppid()}.json")
+    other.write_text(json.dumps({**json.loads(own.read_text()), "pid": os.getppid()}))
+    status.write(tmp_path, 0, reloader)
+    assert {one.pid for one in status.read_all(tmp_path)} == {os.getpid(), os.getppid()}
+    status.remove(tmp_path, os.getpid())
+    assert [one.pid for one in status.read_all(tmp_path)] == [os.getppid()]
+    status.prepare(tmp_path)
+    assert list(own.parent.iterdir()) == []
+
+
+def test_where_nobody_has_served_there_are_no_workers(tmp_path: Path) -> None:
+    assert status.read_all(tmp_path / "none") == []
+    status.prepare(tmp_path / "none")
+
+
+@pytest.mark.parametrize("closed", ["state", "state/workers"])
+def test_who_may_not_read_the_state_directory_is_told_so(shared: Path, closed: str) -> None:
+    state_dir = shared / "state"
+    (state_dir / "workers").mkdir(parents=True)
+    with (
+        stranger(shared / closed),
+        pytest.raises(StateUnreadable, match=f"{state_dir} cannot be read as this user"),
+    ):
+        status.read_all(state_dir)
+
+
+def test_a_single_file_that_cannot_be_read_is_no_reason_to_say_that_nobody_serves(
+    shared: Path, reloader: Reloader
+) -> None:
+    status.write(shared, 0, reloader)
+    with (
+        stranger(shared / "workers" / f"{os.getpid()}.json"),
+        pytest.raises(StateUnreadable),
+    ):
+        status.read_all(shared)
+
+
+def test_the_numbers_are_not_for_everybody_either(shared: Path) -> None:
+    state_dir = shared / "state"
+    metrics.prepare(state_dir)
+    with stranger(state_dir), pytest.raises(StateUnreadable):
+        metrics.loops(state_dir)
+
+
+def test_bridge_routes_says_that_it_cannot_look(shared: Path, reloader: Reloader) -> None:
+    routes = shared / "routes.yaml"
+    routes.write_text(reloader.path.read_text())
+    status.write(shared / "state", 0, reloader)
+    env = {"BRIDGE_ROUTES": str(routes), "BRIDGE_STATE_DIR": str(shared / "state")}
+    with stranger(shared / "state"):
+        done = CliRunner(env=env).invoke(cli, ["routes"])
+    assert isinstance(done.exception, StateUnreadable), done.output
