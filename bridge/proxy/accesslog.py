@@ -19,13 +19,16 @@ log = structlog.get_logger("bridge.proxy")
 
 _quoted = json.encoder.encode_basestring_ascii
 _MOST = 64 * 1024  # bytes of lines that are kept for one write
+_REMEMBERED = 128  # characters of method and host
 _SILENCE = 60.0  # seconds between two words about lines that could not be written
 
 
-@lru_cache(maxsize=4096)
 def _who(client: str, method: str, host: str) -> str:
     """Part of a line that is the same for all requests of a visitor."""
     return f',"client":{_quoted(client)},"method":{_quoted(method)},"host":{_quoted(host)}'
+
+
+_known_who = lru_cache(maxsize=4096)(_who)
 
 
 @lru_cache(maxsize=4096)
@@ -118,6 +121,9 @@ class AccessLog(Hooks):
             outcome.generation,
             outcome.digest,
         )
+        client, method, host = outcome.client, outcome.method, outcome.host
+        # Visitors may name long hosts and methods without end.
+        who = _known_who if len(method) + len(host) <= _REMEMBERED else _who
         more = ""
         if outcome.fallback or outcome.error or outcome.aborted or outcome.freshness:
             for name in ("fallback", "fallback_detail", "freshness", "loop", "error", "aborted"):
@@ -128,7 +134,7 @@ class AccessLog(Hooks):
         return (
             f'{{"time":"{self._time}.{int((now - second) * 1000):03d}+00:00"'
             f',"request_id":{_quoted(outcome.request_id)}'
-            f"{_who(outcome.client, outcome.method, outcome.host)}"
+            f"{who(client, method, host)}"
             f',"path":{_quoted(outcome.path)},"status":{outcome.status},"bytes":{outcome.sent}'
             f',"ms":{outcome.seconds * 1000:.2f}{side}{more}}}\n'
         )

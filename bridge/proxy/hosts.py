@@ -12,13 +12,17 @@ from functools import lru_cache
 
 __all__ = ["Hosts", "split_host"]
 
+_LONGEST = 255  # characters of a name (RFC 1035, section 2.3.4)
+_REMEMBERED = 64  # characters of a host that is remembered
 _VALID = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?")
 
 
 def split_host(host: str) -> tuple[str, str] | None:
     """Lower-case name and port (may be empty) of a Host header, or None when it is malformed."""
+    if len(host) > _LONGEST + len(":65535"):
+        return None
     match = _VALID.fullmatch(host.lower())
-    return (match[1], match[2] or "") if match else None
+    return (match[1], match[2] or "") if match and len(match[1]) <= _LONGEST else None
 
 
 class Hosts:
@@ -39,7 +43,7 @@ class Hosts:
 
     def owner(self, host: str) -> str | None:
         """Whose `host` (a Host header, any case) is, or None."""
-        return self._known(host)
+        return self._known(host) if len(host) <= _REMEMBERED else self._find(host)
 
     def _find(self, host: str) -> str | None:
         parts = split_host(host)

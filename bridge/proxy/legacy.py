@@ -192,15 +192,13 @@ class LegacyPool:
                     while self._idle and now - self._idle[0].idle_since > self.spec.timeouts.idle:
                         to_close.append(self._idle.pop(0))
                     if self._active < limits.at_once:
+                        self._active += 1
                         if self._idle and not fresh:
-                            self._active += 1
                             return self._idle.pop()
-                        if self._active + len(self._idle) < limits.sockets:
-                            self._active += 1
-                            return None
                         if self._idle:
+                            # Never more than were needed at a time: each may hold a process.
                             to_close.append(self._idle.pop(0))
-                            continue
+                        return None
                     if self._waiting >= limits.waiting or not self._wait(deadline - now):
                         raise LegacyError("wait", 503, limits.busy)
         finally:

@@ -61,14 +61,17 @@ class Answer:
 
     The body is made in the handler's own thread to its end: frameworks keep the request in
     thread-local objects (TurboGears) and in contextvars (Flask). The thread waits when the
-    visitor is slower.
+    visitor is slower. A body of an announced length ends with its last byte, whatever the
+    handler does then.
     """
 
     def __init__(self, status: str, headers: list[tuple[str, str]], first: list[bytes]) -> None:
         self.status, self.headers = status, headers
-        self._pieces = deque(first)
-        self._size = sum(map(len, first))  # bytes waiting for the visitor
-        self._ended = self._closed = False
+        self._left = content_length(headers)  # bytes that the handler still has to make
+        self._pieces = deque(filter(None, map(self._wanted, first)))
+        self._size = sum(map(len, self._pieces))  # bytes waiting for the visitor
+        self._ended = self._left == 0
+        self._closed = False
         self._error: BaseException | None = None
         self._changed = threading.Condition(threading.Lock())
         self.on_change: Callable[[], None] | None = None
@@ -103,28 +106,40 @@ class Answer:
             self._closed = True
             self._changed.notify()
 
+    def _wanted(self, piece: bytes) -> bytes:
+        """`piece`, without what is beyond the announced length."""
+        if self._left is not None:
+            piece = piece[: self._left]
+            self._left -= len(piece)
+        return piece
+
     def fill(self, pieces: Iterator[bytes]) -> None:
-        """In the handler's thread: hand over what is left of the body."""
+        """In the handler's thread: hand over what is left of the body. What the handler does
+        after its last byte is done too, but nobody waits for it, and its errors are raised."""
         try:
-            while not self._closed and (piece := next(pieces, None)) is not None:
+            while self._left != 0 and not self._closed and (piece := next(pieces, None)) is not None:
+                piece = self._wanted(piece)
                 with self._changed:
                     if piece:
                         self._pieces.append(piece)
                         self._size += len(piece)
+                        self._ended = self._left == 0
                         self._changed.notify()
                 if self.on_change and piece:
                     self.on_change()
                 with self._changed:
-                    while self._size >= _AHEAD and not self._closed:
+                    while self._size >= _AHEAD and not self._closed and not self._ended:
                         self._changed.wait()
         except BaseException as error:
             self._error = error
         finally:
             with self._changed:
-                self._ended = True
+                told, self._ended = self._ended, True
                 self._changed.notify()
-            if self.on_change:
+            if self.on_change and not told:
                 self.on_change()
+        if self._left == 0:
+            next(pieces, None)
 
 
 @dataclass(eq=False, slots=True)
@@ -163,7 +178,7 @@ class Job:
             if self.result is None:
                 self._settle(error)
             else:
-                log.error("closing a response failed", traceback=traceback_text(error))
+                log.error("a handler failed after its body", traceback=traceback_text(error))
 
     def _settle(self, result: Answer | BaseException) -> None:
         with self.lock:
@@ -330,17 +345,29 @@ def _called(
     iterable is closed (PEP 3333)."""
     started: list[Any] = []
     written: list[bytes] = []
+    given = False  # the visitor may have the head
+
+    def write(piece: bytes) -> None:
+        if given:
+            raise RuntimeError("write was called after the first byte of the body was returned")
+        written.append(_bytes(piece))
 
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         if started and exc_info is None:
             raise RuntimeError("start_response was called twice")
+        if exc_info is not None:
+            try:
+                if given or any(written):
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # it refers to this frame
         started[:] = [status, list(headers)]
-        return written.append
+        return write
 
     iterable = app(environ, start_response)
     try:
-        pieces = iter(iterable)
-        first = next((piece for piece in pieces if piece), b"")
+        pieces = map(_bytes, iterable)
+        first = next(filter(None, pieces), b"")
         if not started:
             raise RuntimeError("the application did not call start_response")
         status, headers = started
@@ -350,10 +377,20 @@ def _called(
         for name, value in headers:
             if name.lower() == DECLINE_HEADER.lower():
                 raise UseLegacy(value)
+        given = True
         yield Answer(status, headers, [piece for piece in (*written, first) if piece]), pieces
     finally:
         if close := getattr(iterable, "close", None):
             close()
+
+
+def _bytes(piece: object) -> bytes:
+    """A piece of a body, which the handler may change afterwards if it is no `bytes`."""
+    if isinstance(piece, bytes):
+        return piece
+    if isinstance(piece, bytearray | memoryview):
+        return bytes(piece)
+    raise TypeError(f"a piece of the body is of type {type(piece).__name__}, and must be bytes")
 
 
 def _check(status: str, headers: list[tuple[str, str]]) -> None:

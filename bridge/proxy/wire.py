@@ -8,7 +8,7 @@ limits are in `bridge.proxy.connection`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -42,16 +42,26 @@ _HEAD_END = re.compile(rb"\n\r?\n")
 _LONGEST_LENGTH = 18  # digits of a Content-Length: an exabyte
 _LONGEST_LINE = 8192
 _LONGEST_TRAILER = 64 * 1024
+_NAMES = 4096  # that are remembered in small letters
+_LONGEST_NAME = 64  # characters of one of these: visitors may send longer ones without end
 
 
 class WireError(ValueError):
     """The legacy side sent what is no HTTP/1.1."""
 
 
-@lru_cache(maxsize=4096)
-def lowered(name: str) -> str:
-    """`name` in small letters; header names are few, and this is asked for every one of them."""
-    return name.lower()
+class _Lowered(dict[str, str]):
+    def __missing__(self, name: str) -> str:
+        small = name.lower()
+        if len(name) <= _LONGEST_NAME:
+            if len(self) >= _NAMES:
+                self.clear()
+            self[name] = small
+        return small
+
+
+lowered: Callable[[str], str] = _Lowered().__getitem__
+"""A name in small letters; header names are few, and this is asked for every one of them."""
 
 
 def field_lines(text: str) -> list[tuple[str, str]] | None:

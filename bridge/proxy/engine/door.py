@@ -11,8 +11,9 @@ import os
 import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
-from bridge.proxy.engine.clock import TICK, clock
+from bridge.proxy.engine.clock import TICK
 from bridge.proxy.engine.visitor import Visitor
 
 if TYPE_CHECKING:
@@ -21,13 +22,19 @@ if TYPE_CHECKING:
 __all__ = ["Door", "room_for_visitors"]
 
 _SPARE = 256  # descriptors that are left for legacy, handlers and files
-_HANDSHAKE = 60.0  # seconds that uvloop gives TLS at most
 
 
 def room_for_visitors(wanted: int, descriptors: int, legacy: int) -> int:
     """How many visitors a process with so many descriptors takes of those `wanted`, when it may
     have `legacy` connections: those come out of the same number, up to a third of it."""
     return max(1, min(wanted, descriptors - _SPARE - min(legacy, descriptors // 3)))
+
+
+class _Knocking(Visitor):
+    """One who is not let in yet, as far as TLS is concerned. Only the connection refers to it:
+    nobody is told when a handshake fails, but then it is gone."""
+
+    __slots__ = ("__weakref__",)
 
 
 class Door:
@@ -50,8 +57,8 @@ class Door:
         self._highest = descriptors - _SPARE
         self._backlog, self._tls = backlog, tls or {}
         self._servers: list[asyncio.Server] = []
-        # Who is here, but has no connection yet as TLS sees it, and until when at most.
-        self._knocking: dict[Visitor, float] = {}
+        # Who is here, but has no connection yet as TLS sees it.
+        self._knocking: WeakSet[Visitor] = WeakSet()
         self._opening: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -89,15 +96,15 @@ class Door:
         self._shut()
 
     def _knock(self) -> Visitor:
-        visitor = Visitor(self.service)
-        self._knocking[visitor] = clock.now + _HANDSHAKE
+        visitor = _Knocking(self.service)
+        self._knocking.add(visitor)
         if self.inside >= self.most:
             self.service.loop.call_soon(self._full)
         return visitor
 
     def _enter(self, visitor: Visitor) -> None:
         """`visitor` has a connection and is one of the service's."""
-        self._knocking.pop(visitor, None)
+        self._knocking.discard(visitor)
         if self._servers and not self._has_room(visitor):
             self._full()
 
@@ -135,9 +142,7 @@ class Door:
         self._opening = None
 
     def _look_again(self) -> None:
-        """Descriptors may have become free without a visitor who leaves."""
-        for visitor in [v for v, until in self._knocking.items() if until < clock.now]:
-            del self._knocking[visitor]
+        """Places and descriptors may have become free without a visitor who leaves."""
         if self.inside < self.most and not self._has_room():
             for upstream in self.service.upstreams.all():
                 upstream.shrink()

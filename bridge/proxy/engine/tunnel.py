@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bridge.proxy.engine.clock import clock
 from bridge.proxy.engine.upstream import NEVER, LegacyConnection
 
 if TYPE_CHECKING:
@@ -44,9 +45,11 @@ class Tunnel:
         self._over(visitor_left=False)
 
     def legacy_is_full(self) -> None:
+        self._connection.deadline = clock.now + self._connection.pool.spec.timeouts.send
         self._visitor.stop()
 
     def legacy_has_room(self) -> None:
+        self._connection.deadline = NEVER
         self._visitor.go_on()
 
     def too_late(self) -> None:

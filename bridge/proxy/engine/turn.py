@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bridge.errors import LegacyError, VisitorError
+from bridge.errors import BridgeError, LegacyError, VisitorError
 from bridge.proxy.body import content_length
 from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.reading import Block, target_of
@@ -31,6 +31,7 @@ Headers = list[tuple[str, str]]
 _VERSIONS = ("1.0", "1.1")
 _MARK = "\0"  # stands for the request's id in headers that are kept; no real header has a NUL
 _NEVER_KNOWN = ("OPTIONS", "TRACE")  # their headers are not passed on as they are
+_PLACES = 64  # sites and hosts for which what becomes of a head is remembered
 _PATIENCE = 1.0  # seconds until a visitor who expects 100 gets it although legacy is silent
 
 
@@ -128,11 +129,8 @@ class Turn(Reply):
         except VisitorError as error:
             self.body_broke(error)
             return b""
-        for piece in pieces:
-            if self.spool is not None:
-                self.spool.write(piece)
-            elif self.exchange is not None and not self.exchange.over:
-                self.exchange.send(piece)
+        if pieces and not self._pass_on_body(b"".join(pieces)):
+            return b""
         if body.done:
             self.body = None
             if self.spool is not None:
@@ -140,6 +138,18 @@ class Turn(Reply):
             elif self.exchange is not None and not self.exchange.over:
                 self.exchange.finish()
         return rest
+
+    def _pass_on_body(self, piece: bytes) -> bool:
+        if self.spool is not None:
+            try:
+                self.spool.write(piece)
+            except OSError as error:
+                message = f"cannot keep the body of a request for its handler: {error.strerror}"
+                self.own(self.conversation.page_for(BridgeError(message)))
+                return False
+        elif self.exchange is not None and not self.exchange.over:
+            self.exchange.send(piece)
+        return True
 
     @property
     def takes(self) -> bool:
@@ -226,7 +236,7 @@ class Turn(Reply):
         head = (
             f"{self.method} {target} HTTP/1.1\r\n{before}{request_id}{after}{framing}\r\n"
         ).encode("latin-1")
-        self.exchange = Exchange(
+        exchange = self.exchange = Exchange(
             pool,
             self,
             self.method,
@@ -239,9 +249,9 @@ class Turn(Reply):
             self.spool.rewind()
         if expects:
             self.visitor.engine.loop.call_later(_PATIENCE, self._be_patient)
-        self.exchange.start()
-        if self._size == 0 and not self.exchange.over:
-            self.exchange.finish()
+        exchange.start()
+        if self._size == 0 and not exchange.over:
+            exchange.finish()
 
     def _framing(self) -> tuple[str, bool | None]:
         """The header line that frames the body for legacy, and whether in chunks; None: no body."""
@@ -282,7 +292,7 @@ class Turn(Reply):
                     return
                 exchange.send(piece)
         else:
-            self.visitor.go_on()
+            self.visitor.proceed()
 
     def on_interim(self, head: ResponseHead) -> None:
         if self.minor == 0 or self.answered:
@@ -290,6 +300,8 @@ class Turn(Reply):
         if head.status == 100 and self._expects:
             self._expects = False
             self.visitor.write(CONTINUE)
+        elif self.visitor.full:
+            return  # nobody waits for hints that come later than the answer
         elif head.status == 103 and (hints := to_visitor_hints(head.headers)):
             lines = "".join(f"{name}: {value}\r\n" for name, value in hints)
             self.visitor.write(f"HTTP/1.1 103 Early Hints\r\n{lines}\r\n".encode("latin-1"))
@@ -316,6 +328,8 @@ class Turn(Reply):
                 return
             known = headers, {}
             if place is not None:
+                if len(head.memo) >= _PLACES:
+                    head.memo.clear()
                 head.memo[place] = known
         self.begin(head.status, head.reason, known[0], length, body, whole, known[1])
 

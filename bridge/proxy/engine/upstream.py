@@ -183,7 +183,7 @@ class Upstream:
         elif idle and not fresh:
             self._reuse(exchange)
         else:
-            self._make_place()
+            self._replace_oldest()
             self._connect(exchange)
 
     def _reuse(self, exchange: Exchange) -> None:
@@ -194,9 +194,10 @@ class Upstream:
         connection.exchange = exchange
         exchange.begin(connection)
 
-    def _make_place(self) -> None:
-        """Close an idle connection if a new one would be one too many."""
-        if self._idle and self.in_flight + len(self._idle) >= self.spec.limits.sockets:
+    def _replace_oldest(self) -> None:
+        """Close an idle connection, as there will be a new one: there are never more than were
+        needed at a time, and each may hold a process of legacy's."""
+        if self._idle:
             self.discard(self._idle[0])
 
     def _busy(self) -> LegacyError:
@@ -284,7 +285,7 @@ class Upstream:
             if self._idle and exchange.repeatable:
                 self._reuse(exchange)
             else:
-                self._make_place()
+                self._replace_oldest()
                 self._connect(exchange)
 
     def discard(self, connection: LegacyConnection) -> None:

@@ -7,22 +7,17 @@ there is no room, and limits how long a visitor may take. A request is
 
 from __future__ import annotations
 
-import array
 import asyncio
-import contextlib
-import fcntl
 import re
-import select
 import socket
 import struct
-import termios
 from typing import TYPE_CHECKING, cast
 
 from bridge.errors import VisitorError
 from bridge.proxy.connection import VISITOR_SILENCE
 from bridge.proxy.engine.clock import clock
 from bridge.proxy.engine.reading import LONGEST_HEAD, LONGEST_LINE, Block, read_block, read_line
-from bridge.proxy.engine.sending import descriptor, send
+from bridge.proxy.engine.sending import descriptor, is_gone, on_the_way, send
 from bridge.proxy.engine.turn import Turn
 from bridge.proxy.engine.writing import CONTINUE, refusal
 
@@ -35,16 +30,13 @@ __all__ = ["Visitor"]
 _HIGH_WATER = 4 * 1024  # bytes of an answer that wait for the visitor before legacy is stopped
 _LOW_WATER = 0  # the kernel still has much of it then
 _EARLY = 64 * 1024  # bytes of later requests that are kept
+_AT_ONCE = 32 * 1024  # bytes that are taken before others have their turn
+_REQUEST = 256  # bytes that a request counts for besides its own
+_CHEAP = 8  # so many bytes of a body with a length cost as much as one of any other kind
 _LINGER = 2.0  # seconds that an ended connection is read on for
 _LINGER_BYTES = 2**30
 _NEVER = float("inf")
-_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
-
-
-def _without_empty_lines(data: bytes) -> bytes:
-    """Empty lines may stand before a request (RFC 9112, section 2.2)."""
-    match = _EMPTY_LINES.match(data)
-    return data[match.end() :] if match else data
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*")  # may stand before a request (RFC 9112, section 2.2)
 
 
 class Visitor(asyncio.Protocol):
@@ -52,13 +44,17 @@ class Visitor(asyncio.Protocol):
     visitor takes nothing now."""
 
     __slots__ = (
+        "_at",
+        "_begun",
         "_block",
         "_buffer",
         "_file",
         "_half_closed",
         "_lingering",
-        "_reading",
+        "_soon",
         "_stopped",
+        "_taking",
+        "_tls",
         "_unsent",
         "deadline",
         "engine",
@@ -79,10 +75,13 @@ class Visitor(asyncio.Protocol):
         self.peer, self.scheme, self.server = "", "http", ("", "")
         self.full = False
         self.deadline = _NEVER
-        self._buffer = b""
+        self._buffer = b""  # what has come; of it
+        self._at = 0  # so much is taken
+        self._begun = False  # a head has, and is not complete
         self._block: Block | None = None
         self._file = -1
-        self._reading = self._stopped = False
+        self._tls = False
+        self._taking = self._soon = self._stopped = False
         self._half_closed = False  # the visitor sends no more
         self._lingering = -1  # bytes read since the end; -1: it has not ended
         self._unsent = 0
@@ -98,7 +97,7 @@ class Visitor(asyncio.Protocol):
         name = transport.get_extra_info("sockname")
         self.server = (name[0], str(name[1])) if isinstance(name, tuple) else ("", "")
         if transport.get_extra_info("sslcontext") is not None:
-            self.scheme = "https"
+            self.scheme, self._tls = "https", True
         self.deadline = clock.now + self.engine.limits.head
         self.engine.visitors.add(self)
         self.engine.on_enter(self)
@@ -121,14 +120,14 @@ class Visitor(asyncio.Protocol):
             return False
         self._half_closed = True
         turn = self.turn
-        if turn is None:
+        if turn is None and not (self.full or self._soon):
             self.engine.report()
             return False
-        if turn.body is not None:
-            turn.body_broke(VisitorError(400, turn.body.missing))
-        else:
+        if turn is not None and turn.body is None:
             self._ask_whether_gone(turn)
-        return True
+        if not self._soon:
+            self._no_more_comes()
+        return not self._tls  # which is ended in both directions at once
 
     def _ask_whether_gone(self, turn: Turn) -> None:
         """Who hung up looks like who only sends no more, until something is written: the system
@@ -138,16 +137,20 @@ class Visitor(asyncio.Protocol):
         if turn.minor == 1 and not turn.answered:
             self.write(CONTINUE)
 
+    def _no_more_comes(self) -> None:
+        """Everything that came is taken, as far as it can be now."""
+        turn = self.turn
+        if turn is None:
+            if not self.full and self._lingering < 0:
+                self.end()
+        elif turn.body is not None and not self._buffer:
+            turn.body_broke(VisitorError(400, turn.body.missing))
+
     @property
     def is_gone(self) -> bool:
         """Whether the other end of the connection is closed in both directions. Nobody says so
         while nothing is read or written."""
-        sock = self.transport.get_extra_info("socket")
-        if sock is None or self.transport.is_closing():
-            return False
-        poll = select.poll()
-        poll.register(sock.fileno(), 0)  # hang-ups and errors are always told
-        return bool(poll.poll(0))
+        return not self.transport.is_closing() and is_gone(self.transport)
 
     @property
     def idle(self) -> bool:
@@ -157,93 +160,135 @@ class Visitor(asyncio.Protocol):
     # from the visitor
 
     def data_received(self, data: bytes) -> None:
-        turn = self.turn
-        if turn is None:
-            if self._lingering >= 0:
-                self._lingering += len(data)
-                if self._lingering > _LINGER_BYTES:
-                    self.transport.abort()
-                return
-            self._read(self._buffer + data if self._buffer else data)
-        elif self.tunnel is not None:
+        if self.tunnel is not None:
             self.tunnel.take(data)
-        elif turn.body is not None and not self._buffer:
-            self._read_body(turn, data)
+            return
+        if self._lingering >= 0:
+            self._lingering += len(data)
+            if self._lingering > _LINGER_BYTES:
+                self.transport.abort()
+            return
+        if self._buffer:
+            self._buffer, self._at = self._buffer[self._at :] + data, 0
         else:
-            self._buffer += data
-            if len(self._buffer) > _EARLY:
-                self.stop()
+            self._buffer = data
+        turn = self.turn
+        if turn is None or turn.body is not None:
+            self.proceed()
+        elif len(self._buffer) > _EARLY:
+            self.stop()
 
     def take_early(self) -> bytes:
         """What came after the request that is being answered."""
-        early, self._buffer = self._buffer, b""
+        early, self._buffer, self._at = self._buffer[self._at :], b"", 0
         return early
 
-    def _read(self, data: bytes) -> None:
-        """Take requests out of `data` until one of them is being answered."""
-        self._reading = True
-        while data and self.turn is None and self._lingering < 0:
-            end = data.find(b"\r\n\r\n")
-            if end < 0 or end > LONGEST_HEAD:
-                data = self._incomplete(data)
+    def proceed(self) -> None:
+        """Take what is here: the rest of a body, then requests until one of them is being
+        answered, or the visitor takes no answers. After a while others have their turn."""
+        if self._taking:
+            return
+        self._taking, self._soon = True, False
+        left = _AT_ONCE
+        while self._at < len(self._buffer) and self._lingering < 0:
+            turn, before = self.turn, self._at
+            if left <= 0:
+                self._soon = True
                 break
-            line_end = data.find(b"\r\n")
-            if line_end == 0:
-                data = _without_empty_lines(data)
-                continue
-            line, raw = data[:line_end], data[line_end + 2 : end + 2]
-            data = data[end + 4 :]
-            try:
-                method, target, minor = read_line(line)
-                block = self._block
-                if block is None or block.raw != raw:
-                    block = self._block = read_block(raw)
-                if block.chunked and minor == 0:
-                    raise VisitorError(400, "Transfer-Encoding on HTTP/1.0")
-            except VisitorError as error:
-                self._refuse(error)
-                data = b""
+            if turn is None:
+                if self.full or not self._take_head():
+                    break
+                left -= self._at - before + _REQUEST
+            elif turn.body is None or not turn.takes:
                 break
-            self.deadline = _NEVER
-            turn = self.turn = Turn(self, method, minor, block)
-            turn.start(target)
-            if turn.body is not None and not turn.over:
-                data = self._read_body(turn, data)
-        self._buffer = data if self._lingering < 0 else b""
-        self._reading = False
+            else:
+                left -= self._take_body(turn)
+        if self._at >= len(self._buffer):
+            self._buffer, self._at = b"", 0
+        self._taking = False
+        if self._lingering < 0:
+            self._read_on()
 
-    def _incomplete(self, data: bytes) -> bytes:
-        """A head that is not all here; what is wrong already is refused already."""
-        if len(data) > 2 and data[:2] == b"\r\n":
-            data = _without_empty_lines(data)
-        line_end = data.find(b"\r\n")
-        error: VisitorError | None = None
-        if (line_end if line_end >= 0 else len(data)) > LONGEST_LINE:
-            error = VisitorError(414, "the request line is too long")
-        elif len(data) > LONGEST_HEAD:
-            error = VisitorError(431, "the head is too large")
-        elif data.count(b"\n") != data.count(b"\r\n"):
-            error = VisitorError(400, "a line that ends without CR")
-        if error is not None:
+    def _read_on(self) -> None:
+        """Read on, or not, as it fits to what was taken and what was not."""
+        turn = self.turn
+        missing = turn is not None and turn.body is not None
+        if turn is not None and not self.full:
+            self.deadline = clock.now + VISITOR_SILENCE if missing else _NEVER
+        if self._soon:
+            self.stop()
+            self.engine.loop.call_soon(self._proceed_soon)
+            return
+        if len(self._buffer) - self._at > _EARLY or (missing and turn and not turn.takes):
+            self.stop()
+        else:
+            self.go_on()
+        if self._half_closed:
+            self._no_more_comes()
+
+    def _proceed_soon(self) -> None:
+        if self._soon and not self.transport.is_closing():
+            self.proceed()
+
+    def _take_head(self) -> bool:
+        """Take a request; False when there is none that could be."""
+        data, at = self._buffer, self._at
+        end = data.find(b"\r\n\r\n", at)
+        if end < 0 or end - at > LONGEST_HEAD:
+            self._look_at_part()
+            return False
+        line_end = data.find(b"\r\n", at)
+        if line_end == at:
+            self._skip_empty_lines()
+            return True
+        line, raw = data[at:line_end], data[line_end + 2 : end + 2]
+        self._at = end + 4
+        self._begun = False
+        try:
+            method, target, minor = read_line(line)
+            block = self._block
+            if block is None or block.raw != raw:
+                block = self._block = read_block(raw)
+            if block.chunked and minor == 0:
+                raise VisitorError(400, "Transfer-Encoding on HTTP/1.0")
+        except VisitorError as error:
             self._refuse(error)
-            return b""
-        if not self._buffer:
-            self.deadline = clock.now + self.engine.limits.head
-        return data
+            return False
+        self.deadline = _NEVER
+        turn = self.turn = Turn(self, method, minor, block)
+        turn.start(target)
+        return True
 
-    def _read_body(self, turn: Turn, data: bytes) -> bytes:
-        rest = turn.take_body(data) if data else b""
-        if turn.body is not None and not turn.over:
-            self.deadline = clock.now + VISITOR_SILENCE
-            if not turn.takes:
-                self.stop()
-        elif turn.body is None:
-            self.deadline = _NEVER
-            if rest and not self._reading:
-                self._buffer = rest
-                if self.turn is None:
-                    self._read(rest)
-        return rest
+    def _skip_empty_lines(self) -> None:
+        found = _EMPTY_LINES.match(self._buffer, self._at)
+        assert found is not None
+        self._at = found.end()
+
+    def _look_at_part(self) -> None:
+        """A head is not all here; what is wrong already is refused already."""
+        if len(self._buffer) - self._at > 2:
+            self._skip_empty_lines()
+        part = self._buffer[self._at :]
+        line_end = part.find(b"\r\n")
+        if (line_end if line_end >= 0 else len(part)) > LONGEST_LINE:
+            self._refuse(VisitorError(414, "the request line is too long"))
+        elif len(part) > LONGEST_HEAD:
+            self._refuse(VisitorError(431, "the head is too large"))
+        elif part.count(b"\n") != part.count(b"\r\n"):
+            self._refuse(VisitorError(400, "a line that ends without CR"))
+        elif not self._begun:
+            self._begun = True
+            self.deadline = clock.now + self.engine.limits.head
+
+    def _take_body(self, turn: Turn) -> int:
+        """Give a request what is its body; returns what that costs, in bytes."""
+        body, at = turn.body, self._at
+        assert body is not None
+        size = _AT_ONCE if body.length is None else body.left
+        piece = self._buffer[at : at + size]
+        rest = turn.take_body(piece)
+        self._at = at + len(piece) - len(rest)
+        return len(piece) if body.length is None else len(piece) // _CHEAP
 
     def _refuse(self, error: VisitorError) -> None:
         """What came is no request, or none that can be read on from."""
@@ -269,7 +314,7 @@ class Visitor(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.full = True
-        self._unsent = self._on_the_way()
+        self._unsent = on_the_way(self.transport)
         self.deadline = clock.now + self.engine.limits.stall
         if self.tunnel is not None:
             self.tunnel.visitor_is_slow()
@@ -278,12 +323,19 @@ class Visitor(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.full = False
+        self.deadline = _NEVER
+        turn = self.turn
         if self.tunnel is not None:
-            self.deadline = _NEVER
             self.tunnel.visitor_keeps_up()
-        elif self.turn is not None:
-            self.deadline = _NEVER
-            self.turn.visitor_keeps_up()
+        elif turn is not None:
+            if turn.body is not None:
+                self.deadline = clock.now + VISITOR_SILENCE
+            turn.visitor_keeps_up()
+        elif self._lingering >= 0:
+            self.deadline = clock.now + _LINGER
+        else:
+            self.deadline = clock.now + self.engine.limits.idle
+            self.proceed()
 
     def turn_over(self, *, keep: bool) -> None:
         """The answer is written."""
@@ -291,41 +343,45 @@ class Visitor(asyncio.Protocol):
         if not keep or self.transport.is_closing():
             self.end()
             return
-        self.deadline = clock.now + self.engine.limits.idle
-        if not self._reading:
-            self.go_on()
-            if self._buffer:
-                self._read(self._buffer)
-            if self._half_closed and self.turn is None and self._lingering < 0:
-                self.end()
-        elif self._stopped:
-            self.go_on()
+        if not self.full:
+            self.deadline = clock.now + self.engine.limits.idle
+        if self._buffer or self._stopped or self._half_closed:
+            self.proceed()
 
     def break_off(self, *, reset: bool) -> None:
         """The answer stops in the middle. `reset` where a clean end would look like its end."""
         self.turn = None
         if self.transport.is_closing():
             return
+        self.engine.report()
+        if reset and self._tls:
+            self.transport.abort()  # closing would say goodbye
+            return
         sock = self.transport.get_extra_info("socket")
         if reset and sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.engine.report()
         self.transport.close()
 
     def end(self) -> None:
         """Nothing more is answered here. What still comes is read for a while: data that
         arrives at a closed socket resets the connection, and the answer would be lost."""
-        self.turn, self._buffer = None, b""
+        self.turn, self._buffer, self._at = None, b"", 0
         if self.transport.is_closing():
             return
         self.engine.report()
         self._lingering = 0
-        self.deadline = clock.now + _LINGER
+        self._wait_for_the_end(clock.now)
         if self.transport.can_write_eof() and not self._half_closed:
             self.transport.write_eof()
             self.go_on()
         else:
             self.transport.close()
+
+    def _wait_for_the_end(self, now: float) -> None:
+        """As long as the visitor gets on with an answer that waits here."""
+        self._unsent = on_the_way(self.transport)
+        waits = self.transport.get_write_buffer_size() > 0
+        self.deadline = now + (self.engine.limits.stall if waits else _LINGER)
 
     def close(self) -> None:
         """End it, once everything is written."""
@@ -335,23 +391,11 @@ class Visitor(asyncio.Protocol):
 
     # time
 
-    def _on_the_way(self) -> int:
-        """Bytes that the visitor has not got yet, with those that the kernel holds: it asks for
-        more only when it has got rid of a third of them, which takes slow visitors minutes."""
-        unsent = self.transport.get_write_buffer_size()
-        sock = self.transport.get_extra_info("socket")
-        if sock is not None:
-            held = array.array("i", [0])
-            with contextlib.suppress(OSError):
-                fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, held)  # SIOCOUTQ, tcp(7)
-            unsent += held[0]
-        return unsent
-
     def look(self, now: float) -> None:
         """The deadline has passed."""
         turn = self.turn
-        if self.full:
-            unsent = self._on_the_way()
+        if self.full or (self._lingering >= 0 and self.transport.get_write_buffer_size()):
+            unsent = on_the_way(self.transport)
             if unsent < self._unsent:  # slow, but not stuck
                 self._unsent, self.deadline = unsent, now + self.engine.limits.stall
             else:
@@ -359,6 +403,9 @@ class Visitor(asyncio.Protocol):
         elif turn is not None:
             self.deadline = _NEVER
             if turn.body is not None and not turn.over:
+                if self._stopped:  # it is not the visitor who waits
+                    self.deadline = now + VISITOR_SILENCE
+                    return
                 message = f"nothing of the body for {VISITOR_SILENCE:g} s"
                 turn.body_broke(VisitorError(408, message))
         elif self._lingering < 0 and self._buffer:

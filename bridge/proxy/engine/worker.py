@@ -167,7 +167,7 @@ class EngineWorker(Worker):  # type: ignore[misc]
             tls = {
                 "ssl": self._tls,
                 "ssl_handshake_timeout": _HANDSHAKE,
-                "ssl_shutdown_timeout": _LAST_WORD,
+                "ssl_shutdown_timeout": self.service.limits.stall,
             }
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         backends = self.service.front.table().file.backends.values()
@@ -188,7 +188,9 @@ class EngineWorker(Worker):  # type: ignore[misc]
         if self._tls is None:
             return
         try:
-            self._tls.load_cert_chain(self.cfg.certfile, self.cfg.keyfile)
+            # A context that refuses a certificate or its key has lost the ones it had.
+            for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._tls):
+                context.load_cert_chain(self.cfg.certfile, self.cfg.keyfile)
         except OSError as error:  # ssl.SSLError is one
             self.log.error("The certificate stays as it was: %s", error)
         else:

@@ -45,9 +45,9 @@ def ask_all(routes: RouteTable, path: str) -> list[int]:
 
 def test_those_that_compute_take_turns(routes: RouteTable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridge.proxy.pythonside._LONG", BOUND)
-    at_once = ask_all(routes, "/computing?0.03")
     # On a busy machine it may look for a moment as if they did not compute.
-    assert at_once[len(at_once) * 3 // 4] <= 4
+    tries = (ask_all(routes, "/computing?0.03") for _ in range(4))
+    assert any(at_once[len(at_once) * 3 // 4] <= 4 for at_once in tries)
 
 
 def test_who_has_waited_for_long_gets_a_thread_nevertheless(
