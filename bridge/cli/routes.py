@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from bridge.cli.output import Format, format_option, say, show_rows
-from bridge.errors import BridgeError, ConfigError, FlipRefused
+from bridge.errors import BridgeError, ConfigError, FlipRefused, StateUnreadable
 from bridge.proxy import flip as flipping
 from bridge.proxy import preview as previews
 from bridge.proxy import status
@@ -196,7 +196,13 @@ def _wait_live(settings: Settings, flips: Sequence[flipping.Flip]) -> tuple[int,
     """
     begin = time.monotonic()
     while True:
-        workers = status.read_all(settings.state_dir)
+        try:
+            workers = status.read_all(settings.state_dir)
+        except StateUnreadable as error:
+            raise BridgeError(
+                f"changed, but {error.folder} cannot be read as this user: "
+                "not known whether it is live"
+            ) from None
         live = sum(
             all(
                 one.digest == worker.digest or worker.share_of(one.name) == one.new for one in flips

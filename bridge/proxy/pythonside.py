@@ -117,7 +117,10 @@ class Answer:
         """In the handler's thread: hand over what is left of the body. What the handler does
         after its last byte is done too, but nobody waits for it, and its errors are raised."""
         try:
-            while self._left != 0 and not self._closed and (piece := next(pieces, None)) is not None:
+            while not (self._left == 0 or self._closed):
+                piece = next(pieces, None)
+                if piece is None:
+                    break
                 piece = self._wanted(piece)
                 with self._changed:
                     if piece:

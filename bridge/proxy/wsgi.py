@@ -49,14 +49,17 @@ class RawTargetMissing(BridgeError):
         )
 
 
-@lru_cache(maxsize=512)
 def _name(key: str) -> str:
     return key[5:].replace("_", "-").title()
 
 
-@lru_cache(maxsize=4096)
 def _key(name: str) -> str:
     return f"HTTP_{name.upper().replace('-', '_')}"
+
+
+_known_name = lru_cache(maxsize=512)(_name)
+_known_key = lru_cache(maxsize=4096)(_key)
+_REMEMBERED = 64  # characters of a name: the memory that visitors can fill has a bound
 
 
 def head_of(environ: WSGIEnvironment, *, exact_cookies: bool = False) -> Head:
@@ -81,7 +84,8 @@ def head_of(environ: WSGIEnvironment, *, exact_cookies: bool = False) -> Head:
                 value = _JOINED_COOKIES.sub("; ", value)
             if "\r" in value or "\n" in value or "\0" in value:
                 raise VisitorError(400, f"control character in the header {_name(key)}")
-            headers.append((_name(key), value))
+            name = _known_name(key) if len(key) <= _REMEMBERED else _name(key)
+            headers.append((name, value))
     target = parse_target(method, raw)
     server = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT", "")
     host = host_of(environ.get("HTTP_HOST", ""), version, target, server)
@@ -197,7 +201,8 @@ def header_keys(headers: list[tuple[str, str]]) -> dict[str, str]:
     """The keys of a handler's environment that are headers; several lines are one list."""
     keys: dict[str, str] = {}
     for name, value in headers:
-        if (key := _key(name)) not in _NOT_HEADERS:
+        key = _known_key(name) if len(name) <= _REMEMBERED else _key(name)
+        if key not in _NOT_HEADERS:
             keys[key] = f"{keys[key]},{value}" if key in keys else value
     return keys
 

@@ -7,7 +7,6 @@ import json
 import signal
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +17,9 @@ from acceptance.raw_http import RawConnection, ask, request
 from bridge.proxy.status import read_all
 from stack.gunicorn import ActivatedServe
 from stack.php import PhpServer
-from stack.process import REPOSITORY, find_program
+from stack.process import REPOSITORY
 from stack.waiting import wait_for
+from tests.certificate import make_certificate
 
 pytestmark = pytest.mark.acceptance
 
@@ -42,24 +42,7 @@ def routes(php: PhpServer) -> str:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A self-signed certificate for 127.0.0.1, and its key."""
-    return new_certificate(tmp_path_factory.mktemp("certificate"))
-
-
-def new_certificate(folder: Path) -> tuple[Path, Path]:
-    certfile, keyfile = folder / "site.crt", folder / "site.key"
-    openssl = find_program("openssl", "apt-get install openssl")
-    subprocess.run(
-        [
-            *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", "/CN=site.test"),
-            *("-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(keyfile), "-out", str(certfile)),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
-    return certfile, keyfile
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(scope="module")
@@ -140,12 +123,12 @@ def test_over_tls_a_connection_that_is_not_kept_ends_cleanly(
 def test_sighup_takes_another_certificate_and_keeps_it_when_the_next_is_broken(
     tmp_path: Path, php: PhpServer
 ) -> None:
-    first = new_certificate(tmp_path)
+    first = make_certificate(tmp_path)
     old = trust(first)
     options = ["--certfile", str(first[0]), "--keyfile", str(first[1])]
     with BridgeSite(tmp_path / "site", routes(php), options=options) as site:
         with RawConnection(site.address, tls=old) as visitor:
-            new = trust(new_certificate(tmp_path))
+            new = trust(make_certificate(tmp_path))
             site.server.signal(signal.SIGHUP)
             wait_for(lambda: "read anew" in site.server.log_text(), what="the new certificate")
             visitor.send(request("GET", "/hello", site.address))
@@ -156,6 +139,23 @@ def test_sighup_takes_another_certificate_and_keeps_it_when_the_next_is_broken(
         site.server.signal(signal.SIGHUP)
         wait_for(lambda: "stays as it was" in site.server.log_text(), what="the refusal")
         with RawConnection(site.address, tls=new) as visitor:
+            visitor.send(request("GET", "/hello", site.address))
+            assert visitor.answer().body == b"python\n"
+
+
+def test_a_certificate_with_another_ones_key_leaves_the_old_pair_in_use(
+    tmp_path: Path, php: PhpServer, certificate: tuple[Path, Path]
+) -> None:
+    """As between the two steps in which a new pair is put in place."""
+    certfile, keyfile = make_certificate(tmp_path)
+    old = trust((certfile, keyfile))
+    options = ["--certfile", str(certfile), "--keyfile", str(keyfile)]
+    with BridgeSite(tmp_path / "site", routes(php), options=options) as site:
+        RawConnection(site.address, tls=old).close()  # it serves: the pair is read
+        certfile.write_bytes(certificate[0].read_bytes())
+        site.server.signal(signal.SIGHUP)
+        wait_for(lambda: "stays as it was" in site.server.log_text(), what="the refusal")
+        with RawConnection(site.address, tls=old) as visitor:
             visitor.send(request("GET", "/hello", site.address))
             assert visitor.answer().body == b"python\n"
 

@@ -355,3 +355,19 @@ def test_who_came_at_five_percent_stays_at_ten_and_when_it_goes_back(site: Bridg
     # Binomial with n = 400: these bounds are more than four standard deviations away.
     assert 4 <= len(five) <= 40
     assert 15 <= len(ten) <= 65
+
+
+def test_everything_goes_back_to_legacy_at_once(site: BridgeSite) -> None:
+    for name, share in (("project", "100%"), ("pages", "40%")):
+        assert site.bridge("flip", name, share, "--why", "a try").returncode == 0
+    assert side_of(get(site, "/project/a")) == "python"
+    done = site.bridge("flip", "ALL", "0%", "--why", "the mirror is gone")
+    assert done.returncode == 0, done.stderr
+    assert "live in 2 of 2 workers" in done.stdout
+    assert "undo: bridge flip project 100%" in done.stdout
+    assert "undo: bridge flip pages 40%" in done.stdout
+    site.live(lambda w: {*shares_of(w.rows).values()} == {"0%", "–"}, 1, "every route at 0%")
+    assert side_of(get(site, "/project/a")) == "legacy"
+    again = site.bridge("flip", "ALL", "0%", "--why", "once more")
+    assert "nothing changed" in again.stdout
+    assert site.bridge("flip", "ALL", "50%", "--why", "no").returncode == 5

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,21 @@ def test_the_access_log_names_the_backend_that_gave_no_answer(tmp_path: Path) ->
         ("bridge", "php"),
         ("php", None),
     ]
+
+
+def test_the_access_log_does_not_remember_what_is_long() -> None:
+    """Hosts and methods are what visitors make them."""
+    log = AccessLog("/dev/null")
+    tracemalloc.start()
+    try:
+        for n in range(1000):
+            log.after_response(Outcome("id", 1, "abc", "GET", host=f"{n}{'a' * 8000}"))
+            log.after_response(Outcome("id", 1, "abc", f"{n}{'A' * 8000}"))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        log.close()
+    assert held < 500_000
 
 
 def test_a_line_of_the_log_is_one_write() -> None:

@@ -105,3 +105,17 @@ def test_bridge_routes_says_that_it_cannot_look(shared: Path, reloader: Reloader
     with stranger(shared / "state"):
         done = CliRunner(env=env).invoke(cli, ["routes"])
     assert isinstance(done.exception, StateUnreadable), done.output
+
+
+def test_a_flip_that_nobody_can_see_says_so(shared: Path) -> None:
+    """The file is changed; whether workers have it is in a folder that this user may not read."""
+    shared.chmod(0o777)
+    routes = shared / "routes.yaml"
+    routes.write_text(TOP + f"  - {{{route('page', '/p/<name>', '50%')}}}\n")
+    routes.chmod(0o666)
+    (shared / "state" / "workers").mkdir(parents=True)
+    env = {"BRIDGE_ROUTES": str(routes), "BRIDGE_STATE_DIR": str(shared / "state")}
+    with stranger(shared / "state"):
+        done = CliRunner(env=env).invoke(cli, ["flip", "page", "0%", "--why", "back"])
+    assert "not known whether it is live" in str(done.exception)
+    assert "python: 0%" in routes.read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import example, given
@@ -15,6 +16,7 @@ from bridge.proxy.wire import (
     ResponseHead,
     WireError,
     framing,
+    lowered,
     only_interim,
     request_head,
 )
@@ -44,6 +46,27 @@ def read(raw: bytes, cuts: list[int] | None = None) -> tuple[bytes, ChunkedReade
 
 def head(*headers: tuple[str, str], status: int = 200) -> ResponseHead:
     return ResponseHead(status, "", 1, list(headers))
+
+
+class TestLowered:
+    def test_names_that_come_again_are_the_same_object(self) -> None:
+        assert (
+            lowered("X-Name-Of-A-Header") is lowered("X-Name-Of-A-Header") == "x-name-of-a-header"
+        )
+
+    def test_what_it_remembers_is_bounded(self) -> None:
+        """Visitors may send any number of names, of 16 KB each."""
+        tracemalloc.start()
+        try:
+            for n in range(10_000):
+                lowered(f"X-{n}-{'A' * 50}")
+            for n in range(200):
+                name = f"X-{n}-{'A' * 16_000}"
+                assert lowered(name) == name.lower()
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held < 2_000_000
 
 
 class TestRequestHead:

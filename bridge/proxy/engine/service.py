@@ -56,7 +56,7 @@ class Service:
         self.handlers = Handlers(dispatcher.threads, loop)
         self.upstreams: Pools[Upstream] = Pools(self._upstream)
         self.visitors: set[Visitor] = set()
-        self.half_closed: set[Visitor] = set()  # of these, who send no more, or have hung up
+        self.unread: set[Visitor] = set()  # of these, from whom nothing more comes, or is read now
         self.on_enter: Callable[[Visitor], None] = lambda visitor: None
         self.on_leave: Callable[[], None] = lambda: None
         self.limits = limits or Limits()
@@ -107,7 +107,7 @@ class Service:
         self.handlers.look(now)
         if self._ticks % _VISITORS == 0:
             self._set_date()
-            for visitor in [v for v in self.half_closed if v.is_gone]:
+            for visitor in [v for v in self.unread if v.is_gone]:
                 visitor.transport.abort()
             for visitor in [v for v in self.visitors if v.deadline < now]:
                 visitor.look(now)

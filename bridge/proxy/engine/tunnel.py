@@ -47,9 +47,11 @@ class Tunnel:
     def legacy_is_full(self) -> None:
         self._connection.deadline = clock.now + self._connection.pool.spec.timeouts.send
         self._visitor.stop()
+        self._visitor.engine.unread.add(self._visitor)
 
     def legacy_has_room(self) -> None:
         self._connection.deadline = NEVER
+        self._visitor.engine.unread.discard(self._visitor)
         self._visitor.go_on()
 
     def too_late(self) -> None:

@@ -17,7 +17,7 @@ from bridge.errors import VisitorError
 from bridge.proxy.connection import VISITOR_SILENCE
 from bridge.proxy.engine.clock import clock
 from bridge.proxy.engine.reading import LONGEST_HEAD, LONGEST_LINE, Block, read_block, read_line
-from bridge.proxy.engine.sending import descriptor, is_gone, on_the_way, send
+from bridge.proxy.engine.sending import delivered, descriptor, is_gone, on_the_way, send
 from bridge.proxy.engine.turn import Turn
 from bridge.proxy.engine.writing import CONTINUE, refusal
 
@@ -49,13 +49,13 @@ class Visitor(asyncio.Protocol):
         "_block",
         "_buffer",
         "_file",
+        "_got",
         "_half_closed",
         "_lingering",
         "_soon",
         "_stopped",
         "_taking",
         "_tls",
-        "_unsent",
         "deadline",
         "engine",
         "full",
@@ -84,7 +84,7 @@ class Visitor(asyncio.Protocol):
         self._taking = self._soon = self._stopped = False
         self._half_closed = False  # the visitor sends no more
         self._lingering = -1  # bytes read since the end; -1: it has not ended
-        self._unsent = 0
+        self._got = 0
 
     # the connection
 
@@ -104,7 +104,7 @@ class Visitor(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.engine.visitors.discard(self)
-        self.engine.half_closed.discard(self)
+        self.engine.unread.discard(self)
         self.engine.on_leave()
         self._buffer = b""
         if self.tunnel is not None:
@@ -133,7 +133,7 @@ class Visitor(asyncio.Protocol):
         """Who hung up looks like who only sends no more, until something is written: the system
         of the former resets the connection, the latter passes over an interim answer that they
         did not ask for (RFC 9110, section 15.2)."""
-        self.engine.half_closed.add(self)
+        self.engine.unread.add(self)
         if turn.minor == 1 and not turn.answered:
             self.write(CONTINUE)
 
@@ -314,7 +314,9 @@ class Visitor(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.full = True
-        self._unsent = on_the_way(self.transport)
+        # The kernel asks for more only when it has got rid of a third of what it holds, which
+        # takes slow visitors minutes.
+        self._got = delivered(self.transport)
         self.deadline = clock.now + self.engine.limits.stall
         if self.tunnel is not None:
             self.tunnel.visitor_is_slow()
@@ -360,7 +362,7 @@ class Visitor(asyncio.Protocol):
         sock = self.transport.get_extra_info("socket")
         if reset and sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.close()
+        self._close()
 
     def end(self) -> None:
         """Nothing more is answered here. What still comes is read for a while: data that
@@ -369,35 +371,46 @@ class Visitor(asyncio.Protocol):
         if self.transport.is_closing():
             return
         self.engine.report()
-        self._lingering = 0
-        self._wait_for_the_end(clock.now)
-        if self.transport.can_write_eof() and not self._half_closed:
-            self.transport.write_eof()
-            self.go_on()
-        else:
-            self.transport.close()
+        if not self.transport.can_write_eof() or self._half_closed:
+            self._close()
+            return
+        self._linger()
+        self.transport.write_eof()
+        self.go_on()
 
-    def _wait_for_the_end(self, now: float) -> None:
-        """As long as the visitor gets on with an answer that waits here."""
-        self._unsent = on_the_way(self.transport)
-        waits = self.transport.get_write_buffer_size() > 0
-        self.deadline = now + (self.engine.limits.stall if waits else _LINGER)
+    def _close(self) -> None:
+        """Close it once everything is written, which the visitor may take their time for."""
+        self._linger()
+        self.transport.close()
+
+    def _linger(self) -> None:
+        """It has ended, but for an answer that waits here, as long as the visitor gets on."""
+        self._lingering = 0
+        self._got = delivered(self.transport)
+        self.deadline = clock.now + (self.engine.limits.stall if self._has_more else _LINGER)
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether some of the answer still waits here; with TLS that may be in the kernel."""
+        if self._tls:
+            return on_the_way(self.transport) > 0
+        return self.transport.get_write_buffer_size() > 0
 
     def close(self) -> None:
         """End it, once everything is written."""
         if not self.transport.is_closing():
             self.engine.report()
-            self.transport.close()
+            self._close()
 
     # time
 
     def look(self, now: float) -> None:
         """The deadline has passed."""
         turn = self.turn
-        if self.full or (self._lingering >= 0 and self.transport.get_write_buffer_size()):
-            unsent = on_the_way(self.transport)
-            if unsent < self._unsent:  # slow, but not stuck
-                self._unsent, self.deadline = unsent, now + self.engine.limits.stall
+        if self.full or (self._lingering >= 0 and self._has_more):
+            got = delivered(self.transport)
+            if got > self._got:  # slow, but not stuck
+                self._got, self.deadline = got, now + self.engine.limits.stall
             else:
                 self.transport.abort()
         elif turn is not None:

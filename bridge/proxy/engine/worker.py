@@ -41,6 +41,7 @@ _PATIENT = 10  # times the graceful timeout that who is replaced may take
 _MARGIN = 1.0  # seconds before the end of the graceful timeout, when the parent kills
 _PARTING = 0.3  # seconds in which those who are let go get their last bytes
 _HANDSHAKE = 30.0  # seconds
+_GOODBYE = 3600.0  # seconds; who stops taking the end of an answer is ended much earlier
 _GARBAGE = 10_000  # objects more than before until the collector looks at the new ones
 _SWITCH = 0.0002  # seconds that a busy handler may keep the interpreter from the event loop
 
@@ -167,7 +168,7 @@ class EngineWorker(Worker):  # type: ignore[misc]
             tls = {
                 "ssl": self._tls,
                 "ssl_handshake_timeout": _HANDSHAKE,
-                "ssl_shutdown_timeout": self.service.limits.stall,
+                "ssl_shutdown_timeout": _GOODBYE,
             }
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         backends = self.service.front.table().file.backends.values()

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ __all__ = [
     "Inside",
     "computing",
     "engine",
+    "large",
     "release",
     "speaking",
     "spoken",
@@ -49,6 +51,11 @@ def stuck(request: Request) -> Response:
     """A handler that waits for what does not come."""
     release.wait(BOUND)
     return Response("python")
+
+
+def large(request: Request) -> Response:
+    """A handler with a page that no kernel takes at once."""
+    return Response(b"x" * 8_000_000)
 
 
 class Computing:
@@ -140,8 +147,9 @@ def engine(
     handlers: int = 4,
     most: int = 1000,
     descriptors: int = 1_000_000,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Inside]:
-    """Serve `table`; `most` and `descriptors` are the Door's."""
+    """Serve `table`; `most` and `descriptors` are the Door's, `tls` is for visitors."""
     loop = uvloop.new_event_loop()
     listener = socket.create_server(("127.0.0.1", 0))
     started, over = threading.Event(), asyncio.Event()
@@ -150,7 +158,8 @@ def engine(
 
     async def serve() -> None:
         service = Service(dispatcher, loop, limits=limits)
-        door = Door(service, [listener], most=most, descriptors=descriptors)
+        speaks = {"ssl": tls} if tls else None
+        door = Door(service, [listener], most=most, descriptors=descriptors, tls=speaks)
         made.append(Inside(table, service, door, listener.getsockname()))
         await door.open()
         service.start()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import socket
+import ssl
 import threading
 
 import pytest
@@ -98,6 +99,21 @@ def test_nobody_is_let_in_without_a_descriptor_to_spare(routes: RouteTable) -> N
                 for file in files:
                     file.close()
                 assert late.answer().body == b"ok"
+
+
+def test_a_failed_handshake_takes_nobodys_place(routes: RouteTable, tls: ssl.SSLContext) -> None:
+    """Of those who speak plain HTTP to a TLS port, or leave in the middle."""
+    with engine(routes, most=3, tls=tls) as inside:
+        for _ in range(5):
+            for first in (ASK, b"\x16\x03\x01"):
+                with inside.visitor() as visitor:
+                    visitor.send(first)
+        client = ssl.create_default_context()
+        client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+        with inside.visitor() as plain, client.wrap_socket(plain.sock) as sock:
+            sock.sendall(ASK)
+            assert sock.recv(15) == b"HTTP/1.1 200 OK"
+        wait_for(lambda: inside.look(lambda: inside.door.inside) == 0, BOUND, "an empty house")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 
 from stack.nginx import NginxPhp
 from stack.ports import free_port
-from stack.process import find_program
+from tests.certificate import make_certificate
 from tests.proxy.http.double import Backend
 from tests.proxy.http.serving import Bridge, full_listener
 
@@ -37,27 +36,14 @@ def unix_double(http_home: Path) -> Iterator[Backend]:
 
 
 @pytest.fixture(scope="session")
-def certificate(http_home: Path) -> Path:
-    """A self-signed certificate for 127.0.0.1 with its key, in one file."""
-    openssl = find_program("openssl", "apt-get install openssl")
-    file = http_home / "certificate.pem"
-    subprocess.run(
-        [
-            *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", "/CN=legacy.test"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(file), "-out", str(file)),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
-    return file
+def certificate(http_home: Path) -> tuple[Path, Path]:
+    return make_certificate(http_home, "legacy")
 
 
 @pytest.fixture(scope="session")
-def tls_double(certificate: Path) -> Iterator[Backend]:
+def tls_double(certificate: tuple[Path, Path]) -> Iterator[Backend]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    context.load_cert_chain(*certificate)
     with Backend(tls=context) as backend:
         yield backend
 
@@ -141,13 +127,13 @@ def engine(request: pytest.FixtureRequest) -> str:
 def public_bridge(
     http_home: Path,
     places: dict[str, str],
-    certificate: Path,
+    certificate: tuple[Path, Path],
     fifo: Path,
     events: Path,
     engine: str,
 ) -> Iterator[Bridge]:
     """A bridge that visitors reach directly."""
-    env = {"SSL_CERT_FILE": str(certificate), "TEST_FIFO": str(fifo), "TEST_EVENTS": str(events)}
+    env = {"SSL_CERT_FILE": str(certificate[0]), "TEST_FIFO": str(fifo), "TEST_EVENTS": str(events)}
     bridge = Bridge(http_home / f"public-{engine}", places, env=env, engine=engine)
     bridge.start()
     yield bridge

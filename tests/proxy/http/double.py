@@ -207,6 +207,11 @@ class Backend:
         with self._lock:
             self._scripts, self.received = {}, []
 
+    @property
+    def open(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
     def hang_up(self) -> None:
         """End every open connection."""
         with self._lock:

@@ -7,7 +7,9 @@ file to which handlers write what happens to them.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
+from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from bridge.errors import UseLegacy
@@ -123,6 +125,63 @@ def too_short(environ: WSGIEnvironment, start_response: StartResponse) -> Iterab
 def too_long(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     start_response("200 OK", [*TEXT, ("Content-Length", "5")])
     return [b"1234567890"]
+
+
+def fails_with_a_page(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """As a framework that makes an error page of every exception (PEP 3333)."""
+    start_response("200 OK", TEXT)
+    yield b"the beginning"
+    try:
+        raise RuntimeError("a secret of the handler")
+    except RuntimeError:
+        start_response("500 Internal Server Error", TEXT, sys.exc_info())
+        yield b"an error page"
+
+
+def another_page(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", TEXT)
+    try:
+        raise RuntimeError("a secret of the handler")
+    except RuntimeError:
+        start_response("404 Not Found", TEXT, sys.exc_info())
+    return [b"another page"]
+
+
+def no_bytes(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+    start_response("200 OK", TEXT)
+    return ["text"]
+
+
+def no_bytes_later(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+    start_response("200 OK", TEXT)
+    return [b"the beginning", None, b"the end"]
+
+
+class _Endless:
+    """Goes on after the five bytes that were announced."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"123"
+        yield b"45"
+        _note("after the last byte")
+        while True:
+            yield b"more"
+
+    def close(self) -> None:
+        _note("endless closed")
+
+
+def endless(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [*TEXT, ("Content-Length", "5")])
+    return _Endless()
+
+
+def goes_on(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Has something to do after the last byte of its answer."""
+    start_response("200 OK", [*TEXT, ("Content-Length", "5")])
+    yield b"12345"
+    _wait_for_release()
+    _note("went on")
 
 
 def nothing_of_ten(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

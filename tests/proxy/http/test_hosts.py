@@ -52,6 +52,7 @@ def test_two_hosts_are_a_400(bridge: Bridge, backend: Backend) -> None:
         "main.test#",
         "m\xe4in.test",
         "main.test:123456",
+        f"{'a' * 246}.main.test",
     ],
 )
 def test_a_malformed_host_is_a_400(bridge: Bridge, backend: Backend, host: str) -> None:

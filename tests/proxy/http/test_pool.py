@@ -6,11 +6,12 @@ import threading
 
 import pytest
 
+from bridge.proxy.metrics import scrape
 from stack.nginx import NginxPhp
 from stack.waiting import wait_for
 from tests.proxy.http.double import BOUND, Backend, Call, answer, plain
 from tests.proxy.http.serving import Bridge
-from tests.proxy.http.visitor import Answer, request
+from tests.proxy.http.visitor import request
 
 
 def test_requests_share_a_connection(bridge: Bridge, backend: Backend) -> None:
@@ -129,6 +130,19 @@ def test_the_connection_of_a_post_is_used_again(bridge: Bridge, backend: Backend
     assert first.connection == second.connection
 
 
+def test_posts_leave_no_more_connections_than_were_needed_at_a_time(
+    bridge: Bridge, backend: Backend
+) -> None:
+    """Each may hold a process of legacy's."""
+    backend.hang_up()
+    wait_for(lambda: backend.open == 0, BOUND, "the end of what others have opened")
+    for _ in range(10):
+        assert bridge.ask("POST", "/write", body=b"x").status == 200
+    wait_for(lambda: backend.open == 1, BOUND, "the end of what is not used")
+    bridge.ask("GET", "/")
+    assert backend.received[-1].connection == backend.received[-2].connection
+
+
 def test_a_full_pool_is_a_503_that_says_when_to_come_back(bridge: Bridge, backend: Backend) -> None:
     """`single.test` may have one connection, and somebody has it."""
     over = threading.Event()
@@ -162,22 +176,13 @@ def test_the_line_for_legacy_is_bounded_too(bridge: Bridge, backend: Backend) ->
         first.send(request("GET", "/slow", host="few.test"))
         backend.wait("/slow")
         second.send(request("GET", "/waits", host="few.test"))
-        # Nothing tells when the second is in the line; until it is, others are there for a moment.
-        got = wait_for(lambda: _refused(bridge), BOUND, "a full line")
+        waiting = b'bridge_backend_connections{backend="few",state="waiting"} 1.0'
+        wait_for(lambda: waiting in scrape(bridge.state), BOUND, "the second to be in the line")
+        got = bridge.ask("GET", "/busy", host="few.test")
         assert (got.status, got.get("Retry-After")) == (503, "2")
         over.set()
         assert [first.answer().status, second.answer().status] == [200, 200]
     assert bridge.ask("GET", "/free", host="few.test").status == 200
-
-
-def _refused(bridge: Bridge) -> Answer | None:
-    """An answer that came at once, or None when there was none."""
-    with bridge.visitor(bound=0.5) as visitor:
-        visitor.send(request("GET", "/busy", host="few.test"))
-        try:
-            return visitor.answer()
-        except TimeoutError:
-            return None
 
 
 def test_who_waits_for_a_connection_gets_the_one_that_is_given_back(

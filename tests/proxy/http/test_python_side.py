@@ -94,6 +94,7 @@ FAILING = {
     "bad_length": "python-error",
     "not_latin": "python-error",
     "nothing_of_ten": "python-error",
+    "no_bytes": "python-error",
 }
 
 
@@ -115,7 +116,7 @@ def test_a_head_that_python_fails_is_answered_by_legacy(bridge: Bridge, backend:
     assert backend.only().method == "HEAD"
 
 
-@pytest.mark.parametrize(("name", "status"), [("fails", 500), ("hangs", 504)])
+@pytest.mark.parametrize(("name", "status"), [("fails", 500), ("no_bytes", 500), ("hangs", 504)])
 def test_a_post_that_python_fails_is_never_asked_of_legacy(
     bridge: Bridge, backend: Backend, name: str, status: int, release: Callable[[], bool]
 ) -> None:
@@ -185,7 +186,9 @@ def test_a_post_of_which_python_read_too_much_cannot_be_declined(
     assert "declined after reading" in bridge.outcome("/py/reads_too_much")["error"]
 
 
-@pytest.mark.parametrize("name", ["fails_after_the_first_byte", "too_short"])
+@pytest.mark.parametrize(
+    "name", ["fails_after_the_first_byte", "too_short", "fails_with_a_page", "no_bytes_later"]
+)
 def test_a_body_that_python_breaks_off_is_a_cut_for_the_visitor(
     bridge: Bridge, backend: Backend, name: str
 ) -> None:
@@ -194,6 +197,7 @@ def test_a_body_that_python_breaks_off_is_a_cut_for_the_visitor(
     assert got.status == 200
     assert not got.whole
     assert b"secret" not in got.body
+    assert b"an error page" not in got.body
     assert backend.received == []
     record = bridge.outcome(f"/py/{name}")
     assert record["backend"] == "python"
@@ -210,6 +214,39 @@ def test_a_body_longer_than_announced_ends_where_it_was_announced(
         assert visitor.answer().body == b"12345"
         visitor.send(request("GET", "/py/text", host=HOST))
         assert visitor.answer().body == b"python"
+
+
+def test_before_the_first_byte_a_handler_may_answer_otherwise(
+    bridge: Bridge, backend: Backend
+) -> None:
+    got = ask(bridge, backend, "GET", "another_page")
+    assert (got.status, got.body) == (404, b"another page")
+
+
+def test_an_answer_ends_with_its_announced_length_whatever_its_handler_does(
+    bridge: Bridge, backend: Backend, events: Path
+) -> None:
+    """What stands after its last byte is done too, and no more."""
+    before = events.read_text().count("endless closed")
+    with bridge.visitor() as visitor:
+        for name, body in (("endless", b"12345"), ("text", b"python")):
+            visitor.send(request("GET", f"/py/{name}", host=HOST))
+            assert visitor.answer().body == body
+    wait_for(lambda: events.read_text().count("endless closed") > before, BOUND, "the close")
+    assert events.read_text().count("after the last byte") == before + 1
+    assert bridge.outcome("/py/endless").get("aborted") is None
+
+
+def test_nobody_waits_for_what_a_handler_does_after_its_last_byte(
+    bridge: Bridge, backend: Backend, events: Path, release: Callable[[], bool]
+) -> None:
+    before = events.read_text().count("went on")
+    with bridge.visitor() as visitor:
+        for name, body in (("goes_on", b"12345"), ("text", b"python")):
+            visitor.send(request("GET", f"/py/{name}", host=HOST))
+            assert visitor.answer().body == body
+    wait_for(release, BOUND, "the handler that goes on")
+    wait_for(lambda: events.read_text().count("went on") > before, BOUND, "its end")
 
 
 def test_a_205_of_a_handler_is_empty(bridge: Bridge, backend: Backend) -> None:
