@@ -70,6 +70,8 @@ def test_no_line_is_lost_when_the_log_is_rotated_under_load(
                 os.kill(parent, number)
                 wait_for(lambda: log.exists() and writers(log, site) == 2, what="a new file")
                 assert writers(moved[-1], site) == 0
+            seen = len(visitors.answers)
+            wait_for(lambda: len(visitors.answers) > seen + 50, what="visitors after the last one")
         assert visitors.failures == []
         assert {worker.pid for worker in site.workers()} == pids
         site.server.signal(signal.SIGTERM)
