@@ -47,7 +47,11 @@ for ($number = 0; $number < $count; $number++) {
     $changes[] = change_of('release', $release);
 }
 db()->commit();
-$taken = bridge_producer()->publishMany($changes);
+$taken = 0;
+// The time limit is one for all of a call.
+foreach (array_chunk($changes, 5000) as $some) {
+    $taken += bridge_producer()->publishMany($some);
+}
 if ($taken !== count($changes)) {
     fwrite(STDERR, $taken . ' of ' . count($changes) . ' were published: ' . bridge_producer()->error() . "\n");
     exit(1);
