@@ -189,25 +189,30 @@ class Visitor(asyncio.Protocol):
         if self._taking:
             return
         self._taking, self._soon = True, False
+        try:
+            self._take()
+        finally:
+            self._taking = False
+        if self._at >= len(self._buffer):
+            self._buffer, self._at = b"", 0
+        if self._lingering < 0:
+            self._read_on()
+
+    def _take(self) -> None:
         left = _AT_ONCE
         while self._at < len(self._buffer) and self._lingering < 0:
             turn, before = self.turn, self._at
             if left <= 0:
                 self._soon = True
-                break
+                return
             if turn is None:
                 if self.full or not self._take_head():
-                    break
+                    return
                 left -= self._at - before + _REQUEST
             elif turn.body is None or not turn.takes:
-                break
+                return
             else:
                 left -= self._take_body(turn)
-        if self._at >= len(self._buffer):
-            self._buffer, self._at = b"", 0
-        self._taking = False
-        if self._lingering < 0:
-            self._read_on()
 
     def _read_on(self) -> None:
         """Read on, or not, as it fits to what was taken and what was not."""
