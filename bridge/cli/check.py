@@ -11,7 +11,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from bridge.cli.output import Format, format_option, say, show_problems, show_rows
-from bridge.errors import BridgeError, ConfigError, Problem
+from bridge.errors import BridgeError, ConfigError, Problem, StateUnreadable
 from bridge.fit import misfits
 from bridge.proxy import follow as following
 from bridge.proxy import samples
@@ -234,11 +234,17 @@ def explain(
 def _open_breakers(settings: Settings, decision: Decision) -> dict[str, int]:
     """By cause, in how many workers the Python side that was decided on is left alone now."""
     route = decision.route
-    if not decision.python or route is None or not read_all(settings.state_dir):
+    if not decision.python or route is None:
+        return {}
+    try:
+        if not read_all(settings.state_dir):
+            return {}
+        found = samples.breakers(settings.state_dir)
+    except StateUnreadable as error:
+        click.echo(f"bridge: {error}; whether a breaker is open is not known", err=True)
         return {}
     # As `Conversation.asks_python`: a route without a fallback is left alone for loops only.
     causes = ("failures", "redirect-loop") if route.spec.fallback else ("redirect-loop",)
-    found = samples.breakers(settings.state_dir)
     workers = {cause: found.get((route.name, cause), (0, 0))[0] for cause in causes}
     return {cause: count for cause, count in workers.items() if count}
 

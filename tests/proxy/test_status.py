@@ -119,3 +119,15 @@ def test_a_flip_that_nobody_can_see_says_so(shared: Path) -> None:
         done = CliRunner(env=env).invoke(cli, ["flip", "page", "0%", "--why", "back"])
     assert "not known whether it is live" in str(done.exception)
     assert "python: 0%" in routes.read_text()
+
+
+def test_bridge_explain_explains_without_them(shared: Path) -> None:
+    routes = shared / "routes.yaml"
+    routes.write_text(TOP + f"  - {{{route('page', '/p/<name>', '100%')}}}\n")
+    (shared / "state" / "workers").mkdir(parents=True)
+    env = {"BRIDGE_ROUTES": str(routes), "BRIDGE_STATE_DIR": str(shared / "state")}
+    with stranger(shared / "state"):
+        done = CliRunner(env=env).invoke(cli, ["explain", "GET", "/p/a"])
+    assert done.exit_code == 0, done.output
+    assert "python answers" in done.output
+    assert "whether a breaker is open is not known" in done.output
