@@ -25,7 +25,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from sqlalchemy.exc import SQLAlchemyError
 
-from bridge.errors import BridgeError, ConfigError, ServerAway
+from bridge.errors import BridgeError, ConfigError, ServerAway, StateUnreadable
 from bridge.proxy import models, status
 from bridge.proxy.routes import RouteTable, load
 from bridge.queue import broker, redisurl
@@ -87,7 +87,12 @@ def _unused(what: str, variable: str) -> Finding:
 
 def _state(settings: Settings) -> Iterator[Finding]:
     where = str(settings.state_dir)
-    workers = status.read_all(settings.state_dir)
+    try:
+        workers = status.read_all(settings.state_dir)
+    except StateUnreadable:
+        says, advice = "cannot be read as this user", "run it as the user of bridge serve"
+        yield Finding("bad", "state directory", where, says, advice)
+        return
     if settings.state_dir.exists() and not os.access(settings.state_dir, os.W_OK):
         yield Finding(
             "bad", "state directory", where, "not writable", "chown it, or BRIDGE_STATE_DIR"
