@@ -175,13 +175,14 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             except OSError as error:
                 log.warning("cannot write the worker's status", error=str(error))
 
-        self.reloader = Reloader(self.settings.routes, state_dir, on_change)
-        self.reloader.start()
         hooks: list[Any] = [counters]
         if self.options.access_log:
             batched = self.options.engine == "event"
             self._access_log = AccessLog(self.options.access_log, batched=batched)
             hooks.append(self._access_log)
+        # Last: from here on the worker's status says that it is there.
+        self.reloader = Reloader(self.settings.routes, state_dir, on_change)
+        self.reloader.start()
         self.dispatcher = Dispatcher(
             self.reloader.table,
             secret=self.settings.secret,
