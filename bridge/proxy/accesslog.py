@@ -58,7 +58,7 @@ class AccessLog(Hooks):
         self._batched = batched
         self._lines: list[str] = []
         self._size = 0
-        self._second, self._time = 0, ""
+        self._second, self._millisecond, self._day, self._time = 0, 0, "", ""
         self._lost, self._silent_until = 0, 0.0
 
     def _open(self) -> int:
@@ -107,11 +107,19 @@ class AccessLog(Hooks):
                 lost, self._lost = self._lost, 0
                 log.error("cannot write the access log", error=error.strerror, lines_lost=lost)
 
-    def _line(self, outcome: Outcome) -> str:
-        now = time.time()
-        if (second := int(now)) != self._second:
+    def _look_at_clock(self, now: int) -> None:
+        """`now` is in milliseconds."""
+        second, rest = divmod(now, 1000)
+        if second != self._second:
             self._second = second
-            self._time = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._day = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        self._time = f"{self._day}.{rest:03d}+00:00"
+        self._millisecond = now
+
+    def _line(self, outcome: Outcome) -> str:
+        now = int(time.time() * 1000)
+        if now != self._millisecond:
+            self._look_at_clock(now)
         side = _side(
             outcome.site,
             outcome.route,
@@ -132,8 +140,7 @@ class AccessLog(Hooks):
             if outcome.legacy and outcome.legacy != outcome.backend:  # the page is our own
                 more += f',"legacy":{_quoted(outcome.legacy)}'
         return (
-            f'{{"time":"{self._time}.{int((now - second) * 1000):03d}+00:00"'
-            f',"request_id":{_quoted(outcome.request_id)}'
+            f'{{"time":"{self._time}","request_id":{_quoted(outcome.request_id)}'
             f"{who(client, method, host)}"
             f',"path":{_quoted(outcome.path)},"status":{outcome.status},"bytes":{outcome.sent}'
             f',"ms":{outcome.seconds * 1000:.2f}{side}{more}}}\n'

@@ -14,6 +14,7 @@ import structlog
 from bridge.errors import LegacyError
 from bridge.logs import traceback_text
 from bridge.proxy.hooks import Outcome
+from bridge.proxy.wire import lowered
 
 __all__ = ["ReportedBody", "content_length"]
 
@@ -89,7 +90,7 @@ class ReportedBody:
 
 def content_length(headers: list[tuple[str, str]]) -> int | None:
     """The value of Content-Length in bytes, or None where there is no single sound one."""
-    values = [value for name, value in headers if name.lower() == "content-length"]
+    values = [value for name, value in headers if lowered(name) == "content-length"]
     if len(values) == 1 and values[0].isascii() and values[0].isdigit():
         return int(values[0])
     return None

@@ -255,7 +255,7 @@ def _within(host: str, domain: str) -> bool:
 
 def from_handler(headers: Iterable[tuple[str, str]]) -> Headers:
     """The header list of a Python handler's answer as the visitor gets it."""
-    return [pair for pair in end_to_end(headers) if not pair[0].lower().startswith("x-bridge-")]
+    return [pair for pair in end_to_end(headers) if not lowered(pair[0]).startswith("x-bridge-")]
 
 
 def to_visitor(

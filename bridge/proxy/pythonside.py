@@ -25,6 +25,7 @@ import structlog
 from bridge.errors import BridgeError, UseLegacy, VisitorError
 from bridge.logs import traceback_text
 from bridge.proxy.body import content_length
+from bridge.proxy.wire import lowered
 
 __all__ = [
     "DECLINE_HEADER",
@@ -45,6 +46,8 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 BUSY = 1.0
 """Seconds that a request waits for a thread."""
 _LONG = BUSY / 2
+_SAID = (UseLegacy, VisitorError)  # what a handler raises on purpose
+_DECLINE = DECLINE_HEADER.lower()
 _AHEAD = 64 * 1024  # bytes of a body that a handler makes before the visitor takes them
 
 
@@ -204,7 +207,7 @@ class Job:
         """The result. Raises UseLegacy when the handler declined, VisitorError when a view says
         so, and PythonFailed with the reason `python-error`."""
         result = self.result
-        if isinstance(result, UseLegacy | VisitorError):
+        if isinstance(result, _SAID):
             raise result
         if isinstance(result, BaseException):
             raise PythonFailed(
@@ -378,7 +381,7 @@ def _called(
         if not first and not any(written):
             _check_empty(environ["REQUEST_METHOD"], status, headers)
         for name, value in headers:
-            if name.lower() == DECLINE_HEADER.lower():
+            if lowered(name) == _DECLINE:
                 raise UseLegacy(value)
         given = True
         yield Answer(status, headers, [piece for piece in (*written, first) if piece]), pieces
@@ -403,7 +406,7 @@ def _check(status: str, headers: list[tuple[str, str]]) -> None:
     for name, value in headers:
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise ValueError(f"the response header {name!r} cannot be sent as it is")
-    lengths = [value for name, value in headers if name.lower() == "content-length"]
+    lengths = [value for name, value in headers if lowered(name) == "content-length"]
     if lengths and content_length(headers) is None:
         raise ValueError(f"Content-Length {', '.join(lengths)}")
 

@@ -110,9 +110,11 @@ class BridgeEngine(EngineWorker):
         if not self.app.shows_now():
             return
         service = self.service
-        asking = sum(visitor.turn is not None for visitor in service.visitors)
         self.app.show(
-            len(service.visitors), asking, service.handlers.running, service.upstreams.all()
+            len(service.visitors),
+            service.batch.asking,
+            service.handlers.running,
+            service.upstreams.all(),
         )
 
 

@@ -106,7 +106,8 @@ def test_everything_dies_once_in_the_first_load_and_nothing_is_lost(
             site.mariadb.start()
             done = run.end()
             assert done.code == 0, done
-            for text in ("project: going on after", "page: SQL is back"):
+            # On a slow machine it was killed among the pages, which come after the projects.
+            for text in (": going on after", "page: SQL is back"):
                 assert text in done.errors
             following.wait_for_answers()
         site.mongodb.wait_complete()
@@ -142,9 +143,13 @@ def test_a_secondary_that_lags_or_hangs_shows_nothing_old(
     with Following(site) as following, site.editing(), late.direct() as client:
         following.wait_for_answers()
         client.admin.command("fsync", lock=True)
-        asked = client.admin.command("serverStatus")["opcounters"]["query"]
+
+        def asked() -> int:
+            return int(client.admin.command("serverStatus")["opcounters"]["query"])
+
+        before = asked()
         site.wait_for_edits(100)
-        assert client.admin.command("serverStatus")["opcounters"]["query"] > asked + 20
+        wait_for(lambda: asked() > before + 20, 20, "what the member that lags is asked")
         client.admin.command("fsyncUnlock")
         late.freeze()
         site.wait_for_edits(100)

@@ -140,11 +140,14 @@ class Exchange:
         self._since = now
         self.connection = connection
         connection.read_size = self.pool.read_size(0)
+        outlet = connection.outlet
         if self._body:
-            connection.write(b"".join((self._head, *self._body)))
+            outlet.write(b"".join((self._head, *self._body)))
             self._body.clear()
+        elif self._sent:
+            outlet.write_soon(self._head)
         else:
-            connection.write(self._head)
+            outlet.write(self._head)
         if self._sent:
             connection.deadline = clock.now + self.pool.spec.timeouts.first_byte
         elif not self.full:
@@ -162,7 +165,7 @@ class Exchange:
         if self.connection is None:
             self._body.append(piece)
         else:
-            self.connection.write(piece)
+            self.connection.outlet.write(piece)
 
     def finish(self) -> None:
         """The request's body is complete."""
@@ -171,7 +174,7 @@ class Exchange:
             if self.connection is None:
                 self._body.append(b"0\r\n\r\n")
             else:
-                self.connection.write(b"0\r\n\r\n")
+                self.connection.outlet.write(b"0\r\n\r\n")
         if self.connection is not None and not self.answered and not self.full:
             timeouts = self.pool.spec.timeouts
             self.connection.deadline = clock.now + timeouts.first_byte

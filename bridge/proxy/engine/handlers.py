@@ -37,6 +37,8 @@ _SOON = 0.001  # seconds that a request waits for a thread that is at work
 _AT_ONCE = 4  # handlers that may compute at a time
 _WINDOW = 0.02  # seconds after which it is known whether they do
 _HEAVY = 0.25, 1.5  # of one processor; the system counts in steps of a fifth of the window
+_QUICK = 0.001  # seconds that a handler computes at most which is called quick
+_SWITCH = 0.0002  # seconds that any other may keep the interpreter from the event loop
 _LINE = 8  # requests that wait for a thread, for each thread
 
 _BASE: dict[str, Any] = {
@@ -111,12 +113,21 @@ class _Load:
 
     `is_heavy`: much of one processor went into it just now. More than one is at work where they
     compute outside of the interpreter, a busy machine gives less. While nothing is known it is.
+
+    How long a handler may keep the interpreter from the event loop follows from it: each time
+    that it has to give it up costs a quick handler a good part of its own time.
     """
 
     def __init__(self) -> None:
         self.is_heavy = True
+        self._quick = True
+        self._ended = 0  # handlers, since the last look
         self._since, self._computed = time.perf_counter(), 0.0
         self.look(idle=True)
+
+    def ended(self) -> None:
+        """One more handler is through."""
+        self._ended += 1
 
     def look(self, *, idle: bool) -> None:
         """Measure; `idle` says that no handler runs, so that the next ones are unknown."""
@@ -124,10 +135,15 @@ class _Load:
         seconds = now - self._since
         if not idle and seconds < _WINDOW:
             return
-        computed = time.process_time() - time.thread_time()
+        total = time.process_time() - time.thread_time()
+        computed, self._computed, self._since = total - self._computed, total, now
         least, most = _HEAVY
-        self.is_heavy = idle or least * seconds < computed - self._computed < most * seconds
-        self._since, self._computed = now, computed
+        self.is_heavy = idle or least * seconds < computed < most * seconds
+        quick = not idle and computed < _QUICK * self._ended
+        self._ended = 0
+        if quick != self._quick:
+            self._quick = quick
+            sys.setswitchinterval(_QUICK if quick else _SWITCH)
 
 
 class Handlers:
@@ -205,6 +221,7 @@ class Handlers:
             call = news.popleft()
             if call is None:
                 self._running -= 1
+                self._load.ended()
             else:
                 call.news()
 

@@ -53,6 +53,7 @@ class Reply:
     def __init__(self, visitor: Visitor, method: str, minor: int, block: Block) -> None:
         self.visitor, self.method, self.minor, self.block = visitor, method, minor, block
         self.conversation: Conversation = visitor.engine.front.begin(method, visitor.peer)
+        visitor.engine.batch.asking += 1
         self.exchange: Exchange | None = None
         self.call: Call | None = None
         self.spool: Spool | None = None
@@ -113,7 +114,7 @@ class Reply:
                     heads.clear()  # those of seconds that are over
                 heads[key] = head
         if bodiless:
-            visitor.write(head)
+            visitor.outlet.write_soon(head)
             self.finish([])
             return
         if first and length is not None:
@@ -122,11 +123,12 @@ class Reply:
             outcome.sent += len(first)
             if self._left is not None:
                 self._left -= len(first)
-            visitor.write(head + (chunk(first) if chunked else first))
-        else:
-            visitor.write(head)
+            head += chunk(first) if chunked else first
         if whole:
+            visitor.outlet.write_soon(head)
             self.finish([])
+        else:
+            visitor.outlet.write(head)
 
     def pass_on_all(self, pieces: list[bytes]) -> None:
         """Pieces of the answer's body, each cut as it was made."""
@@ -134,7 +136,7 @@ class Reply:
             self.pass_on(b"".join(pieces))
         elif not self.over:
             self.conversation.outcome.sent += sum(map(len, pieces))
-            self.visitor.write(b"".join(map(chunk, pieces)))
+            self.visitor.outlet.write(b"".join(map(chunk, pieces)))
 
     def pass_on(self, data: bytes) -> None:
         """A piece of the answer's body."""
@@ -146,7 +148,7 @@ class Reply:
             if not data:
                 return
         self.conversation.outcome.sent += len(data)
-        self.visitor.write(chunk(data) if self._chunked else data)
+        self.visitor.outlet.write(chunk(data) if self._chunked else data)
 
     def finish(self, trailers: Headers) -> None:
         """The answer is complete."""
@@ -156,7 +158,7 @@ class Reply:
             self.cut(f"handler: body ended {self._left} bytes early")
             return
         if self._chunked:
-            self.visitor.write(last_chunk(trailers))
+            self.visitor.outlet.write(last_chunk(trailers))
         self._end()
         self.visitor.turn_over(keep=not self._close)
 
@@ -199,6 +201,7 @@ class Reply:
         if self.spool is not None:
             self.spool.close()
         self.conversation.end()
+        self.visitor.engine.batch.asking -= 1
         self.visitor.engine.ended(self.conversation)
 
     # the visitor's speed

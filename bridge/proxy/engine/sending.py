@@ -1,8 +1,7 @@
-"""Writing to a connection at once, as long as its socket takes it.
+"""Writing to a connection: to its socket, as long as that takes it.
 
-An event loop writes at the end of its turn, when everything that came has been looked at. Written
-at once, the first request of a turn is with legacy, on another core, while the second is read.
 What the socket does not take is the transport's, which buffers it and says when that is too much.
+Whole requests and whole answers wait for the end of the event loop's turn while many are at work.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ import socket
 import struct
 import termios
 
-__all__ = ["delivered", "descriptor", "is_gone", "on_the_way", "send"]
+__all__ = ["Batch", "Outlet", "delivered", "descriptor", "is_gone", "on_the_way", "send"]
 
+_MANY = 4  # requests at work from which on writes wait for each other
 _ACKED = struct.Struct("=120xQ")  # tcpi_bytes_acked in struct tcp_info, linux/tcp.h
 
 
@@ -47,6 +47,66 @@ def send(transport: asyncio.Transport, file: int, data: bytes) -> None:
         if written:
             data = data[written:]
     transport.write(data)
+
+
+class Batch:
+    """Outlets that have something to write at the end of the loop's turn.
+
+    A write that finds the reader asleep has to wake them, which costs as much as the write. Of
+    writes that follow each other at once, only the first one has to. `asking` is how many
+    requests are at work, which their owner counts: a few need not wait for each other.
+    """
+
+    __slots__ = ("_loop", "asking", "outlets")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.asking = 0
+        self.outlets: list[Outlet] = []
+
+    def begin(self) -> None:
+        """The first outlet has come."""
+        self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        outlets, self.outlets = self.outlets, []
+        for outlet in outlets:
+            outlet.flush()
+
+
+class Outlet:
+    """Where the bytes for the other side of a connection go, in order. `kept` are those that
+    wait for the end of the loop's turn."""
+
+    __slots__ = ("_batch", "_file", "_transport", "kept")
+
+    def __init__(self, transport: asyncio.Transport, batch: Batch) -> None:
+        self._transport, self._batch = transport, batch
+        self._file = descriptor(transport)
+        self.kept = b""
+
+    def write(self, data: bytes) -> None:
+        """Write `data` now."""
+        if self.kept:
+            self.flush()
+        send(self._transport, self._file, data)
+
+    def write_soon(self, data: bytes) -> None:
+        """Write `data` no later than at the end of the loop's turn."""
+        batch = self._batch
+        if self.kept or batch.asking < _MANY:
+            self.write(data)
+            return
+        self.kept = data
+        batch.outlets.append(self)
+        if len(batch.outlets) == 1:
+            batch.begin()
+
+    def flush(self) -> None:
+        """Write what is kept. To be called before the connection is closed."""
+        data, self.kept = self.kept, b""
+        if data:
+            send(self._transport, self._file, data)
 
 
 def on_the_way(transport: asyncio.Transport) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bridge.proxy import models
 from bridge.proxy.engine.clock import TICK, clock
 from bridge.proxy.engine.handlers import Handlers
+from bridge.proxy.engine.sending import Batch
 from bridge.proxy.engine.upstream import Upstream
 from bridge.proxy.pools import Pools
 
@@ -53,6 +54,7 @@ class Service:
         self.loop = loop
         self.front = dispatcher.front
         self.front.tunnels = True
+        self.batch = Batch(loop)
         self.handlers = Handlers(dispatcher.threads, loop)
         self.upstreams: Pools[Upstream] = Pools(self._upstream)
         self.visitors: set[Visitor] = set()
@@ -70,7 +72,7 @@ class Service:
         self._set_date()
 
     def _upstream(self, name: str, spec: models.Backend) -> Upstream:
-        upstream = Upstream(name, spec)
+        upstream = Upstream(name, spec, self.batch)
         self._watched.add(upstream)
         return upstream
 

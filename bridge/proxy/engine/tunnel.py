@@ -39,7 +39,7 @@ class Tunnel:
 
     def received(self, data: bytes) -> None:
         self._turn.conversation.outcome.sent += len(data)
-        self._visitor.write(data)
+        self._visitor.outlet.write(data)
 
     def ended(self, error: Exception | None) -> None:
         self._over(visitor_left=False)

@@ -180,7 +180,7 @@ class Turn(Reply):
         if self.body is None:
             self._spooled()
         elif self._expects:
-            self.visitor.write(CONTINUE)
+            self.visitor.outlet.write(CONTINUE)
 
     def _spooled(self) -> None:
         """The handler starts when all of the body is here: no thread waits for a visitor."""
@@ -278,7 +278,7 @@ class Turn(Reply):
     def _be_patient(self) -> None:
         if self._expects and not self.answered and not self.over and self.body is not None:
             self._expects = False
-            self.visitor.write(CONTINUE)
+            self.visitor.outlet.write(CONTINUE)
 
     def on_room(self) -> None:
         spool, exchange = self.spool, self.exchange
@@ -299,12 +299,12 @@ class Turn(Reply):
             return
         if head.status == 100 and self._expects:
             self._expects = False
-            self.visitor.write(CONTINUE)
+            self.visitor.outlet.write(CONTINUE)
         elif self.visitor.full:
             return  # nobody waits for hints that come later than the answer
         elif head.status == 103 and (hints := to_visitor_hints(head.headers)):
             lines = "".join(f"{name}: {value}\r\n" for name, value in hints)
-            self.visitor.write(f"HTTP/1.1 103 Early Hints\r\n{lines}\r\n".encode("latin-1"))
+            self.visitor.outlet.write(f"HTTP/1.1 103 Early Hints\r\n{lines}\r\n".encode("latin-1"))
 
     def on_head(
         self, head: ResponseHead, given: Headers, length: int | None, body: bytes, whole: bool
@@ -358,5 +358,5 @@ class Turn(Reply):
         self.answered = True
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
         reason = head.reason or "Switching Protocols"
-        self.visitor.write(f"HTTP/1.1 101 {reason}\r\n{lines}\r\n".encode("latin-1"))
+        self.visitor.outlet.write(f"HTTP/1.1 101 {reason}\r\n{lines}\r\n".encode("latin-1"))
         Tunnel(self, self.visitor, connection).start(rest)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from bridge.errors import LegacyError
 from bridge.proxy import models
 from bridge.proxy.engine.clock import clock
-from bridge.proxy.engine.sending import descriptor, send
+from bridge.proxy.engine.sending import Batch, Outlet
 from bridge.proxy.legacy import hidden_names
 from bridge.proxy.pools import RetryBudget
 
@@ -47,10 +47,10 @@ class LegacyConnection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_file",
         "deadline",
         "exchange",
         "idle_since",
+        "outlet",
         "pool",
         "pooled",
         "read_size",
@@ -65,12 +65,12 @@ class LegacyConnection(asyncio.BufferedProtocol):
         self.idle_since = 0.0
         self.deadline = NEVER
         self.read_size = _SMALLEST_READ
-        self._file = -1
+        self.outlet: Outlet = None  # type: ignore[assignment]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER)
-        self._file = descriptor(transport)
+        self.outlet = Outlet(self.transport, self.pool.batch)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return _shared[: self.read_size]
@@ -79,11 +79,10 @@ class LegacyConnection(asyncio.BufferedProtocol):
         exchange = self.exchange
         if exchange is None:
             self.pool.discard(self)  # nobody asked for anything
+        elif self.outlet.kept:
+            exchange.ended(None)  # likewise: the request is still here
         else:
             exchange.received(bytes(_shared[:nbytes]))
-
-    def write(self, data: bytes) -> None:
-        send(self.transport, self._file, data)
 
     def eof_received(self) -> bool:
         if self.exchange is None:
@@ -126,8 +125,8 @@ class Upstream:
     """The pool. `hidden` are the names of the backend that no visitor may see, `prefix` the
     path in its URL."""
 
-    def __init__(self, name: str, spec: models.Backend) -> None:
-        self.name, self.spec = name, spec
+    def __init__(self, name: str, spec: models.Backend, batch: Batch) -> None:
+        self.name, self.spec, self.batch = name, spec, batch
         self.budget = RetryBudget()
         parts = urlsplit(spec.url)
         self.hidden = hidden_names(spec)
@@ -173,7 +172,7 @@ class Upstream:
         """Give `exchange` a connection, now or as soon as there is one: it is told by `begin`,
         or by `failed` with the stage `wait` or `connect`."""
         idle, limits = self._idle, self.spec.limits
-        if self._waiting or self.in_flight >= limits.at_once:
+        if self._waiting or len(self.active) + self._connecting >= limits.at_once:
             if len(self._waiting) >= limits.waiting:  # those who have left make place
                 self._waiting = deque(w for w in self._waiting if not w[1].over)
             if len(self._waiting) < limits.waiting:

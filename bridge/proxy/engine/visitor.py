@@ -17,7 +17,7 @@ from bridge.errors import VisitorError
 from bridge.proxy.connection import VISITOR_SILENCE
 from bridge.proxy.engine.clock import clock
 from bridge.proxy.engine.reading import LONGEST_HEAD, LONGEST_LINE, Block, read_block, read_line
-from bridge.proxy.engine.sending import delivered, descriptor, is_gone, on_the_way, send
+from bridge.proxy.engine.sending import Outlet, delivered, is_gone, on_the_way
 from bridge.proxy.engine.turn import Turn
 from bridge.proxy.engine.writing import CONTINUE, refusal
 
@@ -48,7 +48,6 @@ class Visitor(asyncio.Protocol):
         "_begun",
         "_block",
         "_buffer",
-        "_file",
         "_got",
         "_half_closed",
         "_lingering",
@@ -59,6 +58,7 @@ class Visitor(asyncio.Protocol):
         "deadline",
         "engine",
         "full",
+        "outlet",
         "peer",
         "scheme",
         "server",
@@ -70,6 +70,7 @@ class Visitor(asyncio.Protocol):
     def __init__(self, engine: Service) -> None:
         self.engine = engine
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self.outlet: Outlet = None  # type: ignore[assignment]
         self.turn: Turn | None = None
         self.tunnel: Tunnel | None = None
         self.peer, self.scheme, self.server = "", "http", ("", "")
@@ -79,7 +80,6 @@ class Visitor(asyncio.Protocol):
         self._at = 0  # so much is taken
         self._begun = False  # a head has, and is not complete
         self._block: Block | None = None
-        self._file = -1
         self._tls = False
         self._taking = self._soon = self._stopped = False
         self._half_closed = False  # the visitor sends no more
@@ -91,7 +91,7 @@ class Visitor(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=_HIGH_WATER, low=_LOW_WATER)
-        self._file = descriptor(transport)
+        self.outlet = Outlet(self.transport, self.engine.batch)
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else ""
         name = transport.get_extra_info("sockname")
@@ -122,6 +122,7 @@ class Visitor(asyncio.Protocol):
         turn = self.turn
         if turn is None and not (self.full or self._soon):
             self.engine.report()
+            self.outlet.flush()
             return False
         if turn is not None and turn.body is None:
             self._ask_whether_gone(turn)
@@ -135,7 +136,7 @@ class Visitor(asyncio.Protocol):
         did not ask for (RFC 9110, section 15.2)."""
         self.engine.unread.add(self)
         if turn.minor == 1 and not turn.answered:
-            self.write(CONTINUE)
+            self.outlet.write(CONTINUE)
 
     def _no_more_comes(self) -> None:
         """Everything that came is taken, as far as it can be now."""
@@ -298,7 +299,7 @@ class Visitor(asyncio.Protocol):
     def _refuse(self, error: VisitorError) -> None:
         """What came is no request, or none that can be read on from."""
         request_id = self.engine.front.refused(self.peer, error.status, error.reason)
-        self.write(refusal(error.status, request_id, self.engine.date))
+        self.outlet.write(refusal(error.status, request_id, self.engine.date))
         self.end()
 
     def stop(self) -> None:
@@ -313,9 +314,6 @@ class Visitor(asyncio.Protocol):
             self.transport.resume_reading()
 
     # to the visitor
-
-    def write(self, data: bytes) -> None:
-        send(self.transport, self._file, data)
 
     def pause_writing(self) -> None:
         self.full = True
@@ -390,6 +388,7 @@ class Visitor(asyncio.Protocol):
 
     def _linger(self) -> None:
         """It has ended, but for an answer that waits here, as long as the visitor gets on."""
+        self.outlet.flush()
         self._lingering = 0
         self._got = delivered(self.transport)
         self.deadline = clock.now + (self.engine.limits.stall if self._has_more else _LINGER)

@@ -43,7 +43,6 @@ _PARTING = 0.3  # seconds in which those who are let go get their last bytes
 _HANDSHAKE = 30.0  # seconds
 _GOODBYE = 3600.0  # seconds; who stops taking the end of an answer is ended much earlier
 _GARBAGE = 10_000  # objects more than before until the collector looks at the new ones
-_SWITCH = 0.0002  # seconds that a busy handler may keep the interpreter from the event loop
 
 
 class EngineWorker(Worker):  # type: ignore[misc]
@@ -87,7 +86,6 @@ class EngineWorker(Worker):  # type: ignore[misc]
     def init_process(self) -> None:
         self.loop = uvloop.new_event_loop()
         asyncio.set_event_loop(self.loop)
-        sys.setswitchinterval(_SWITCH)
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two for every visitor
         super().init_process()

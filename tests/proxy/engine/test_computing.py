@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
+from bridge.proxy.engine.handlers import _Load
 from bridge.proxy.routes import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, computing, engine, release
@@ -67,3 +70,40 @@ def test_those_that_wait_for_something_else_have_a_thread_each(routes: RouteTabl
         release.set()
         for visitor in visitors:
             assert visitor.answer().body == b"python"
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("switching")
+def test_only_quick_handlers_may_keep_the_interpreter_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, computed = 100.0, 5.0
+    clock = SimpleNamespace(
+        perf_counter=lambda: now, process_time=lambda: computed, thread_time=lambda: 1.0
+    )
+    monkeypatch.setattr("bridge.proxy.engine.handlers.time", clock)
+    load = _Load()
+
+    def interval(handlers: int, each: float, *, idle: bool = False) -> float:
+        """After 100 ms in which so many handlers ended, having computed so many seconds each."""
+        nonlocal now, computed
+        now, computed = now + 0.1, computed + handlers * each
+        for _ in range(handlers):
+            load.ended()
+        load.look(idle=idle)
+        return sys.getswitchinterval()
+
+    unknown = sys.getswitchinterval()
+    assert unknown == pytest.approx(0.0002)
+    assert interval(300, 0.0003) == pytest.approx(0.001)
+    assert load.is_heavy
+    assert interval(4, 0.02) == unknown
+    assert interval(300, 0.0003) == pytest.approx(0.001)
+    assert interval(10, 0.0003, idle=True) == unknown
+    assert interval(0, 0.02) == unknown

@@ -7,8 +7,6 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -16,7 +14,7 @@ from bridge.proxy.engine.service import Limits
 from bridge.proxy.routes import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, engine
-from tests.proxy.engine.wired import Wired
+from tests.proxy.engine.wired import Later, Wired
 from tests.proxy.http.double import BOUND, Backend, Call, plain
 from tests.proxy.http.visitor import request
 from tests.proxy.site import TOP, table
@@ -102,25 +100,6 @@ def test_requests_without_end_are_not_kept(routes: RouteTable, backend: Backend)
     assert max(kept) < 600_000
 
 
-class _Later:
-    """An event loop that does things when it is told to."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
-
-    def call_soon(self, callback: Callable[..., Any], *arguments: Any) -> None:
-        self.calls.append((callback, arguments))
-
-    def call_later(self, delay: float, callback: Callable[..., Any], *arguments: Any) -> None:
-        pass
-
-    def step(self) -> bool:
-        calls, self.calls = self.calls, []
-        for callback, arguments in calls:
-            callback(*arguments)
-        return bool(calls)
-
-
 CHUNKED = f"POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
 WRONG = b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n"
 
@@ -131,8 +110,8 @@ WRONG = b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n"
     ids=["chunks of one byte", "requests for another site"],
 )
 def test_others_have_their_turn_in_between(raw: bytes, piece: bytes) -> None:
-    wired, loop = Wired(), _Later()
-    wired._service.loop = loop  # type: ignore[assignment]
+    loop = Later()
+    wired = Wired(loop=loop)
     visitor, wire = wired.visit()
 
     def out() -> bytes:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from bridge.proxy import models
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.service import Service
@@ -19,7 +20,7 @@ from bridge.proxy.pools import Pools
 from bridge.proxy.routes import RouteTable
 from tests.proxy.site import table
 
-__all__ = ["Legacy", "Wire", "Wired"]
+__all__ = ["Later", "Legacy", "Wire", "Wired"]
 
 
 class Wire(asyncio.Transport):
@@ -90,6 +91,26 @@ class Legacy:
             self.wire.close()
 
 
+class Later:
+    """An event loop that does things when it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+
+    def call_soon(self, callback: Callable[..., Any], *arguments: Any) -> None:
+        self.calls.append((callback, arguments))
+
+    def call_later(self, delay: float, callback: Callable[..., Any], *arguments: Any) -> None:
+        pass
+
+    def step(self) -> bool:
+        """Let it turn once. Whether there was anything to do."""
+        calls, self.calls = self.calls, []
+        for callback, arguments in calls:
+            callback(*arguments)
+        return bool(calls)
+
+
 class _Loop:
     """Does nothing later; nothing here takes time."""
 
@@ -103,18 +124,23 @@ class _Loop:
 class Wired:
     """An engine on one table. `fresh` forgets every connection."""
 
-    def __init__(self, routes: RouteTable | None = None) -> None:
+    def __init__(self, routes: RouteTable | None = None, loop: Later | None = None) -> None:
         routes = routes or table()
         self.legacy: list[Legacy] = []
         self._visits = 0
         self._dispatcher = Dispatcher(lambda: routes)
-        self._service = Service(self._dispatcher, _Loop())  # type: ignore[arg-type]
+        self._service = Service(self._dispatcher, loop or _Loop())  # type: ignore[arg-type]
         self.fresh()
 
     def fresh(self) -> None:
         self.legacy = legacy = []
 
+        batch = self._service.batch
+
         class Connected(Upstream):
+            def __init__(self, name: str, spec: models.Backend) -> None:
+                super().__init__(name, spec, batch)
+
             def _connect(self, exchange: Exchange) -> None:
                 connection = LegacyConnection(self)
                 connection.connection_made(Wire())
