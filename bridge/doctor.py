@@ -169,7 +169,7 @@ def _broker(url: str) -> Iterator[Finding]:
             yield from _redis(channel.client, where)
     except ServerAway as error:
         streams = redisurl.is_redis(url)
-        start = _start_redis(url) if streams else "start it"
+        start = redisurl.start_command(url) if streams else "start it"
         name = "Redis" if streams else "broker"
         yield Finding("bad", name, where, f"does not answer: {error}", start)
     except BridgeError:
@@ -204,14 +204,6 @@ def _redis(client: Any, where: str) -> Iterator[Finding]:
         yield from _skew("Redis", where, seconds + micro / 1e6, before)
     except redis.RedisError as error:
         yield Finding("bad", "Redis", where, f"does not work: {error}", "look into its log")
-
-
-def _start_redis(url: str) -> str:
-    try:
-        port = urlsplit(url).port or 6379
-    except ValueError:  # several hosts: a Sentinel's
-        port = 6379
-    return f"redis-server --port {port} --appendonly yes --maxmemory-policy noeviction"
 
 
 def _outbox(settings: Settings) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ SETUP_LOG=$STATE/setup.log
 POLICY=/usr/sbin/policy-rc.d
 
 DEBIAN_PACKAGES=(
+    python3 python3-venv
     redis-server
     php-cli php-fpm php-redis php-sqlite3 php-mysql php-mbstring php-xml
     nginx-light
@@ -96,10 +97,11 @@ can_make_venvs() {
     "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
-# Sets PYTHON to a Python that is new enough and can make virtual environments.
+# Sets PYTHON to a Python that is new enough and can make virtual environments. Debian's own first:
+# it is compiled with its profile (PGO), and one that was compiled without is a fifth slower.
 find_python() {
     local candidate found
-    for candidate in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do
+    for candidate in /usr/bin/python3 python3 python3.11 python3.12 python3.13 python3.14; do
         while IFS= read -r found; do
             # Where .venv is activated its Python comes first, and it is not made from itself.
             [ "${found%/*}" -ef "$VENV/bin" ] && continue
@@ -169,8 +171,6 @@ set_up() {
         flock 9
         : >"$SETUP_LOG"
         wanted=("${DEBIAN_PACKAGES[@]}" "$@")
-        # Debian's own Python comes without the part that makes virtual environments.
-        find_python || wanted=(python3 python3-venv "${wanted[@]}")
         install_debian "${wanted[@]}" || exit
         find_python || {
             say "Python 3.11 or newer with its venv module is needed; python3 is $(python3 -V 2>&1)"

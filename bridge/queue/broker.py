@@ -64,9 +64,6 @@ def connect(url: str, *, amqp_heartbeat: int = 0, **transport_options: Any) -> C
     """
     options: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS}
     try:
-        if not (scheme := urlsplit(url).scheme):
-            # Kombu would take it for the name of a RabbitMQ host.
-            raise ValueError("it has no scheme")
         if redisurl.is_redis(url):
             streams.register()
             url, from_url = _split_options(url)
@@ -75,6 +72,9 @@ def connect(url: str, *, amqp_heartbeat: int = 0, **transport_options: Any) -> C
             redisurl.client(url).close()
             connection = Connection(redisurl.kombu_url(url), **options)
         else:
+            if not (scheme := urlsplit(url).scheme):
+                # Kombu would take it for the name of a RabbitMQ host.
+                raise ValueError("it has no scheme")
             if scheme in ("amqp", "amqps", "pyamqp"):
                 options["heartbeat"] = amqp_heartbeat
             if scheme == "amqps":

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -25,17 +25,27 @@ from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-__all__ = ["client", "hidden", "is_redis", "kombu_url", "of_connection", "plain"]
+__all__ = ["client", "hidden", "is_redis", "kombu_url", "of_connection", "plain", "start_command"]
 
 SENTINEL_PORT = 26379
 CONNECT_TIMEOUT, SOCKET_TIMEOUT = 3.0, 10.0
 """Seconds. A Redis that does not answer for so long is away."""
+_HOSTS = re.compile(r"[^/?#]*")
 _NOT_IN_A_URL = frozenset({"protocol", "decode_responses", "encoding", "encoding_errors"})
 
 
 def is_redis(url: str) -> bool:
     """Whether `url` names a Redis, in any of the forms above."""
-    return urlsplit(url).scheme.split("+")[0] in ("redis", "rediss")
+    return _split(url).scheme.split("+")[0] in ("redis", "rediss")
+
+
+def start_command(url: str) -> str:
+    """The command that starts the Redis of `url` on this machine, as the queue needs it."""
+    try:
+        port = _split(url).port or 6379
+    except ValueError:  # several hosts: a Sentinel's
+        port = 6379
+    return f"redis-server --port {port} --appendonly yes --maxmemory-policy noeviction"
 
 
 def kombu_url(url: str) -> str:
@@ -99,7 +109,7 @@ def client(url: str, **options: Any) -> redis.Redis:
     options: go to redis-py; those in the URL win. Raises ValueError for a URL that cannot be
     used.
     """
-    parts = urlsplit(url)
+    parts = _split(url)
     words = parts.scheme.split("+")
     if words[0] not in ("redis", "rediss") or set(words[1:]) - {"sentinel", "streams"}:
         raise ValueError(f"{parts.scheme}:// is no scheme of a Redis")
@@ -124,7 +134,7 @@ def client(url: str, **options: Any) -> redis.Redis:
 
 def _by_sentinel(url: str, options: dict[str, Any]) -> redis.Redis:
     """The client of the current master; after a failover it asks the Sentinels again."""
-    parts = urlsplit(url)
+    parts = _split(url)
     userinfo, at, hosts = parts.netloc.rpartition("@")
     service, _, database = parts.path.strip("/").partition("/")
     if not service or not hosts:
@@ -146,6 +156,17 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> redis.Redis:
     sentinel = Sentinel(_addresses(hosts), sentinel_kwargs=limits, **options)
     made: redis.Redis = sentinel.master_for(service)
     return made
+
+
+def _split(url: str) -> SplitResult:
+    """As `urlsplit`, also for several hosts: Python 3.11.4 and newer refuse an IPv6 address
+    among them."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return urlsplit(url)
+    found = _HOSTS.match(rest)
+    hosts = found[0] if found else ""
+    return urlsplit(f"{scheme}://{rest[len(hosts) :]}")._replace(netloc=hosts)
 
 
 def _addresses(hosts: str) -> list[tuple[str, int]]:

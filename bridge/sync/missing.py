@@ -42,13 +42,11 @@ def mongodb_missing(url: str, error: Exception) -> ServerMissing:
 
 
 def _broker_command(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
     if not redisurl.is_redis(url):
-        if parts.scheme in ("amqp", "amqps", "pyamqp"):
+        if urlsplit(url).scheme in ("amqp", "amqps", "pyamqp"):
             return "RabbitMQ", "systemctl start rabbitmq-server"
         return "the broker", "start the broker that BRIDGE_BROKER_URL names"
-    keep = "--appendonly yes --maxmemory-policy noeviction"
-    return "Redis", f"redis-server --port {parts.port or 6379} {keep}"
+    return "Redis", redisurl.start_command(url)
 
 
 def _mongod(url: str) -> str:

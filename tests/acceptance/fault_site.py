@@ -200,6 +200,7 @@ class FaultSite:
         primary = self.mongodb.primary()
         others = [one for one in self.mongodb.members if one.alive and one is not primary]
         for one in others:
+            one.wait_ready()  # it may have been started just now
             one.fail_point("stopReplProducer", "alwaysOn")
         try:
             yield primary

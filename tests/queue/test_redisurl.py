@@ -12,6 +12,7 @@ import redis
 from streams_site import Reader, connect, publish
 
 from bridge.queue import redisurl
+from bridge.sync.missing import broker_missing
 from stack.ports import free_port
 from stack.redis import Redis
 
@@ -191,3 +192,16 @@ def test_limits_in_the_url_win() -> None:
 def test_every_form_of_a_redis_url_means_streams(url: str, used: str) -> None:
     assert redisurl.is_redis(url)
     assert redisurl.kombu_url(url) == used
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("redis://127.0.0.1:7000/0", 7000),
+        ("redis+streams://[::1]/0", 6379),
+        ("redis+sentinel+streams://[::1]:1,b:2/service/0", 6379),
+    ],
+)
+def test_who_meets_no_redis_is_told_how_to_start_one(url: str, port: int) -> None:
+    told = str(broker_missing(url, "refused"))
+    assert f"redis-server --port {port} --appendonly yes" in told

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from stack.process import REPOSITORY
 from stack.sessions import members
+from stack.waiting import wait_for
 
 pytestmark = pytest.mark.acceptance
 
@@ -51,12 +51,15 @@ def sessions_of(parent: subprocess.Popen[str]) -> list[int]:
     """The sessions of its servers; waits until they are ready."""
     assert parent.stdout is not None
     sessions = [int(word) for word in parent.stdout.readline().split()]
-    assert [len(members(session)) for session in sessions] == [1, 3]
+    # PHP listens before it has forked its workers.
+    wait_for(
+        lambda: [len(members(session)) for session in sessions] == [1, 3], what="all processes"
+    )
     return sessions
 
 
 def test_servers_end_when_their_parent_is_killed(
-    parent: subprocess.Popen[str], wait_for: Callable[..., Any]
+    parent: subprocess.Popen[str],
 ) -> None:
     """kill -9 of the parent: no server and no forked worker is left."""
     sessions = sessions_of(parent)
@@ -77,7 +80,7 @@ def test_servers_end_when_their_parent_forgets_to_stop_them(
 
 
 def test_ctrl_c_reaches_the_parent_only(
-    parent: subprocess.Popen[str], wait_for: Callable[..., Any]
+    parent: subprocess.Popen[str],
 ) -> None:
     """SIGINT to the parent's group leaves the servers to the parent's orderly stop."""
     sessions = sessions_of(parent)

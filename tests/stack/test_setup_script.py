@@ -166,5 +166,14 @@ def test_an_environment_that_is_activated_is_not_made_from_itself(
     (state / "venv" / "bin").mkdir(parents=True)
     stub(state / "venv" / "bin", "python3", "exit 0")
     stub(commands, "python3", "exit 0")
-    script = 'PATH=$VENV/bin:$PATH; find_python; echo "$PYTHON"'
+    script = (
+        'can_make_venvs() { [ "$1" != /usr/bin/python3 ]; }; PATH=$VENV/bin:$PATH; find_python; '
+        'echo "$PYTHON"'
+    )
     assert bash(script, commands, state).stdout == f"{commands}/python3\n"
+
+
+def test_debians_own_python_comes_first(commands: Path, tmp_path: Path) -> None:
+    stub(commands, "python3", "exit 0")
+    script = 'can_make_venvs() { true; }; find_python; echo "$PYTHON"'
+    assert bash(script, commands, tmp_path / "state").stdout == "/usr/bin/python3\n"

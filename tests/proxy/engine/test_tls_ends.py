@@ -33,6 +33,7 @@ def routes(backend: Backend) -> RouteTable:
 def visitor(inside: Inside, certificate: tuple[Path, Path]) -> Iterator[ssl.SSLSocket]:
     trust = ssl.create_default_context(cafile=str(certificate[0]))
     # An end without a goodbye is an error, as for browsers.
+    trust.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     told = {"server_hostname": "127.0.0.1", "suppress_ragged_eofs": False}
     with (
         socket.create_connection(inside.address, timeout=BOUND) as sock,
