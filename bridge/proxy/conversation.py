@@ -19,7 +19,7 @@ from bridge.errors import BridgeError, LegacyError, UseLegacy, VisitorError
 from bridge.logs import traceback_text
 from bridge.proxy import pages, preview
 from bridge.proxy.admission import Admission
-from bridge.proxy.decide import PYTHON, SHARE_COOKIE, Decision, decide, site_of
+from bridge.proxy.decide import PYTHON, SHARE_COOKIE, Decision, decide, not_ours
 from bridge.proxy.forwarded import Client
 from bridge.proxy.gate import FRESHNESS, Wanted, end_when_settled
 from bridge.proxy.head import Head
@@ -109,7 +109,9 @@ class Conversation:
         outcome.client = caller.client.address
         if caller.request_id:
             outcome.request_id = caller.request_id
-        outcome.site = site_of(self.table, head)
+        if caller.site is None:
+            raise not_ours(head.host)
+        outcome.site = caller.site
 
     @property
     def max_body(self) -> int | None:

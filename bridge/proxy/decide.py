@@ -18,7 +18,7 @@ from bridge.proxy.forwarded import Client
 from bridge.proxy.head import Head
 from bridge.proxy.routes import Route, RouteTable
 
-__all__ = ["PYTHON", "SHARE_COOKIE", "Decision", "decide", "site_of"]
+__all__ = ["PYTHON", "SHARE_COOKIE", "Decision", "decide", "not_ours", "site_of"]
 
 PYTHON = "python"
 """Name of the Python side where the name of a backend is asked for."""
@@ -61,8 +61,13 @@ def site_of(table: RouteTable, head: Head) -> str:
     """The site that the Host header names. Raises VisitorError: 400 malformed, 421 not ours."""
     site = table.hosts.owner(head.host)
     if site is None:
-        raise VisitorError(421, f"host {head.host!r} is on no site's list")
+        raise not_ours(head.host)
     return site
+
+
+def not_ours(host: str) -> VisitorError:
+    """What a visitor is told who asks for a host that no site has."""
+    return VisitorError(421, f"host {host!r} is on no site's list")
 
 
 def decide(

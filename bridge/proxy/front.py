@@ -44,13 +44,15 @@ class Caller:
     """What can be said of a request before its path is looked at.
 
     `admission` has its head and the bridges on its way; `trusted` says that the connection
-    comes from one of `trusted_proxies`; `request_id` is the one such a proxy gave, or empty.
+    comes from one of `trusted_proxies`; `request_id` is the one such a proxy gave, or empty;
+    `site` is whose host was asked for, or None.
     """
 
     admission: Admission
     client: Client
     trusted: bool
     request_id: str
+    site: str | None
 
 
 class Front:
@@ -131,7 +133,8 @@ class Front:
         client = table.trusted.client(head)
         trusted = head.peer in table.trusted
         given = (head.get("X-Request-Id") or "") if trusted else ""
-        return Caller(admission, client, trusted, given if _REQUEST_ID.fullmatch(given) else "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else ""
+        return Caller(admission, client, trusted, request_id, table.hosts.owner(head.host))
 
     def breaker_is_open(self, route: str) -> bool:
         """Whether the Python side of `route` has failed too often just now."""
