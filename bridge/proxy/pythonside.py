@@ -68,15 +68,21 @@ class Answer:
     handler does then.
     """
 
-    def __init__(self, status: str, headers: list[tuple[str, str]], first: list[bytes]) -> None:
+    def __init__(
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        first: list[bytes],
+        length: int | None,
+    ) -> None:
         self.status, self.headers = status, headers
-        self._left = content_length(headers)  # bytes that the handler still has to make
+        self._left = length  # bytes that the handler still has to make
         self._pieces = deque(filter(None, map(self._wanted, first)))
         self._size = sum(map(len, self._pieces))  # bytes waiting for the visitor
         self._ended = self._left == 0
         self._closed = False
         self._error: BaseException | None = None
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = threading.Condition()
         self.on_change: Callable[[], None] | None = None
         """Called in the handler's thread when there is more to `take`."""
 
@@ -377,14 +383,15 @@ def _called(
         if not started:
             raise RuntimeError("the application did not call start_response")
         status, headers = started
-        _check(status, headers)
+        length = _check(status, headers)
         if not first and not any(written):
-            _check_empty(environ["REQUEST_METHOD"], status, headers)
+            _check_empty(environ["REQUEST_METHOD"], status, length)
         for name, value in headers:
             if lowered(name) == _DECLINE:
                 raise UseLegacy(value)
         given = True
-        yield Answer(status, headers, [piece for piece in (*written, first) if piece]), pieces
+        made = [piece for piece in (*written, first) if piece]
+        yield Answer(status, headers, made, length), pieces
     finally:
         if close := getattr(iterable, "close", None):
             close()
@@ -399,19 +406,23 @@ def _bytes(piece: object) -> bytes:
     raise TypeError(f"a piece of the body is of type {type(piece).__name__}, and must be bytes")
 
 
-def _check(status: str, headers: list[tuple[str, str]]) -> None:
-    """What would break the response on the wire is the handler's failure, not the visitor's."""
+def _check(status: str, headers: list[tuple[str, str]]) -> int | None:
+    """The announced length of the body. What would break the response on the wire is the
+    handler's failure, not the visitor's."""
     if not _STATUS.fullmatch(status):
         raise ValueError(f"{status!r} is no final HTTP status")
     for name, value in headers:
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
             raise ValueError(f"the response header {name!r} cannot be sent as it is")
-    lengths = [value for name, value in headers if lowered(name) == "content-length"]
-    if lengths and content_length(headers) is None:
-        raise ValueError(f"Content-Length {', '.join(lengths)}")
+    length = content_length(headers)
+    if length is None:
+        lengths = [value for name, value in headers if lowered(name) == "content-length"]
+        if lengths:
+            raise ValueError(f"Content-Length {', '.join(lengths)}")
+    return length
 
 
-def _check_empty(method: str, status: str, headers: list[tuple[str, str]]) -> None:
+def _check_empty(method: str, status: str, length: int | None) -> None:
     """No body at all where one was announced can still be answered by the other side."""
-    if content_length(headers) and method != "HEAD" and status[:3] not in ("204", "205", "304"):
+    if length and method != "HEAD" and status[:3] not in ("204", "205", "304"):
         raise ValueError("the body is empty and Content-Length is not")

@@ -25,6 +25,7 @@ from bridge.proxy.upload import RequestBody, Wait
 __all__ = [
     "RawTargetMissing",
     "body_of",
+    "caller_keys",
     "cut_off",
     "environ_for_handler",
     "head_of",
@@ -192,7 +193,8 @@ def environ_for_handler(
     return {
         **kept,
         **header_keys(headers),
-        **target_keys(head, client, mount),
+        **caller_keys(head, client),
+        **target_keys(head, mount),
         "wsgi.input": stream,
     }
 
@@ -207,17 +209,23 @@ def header_keys(headers: list[tuple[str, str]]) -> dict[str, str]:
     return keys
 
 
-def target_keys(head: Head, client: Client, mount: str) -> dict[str, str]:
-    """The keys of a handler's environment that say what is asked for, where, and by whom."""
-    path = (head.target.path or "/").encode().decode("latin-1")
+def caller_keys(head: Head, client: Client) -> dict[str, str]:
+    """The keys of a handler's environment that say who asks, and whom."""
     host, port = split_host(head.host) or (head.host, "")
     return {
         "HTTP_HOST": head.host,
-        "SCRIPT_NAME": mount,
-        "PATH_INFO": path[len(mount.encode()) :],
-        "QUERY_STRING": head.target.query,
         "REMOTE_ADDR": client.address,
         "SERVER_NAME": host,
         "SERVER_PORT": port or ("443" if client.scheme == "https" else "80"),
         "wsgi.url_scheme": client.scheme,
+    }
+
+
+def target_keys(head: Head, mount: str) -> dict[str, str]:
+    """The keys of a handler's environment that say what is asked for."""
+    path = (head.target.path or "/").encode().decode("latin-1")
+    return {
+        "SCRIPT_NAME": mount,
+        "PATH_INFO": path[len(mount.encode()) :],
+        "QUERY_STRING": head.target.query,
     }

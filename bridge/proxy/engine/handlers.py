@@ -24,7 +24,7 @@ from bridge.errors import UseLegacy, VisitorError
 from bridge.proxy.engine.clock import clock
 from bridge.proxy.handlers import PARAMS
 from bridge.proxy.pythonside import BUSY, Answer, HandlerThreads, Job, PythonFailed
-from bridge.proxy.wsgi import header_keys, target_keys
+from bridge.proxy.wsgi import caller_keys, header_keys, target_keys
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.turn import Turn
@@ -367,6 +367,7 @@ def _environ(turn: Turn, spool: Spool | None) -> WSGIEnvironment:
         known = header_keys(conversation.handler_headers())
         if (content_type := head.get("Content-Type")) is not None:
             known["CONTENT_TYPE"] = content_type
+        known |= caller_keys(head, conversation.client)
         if turn.is_known:
             block.environ = known
     environ.update(known)
@@ -374,5 +375,5 @@ def _environ(turn: Turn, spool: Spool | None) -> WSGIEnvironment:
     if spool is not None:
         environ["CONTENT_LENGTH"] = str(spool.size)
     mount = conversation.route.spec.mount or ""
-    environ.update(target_keys(head, conversation.client, mount))
+    environ.update(target_keys(head, mount))
     return environ

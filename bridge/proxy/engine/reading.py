@@ -85,7 +85,7 @@ class Block:
     `bridge.proxy.engine.turn` keeps here what follows from a block, because browsers send the
     same one again and again on a connection: `caller` for one table and minor version, `lines`
     by backend (the header lines for it before and after the request's id, and its pool), and
-    `environ`, the headers for handlers.
+    `environ`, what handlers get of it.
     """
 
     def __init__(self, raw: bytes, fields: list[tuple[str, str]]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.errors import BridgeError, LegacyError, VisitorError
 from bridge.proxy.body import content_length
 from bridge.proxy.engine.exchange import Exchange
+from bridge.proxy.engine.handlers import Spool
 from bridge.proxy.engine.reading import Block, target_of
 from bridge.proxy.engine.reply import Reply
 from bridge.proxy.engine.writing import CONTINUE
@@ -20,7 +21,6 @@ from bridge.proxy.headers import to_visitor_hints
 from bridge.proxy.wire import ResponseHead
 
 if TYPE_CHECKING:
-    from bridge.proxy.engine.handlers import Spool
     from bridge.proxy.engine.upstream import LegacyConnection, Upstream
     from bridge.proxy.engine.visitor import Visitor
 
@@ -171,8 +171,6 @@ class Turn(Reply):
     # (5) Python
 
     def _ask_python(self) -> None:
-        from bridge.proxy.engine.handlers import Spool
-
         if self._size is None and self.body is None:
             self._run(None)
             return
