@@ -170,13 +170,13 @@ class Job:
     done: threading.Event | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     result: Answer | BaseException | None = None
-    started: bool = False
+    started: float = 0.0  # by time.perf_counter(); 0: not yet
     abandoned: bool = False
 
     def run(self) -> None:
         """The handler from its call to the `close` of what it returned, in one context."""
         with self.lock:
-            self.started = not self.abandoned
+            self.started = 0.0 if self.abandoned else time.perf_counter()
         if self.started:
             self.context.run(self._run)
 

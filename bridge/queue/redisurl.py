@@ -161,7 +161,7 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> redis.Redis:
 def _split(url: str) -> SplitResult:
     """As `urlsplit`, also for several hosts: Python 3.11.4 and newer refuse an IPv6 address
     among them."""
-    scheme, separator, rest = url.partition("://")
+    scheme, separator, rest = url.strip().partition("://")
     if not separator:
         return urlsplit(url)
     found = _HOSTS.match(rest)

@@ -200,8 +200,16 @@ def test_every_form_of_a_redis_url_means_streams(url: str, used: str) -> None:
         ("redis://127.0.0.1:7000/0", 7000),
         ("redis+streams://[::1]/0", 6379),
         ("redis+sentinel+streams://[::1]:1,b:2/service/0", 6379),
+        ("redis://127.0.0.1:7000\n", 7000),
     ],
 )
 def test_who_meets_no_redis_is_told_how_to_start_one(url: str, port: int) -> None:
     told = str(broker_missing(url, "refused"))
     assert f"redis-server --port {port} --appendonly yes" in told
+
+
+def test_a_line_end_after_the_url_is_none_of_it() -> None:
+    """Secrets of Kubernetes often end with one."""
+    with redisurl.client("redis+streams://127.0.0.1:7000\n") as client:
+        known = client.connection_pool.connection_kwargs
+        assert (known["host"], known["port"]) == ("127.0.0.1", 7000)

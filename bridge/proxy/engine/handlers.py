@@ -8,6 +8,7 @@ makes is written as fast as the visitor takes it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import io
 import sys
@@ -38,6 +39,7 @@ _AT_ONCE = 4  # handlers that may compute at a time
 _WINDOW = 0.02  # seconds after which it is known whether they do
 _HEAVY = 0.25, 1.5  # of one processor; the system counts in steps of a fifth of the window
 _QUICK = 0.001  # seconds that a handler computes at most which is called quick
+_LONG = 0.005  # seconds after which one that still runs is not
 _SWITCH = 0.0002  # seconds that any other may keep the interpreter from the event loop
 _LINE = 8  # requests that wait for a thread, for each thread
 
@@ -85,7 +87,7 @@ class Spool:
             return self._file.read(size)
 
     def close(self) -> None:
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):  # a full disk keeps nothing that is wanted
             self._file.close()
 
 
@@ -123,14 +125,15 @@ class _Load:
         self._quick = True
         self._ended = 0  # handlers, since the last look
         self._since, self._computed = time.perf_counter(), 0.0
-        self.look(idle=True)
+        self.look(idle=True, quick=False)
 
     def ended(self) -> None:
         """One more handler is through."""
         self._ended += 1
 
-    def look(self, *, idle: bool) -> None:
-        """Measure; `idle` says that no handler runs, so that the next ones are unknown."""
+    def look(self, *, idle: bool, quick: bool) -> None:
+        """Measure; `idle` says that no handler runs, so that the next ones are unknown, `quick`
+        that none has run for long."""
         now = time.perf_counter()
         seconds = now - self._since
         if not idle and seconds < _WINDOW:
@@ -139,7 +142,7 @@ class _Load:
         computed, self._computed, self._since = total - self._computed, total, now
         least, most = _HEAVY
         self.is_heavy = idle or least * seconds < computed < most * seconds
-        quick = not idle and computed < _QUICK * self._ended
+        quick = quick and not idle and computed < _QUICK * self._ended
         self._ended = 0
         if quick != self._quick:
             self._quick = quick
@@ -198,11 +201,16 @@ class Handlers:
         """A few may have a thread each at once. More of them only where those wait for something
         else than the interpreter: threads that all compute do no more together than a few of
         them, and each of them, and legacy's traffic, waits for all the others."""
-        self._load.look(idle=False)
+        self._load.look(idle=False, quick=self._are_quick())
         limit = self._threads.limit
         self._spreads = self._threads.spread(_AT_ONCE if self._load.is_heavy else limit)
         if self._spreads:
             self._loop.call_later(_SOON, self._spread)
+
+    def _are_quick(self) -> bool:
+        """Whether none of those that run has done so for long."""
+        since = time.perf_counter() - _LONG
+        return not any(call.job and 0 < call.job.started < since for call in self._starting)
 
     def tell(self, call: Call) -> None:
         """In a handler's thread: there is news of `call`."""
@@ -231,7 +239,7 @@ class Handlers:
     def look(self, now: float) -> None:
         """Give up what has taken too long; called every few hundredths of a second."""
         self._look()
-        self._load.look(idle=not self._threads.active)
+        self._load.look(idle=not self._threads.active, quick=self._are_quick())
         for call in [c for c in self._starting if c.deadline < now or c.busy < now]:
             assert call.job is not None
             if call.deadline < now:

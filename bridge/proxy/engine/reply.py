@@ -191,6 +191,7 @@ class Reply:
 
     def _end(self) -> None:
         self.over = True
+        self.visitor.engine.batch.asking -= 1
         # What refers to each other would wait for the garbage collector.
         if self.exchange is not None:
             self.exchange.cancel()
@@ -201,7 +202,6 @@ class Reply:
         if self.spool is not None:
             self.spool.close()
         self.conversation.end()
-        self.visitor.engine.batch.asking -= 1
         self.visitor.engine.ended(self.conversation)
 
     # the visitor's speed

@@ -69,9 +69,14 @@ class Batch:
         self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        outlets, self.outlets = self.outlets, []
-        for outlet in outlets:
-            outlet.flush()
+        outlets, self.outlets = iter(self.outlets), []
+        try:
+            for outlet in outlets:
+                outlet.flush()
+        finally:
+            if rest := [*outlets]:  # one could not be flushed, which concerns nobody else
+                self.outlets[:0] = rest
+                self.begin()
 
 
 class Outlet:

@@ -207,6 +207,7 @@ class Visitor(asyncio.Protocol):
                 self._soon = True
                 return
             if turn is None:
+                self.outlet.flush()  # only then is it known whether the visitor takes more
                 if self.full or not self._take_head():
                     return
                 left -= self._at - before + _REQUEST

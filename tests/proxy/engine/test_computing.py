@@ -90,13 +90,13 @@ def test_only_quick_handlers_may_keep_the_interpreter_for_longer(
     monkeypatch.setattr("bridge.proxy.engine.handlers.time", clock)
     load = _Load()
 
-    def interval(handlers: int, each: float, *, idle: bool = False) -> float:
+    def interval(handlers: int, each: float, *, idle: bool = False, quick: bool = True) -> float:
         """After 100 ms in which so many handlers ended, having computed so many seconds each."""
         nonlocal now, computed
         now, computed = now + 0.1, computed + handlers * each
         for _ in range(handlers):
             load.ended()
-        load.look(idle=idle)
+        load.look(idle=idle, quick=quick)
         return sys.getswitchinterval()
 
     unknown = sys.getswitchinterval()
@@ -105,5 +105,17 @@ def test_only_quick_handlers_may_keep_the_interpreter_for_longer(
     assert load.is_heavy
     assert interval(4, 0.02) == unknown
     assert interval(300, 0.0003) == pytest.approx(0.001)
+    assert interval(300, 0.0003, quick=False) == unknown
+    assert interval(300, 0.0003) == pytest.approx(0.001)
     assert interval(10, 0.0003, idle=True) == unknown
     assert interval(0, 0.02) == unknown
+
+
+@pytest.mark.usefixtures("switching")
+def test_one_that_computes_among_quick_ones_is_seen(routes: RouteTable) -> None:
+    with engine(routes, handlers=HANDLERS) as inside, inside.visitor() as visitor:
+        visitor.send(request("GET", "/computing?0.2", host=HOST))
+        handlers = inside.service.handlers
+        wait_for(lambda: not inside.look(handlers._are_quick), BOUND, "that it is seen")
+        assert visitor.answer().body == b"computed"
+        assert inside.look(handlers._are_quick)

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -40,17 +42,37 @@ def reads_nothing(inside: Inside) -> socket.socket:
     return sock
 
 
+@contextlib.contextmanager
+def others(inside: Inside, backend: Backend, count: int) -> Iterator[None]:
+    """So many visitors wait for legacy meanwhile: then whole answers are written together."""
+    over = threading.Event()
+    backend.when("/hold", lambda call: (over.wait(BOUND), call.send(plain()))[1])
+    with contextlib.ExitStack() as stack:
+        stack.callback(over.set)
+        for _ in range(count):
+            visitor = stack.enter_context(inside.visitor())
+            visitor.send(request("GET", "/hold", host=HOST))
+        wait_for(lambda: len(backend.of("/hold")) == count, BOUND, "the others")
+        yield
+
+
+@pytest.mark.parametrize("count", [0, 5])
 @pytest.mark.parametrize("last", ["/endless", "/large"])
 def test_nothing_more_is_asked_for_who_takes_no_answers(
-    routes: RouteTable, backend: Backend, last: str
+    routes: RouteTable, backend: Backend, last: str, count: int
 ) -> None:
     """Else the last answer would begin while they are stuck: nobody would stop who makes it, and
     no limit would end it."""
     backend.when("/page", plain(body=LARGE))
-    with engine(routes, limits=Limits(stall=0.6)) as inside, reads_nothing(inside) as sock:
+    with (
+        engine(routes, limits=Limits(stall=0.6)) as inside,
+        others(inside, backend, count),
+        reads_nothing(inside) as sock,
+    ):
         sock.sendall(PAGE * 600 + request("GET", last, host=HOST))
         wait_for(lambda: inside.service.answered > 50, BOUND, "some answers")
-        inside.wait_until_empty()  # who is stuck is ended
+        # Who is stuck is ended.
+        wait_for(lambda: len(inside.service.visitors) == count, BOUND, "its end")
         assert not backend.of(last)
         assert not inside.service.handlers.running
         assert inside.service.answered < 600
@@ -177,15 +199,29 @@ def test_half_a_body_asked_ahead_is_refused_at_once(routes: RouteTable, backend:
         assert visitor.answer().status == 400
 
 
+@pytest.mark.parametrize("count", [0, 5])
 def test_a_body_that_cannot_be_kept_is_an_error_of_ours(
-    routes: RouteTable, monkeypatch: pytest.MonkeyPatch
+    routes: RouteTable, backend: Backend, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """The disk is full: the visitor gets a page and is not blamed."""
+
+    kept = tempfile.SpooledTemporaryFile
+    close = kept.close
 
     def full(self: object, piece: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bridge.proxy.engine.handlers.Spool.write", full)
-    with engine(routes) as inside, inside.visitor() as visitor:
-        visitor.send(request("POST", "/large", host=HOST, body=b"x" * 1000))
-        assert visitor.answer().status == 500
+    def still_full(self: tempfile.SpooledTemporaryFile[bytes]) -> None:
+        close(self)
+        full(self, b"")
+
+    monkeypatch.setattr(kept, "write", full)
+    monkeypatch.setattr(kept, "close", still_full)
+    with engine(routes) as inside:
+        with others(inside, backend, count):
+            for _ in range(3):
+                with inside.visitor() as visitor:
+                    visitor.send(request("POST", "/large", host=HOST, body=b"x" * 1000))
+                    assert visitor.answer().status == 500
+        inside.wait_until_empty()
+        assert inside.service.batch.asking == 0

@@ -183,3 +183,18 @@ def test_what_legacy_says_before_it_was_asked_is_nobodys_answer(crowd: Crowd) ->
     crowd.turn()
     assert all(wire.out.endswith(b"second") for wire in crowd.wires)
     assert crowd.wired._service.batch.asking == 0
+
+
+def test_what_cannot_be_written_concerns_nobody_else(crowd: Crowd) -> None:
+    crowd.ask()
+    broken = next(legacy for legacy in crowd.wired.legacy if not legacy.wire.out)
+    others = [wire for wire in crowd.legacy if wire is not broken.wire]
+
+    def fails(data: bytes) -> None:
+        raise RuntimeError("a bug")
+
+    broken.wire.write = fails  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="a bug"):
+        crowd.turn()
+    crowd.turn()
+    assert all(wire.out.startswith(b"GET /second/") for wire in others)
