@@ -78,6 +78,21 @@ def test_nothing_more_is_asked_for_who_takes_no_answers(
         assert inside.service.answered < 600
 
 
+@pytest.mark.parametrize("count", [0, 5])
+def test_nothing_more_is_asked_for_who_does_not_take_one_large_answer(
+    routes: RouteTable, backend: Backend, count: int
+) -> None:
+    with (
+        engine(routes, limits=Limits(stall=0.6)) as inside,
+        others(inside, backend, count),
+        reads_nothing(inside) as sock,
+    ):
+        sock.sendall(request("GET", "/large", host=HOST) + request("GET", "/next", host=HOST))
+        wait_for(lambda: inside.service.answered == 1, BOUND, "the answer")
+        wait_for(lambda: len(inside.service.visitors) == count, BOUND, "its end")
+        assert not backend.of("/next")
+
+
 def test_who_takes_them_after_a_while_gets_all_answers(
     routes: RouteTable, backend: Backend
 ) -> None:
