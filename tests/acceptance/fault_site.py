@@ -7,6 +7,7 @@ committed is kept here, so that a loss shows whatever the servers say afterwards
 from __future__ import annotations
 
 import random
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -224,8 +225,10 @@ class FaultSite:
             quiet = self.collection("projects").count_documents({"_id": {"$regex": "^quiet"}})
             return quiet, self.checkpoint("project").get("position")
 
+        run.process.send_signal(signal.SIGSTOP)  # else it may be through before that is so
         with self.without_majority():
             before = seen()
+            run.process.send_signal(signal.SIGCONT)
             with suppress(TimedOut):  # it waits already
                 wait_for(lambda: seen() != before, 2, interval=0.001)
             run.kill()

@@ -106,8 +106,7 @@ def test_everything_dies_once_in_the_first_load_and_nothing_is_lost(
             site.mariadb.start()
             done = run.end()
             assert done.code == 0, done
-            # On a slow machine it was killed among the pages, which come after the projects.
-            for text in (": going on after", "page: SQL is back"):
+            for text in ("project: going on after", "page: SQL is back"):
                 assert text in done.errors
             following.wait_for_answers()
         site.mongodb.wait_complete()

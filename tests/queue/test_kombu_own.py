@@ -35,7 +35,8 @@ def _common() -> ModuleType:
         words += ["--no-binary", ":all:", "--dest", str(KEPT), f"kombu=={kombu.__version__}"]
         subprocess.run([sys.executable, "-m", *words], check=True, timeout=100)
         with tarfile.open(next(KEPT.glob(f"kombu-{kombu.__version__}.tar.gz"))) as archive:
-            archive.extractall(KEPT, filter="data")
+            safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            archive.extractall(KEPT, **safely)
     spec = importlib.util.spec_from_file_location("kombu_integration_common", source)
     assert spec is not None
     assert spec.loader is not None
