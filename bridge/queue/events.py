@@ -24,8 +24,10 @@ __all__ = [
     "MAX_KEY_BYTES",
     "MAX_VERSION",
     "Event",
+    "Number",
     "Rejected",
     "check_data",
+    "dump_json",
     "load_json",
 ]
 
@@ -44,6 +46,22 @@ SEQUENCE = re.compile(r"0|[1-9][0-9]{0,18}")
 CHANGES = ("changed", "deleted")
 
 
+class Number(float):
+    """A number of a JSON text that is written with a point or an exponent. text: as it is written
+    there, because a decimal of a database has more digits than a float."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> Number:
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
+
+    def __reduce__(self) -> tuple[type[Number], tuple[str]]:
+        return Number, (self.text,)
+
+
 def _new_id() -> str:
     return uuid.uuid4().hex
 
@@ -58,7 +76,8 @@ class Event:
 
     entity: kind of thing, for example `project`: lower-case letters, digits and `_`.
     change: `changed` or `deleted`.
-    key: what names the entity among its kind, 1 to 1024 bytes of UTF-8.
+    key: what names the entity among its kind, at most 1024 bytes of UTF-8; the empty text is one
+        as good as any other.
     version: grows with every change of the entity, deletions included; 0 to 2**63 - 1.
     data: the full state as a JSON object for `changed`, None for `deleted`. At its top level no
         name may begin with `_`: those are the mirror's own. No name at any level may begin with
@@ -86,8 +105,8 @@ class Event:
             _refuse("type", f"{_show(self.entity)} is no name of an entity")
         if self.change not in CHANGES:
             _refuse("type", f"ends with {_show(self.change)}, not with changed or deleted")
-        if not 1 <= len(_utf8("subject", self.key)) <= MAX_KEY_BYTES:
-            _refuse("subject", f"the key must have 1 to {MAX_KEY_BYTES} bytes of UTF-8")
+        if len(_utf8("subject", self.key)) > MAX_KEY_BYTES:
+            _refuse("subject", f"the key must have at most {MAX_KEY_BYTES} bytes of UTF-8")
         if type(self.version) is not int or not 0 <= self.version <= MAX_VERSION:
             _refuse("sequence", f"the version must be an integer from 0 to {MAX_VERSION}")
         for name in ("id", "source"):
@@ -161,7 +180,7 @@ class Event:
             attributes |= {"datacontenttype": "application/json", "data": self.data}
         if self.rewrite:
             attributes["rewrite"] = True
-        text = json.dumps(attributes, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = dump_json(attributes)
         _check_size(len(text.encode()), MAX_EVENT_BYTES)
         return text
 
@@ -191,6 +210,33 @@ def load_json(text: bytes | str, limit: int) -> Any:
         raise UndecodableMessage(f"not JSON: {error}") from None
 
 
+def dump_json(value: Any) -> str:
+    """JSON of what `load_json` gives, every number as it was written there."""
+    numbers: list[str] = []
+    plain = _marked(value, numbers)
+    text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for index, number in enumerate(numbers):
+        text = text.replace(f'"{_mark(index)}"', number, 1)
+    return text
+
+
+def _mark(index: int) -> str:
+    # Half of a surrogate pair, which no checked data hold.
+    return f"\udfff{index}"
+
+
+def _marked(value: Any, numbers: list[str]) -> Any:
+    kind = type(value)
+    if kind is Number:
+        numbers.append(value.text)
+        return _mark(len(numbers) - 1)
+    if kind is dict:
+        return {name: _marked(inner, numbers) for name, inner in value.items()}
+    if kind is list:
+        return [_marked(inner, numbers) for inner in value]
+    return value
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
@@ -206,7 +252,9 @@ def _refuse_constant(word: str) -> NoReturn:
     raise UndecodableMessage(f"{word} is no JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=Number
+)
 
 
 def _check_size(found: int, limit: int) -> None:

@@ -14,9 +14,13 @@ from bridge.units import DurationOrZero, text
 
 __all__ = ["Column", "Data", "Outbox", "SqlQueue"]
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_TABLE = re.compile(rf"{_NAME.pattern}(?:\.{_NAME.pattern})?")
+COLUMN = r"[^\0]{1,128}"
+"""Any name that a database takes; those that need quotes get them."""
+_NAME = re.compile(COLUMN)
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(?:\.[A-Za-z_][A-Za-z0-9_]{0,63})?")
+_TABLE = re.compile(r"[^\0.]{1,128}(?:\.[^\0.]{1,128})?")
 Identifier = Annotated[str, text(_NAME, "name of a column", "project_id")]
+OurTable = Annotated[str, text(_PLAIN, "name of a table", "bridge_outbox or shop.bridge_outbox")]
 TableName = Annotated[str, text(_TABLE, "name of a table", "bridge_outbox or shop.bridge_outbox")]
 
 
@@ -31,7 +35,7 @@ class Outbox(_Model):
     stay after MongoDB holds them; `0s` deletes them at once.
     """
 
-    table: TableName = "bridge_outbox"
+    table: OurTable = "bridge_outbox"
     source: str = Field("/site", min_length=1)
     keep: DurationOrZero = 0.0
 

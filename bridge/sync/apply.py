@@ -86,19 +86,20 @@ def versions(
     Where it holds a version of a parent, it holds that of its children, too. Entities that no
     event of their own can change have none here. Raises ServerAway.
     """
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, dict[str, list[str]]] = {}
     for entity, key in identities:
         if entity in mirror.entities and entity not in mirror.parent_of:
             try:
                 key.encode()
-            except UnicodeEncodeError:
-                continue  # a key that is no text; MongoDB has none
-            groups.setdefault(entity, []).append(key)
+                written = mirror.key_of(entity, key)
+            except ValueError:
+                continue  # no text, or no key of a row; MongoDB has none
+            groups.setdefault(entity, {}).setdefault(written, []).append(key)
     found: dict[tuple[str, str], int] = {}
     for entity, keys in groups.items():
-        for key, held in _held(database[mirror.collection_of(entity)], keys).items():
+        for written, held in _held(database[mirror.collection_of(entity)], list(keys)).items():
             if isinstance(version := held.get("_v"), int):
-                found[entity, key] = version
+                found |= {(entity, key): version for key in keys[written]}
     return found
 
 

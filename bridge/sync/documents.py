@@ -9,7 +9,7 @@ convert, (4) call the hook.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,9 +17,12 @@ from bridge.errors import ConfigError, Problem, UnusableEvent
 from bridge.importing import ImportFailed, import_callable
 from bridge.queue.events import MAX_KEY_BYTES, Event
 from bridge.settings import Settings
-from bridge.sync.conversions import CONVERSIONS
 from bridge.sync.entities import compile_schema, read
 from bridge.sync.models import Child, Entity, File
+from bridge.sync.types.keys import KINDS, Unlookable, join, split
+from bridge.sync.types.rules import field_convert, misfitting
+from bridge.sync.types.typed import Typed
+from bridge.sync.types.values import binary
 
 __all__ = ["Document", "Mirror", "Prepared", "Write"]
 
@@ -61,9 +64,8 @@ class Mirror:
             for name, entity in file.entities.items()
             for child in entity.children.values()
         }
-        self._shapes = {
-            name: _Shape.of(entity, file.entities) for name, entity in file.entities.items()
-        }
+        self._types: dict[str, Typed] = {}
+        self._shapes = {name: self._shape_of(name) for name in file.entities}
 
     @classmethod
     def of(cls, settings: Settings) -> Mirror:
@@ -81,6 +83,27 @@ class Mirror:
             raise ConfigError(problems)
         return cls(file)
 
+    def typed(self, entity: str) -> Typed | None:
+        """What is known of the entity's table; None where nothing is, or it has none."""
+        return self._types.get(entity)
+
+    def learn(self, entity: str, types: Typed | None) -> None:
+        """From now on, documents of this entity have these types. None: forget them."""
+        if types is None:
+            self._types.pop(entity, None)
+        else:
+            self._types[entity] = types
+        for name in (entity, *self.parent_of.get(entity, "").split()):
+            self._shapes[name] = self._shape_of(name)
+
+    def key_of(self, entity: str, key: str) -> str:
+        """The key under which a document is, of one that a producer wrote. Raises Unlookable."""
+        types = self._types.get(entity)
+        return key if types is None else types.canonical(key)
+
+    def _shape_of(self, name: str) -> _Shape:
+        return _Shape.of(name, self.file.entities, self._types)
+
     def collection_of(self, entity: str) -> str:
         """Where an entity is mirrored to. Raises UnusableEvent."""
         return self._shape(entity).collection
@@ -94,7 +117,11 @@ class Mirror:
                 f"it from the children of {parent} in sync.yaml"
             )
         collections = tuple(child.collection for _, _, child in shape.children)
-        key, version = event.key, event.version
+        version = event.version
+        try:
+            key = self.key_of(event.entity, event.key)
+        except Unlookable as error:
+            raise UnusableEvent(f"no row has the key {_short(ascii(event.key))}: {error}") from None
         if event.data is None:
             gone: Document = {"_id": key, "_v": version, "_del": True}
             own = Write(shape.collection, key, version, gone, event.rewrite)
@@ -104,7 +131,7 @@ class Mirror:
         children: list[Write] = []
         for field, child, inner in shape.children:
             members = _members(data, field)
-            children += _split(event, field, child, inner, members)
+            children += _split(event, key, field, child, inner, members)
         document = {"_id": key, "_v": version, **shape.document(data, event)}
         own = Write(shape.collection, key, version, document, event.rewrite)
         return Prepared(event, own, tuple(children), collections)
@@ -120,32 +147,37 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """One entity, compiled."""
+    """One entity, compiled. conversions: field, type whose values stay as they are, function, and
+    what becomes of a value that does not fit. types: of its table, where they are known. width:
+    columns of the key of its table; 0 where it has none."""
 
     collection: str
     schema: Any
     drop: frozenset[str]
     names: Mapping[str, str]
-    conversions: Mapping[str, Callable[[Any], Any]]
+    conversions: tuple[tuple[str, type | None, Callable[[Any], Any], str], ...]
     hook_name: str
     hook: Hook | None
+    types: Typed | None
+    width: int
     children: tuple[tuple[str, Child, _Shape], ...]
 
     @classmethod
-    def of(cls, entity: Entity, entities: Mapping[str, Entity]) -> _Shape:
+    def of(cls, name: str, entities: Mapping[str, Entity], types: Mapping[str, Typed]) -> _Shape:
+        entity = entities[name]
         schema = entity.schema_
         return cls(
             collection=entity.collection,
             schema=compile_schema(schema) if isinstance(schema, dict) else None,
             drop=frozenset(entity.drop),
             names={field: rule.as_ for field, rule in entity.fields.items() if rule.as_},
-            conversions={
-                field: CONVERSIONS[rule.type] for field, rule in entity.fields.items() if rule.type
-            },
+            conversions=tuple(_conversions(entity, types.get(name))),
             hook_name=entity.hook or "",
             hook=import_callable(entity.hook, "hook") if entity.hook else None,
+            types=types.get(name),
+            width=0 if entity.source is None else len(entity.source.key),
             children=tuple(
-                (field, child, cls.of(entities[child.entity], entities))
+                (field, child, cls.of(child.entity, entities, types))
                 for field, child in entity.children.items()
             ),
         )
@@ -164,12 +196,14 @@ class _Shape:
         """(3) and (4); `data` is ours to change."""
         for field in self.drop:
             data.pop(field, None)
-        for field, convert in self.conversions.items():
-            if (value := data.get(field)) is not None:
-                try:
-                    data[field] = convert(value)
-                except ValueError as error:
-                    raise UnusableEvent(f"data.{field} {error}: {_short(ascii(value))}") from None
+        for field, plain, convert, misfit in self.conversions:
+            value = data.get(field)
+            if value is None or type(value) is plain:
+                continue
+            try:
+                data[field] = convert(value)
+            except ValueError as error:
+                data[field] = misfitting(value, misfit, f"data.{field}", error)
         if self.names:
             renamed: Document = {}
             for field, value in data.items():
@@ -209,10 +243,23 @@ def _members(data: Document, field: str) -> list[Any]:
     return members
 
 
+def _conversions(
+    entity: Entity, types: Typed | None
+) -> Iterator[tuple[str, type | None, Callable[[Any], Any], str]]:
+    """What becomes of which field."""
+    known = {} if types is None else types.rules
+    for field, rule in known.items():
+        if field not in entity.drop:
+            yield field, rule.plain, rule.convert, rule.misfit
+    for field, said in entity.fields.items():
+        if field not in known and (convert := field_convert(said)) is not None:
+            yield field, None, convert, said.misfit or "dead"
+
+
 def _split(
-    event: Event, field: str, child: Child, shape: _Shape, members: list[Any]
+    event: Event, owner: str, field: str, child: Child, shape: _Shape, members: list[Any]
 ) -> list[Write]:
-    """(2) The documents of the members of one list."""
+    """(2) The documents of the members of one list. owner: the key of the parent."""
     writes, seen = [], set()
     for number, member in enumerate(members):
         place = f"data.{field}[{number}]"
@@ -222,21 +269,40 @@ def _split(
             if name.startswith("_"):
                 raise UnusableEvent(f"{place}.{name}: names with _ first are the mirror's own")
         shape.check(member, place)
-        key = "/".join([event.key, *(_part(member, name, place) for name in child.key)])
+        key = _child_key(owner, member, child, shape, place)
         if key in seen:
             raise UnusableEvent(f"{place} is named like another one: {_short(ascii(key))}")
         if len(key.encode()) > MAX_KEY_BYTES:
             raise UnusableEvent(f"{place}: its key has more than {MAX_KEY_BYTES} bytes of UTF-8")
         seen.add(key)
         inner = shape.document(dict(member), event)
-        document = {"_id": key, "_v": event.version, "_parent": event.key, **inner}
+        document = {"_id": key, "_v": event.version, "_parent": owner, **inner}
         writes.append(Write(shape.collection, key, event.version, document, event.rewrite))
     return writes
 
 
+def _child_key(owner: str, member: Document, child: Child, shape: _Shape, place: str) -> str:
+    own = [_part(member, name, place) for name in child.key]
+    if (width := shape.width - len(own)) < 1:
+        return "/".join([owner, *own])
+    parts = [*split(owner, width), *own]
+    if shape.types is None:
+        return join(parts)
+    key = shape.types.key
+    for place_, name in enumerate(child.key, width):
+        if key[place_].kind is KINDS["bytes"]:
+            parts[place_] = binary(member[name]).hex()
+    try:
+        return join([column.canonical(part) for column, part in zip(key, parts, strict=True)])
+    except (Unlookable, ValueError) as error:
+        raise UnusableEvent(
+            f"{place}: no row has the key {_short(ascii(parts))}: {error}"
+        ) from None
+
+
 def _part(member: Document, name: str, place: str) -> str:
     value = member.get(name)
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+    if isinstance(value, bool) or not isinstance(value, str | int):
         raise UnusableEvent(f"{place}.{name} must name it, as text or a whole number")
     return str(value)
 

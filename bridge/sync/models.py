@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from bridge.queue.events import ENTITY
-from bridge.queue.sources import Identifier, Outbox, SqlQueue, TableName
+from bridge.queue.sources import COLUMN, Identifier, Outbox, SqlQueue, TableName
+from bridge.sync.types.charsets import codec_of
 from bridge.units import Duration, Size, text
 
 __all__ = [
@@ -31,8 +41,18 @@ MAX_DOCUMENT = 16 * 1024 * 1024
 """Bytes of BSON: MongoDB's own limit of one document."""
 
 Conversion = Literal[
-    "string", "integer", "number", "boolean", "datetime", "decimal", "binary", "json"
+    "string",
+    "integer",
+    "number",
+    "boolean",
+    "date",
+    "time",
+    "datetime",
+    "decimal",
+    "binary",
+    "json",
 ]
+Misfit = Literal["text", "null", "dead"]
 
 _FIELD = re.compile(r"[^_$.\0][^.\0]*")
 _COLLECTION = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,119}")
@@ -59,6 +79,25 @@ def _some(found: Any) -> Any:
     return (found,) if isinstance(found, str) else found
 
 
+def _known_zone(found: str) -> str:
+    try:
+        ZoneInfo(found)
+    except (OSError, ValueError, ZoneInfoNotFoundError):
+        raise ValueError(
+            f"there is no time zone {found!r}; write for example Europe/Berlin or UTC"
+        ) from None
+    return found
+
+
+def _known_charset(found: str) -> str:
+    codec_of(found)
+    return found
+
+
+Zone = Annotated[str, AfterValidator(_known_zone)]
+Charset = Annotated[str, AfterValidator(_known_charset)]
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -68,17 +107,18 @@ class Source(_Model):
 
     table or query: one of the two. key: the column, or columns, that name the row; joined with
     `/` they are the key of the events. version: the column that grows with every change.
-    deleted: a column that is true in rows that stand for a deletion. columns: field of the data
-    to column; without it, all columns but version and deleted under their own names.
+    Without it versions are in a table of the bridge's (`bridge sync triggers`). deleted: a column
+    that is true in rows that stand for a deletion. columns: field of the data to column; without
+    it, all columns but version and deleted under their own names.
     """
 
     table: TableName | None = None
     query: str | None = None
     key: Annotated[
         tuple[Identifier, ...],
-        *_one_or_more("^[A-Za-z_][A-Za-z0-9_]{0,63}$"),
+        *_one_or_more(f"^{COLUMN}$"),
     ]
-    version: Identifier
+    version: Identifier | None = None
     deleted: Identifier | None = None
     columns: dict[FieldName, Identifier] = Field(default_factory=dict)
 
@@ -86,15 +126,32 @@ class Source(_Model):
     def _one_of(self) -> Source:
         if (self.table is None) == (self.query is None):
             raise ValueError("give one place of the rows; write table or query")
+        if self.version is None and self.table is None:
+            raise ValueError(
+                "the rows of a query need a version: select it, and write `version:` its name"
+            )
         return self
 
 
+class Text(_Model):
+    """What the bytes of a text really are. stored: the character set that they are in. column: the
+    one that the column is declared with, which is checked; `binary` for a column without one."""
+
+    stored: Charset
+    column: str | None = None
+
+
 class FieldRule(_Model):
-    """What becomes of one field of the data. as: its name in the document. type: its type there;
-    None leaves it as it came."""
+    """What becomes of one field of the data. as: its name in the document. type: its type there,
+    instead of what the column of a table has; without a table None leaves it as it came. zone: the
+    time zone of texts that name none. misfit: what becomes of a value that does not fit. text:
+    for text whose bytes are in another character set than the column says."""
 
     as_: FieldName | None = Field(None, alias="as")
     type: Conversion | None = None
+    zone: Zone | None = None
+    misfit: Misfit | None = None
+    text: Text | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -181,16 +238,18 @@ class Reconcile(_Model):
 class File(BaseModel):
     """All of sync.yaml.
 
-    outbox: the table that PHP writes its changes to. spool: directories that it writes them to
-    where it has no transaction. queues: SQL queue tables of the site's own, emptied into the
-    outbox. lists: Redis lists that programs fill in the format of Kombu's stock transport.
-    entities: what is mirrored, by the name in events. max_document: bytes of BSON of one
-    document. reconcile: None: only when somebody asks.
+    zone: the time zone in which PHP's texts of TIMESTAMP columns are. outbox: the table that PHP
+    writes its changes to. spool: directories that it writes them to where it has no transaction.
+    queues: SQL queue tables of the site's own, emptied into the outbox. lists: Redis lists that
+    programs fill in the format of Kombu's stock transport. entities: what is mirrored, by the name
+    in events. max_document: bytes of BSON of one document. reconcile: None: only when somebody
+    asks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1]
+    zone: Zone | None = None
     outbox: Outbox = Field(default_factory=Outbox)
     spool: list[str] = Field(default_factory=list)
     queues: list[SqlQueue] = Field(default_factory=list)

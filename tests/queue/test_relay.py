@@ -267,7 +267,7 @@ class TestDeadLetters:
         add(outbox, change("before", 1))
         for number, payload in enumerate(BAD.values()):
             insert(outbox, aggregateid=f"bad{number}", payload=payload)
-        add(outbox, change("after", 2), change("bad", -1), change("", 1))
+        add(outbox, change("after", 2), change("bad", -1), change("é" * 600, 1))
         count = len(BAD) + 2
 
         with running(relay(redis_url, outbox, mongo, log)) as one:

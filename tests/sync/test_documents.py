@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from bridge.errors import ConfigError, UnusableEvent
 from bridge.queue.events import Event
 from bridge.settings import Settings
-from bridge.sync.conversions import CONVERSIONS
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.entities import load
+from bridge.sync.types.values import CONVERSIONS
 
 Make = Callable[[str], Mirror]
 
@@ -243,9 +243,11 @@ CASES: list[tuple[Any, Any, Any]] = [
     ("integer", 3.0, 3),
     ("integer", True, 1),
     ("number", "1.5", 1.5),
-    ("number", "10", 10),
+    ("number", "10", 10.0),
     ("boolean", "N", False),
     ("boolean", 1, True),
+    ("boolean", 2, True),
+    ("boolean", "", False),
     ("datetime", "2024-02-03T04:05:06.1239+02:00", datetime(2024, 2, 3, 2, 5, 6, 123000)),
     ("datetime", 86400, datetime(1970, 1, 2)),
     ("datetime", "0000-00-00 00:00:00", None),
@@ -261,11 +263,10 @@ WRONG: list[tuple[Any, Any]] = [
     ("integer", "1e3"),
     ("integer", str(2**63)),
     ("integer", 1.5),
-    ("number", "NaN"),
+    ("number", "nan"),
     ("number", "1e999"),
     ("number", "many"),
     ("boolean", "perhaps"),
-    ("boolean", 2),
     ("datetime", "3 May"),
     ("datetime", True),
     ("datetime", 1e300),

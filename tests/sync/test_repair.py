@@ -74,7 +74,7 @@ def test_everything_that_can_be_repaired_is(site: Site, settings: Settings) -> N
 def test_children_are_repaired_with_their_parent(site: Site, settings: Settings) -> None:
     releases = site.database.releases
     releases.delete_one({"_id": "vim/3.0/x86"})
-    releases.update_one({"_id": "a/b/3.0/x86"}, {"$set": {"_v": 0}})
+    releases.update_one({"_id": "a%2Fb/3.0/x86"}, {"$set": {"_v": 0}})
     releases.update_one({"_id": "été/3.0/x86"}, {"$set": {"file": 5}})
     releases.insert_one({"_id": "vim/0.9/x86", "_v": 3, "_parent": "vim"})
     releases.insert_one({"_id": "gone/1/x86", "_v": 3, "_parent": "gone"})

@@ -343,7 +343,7 @@ def test_it_goes_on_after_a_number_of_more_than_32_bits(any_site: Site) -> None:
     )
     first = 2**60
     any_site.run_sql(*(f"INSERT INTO projects VALUES ({first + n}, 1, 'a', 0)" for n in range(9)))
-    assert stopped_at(any_site, 3)["position"] == [first + 2]
+    assert stopped_at(any_site, 3)["position"] in ([first + 2], [str(first + 2)])
     assert any_site.load().rows == 9
     assert sorted(any_site.documents()) == [str(first + n) for n in range(9)]
 

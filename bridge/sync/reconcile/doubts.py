@@ -13,7 +13,7 @@ from typing import Literal
 
 __all__ = ["KINDS", "Doubt", "Kind", "Pair", "State", "look", "verdict"]
 
-Kind = Literal["missing", "behind", "different", "orphan", "ahead", "unusable"]
+Kind = Literal["missing", "behind", "different", "orphan", "ahead", "unusable", "unlookable"]
 
 KINDS: dict[Kind, str] = {
     "missing": "alive in SQL, and not in MongoDB",
@@ -22,6 +22,7 @@ KINDS: dict[Kind, str] = {
     "orphan": "alive in MongoDB, and SQL has no row, or a deleted one",
     "ahead": "MongoDB has a version that SQL never reached",
     "unusable": "no event can be made of what SQL has",
+    "unlookable": "alive in MongoDB under a key that no row can have, so nobody can look it up",
 }
 """What a difference can be, in words."""
 
@@ -44,6 +45,7 @@ class Pair:
     mongodb: State | None
     sql: State | None
     same: bool | None = None
+    unlookable: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class Doubt:
 def verdict(pair: Pair) -> Kind | None:
     """How the two sides differ at the moment; None when they are equal."""
     sql, mongodb = pair.sql, pair.mongodb
+    if pair.unlookable:
+        return "unlookable" if mongodb is not None and mongodb.alive else None
     if sql is not None and sql.wrong:
         return "unusable"
     if sql is None or not sql.alive:

@@ -56,7 +56,7 @@ class Repair:
         too_many = rowless > FEW and rowless * 2 > documents
         for key, kind in kinds.items():
             seen = looks[key]
-            if kind == "unusable":
+            if kind in ("unusable", "unlookable"):
                 notes[key] = seen.detail
             elif kind == "ahead":
                 notes[key] = AHEAD

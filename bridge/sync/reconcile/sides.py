@@ -21,6 +21,7 @@ from bridge.sync.reconcile.doubts import Pair, State
 from bridge.sync.reconcile.mirrored import Found, Mirrored
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.sql.sums import KeyedRows
+from bridge.sync.types.keys import join, split
 
 __all__ = ["Look", "Sides"]
 
@@ -84,12 +85,16 @@ class Sides:
     def _look(self, keys: Sequence[str], whole: Sequence[str]) -> dict[str, Look]:
         found = self.mirrored.find(keys)
         found |= self.mirrored.find(whole, whole=True)
-        told = self.rows.states(keys)
+        told, unlookable = self.rows.states(keys)
         owners = {key: one.owner for key, one in told.items()}
         states = {key: one.state for key, one in told.items()}
         if self.parent is not None:
-            guessed = {key: self._owner_of(key, found.get(key)) for key in keys if key not in told}
-            parents = self._owners.states(sorted(set(guessed.values())))
+            guessed = {
+                key: self._owner_of(key, found.get(key))
+                for key in keys
+                if key not in told and key not in unlookable
+            }
+            parents, _ = self._owners.states(sorted(set(guessed.values())))
             for key, owner in guessed.items():
                 owners[key] = owner
                 if (parent := parents.get(owner)) is not None:
@@ -97,9 +102,14 @@ class Sides:
                     states[key] = State(parent.state.version, False)
         looks = {
             key: Look(
-                Pair(None if (one := found.get(key)) is None else one.state, states.get(key)),
+                Pair(
+                    None if (one := found.get(key)) is None else one.state,
+                    states.get(key),
+                    unlookable=unlookable.get(key, ""),
+                ),
                 owners.get(key),
                 found.get(key),
+                unlookable.get(key, ""),
             )
             for key in keys
         }
@@ -153,7 +163,9 @@ class Sides:
         parent = None if found is None else found.document.get("_parent")
         if isinstance(parent, str) and key.startswith(f"{parent}/"):
             return parent
-        return "/".join(key.split("/")[: -self._width])
+        # Parts of a key of several columns; a parent of one column has its key as it is.
+        parts = key.split("/")[: -self._width]
+        return join(split("/".join(parts), len(parts))) if parts else key
 
 
 def _unusable(seen: Look, state: State, text: str) -> Look:

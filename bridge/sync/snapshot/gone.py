@@ -24,6 +24,9 @@ __all__ = ["Alive", "batches", "burial", "check_amount", "walk"]
 Alive = dict[str, int]
 """Key to version, of documents that are alive."""
 
+There = Callable[[Sequence[str]], tuple[set[str], dict[str, str]]]
+"""Which of some keys have a row, and which cannot be looked up, each with the reason."""
+
 FEW = 100
 """So many may be gone without a question."""
 
@@ -68,13 +71,13 @@ def batches(alive: Alive, size: int) -> Iterator[Alive]:
         yield dict(members[start : start + size])
 
 
-def burial(entity: str, alive: Alive, there: Callable[[Sequence[str]], set[str]]) -> list[Event]:
-    """The deletions of those that have no row now; there: which of the keys have one."""
-    rows = there(list(alive))
+def burial(entity: str, alive: Alive, there: There) -> list[Event]:
+    """The deletions of those that have no row now."""
+    rows, unlookable = there(list(alive))
     return [
         Event(entity, "deleted", key, version, source="/bridge/snapshot", rewrite=True)
         for key, version in alive.items()
-        if key not in rows
+        if key not in rows and key not in unlookable
     ]
 
 

@@ -309,6 +309,7 @@ class _Load:
         collection = self._mirror.collection_of(self._name)
         alive, after = 0, None
         suspects: gone.Alive = {}
+        odd: dict[str, str] = {}
         while True:
             self._wait()
             self._show(Progress(self._name, self._point, self._rows))
@@ -316,11 +317,24 @@ class _Load:
                 lambda after=after: gone.walk(self._database, collection, after, WALK)  # type: ignore[misc]
             )
             keys = list(found)
-            there = self._sql(lambda keys=keys: source.existing(keys))  # type: ignore[misc]
+            there, unlookable = self._sql(
+                lambda keys=keys: source.existing(keys)  # type: ignore[misc]
+            )
             alive += len(found)
-            suspects |= {key: version for key, version in found.items() if key not in there}
+            odd |= unlookable
+            suspects |= {
+                key: version
+                for key, version in found.items()
+                if key not in there and key not in unlookable
+            }
             if after is None:
                 break
+        if odd:
+            key, why = next(iter(odd.items()))
+            self._say(
+                f"{self._name}: {len(odd):,} documents have a key that no row can have, and stay: "
+                f"{key!a}: {why}; `bridge reconcile {self._name}` lists them"
+            )
         if not suspects:
             return
         if not self._options.bury_all:

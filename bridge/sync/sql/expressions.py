@@ -10,14 +10,7 @@ from typing import Any
 import sqlalchemy as sql
 from sqlalchemy.dialects import mysql, postgresql
 
-__all__ = ["as_text", "bucket_in", "sum_in"]
-
-
-def as_text(column: Any, dialect: str) -> Any:
-    """A text or a whole number as text; MySQL hashes the bytes of its encoding."""
-    if dialect == "postgresql":
-        return sql.cast(column, sql.Text)
-    return sql.cast(column, mysql.CHAR(charset="utf8mb4"))
+__all__ = ["bucket_in", "sum_in"]
 
 
 def bucket_in(text: Any, dialect: str) -> Any:

@@ -1,216 +1,221 @@
-"""Keys of rows: as text, as a place to go on from, and as conditions. Nothing here talks to a
-server.
+"""Keys of rows as conditions and as places to go on from. Nothing here talks to a server.
 
-A key text is the text of the key columns joined with `/`. A position is the same columns as
-values that JSON has, so that it can be kept anywhere.
+How a key is written is `bridge.sync.types.keys`. A position is the texts of the key columns of a
+row, so that it can be kept anywhere.
 """
 
 from __future__ import annotations
 
-import re
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
-from itertools import combinations, pairwise
+from decimal import Decimal
+from itertools import product
 from typing import Any
 
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError
+from bridge.sync.types.column import Column
+from bridge.sync.types.keys import KINDS, Kind, Unlookable, split
+from bridge.sync.types.wire import NO_TYPE, KeyColumn
 
 __all__ = [
     "Key",
     "Position",
     "after",
-    "candidates",
+    "by_value",
     "from_position",
-    "key_text",
+    "keys_of",
     "one_of",
-    "parse",
-    "splits",
-    "to_position",
-    "value",
+    "position",
+    "up_to",
 ]
 
 Position = list[Any]
-"""The key columns of a row, in order, each as a value that JSON has."""
+"""The texts of the key columns of a row, in order; of SQLite the values, because their types are
+the row's own there. Everything is what JSON has."""
 
 Key = tuple[Any, ...]
-
-MOST_SPLITS = 64
-_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
+"""What the driver is given for the key columns of a row."""
 
 
-def key_text(values: Iterable[Any]) -> str:
-    """The key that events have: `str` of each column, joined with `/`."""
-    return "/".join([value if type(value) is str else _text(value) for value in values])
+def position(columns: Sequence[KeyColumn], found: Iterable[Any]) -> Position:
+    """What can be kept of the key of a row, as the driver gives it. Raises UndecodableMessage for
+    a row without a name."""
+    return [
+        _keep(value if column.dynamic else column.text(value))
+        for column, value in zip(columns, found, strict=True)
+    ]
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).decode("utf-8", "surrogateescape")
-    return str(int(value)) if isinstance(value, bool) else str(value)
-
-
-def to_position(values: Iterable[Any]) -> Position:
-    """Raises BridgeError for a value that cannot be kept."""
-    return [_keep(value) for value in values]
-
-
-def _keep(value: Any) -> Any:
-    if isinstance(value, str):
+def _keep(found: Any) -> Any:
+    if isinstance(found, bytes):
+        return {"bytes": found.hex()}
+    if isinstance(found, str):
         try:
-            value.encode()
+            found.encode()
         except UnicodeEncodeError:
-            # SQLite takes any bytes for text.
-            return {"text": value.encode("utf-8", "surrogateescape").hex()}
-        return value
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return {"integer": str(value)}  # BIGINT UNSIGNED; MongoDB has no such number
-    if isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, bytes | bytearray | memoryview):
-        return {"bytes": bytes(value).hex()}
-    for name, kind in (("decimal", Decimal), ("uuid", uuid.UUID)):
-        if isinstance(value, kind):
-            return {name: str(value)}
-    for name, moment in (("datetime", datetime), ("date", date)):
-        if isinstance(value, moment):
-            return {name: value.isoformat()}
-    raise BridgeError(
-        f"a key column holds a {type(value).__name__}; rows can be read in the order of numbers, "
-        "texts, bytes and dates only: name another `key:` in sync.yaml"
+            return {"text": found.encode("utf-8", "surrogateescape").hex()}
+    return found
+
+
+def from_position(columns: Sequence[KeyColumn], kept: Sequence[Any]) -> Key:
+    """The values that were kept. Raises ValueError for what is no position of this key."""
+    if len(kept) != len(columns):
+        raise ValueError(f"a position of {len(kept)} columns, not {len(columns)}")
+    return tuple(
+        _back(one) if column.dynamic or not isinstance(one, str) else column.values(one)[0]
+        for column, one in zip(columns, kept, strict=True)
     )
 
 
-_BACK: dict[str, Any] = {
-    "text": lambda text: bytes.fromhex(text).decode("utf-8", "surrogateescape"),
-    "bytes": bytes.fromhex,
-    "integer": int,
-    "decimal": Decimal,
-    "uuid": uuid.UUID,
-    "datetime": datetime.fromisoformat,
-    "date": date.fromisoformat,
-}
+def _back(kept: Any) -> Any:
+    if not isinstance(kept, dict):
+        # BSON gives a type of its own, which drivers take for a text.
+        return int(kept) if isinstance(kept, int) else kept
+    [(kind, written)] = kept.items()
+    raw = bytes.fromhex(written)
+    return raw if kind == "bytes" else raw.decode("utf-8", "surrogateescape")
 
 
-def from_position(position: Sequence[Any]) -> Key:
-    """The values that `to_position` kept. Raises ValueError for what it did not make."""
-    values = []
-    for kept in position:
-        if isinstance(kept, dict):
-            [(name, text)] = kept.items()
-            kept = _BACK[name](text)
-        elif isinstance(kept, int) and not isinstance(kept, bool):
-            kept = int(kept)  # BSON gives a type of its own, which drivers take for a text
-        values.append(kept)
-    return tuple(values)
+def keys_of(columns: Sequence[KeyColumn], text: str) -> list[Key]:
+    """The values that the key columns of a row can have whose key this is: one for most
+    databases. Raises Unlookable."""
+    parts = split(text, len(columns))
+    if len(columns) == 1:
+        return [(value,) for value in columns[0].values(parts[0])]
+    every = [column.values(part) for column, part in zip(columns, parts, strict=True)]
+    return list(product(*every))
 
 
-def splits(text: str, columns: int) -> Iterator[tuple[str, ...]]:
-    """Every way in which `columns` texts joined with `/` could have become `text`."""
-    slashes = [place for place, character in enumerate(text) if character == "/"]
-    for chosen in combinations(slashes, columns - 1):
-        edges = [-1, *chosen, len(text)]
-        yield tuple(text[a + 1 : b] for a, b in pairwise(edges))
-
-
-def parse(text: str, kind: type) -> Any:
-    """A part of a key text as a column of this type has it; None where it cannot have it."""
-    try:
-        if kind is int or kind is bool:
-            return int(text) if _WHOLE.fullmatch(text) and abs(int(text)) < 2**63 else None
-        if kind is str:
-            text.encode()
-            return None if "\0" in text else text
-        if kind is bytes:
-            return text.encode("utf-8", "surrogateescape")
-        for one in (datetime, date):
-            if kind is one:
-                return one.fromisoformat(text)
-        return kind(text)  # Decimal, float, UUID
-    except (ValueError, TypeError, InvalidOperation, OverflowError):
-        return None
-
-
-def value(plain: Any) -> sql.ColumnElement[Any]:
+def value(plain: Any, column: KeyColumn | None = None) -> sql.ColumnElement[Any]:
     """A value for the driver as it is, whatever SQLAlchemy would make of its type."""
     if isinstance(plain, str):
         try:
             plain.encode()
         except UnicodeEncodeError:
             raw = plain.encode("utf-8", "surrogateescape")
-            return sql.cast(sql.literal(raw, sql.types.NullType()), sql.Text)
-    return sql.literal(plain, sql.types.NullType())
+            return sql.cast(sql.literal(raw, NO_TYPE), sql.Text)
+    made = sql.literal(plain, NO_TYPE)
+    return made if column is None or column.bound is None else column.bound(made)
 
 
-def after(columns: Sequence[sql.ColumnClause[Any]], key: Key) -> sql.ColumnElement[bool]:
+def after(columns: Sequence[KeyColumn], key: Key) -> sql.ColumnElement[bool]:
     """That a row comes after `key` in the order of `columns`.
 
     Written out, with the first column alone in front: MariaDB uses no index range for
     `(a, b) > (x, y)`, and none for an OR.
     """
-    first, *rest = columns
-    if not rest:
-        return first > value(key[0])
-    condition: sql.ColumnElement[bool] = columns[-1] > value(key[-1])
-    for column, part in reversed(list(zip(columns[:-1], key[:-1], strict=True))):
-        condition = sql.or_(column > value(part), sql.and_(column == value(part), condition))
-    return sql.and_(first >= value(key[0]), condition)
+    lefts = [column.left for column in columns]
+    values = [value(part, column) for part, column in zip(key, columns, strict=True)]
+    if len(columns) == 1:
+        return lefts[0] > values[0]
+    condition: sql.ColumnElement[bool] = lefts[-1] > values[-1]
+    for left, one in reversed(list(zip(lefts[:-1], values[:-1], strict=True))):
+        condition = sql.or_(left > one, sql.and_(left == one, condition))
+    return sql.and_(lefts[0] >= values[0], condition)
+
+
+def up_to(columns: Sequence[KeyColumn], key: Key) -> sql.ColumnElement[bool]:
+    """That a row does not come after `key`."""
+    start = sql.not_(after(columns[:1], key[:1]))
+    if len(columns) == 1:
+        return start
+    return sql.and_(start, sql.not_(after(columns, key)))
 
 
 def one_of(
-    columns: Sequence[sql.ColumnClause[Any]], keys: Sequence[Key], *, lead: bool = False
+    columns: Sequence[KeyColumn], keys: Sequence[Key], *, lead: bool = False
 ) -> sql.ColumnElement[bool]:
     """That a row has one of these keys. lead: ask for the first column alone, too."""
+    lefts = [column.left for column in columns]
     if any(_is_unencodable(part) for key in keys for part in key):
         return sql.or_(
             *(
                 sql.and_(
-                    *(column == value(part) for column, part in zip(columns, key, strict=True))
+                    *(
+                        column.left == value(part, column)
+                        for column, part in zip(columns, key, strict=True)
+                    )
                 )
                 for key in keys
             )
         )
+    bound = any(column.bound is not None for column in columns)
     if len(columns) == 1:
         parts = [part for (part,) in keys]
-        these = sql.bindparam(None, parts, expanding=True, type_=sql.types.NullType())
-        return columns[0].in_(these)
+        if bound:
+            return lefts[0].in_([value(part, columns[0]) for part in parts])
+        these = sql.bindparam(None, parts, expanding=True, type_=NO_TYPE)
+        return lefts[0].in_(these)
     # As a row, written out in full by nobody but the server: AND and OR of hundreds of keys cost
     # SQLAlchemy and MariaDB ten times as much.
-    plain = [sql.types.NullType() for _ in columns]
-    rows = sql.tuple_(*columns, types=plain).in_(list(keys))
+    row = sql.tuple_(*lefts, types=[NO_TYPE for _ in lefts])
+    if bound:
+        these_rows: Any = [
+            sql.tuple_(*(value(part, one) for part, one in zip(key, columns, strict=True)))
+            for key in keys
+        ]
+    else:
+        these_rows = list(keys)
+    rows = row.in_(these_rows)
     # SQLite looks through all rows for that, unless the first column is there alone.
-    return sql.and_(one_of(columns[:1], [key[:1] for key in keys]), rows) if lead else rows
+    firsts = list(dict.fromkeys(key[:1] for key in keys))
+    return sql.and_(one_of(columns[:1], firsts), rows) if lead else rows
 
 
 def _is_unencodable(part: Any) -> bool:
-    return isinstance(part, str) and not part.isprintable() and parse(part, str) is None
+    if not isinstance(part, str) or part.isprintable():
+        return False
+    try:
+        part.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
-def candidates(text: str, kinds: Sequence[type]) -> tuple[int, list[Key]]:
-    """The values that key columns of these types must have so that `text` is their key.
+# Of a query nobody declares types: the first row shows them.
 
-    Returns how many of the columns the values are for, and the values: all columns, or only the
-    first where there are too many ways to split the text.
+
+def by_value(reference: Any, example: Any) -> KeyColumn:
+    """A column of the key of a query. example: a value of it, as the driver gives it.
+
+    Raises BridgeError for a type that rows cannot be found by.
     """
-    slashes = text.count("/")
-    if len(kinds) > 1 and _ways(slashes, len(kinds) - 1) > MOST_SPLITS:
-        parts = text.split("/")
-        heads = ("/".join(parts[:n]) for n in range(1, slashes + 3 - len(kinds)))
-        firsts = [parse(head, kinds[0]) for head in heads]
-        return 1, [(first,) for first in firsts if first is not None]
-    found = []
-    for split in splits(text, len(kinds)):
-        key = tuple(parse(part, kind) for part, kind in zip(split, kinds, strict=True))
-        if None not in key:
-            found.append(key)
-    return len(kinds), found
+    for kind, found in _BY_VALUE.items():
+        if isinstance(example, kind):
+            column = Column(str(reference.name), "", "")
+            return KeyColumn(column, found, reference, reference, None, _text_of)
+    raise BridgeError(
+        f"a key column holds a {type(example).__name__}; rows can be read in the order of numbers, "
+        "texts, bytes and dates only: name another `key:` in sync.yaml"
+    )
 
 
-def _ways(slashes: int, chosen: int) -> int:
-    ways = 1
-    for n in range(chosen):
-        ways = ways * (slashes - n) // (n + 1)
-    return ways
+def _text_of(found: Any) -> str:
+    if isinstance(found, bytes | bytearray | memoryview):
+        return bytes(found).decode("utf-8", "surrogateescape")
+    return str(int(found)) if isinstance(found, bool) else str(found)
+
+
+def _parsed(make: Callable[[str], Any], what: str) -> Kind:
+    def parse(text: str) -> Any:
+        try:
+            return make(text)
+        except (ValueError, OverflowError):
+            raise Unlookable(f"it is no {what}") from None
+
+    return Kind(what, parse)
+
+
+_BY_VALUE: dict[type, Kind] = {
+    bool: KINDS["whole"],
+    int: KINDS["whole"],
+    str: KINDS["text"],
+    bytes: _parsed(lambda text: text.encode("utf-8", "surrogateescape"), "text"),
+    Decimal: KINDS["decimal"],
+    datetime: _parsed(datetime.fromisoformat, "moment"),
+    date: _parsed(date.fromisoformat, "date"),
+    uuid.UUID: _parsed(uuid.UUID, "UUID"),
+}

@@ -1,20 +1,38 @@
-"""What the rows of one source are: its columns, checked against the database, and its errors."""
+"""What the rows of one source are: what to select of them, checked against the database, and the
+errors of reading them.
+
+Of a table the columns are typed (`bridge.sync.types`), and what is read is what every producer
+sends. Of a query nothing is declared: its values are as the driver gives them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sql
 
-from bridge.errors import BridgeError, ServerAway
+from bridge.errors import BridgeError, ServerAway, UndecodableMessage
 from bridge.queue.database import short
+from bridge.queue.rows import AS_THEY_ARE
+from bridge.queue.rows import plain as plain_value
+from bridge.sync.documents import Mirror
 from bridge.sync.models import Source
-from bridge.sync.sql.keys import Key
+from bridge.sync.sql import versions
+from bridge.sync.sql.keys import by_value, keys_of, one_of
+from bridge.sync.types import wire
+from bridge.sync.types.catalog import dialect_of
+from bridge.sync.types.keys import Unlookable, join
+from bridge.sync.types.learn import learn
+from bridge.sync.types.typed import Typed
+from bridge.sync.types.wire import KeyColumn
 from bridge.yamlfile import did_you_mean
 
-__all__ = ["Rows", "fetch", "trouble"]
+__all__ = ["AT_ONCE", "Lookup", "Rows", "fetch", "trouble"]
+
+AT_ONCE = 500
+"""Keys in one question: beyond 1000 MariaDB makes a table of them."""
 
 # MySQL: no such database, column or table; no right to read one; syntax; a view that lost its
 # table. What the operator has to mend, not to wait for.
@@ -24,95 +42,277 @@ _MISSING_SQLITE = ("no such", "syntax error", "unrecognized token", "incomplete 
 
 
 class Rows:
-    """The columns of one source, and where they stand in the rows that `select` gives.
+    """One source, ready to be read.
 
-    origin: what to select from. key: the key columns. names: the fields of the data.
-    version, deleted: where these columns stand in a row; deleted is None where there is none.
-    place: what to call it in messages.
+    table: the rows alone; origin: what to select from, with their versions. key: the key columns.
+    version, deleted: expressions; deleted is None where there is none. beside: whether the version
+    is in a table of the bridge's. names: the fields of the data. place: what to call it in
+    messages.
 
     Raises BridgeError when the table or a column is not there.
     """
 
-    def __init__(self, connection: sql.Connection, entity: str, source: Source) -> None:
-        self.place = source.table or f"the query of {entity}"
-        self._hint = f"in sync.yaml under `entities: {entity}: source:"
-        self.origin = _origin(source)
+    def __init__(self, connection: sql.Connection, mirror: Mirror, entity: str) -> None:
+        source = mirror.entities[entity].source
+        assert source is not None
+        self.entity, self.place = entity, source.table or f"the query of {entity}"
+        self.dialect = dialect_of(connection)
+        self.beside = source.version is None
+        self.types = learn(connection, mirror, entity)
+        if self.types is None:
+            self._of_query(connection, source)
+        else:
+            self._of_table(connection, source, self.types)
+        self._arrange()
+
+    # Of a table.
+
+    def _of_table(self, connection: sql.Connection, source: Source, types: Typed) -> None:
+        table, rows = types.table, types.rows
+        self.key: list[KeyColumn] = list(types.key)
+        self.table: Any = rows
+        self.origin: Any = rows
+        if source.version is None:
+            if versions_missing := self._versions_missing(connection):
+                raise BridgeError(versions_missing)
+            self.origin, self.version = versions.joined(rows, self.key, self.entity, self.dialect)
+        else:
+            self.version = rows.c[_name(types, source.version)]
+        self.deleted: Any = None
+        if source.deleted is not None:
+            self.deleted = rows.c[_name(types, source.deleted)]
+        self.names = [field for field in types.columns if field in types.rules]
+        self._values: list[Any] = []
+        self._plain: list[Callable[[Any], Any] | None] = []
+        for field in self.names:
+            rule, column = types.rules[field], types.columns[field]
+            self._values.append(wire.value(rows.c[column.name], rule, table.dialect))
+            self._plain.append(wire.plain(rule, table.dialect))
+
+    def _versions_missing(self, connection: sql.Connection) -> str:
+        advice = f"run `bridge sync triggers {self.entity} --apply`"
         try:
-            probe = sql.select(sql.text("*")).select_from(self.origin).limit(0)
+            with connection.begin_nested():
+                found = versions.base_of(connection, self.entity)
+        except sql.exc.DBAPIError as error:
+            if not _is_missing(error, connection.dialect.name):
+                raise
+            return (
+                f"entity {self.entity}: {self.place} has no `version:` in sync.yaml, and there is "
+                f"no table bridge_versions with the versions beside it: {advice}, or name the "
+                "column that grows with every change"
+            )
+        if found is None:
+            return (
+                f"entity {self.entity}: bridge_versions has no versions of {self.place}, because "
+                f"it has no triggers of the bridge: {advice}"
+            )
+        return ""
+
+    # Of a query.
+
+    def _of_query(self, connection: sql.Connection, source: Source) -> None:
+        self._hint = f"in sync.yaml under `entities: {self.entity}: source:"
+        # On lines of its own: a comment at its end must not swallow what follows. A colon begins
+        # no parameter here.
+        query = (source.query or "").strip().rstrip(";").replace(":", r"\:")
+        try:
+            origin: Any = sql.text(f"(\n{query}\n) AS q")
+            probe = sql.select(sql.text("*")).select_from(origin).limit(0)
             found = connection.execute(probe)
             present, by_number = list(map(str, found.keys())), _enumerated(found)
             found.close()
         except sql.exc.DBAPIError as error:
             if not _is_missing(error, connection.dialect.name):
                 raise
-            what = "table" if source.table else "query"
             raise BridgeError(
-                f"entity {entity}: {self.place} cannot be read ({short(error)}): write "
-                f"{self._hint} {what}:` one that this database has"
+                f"entity {self.entity}: {self.place} cannot be read ({short(error)}): write "
+                f"{self._hint} query:` one that this database has"
             ) from error
-
-        def column(name: str, where: str) -> str:
-            if name in present:
-                return name
-            # MySQL and SQLite do not care for the case; the rows of SELECT * do.
-            for one in present:
-                if one.casefold() == name.casefold() and connection.dialect.name != "postgresql":
-                    return one
-            hint = did_you_mean(name, present)
-            raise BridgeError(
-                f"entity {entity}: {self.place} has no column {name}; {hint or 'it has'} "
-                f"{', '.join(present)}. Write {self._hint} {where}:` one of these"
-            )
-
-        key = [column(name, "key") for name in source.key]
+        assert source.version is not None
+        key = [self._column(name, "key", present) for name in source.key]
         for name in key:
             if name in by_number:
                 raise BridgeError(
-                    f"entity {entity}: the key column {name} of {self.place} is an ENUM or a SET, "
-                    "which MySQL sorts as numbers and compares as text, so that rows would be "
+                    f"entity {self.entity}: the key column {name} of {self.place} is an ENUM or a "
+                    "SET, which MySQL sorts as numbers and compares as text, so that rows would be "
                     f"passed over: write {self._hint} query:` a SELECT with CAST({name} AS CHAR) "
                     f"AS {name}"
                 )
-        version = column(source.version, "version")
-        deleted = column(source.deleted, "deleted") if source.deleted else None
+        version = self._column(source.version, "version", present)
+        deleted = self._column(source.deleted, "deleted", present) if source.deleted else None
         if source.columns:
             fields = {
-                field: column(name, f"columns: {field}") for field, name in source.columns.items()
+                field: self._column(name, f"columns: {field}", present)
+                for field, name in source.columns.items()
             }
         else:
             fields = {name: name for name in present if name not in (version, deleted)}
-            self._check_names(entity, fields)
-        # Each column once, however many parts it has.
-        wanted = list(
-            dict.fromkeys([*key, version, *([deleted] if deleted else []), *fields.values()])
-        )
-        self.key: list[sql.ColumnClause[Any]] = [sql.column(name) for name in key]
+            self._check_names(fields)
+        columns: list[Any] = [sql.column(name) for name in present]
+        rows = sql.text(f"{query}\n").columns(*columns).subquery()
+        self.table = self.origin = rows
+        self.key = self._untyped_key(connection, [rows.c[name] for name in key])
+        self.version = rows.c[version]
+        self.deleted = None if deleted is None else rows.c[deleted]
         self.names = list(fields)
-        self.version = wanted.index(version)
-        self.deleted = None if deleted is None else wanted.index(deleted)
-        self.key_of: Callable[[Any], Key] = _getter([wanted.index(name) for name in key])
-        self.values_of: Callable[[Any], Key] = _getter(
-            [wanted.index(name) for name in fields.values()]
+        self._values = [rows.c[name] for name in fields.values()]
+        self._plain = [None for _ in fields]
+
+    def _untyped_key(self, connection: sql.Connection, columns: Sequence[Any]) -> list[KeyColumn]:
+        named = [column.is_not(None) for column in columns]
+        found = fetch(connection, sql.select(*columns).where(*named).limit(1))
+        # Without a row there is nothing to find, and nothing to be in order.
+        example = found[0] if found else [""] * len(columns)
+        return [by_value(column, one) for column, one in zip(columns, example, strict=True)]
+
+    def _column(self, name: str, where: str, present: Sequence[str]) -> str:
+        if name in present:
+            return name
+        # MySQL and SQLite do not care for the case; the rows of SELECT * do.
+        for one in present:
+            if one.casefold() == name.casefold() and self.dialect != "postgresql":
+                return one
+        hint = did_you_mean(name, present)
+        raise BridgeError(
+            f"entity {self.entity}: {self.place} has no column {name}; {hint or 'it has'} "
+            f"{', '.join(present)}. Write {self._hint} {where}:` one of these"
         )
-        self._wanted = wanted
 
-    def select(self) -> sql.Select[Any]:
-        """SELECT of the columns that are needed."""
-        columns: list[Any] = [sql.column(name) for name in self._wanted]
-        return sql.select(*columns).select_from(self.origin)
-
-    def whole(self, row: Any) -> dict[str, Any]:
-        """A row by the names of its columns."""
-        return dict(zip(self._wanted, row, strict=True))
-
-    def _check_names(self, entity: str, fields: dict[str, str]) -> None:
+    def _check_names(self, fields: dict[str, str]) -> None:
         wrong = [name for name in fields if name.startswith(("_", "$"))]
         if wrong:
             raise BridgeError(
-                f"entity {entity}: {self.place} has the column {wrong[0]}, and a field cannot be "
-                f"named so: write {self._hint} columns:` the columns of the data, each with the "
+                f"entity {self.entity}: {self.place} has the column {wrong[0]}, and a field cannot "
+                f"be named so: write {self._hint} columns:` the columns of the data, each with the "
                 "name of its field"
             )
+
+    # Of both.
+
+    def _arrange(self) -> None:
+        """Where everything stands in a row; each expression is selected once."""
+        self._wanted: list[Any] = []
+        places: dict[int, int] = {}
+
+        def place(expression: Any) -> int:
+            if id(expression) not in places:
+                places[id(expression)] = len(self._wanted)
+                self._wanted.append(expression)
+            return places[id(expression)]
+
+        key = [place(column.printed) for column in self.key]
+        self.version_at = place(self.version)
+        self.deleted_at = None if self.deleted is None else place(self.deleted)
+        values = [place(one) for one in self._values]
+        self.key_of: Callable[[Any], tuple[Any, ...]] = _getter(key)
+        self._values_of = _getter(values)
+        texts = [column.text for column in self.key]
+        if len(texts) == 1:
+            [text] = texts
+            self.text_of: Callable[[tuple[Any, ...]], str] = lambda key: text(key[0])
+        else:
+            self.text_of = lambda key: join(
+                [text(value) for text, value in zip(texts, key, strict=True)]
+            )
+        # Most values are what JSON has already: which are not is known of a table.
+        self._convert = [
+            (name, make) for name, make in zip(self.names, self._plain, strict=True) if make
+        ]
+
+    def data(self, row: Any) -> dict[str, Any]:
+        """The data of an event. Raises UndecodableMessage."""
+        found = dict(zip(self.names, self._values_of(row), strict=True))
+        if self.types is None:
+            for name, value in found.items():
+                if type(value) not in AS_THEY_ARE:
+                    found[name] = plain_value(value)
+            return found
+        for name, make in self._convert:
+            if (value := found[name]) is not None:
+                found[name] = make(value)
+        return found
+
+    def select(self) -> sql.Select[Any]:
+        """SELECT of what is needed."""
+        return sql.select(*self._wanted).select_from(self.origin)
+
+    def select_keys(self) -> sql.Select[Any]:
+        """SELECT of what `text_of` takes."""
+        return sql.select(*(column.printed for column in self.key)).select_from(self.table)
+
+    def name_of(self, key: tuple[Any, ...]) -> str:
+        """The key of a row for a message, of any row."""
+        try:
+            return self.text_of(tuple("" if one is None else one for one in key))
+        except (UndecodableMessage, ValueError, TypeError):
+            return "/".join(map(repr, key))
+
+    def named(self) -> sql.ColumnElement[bool]:
+        """That a row has a key."""
+        return sql.and_(*(column.left.is_not(None) for column in self.key))
+
+    def order(self) -> list[Any]:
+        """What to order by."""
+        return [column.left for column in self.key]
+
+    def whole(self, row: Any) -> dict[str, Any]:
+        """A row by the names of its key columns and fields, for a dead letter."""
+        key = dict(zip((one.column.name for one in self.key), self.key_of(row), strict=True))
+        return {**key, **dict(zip(self.names, self._values_of(row), strict=True))}
+
+
+class Lookup:
+    """Rows by the texts of their keys.
+
+    unlookable: those texts that no row can have, each with the reason. That a row of such a key
+    is not there is not known of any of them.
+    """
+
+    def __init__(self, rows: Rows, keys: Iterable[str], *, lead: bool = False) -> None:
+        self._rows, self._lead = rows, lead
+        self._wanted = set(keys)
+        self.unlookable: dict[str, str] = {}
+        asked: dict[tuple[Any, ...], None] = {}
+        for text in self._wanted:
+            try:
+                asked.update(dict.fromkeys(keys_of(rows.key, text)))
+                if rows.types is not None and (why := rows.types.is_lookable(text)):
+                    self.unlookable[text] = why
+            except Unlookable as error:
+                self.unlookable[text] = str(error)
+        self._asked = list(asked)
+
+    def batches(
+        self,
+        connection: sql.Connection,
+        select: sql.Select[Any],
+        key_of: Callable[[Any], tuple[Any, ...]],
+    ) -> Iterator[list[Any]]:
+        """What `select` gives of the rows with these keys, each once."""
+        seen: set[tuple[Any, ...]] = set()
+        for start in range(0, len(self._asked), AT_ONCE):
+            some = self._asked[start : start + AT_ONCE]
+            these = []
+            for row in fetch(
+                connection, select.where(one_of(self._rows.key, some, lead=self._lead))
+            ):
+                key = key_of(row)
+                # What the database takes for equal need not be.
+                if key not in seen and self._rows.name_of(key) in self._wanted:
+                    seen.add(key)
+                    these.append(row)
+            yield these
+
+
+def _name(types: Typed, name: str) -> str:
+    found = types.table.column(name)
+    if found is None:
+        there = ", ".join(column.name for column in types.table.columns)
+        raise BridgeError(
+            f"entity {types.entity}: {types.table.full_name} has no column {name}; it has {there}"
+        )
+    return found.name
 
 
 def _enumerated(result: sql.CursorResult[Any]) -> set[str]:
@@ -129,22 +329,11 @@ def _enumerated(result: sql.CursorResult[Any]) -> set[str]:
     }
 
 
-def _getter(places: list[int]) -> Callable[[Any], Key]:
+def _getter(places: list[int]) -> Callable[[Any], tuple[Any, ...]]:
     if len(places) == 1:
         [place] = places
         return lambda row: (row[place],)
     return itemgetter(*places) if places else lambda row: ()
-
-
-def _origin(source: Source) -> sql.FromClause:
-    if source.table is not None:
-        schema, _, name = source.table.rpartition(".")
-        return sql.table(name, schema=schema or None)
-    # On lines of its own: a comment at its end must not swallow what follows. A colon begins no
-    # parameter here.
-    query = (source.query or "").strip().rstrip(";").replace(":", r"\:")
-    text: Any = sql.text(f"(\n{query}\n) AS q")
-    return text  # type: ignore[no-any-return]
 
 
 def fetch(connection: sql.Connection, statement: sql.Select[Any], origin: Any = None) -> list[Any]:

@@ -8,7 +8,7 @@ read, and never a lock that the site's writers would wait for. What the columns 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,24 +18,12 @@ import sqlalchemy as sql
 
 from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue.events import Event
-from bridge.queue.rows import AS_THEY_ARE, is_true, plain, to_json, version_of
+from bridge.queue.rows import is_true, to_json, version_of
 from bridge.sync.documents import Mirror
-from bridge.sync.sql.keys import (
-    Key,
-    Position,
-    after,
-    candidates,
-    from_position,
-    key_text,
-    one_of,
-    to_position,
-)
-from bridge.sync.sql.rows import Rows, fetch, trouble
+from bridge.sync.sql.keys import Key, Position, after, from_position, one_of, position
+from bridge.sync.sql.rows import AT_ONCE, Lookup, Rows, fetch, trouble
 
 __all__ = ["BadRow", "Chunk", "Position", "SqlSource"]
-
-AT_ONCE = 500
-"""Keys in one question: beyond 1000 MariaDB makes a table of them."""
 
 SOURCE = "/bridge/sql"
 """The `source` of the events."""
@@ -91,8 +79,7 @@ class SqlSource:
         self._lead = engine.dialect.name == "sqlite"
         self._rows: Rows | None = None
         self._children: list[tuple[str, Rows]] = []
-        self._kinds: list[type] | None = None
-        self._child_sources = []
+        self._child_sources: list[tuple[str, str]] = []
         for field, child in entity.children.items():
             source = mirror.entities[child.entity].source
             if source is None:
@@ -107,7 +94,7 @@ class SqlSource:
                     f"{name}; write in sync.yaml under `entities: {child.entity}: source: key:` "
                     f"{len(entity.source.key)} columns for the {name}, and its own after them"
                 )
-            self._child_sources.append((field, child.entity, source))
+            self._child_sources.append((field, child.entity))
 
     def __repr__(self) -> str:
         where = self._engine.url.render_as_string()
@@ -116,7 +103,7 @@ class SqlSource:
     def count(self) -> int:
         """How many rows there are, deleted ones included."""
         with self._view() as (connection, rows):
-            counted = sql.select(sql.func.count()).select_from(rows.origin)
+            counted = sql.select(sql.func.count()).select_from(rows.table)
             return int(fetch(connection, counted)[0][0])
 
     def chunk(self, after_: Position | None, size: int) -> Chunk:
@@ -130,21 +117,17 @@ class SqlSource:
         with self._view() as (connection, rows):
             found: list[Any] = []
             if after_ is None:
-                nameless = sql.or_(*(column.is_(None) for column in rows.key))
-                found = fetch(connection, rows.select().where(nameless).limit(size))
+                found = fetch(connection, rows.select().where(sql.not_(rows.named())).limit(size))
             headless = len(found)
-            ordered = rows.select().order_by(*rows.key).limit(size)
+            ordered = rows.select().order_by(*rows.order()).limit(size)
             if after_ is None:
-                ordered = ordered.where(*(column.is_not(None) for column in rows.key))
+                ordered = ordered.where(rows.named())
             else:
-                key = from_position(after_)
-                if len(key) != len(rows.key):
-                    raise ValueError(f"a position of {len(key)} columns, not {len(rows.key)}")
-                ordered = ordered.where(after(rows.key, key))
+                ordered = ordered.where(after(rows.key, from_position(rows.key, after_)))
             found += fetch(connection, ordered)
             events, bad = self._events(connection, rows, found)
         count = len(found) - headless
-        last = to_position(rows.key_of(found[-1])) if count else None
+        last = position(rows.key, rows.key_of(found[-1])) if count else None
         return Chunk(events, bad, last, count)
 
     def by_keys(self, keys: Sequence[str]) -> list[Event]:
@@ -155,50 +138,30 @@ class SqlSource:
         return self.rows_by_keys(keys)[0]
 
     def rows_by_keys(self, keys: Sequence[str]) -> tuple[list[Event], list[BadRow]]:
-        """The same, and the rows that no event can be made of."""
+        """The same, and the rows that no event can be made of. Keys that no row can have are
+        left out: see `existing`."""
         events: list[Event] = []
         bad: list[BadRow] = []
         with self._view() as (connection, rows):
-            for these in self._having(connection, rows, keys, rows.select(), rows.key_of):
+            found = Lookup(rows, keys, lead=self._lead)
+            for these in found.batches(connection, rows.select(), rows.key_of):
                 good, wrong = self._events(connection, rows, these)
                 events += good
                 bad += wrong
         return events, bad
 
-    def existing(self, keys: Sequence[str]) -> set[str]:
-        """Which of these key texts have a row, be it marked as deleted or not."""
+    def existing(self, keys: Sequence[str]) -> tuple[set[str], dict[str, str]]:
+        """Which of these key texts have a row, be it marked as deleted or not; and those that no
+        row can have, each with the reason. Of these nothing is known."""
         with self._view() as (connection, rows):
-            only_keys = sql.select(*rows.key).select_from(rows.origin)
-            found = self._having(connection, rows, keys, only_keys, tuple)
-            return {key_text(row) for these in found for row in these}
-
-    def _having(
-        self,
-        connection: sql.Connection,
-        rows: Rows,
-        keys: Sequence[str],
-        select: sql.Select[Any],
-        key_of: Callable[[Any], Key],
-    ) -> Iterator[list[Any]]:
-        """What `select` gives of the rows with these key texts, each once, in batches."""
-        if not (kinds := self._key_types(connection, rows)):
-            return
-        wanted = set(keys)
-        asked: dict[int, dict[Key, None]] = {}
-        for text in wanted:
-            width, found = candidates(text, kinds)
-            asked.setdefault(width, {}).update(dict.fromkeys(found))
-        seen: set[Key] = set()
-        for width, every in asked.items():
-            for some in _batches(list(every)):
-                these = []
-                which = one_of(rows.key[:width], some, lead=self._lead)
-                for row in fetch(connection, select.where(which)):
-                    key = key_of(row)
-                    if key not in seen and key_text(key) in wanted:
-                        seen.add(key)
-                        these.append(row)
-                yield these
+            found = Lookup(rows, keys, lead=self._lead)
+            only_keys = rows.select_keys()
+            there = {
+                rows.text_of(tuple(row))
+                for these in found.batches(connection, only_keys, tuple)
+                for row in these
+            }
+            return there, found.unlookable
 
     @contextmanager
     def _view(self) -> Iterator[tuple[sql.Connection, Rows]]:
@@ -221,26 +184,17 @@ class SqlSource:
     def _learn(self, connection: sql.Connection) -> Rows:
         if self._rows is None:
             self._children = [
-                (field, Rows(connection, child, source))
-                for field, child, source in self._child_sources
+                (field, Rows(connection, self._mirror, child))
+                for field, child in self._child_sources
             ]
-            self._rows = Rows(connection, self.name, self.source)
+            self._rows = Rows(connection, self._mirror, self.name)
         return self._rows
-
-    def _key_types(self, connection: sql.Connection, rows: Rows) -> list[type] | None:
-        """Python's types of the key columns; None while there is no row."""
-        if self._kinds is None:
-            named = [column.is_not(None) for column in rows.key]
-            first = fetch(connection, sql.select(*rows.key).where(*named).limit(1), rows.origin)
-            if first:
-                self._kinds = [type(value) for value in first[0]]
-        return self._kinds
 
     def _events(
         self, connection: sql.Connection, rows: Rows, found: Sequence[Any]
     ) -> tuple[list[Event], list[BadRow]]:
-        entity, rewrite, key_of, deleted = self.name, self.rewrite, rows.key_of, rows.deleted
-        names, values_of, at = rows.names, rows.values_of, rows.version
+        entity, rewrite, key_of, deleted = self.name, self.rewrite, rows.key_of, rows.deleted_at
+        data_of, text_of, at = rows.data, rows.text_of, rows.version_at
         lists = [
             (field, self._members(connection, rows, child, found))
             for field, child in self._children
@@ -258,17 +212,14 @@ class SqlSource:
                 if gone := deleted is not None and is_true(row[deleted]):
                     data = None
                 else:
-                    data = {
-                        name: value if type(value) in AS_THEY_ARE else plain(value)
-                        for name, value in zip(names, values_of(row), strict=True)
-                    }
+                    data = data_of(row)
                     for field, members in lists:
                         data[field] = members.get(key, [])
                 events.append(
                     Event(
                         entity,
                         "deleted" if gone else "changed",
-                        key_text(key),
+                        text_of(key),
                         version,
                         data,
                         f"{batch}.{number}",
@@ -280,7 +231,7 @@ class SqlSource:
             except UndecodableMessage as error:
                 whole = rows.whole(row) | {field: members.get(key, []) for field, members in lists}
                 raw = to_json(whole).encode("utf-8", "surrogateescape")
-                bad.append(BadRow(raw, f"{rows.place}: {error}", key_text(key)))
+                bad.append(BadRow(raw, f"{rows.place}: {error}", rows.name_of(key)))
         return events, bad
 
     def _members(
@@ -288,43 +239,43 @@ class SqlSource:
     ) -> dict[Key, list[dict[str, Any]]]:
         """The rows of a child entity that belong to these rows, by the key of those."""
         keys = [key for key in map(rows.key_of, found) if None not in key]
-        width = len(rows.key)
         lists: dict[Key, list[dict[str, Any]]] = {}
         for some in _batches(keys):
-            theirs = self._members_of(connection, child, width, some)
+            theirs = self._members_of(connection, rows, child, some)
             if not theirs.keys() <= set(some):
                 # What the database takes for equal has another text, as in "vim" and "VIM".
                 # Whom each belongs to is then the database's to say.
                 theirs = {}
                 for key in some:
-                    for members in self._members_of(connection, child, width, [key]).values():
+                    for members in self._members_of(connection, rows, child, [key]).values():
                         theirs.setdefault(key, []).extend(members)
             lists |= theirs
         return lists
 
     def _members_of(
-        self, connection: sql.Connection, child: Rows, width: int, keys: Sequence[Key]
+        self, connection: sql.Connection, rows: Rows, child: Rows, keys: Sequence[Key]
     ) -> dict[Key, list[dict[str, Any]]]:
-        theirs = one_of(child.key[:width], keys, lead=self._lead)
-        which = child.select().where(theirs).order_by(*child.key)
-        names, values_of, deleted = child.names, child.values_of, child.deleted
+        width = len(rows.key)
+        # The text of the parent's column is that of the child's, whatever their types are.
+        owners = [
+            tuple(
+                one.values(parent.text(value))[0]
+                for one, parent, value in zip(child.key, rows.key, key, strict=False)
+            )
+            for key in keys
+        ]
+        theirs = one_of(child.key[:width], owners, lead=self._lead)
+        which = child.select().where(theirs).order_by(*child.order())
         lists: dict[Key, list[dict[str, Any]]] = {}
         for row in fetch(connection, which):
-            if deleted is None or not is_true(row[deleted]):
-                member = {
-                    name: value if type(value) in AS_THEY_ARE else _member_value(value)
-                    for name, value in zip(names, values_of(row), strict=True)
-                }
+            if child.deleted_at is None or not is_true(row[child.deleted_at]):
+                try:
+                    member = child.data(row)
+                except UndecodableMessage:
+                    # No event takes a surrogate: the row of the parent is refused, and says where.
+                    member = {"unreadable": "\udcff"}
                 lists.setdefault(child.key_of(row)[:width], []).append(member)
         return lists
-
-
-def _member_value(value: Any) -> Any:
-    try:
-        return plain(value)
-    except UndecodableMessage:
-        # No event takes a surrogate: the row of the parent is refused, and says where.
-        return "\udcff"
 
 
 def _batches(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:

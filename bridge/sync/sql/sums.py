@@ -17,26 +17,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy.dialects import mysql
 
 from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue.database import reading
 from bridge.queue.rows import is_true, version_of
 from bridge.sync.documents import Mirror
-from bridge.sync.models import Source
 from bridge.sync.reconcile.checksums import NO_VERSION, Sums, add_all, in_buckets
 from bridge.sync.reconcile.doubts import State
-from bridge.sync.sql.expressions import as_text, bucket_in, sum_in
-from bridge.sync.sql.keys import Key, after, candidates, key_text, one_of
-from bridge.sync.sql.rows import Rows, fetch, trouble
+from bridge.sync.sql.expressions import bucket_in, sum_in
+from bridge.sync.sql.keys import Key, after, from_position, position, up_to
+from bridge.sync.sql.rows import Lookup, Rows, fetch, trouble
+from bridge.sync.types.column import Column
+from bridge.sync.types.keys import join
+from bridge.sync.types.wire import as_text, key_in_sql
 
 __all__ = ["CHUNK", "KeyedRows", "Told"]
 
 CHUNK = 20_000
 """Rows of one question. Larger ones gain little."""
-
-AT_ONCE = 500
-"""Keys of one question."""
 
 NOT_ONE = NO_VERSION - 1
 """Of a row whose version is none: like no document, not even one without a version."""
@@ -64,10 +62,7 @@ class KeyedRows:
         entity = mirror.entities[name]
         if entity.source is None:
             raise BridgeError(f"entity {name} has no source")
-        self.name, self._engine = name, engine
-        self._source = entity.source
-        parent = mirror.parent_of.get(name)
-        self._parent = None if parent is None else (parent, mirror.entities[parent].source)
+        self.name, self._engine, self._mirror = name, engine, mirror
         self._plan: _Plan | None = None
 
     def __repr__(self) -> str:
@@ -110,42 +105,31 @@ class KeyedRows:
                 return
             yield from in_buckets(batches, buckets, progress)
 
-    def states(self, keys: Sequence[str]) -> dict[str, Told]:
-        """What SQL has under these keys now; nothing of what it has no row for."""
+    def states(self, keys: Sequence[str]) -> tuple[dict[str, Told], dict[str, str]]:
+        """What SQL has under these keys now, nothing of what it has no row for; and those keys
+        that no row can have, each with the reason. Of these nothing is known."""
         found: dict[str, Told] = {}
         with self._errors(), reading(self._engine) as connection:
             plan = self._learn(connection)
-            kinds = plan.key_types(connection)
-            if kinds is None:
-                return found
-            wanted = set(keys)
-            asked: dict[int, dict[Key, None]] = {}
-            for text in wanted:
-                width, every = candidates(text, kinds)
-                asked.setdefault(width, {}).update(dict.fromkeys(every))
-            for width, these in asked.items():
-                rest = list(these)
-                for start in range(0, len(rest), AT_ONCE):
-                    which = one_of(plan.order[:width], rest[start : start + AT_ONCE])
-                    for row in fetch(connection, plan.rows().where(which)):
-                        key, state, owner = plan.read(row)
-                        if key in wanted:
-                            found[key] = Told(state, owner)
-        return found
+            lookup = Lookup(plan.own, keys)
+            for rows in lookup.batches(connection, plan.rows(), plan.key_of):
+                for row in rows:
+                    key, state, owner = plan.read(row)
+                    found[key] = Told(state, owner)
+        return found, lookup.unlookable
 
     def without_key(self) -> int:
         """How many rows have no key at all, because one of its columns is NULL."""
         with self._errors(), reading(self._engine) as connection:
-            plan = self._learn(connection)
-            nameless = sql.or_(*(column.is_(None) for column in plan.order))
-            counted = sql.select(sql.func.count()).select_from(plan.own).where(nameless)
-            return int(fetch(connection, counted)[0][0])
+            own = self._learn(connection).own
+            nameless = sql.select(sql.func.count()).select_from(own.table)
+            return int(fetch(connection, nameless.where(sql.not_(own.named())))[0][0])
 
     def count(self) -> int:
         """How many rows there are, for a progress bar."""
         with self._errors(), reading(self._engine) as connection:
-            plan = self._learn(connection)
-            return int(fetch(connection, sql.select(sql.func.count()).select_from(plan.own))[0][0])
+            own = self._learn(connection).own
+            return int(fetch(connection, sql.select(sql.func.count()).select_from(own.table))[0][0])
 
     def _look(self) -> _Plan:
         with reading(self._engine) as connection:
@@ -153,17 +137,17 @@ class KeyedRows:
 
     def _learn(self, connection: sql.Connection) -> _Plan:
         if self._plan is None:
-            own = _Side(connection, self.name, self._source, "c")
-            parent = None
-            if self._parent is not None:
-                name, source = self._parent
-                if source is None:
+            parent = self._mirror.parent_of.get(self.name)
+            above = None
+            if parent is not None:
+                if self._mirror.entities[parent].source is None:
                     raise BridgeError(
-                        f"entity {self.name} has the versions of its {name}, and {name} has no "
-                        f"source: write one in sync.yaml under `entities: {name}: source:`"
+                        f"entity {self.name} has the versions of its {parent}, and {parent} has no "
+                        f"source: write one in sync.yaml under `entities: {parent}: source:`"
                     )
-                parent = _Side(connection, name, source, "p")
-            self._plan = _Plan(own, parent, connection.dialect.name)
+                above = Rows(connection, self._mirror, parent)
+            own = Rows(connection, self._mirror, self.name)
+            self._plan = _Plan(connection, own, above)
         return self._plan
 
     @contextmanager
@@ -177,42 +161,10 @@ class KeyedRows:
             raise told from error
 
 
-class _Side:
-    """One table or query, with the columns that matter."""
-
-    def __init__(self, connection: sql.Connection, entity: str, source: Source, alias: str) -> None:
-        rows = Rows(connection, entity, source)
-        wanted = [column.name for column in rows.select().selected_columns]
-        key = [column.name for column in rows.key]
-        version = wanted[rows.version]
-        deleted = None if rows.deleted is None else wanted[rows.deleted]
-        names = list(dict.fromkeys([*key, version, *([deleted] if deleted else [])]))
-        columns: list[Any] = [sql.column(name) for name in names]
-        self.selectable: Any
-        self.types: dict[str, Any] = {}
-        if source.table is not None:
-            schema, _, table = source.table.rpartition(".")
-            self.selectable = sql.table(table, *columns, schema=schema or None).alias(alias)
-            found = sql.inspect(connection).get_columns(table, schema or None)
-            self.types = {column["name"]: column["type"] for column in found}
-        else:
-            query = (source.query or "").strip().rstrip(";").replace(":", r"\:")
-            self.selectable = sql.text(f"{query}\n").columns(*columns).subquery(alias)
-        self.key = [self.selectable.c[name] for name in key]
-        self.version = self.selectable.c[version]
-        self.deleted = None if deleted is None else self.selectable.c[deleted]
-
-    def type_of(self, column: Any) -> Any:
-        return self.types.get(column.name)
-
-
 class _Server:
     """The expressions with which the database sums up."""
 
-    def __init__(self, plan: _Plan, dialect: str, parts: Sequence[Any], alive: Sequence[Any]):
-        text = parts[0]
-        for part in parts[1:]:
-            text = sql.func.concat(text, "/", part)
+    def __init__(self, plan: _Plan, text: Any, alive: Sequence[Any], dialect: str) -> None:
         # NULL makes no event; the row must be summed up to be found.
         version = sql.func.coalesce(as_text(plan.version, dialect), "")
         self.bucket = bucket_in(text, dialect)
@@ -234,49 +186,56 @@ class _Server:
 class _Plan:
     """How the rows of an entity are read: alone, or joined with those of the parent."""
 
-    def __init__(self, own: _Side, parent: _Side | None, dialect: str) -> None:
-        self.own = own.selectable
-        self.order = own.key
+    def __init__(self, connection: sql.Connection, own: Rows, parent: Rows | None) -> None:
+        self.own, dialect = own, own.dialect
         self.deleted = [side.deleted for side in (own, parent) if side and side.deleted is not None]
+        self.owner_width = len((parent or own).key)
         if parent is None:
-            self.key, self.owner_width, self.version = own.key, len(own.key), own.version
-            self.source: Any = own.selectable
+            self.key, self.version = own.key, own.version
+            self.source: Any = own.origin
         else:
-            self.owner_width = len(parent.key)
             # The text of the parent, which the database may take for equal when it is not.
             self.key = [*parent.key, *own.key[self.owner_width :]]
             self.version = parent.version
             same = zip(parent.key, own.key, strict=False)
-            joined = sql.and_(*(theirs == ours for theirs, ours in same))
-            self.source = own.selectable.join(parent.selectable, joined)
-        self.named = sql.and_(*(column.is_not(None) for column in self.order))
-        self.server = self._server(own, parent, dialect)
-        self._kinds: list[type] | None = None
+            on = sql.and_(*(theirs.left == ours.left for theirs, ours in same))
+            self.source = parent.origin.join(own.table, on)
+        self.named = own.named()
+        self.server = self._server(connection, own, parent, dialect)
 
-    def _server(self, own: _Side, parent: _Side | None, dialect: str) -> _Server | None:
-        if dialect not in ("mysql", "mariadb", "postgresql"):
-            return None
+    def _server(
+        self, connection: sql.Connection, own: Rows, parent: Rows | None, dialect: str
+    ) -> _Server | None:
         sides = [own] if parent is None else [own, parent]
-        types = {id(column): side.type_of(column) for side in sides for column in side.key}
-        parts = []
-        for column in self.key:
-            if not (_is_integer(types[id(column)]) or _is_text(types[id(column)], dialect)):
-                return None
-            parts.append(as_text(column, dialect))
-        if not _is_integer(sides[-1].type_of(self.version)):
+        if dialect not in ("mysql", "postgresql") or any(side.types is None for side in sides):
+            return None
+        if (text := key_in_sql(self.key, dialect)) is None:
+            return None
+        last = sides[-1]
+        if not last.beside and not _is_integer(_column(last, self._version_of(last))):
             return None
         alive = []
         for side in sides:
             if side.deleted is not None:
-                condition = _not_deleted(side.deleted, side.type_of(side.deleted), dialect)
+                kind = _column(side, side.deleted.name)
+                condition = _not_deleted(side.deleted, kind, dialect)
                 if condition is None:
                     return None
                 alive.append(condition)
-        return _Server(self, dialect, parts, [self.named, *alive])
+        return _Server(self, text, [self.named, *alive], dialect)
+
+    def _version_of(self, rows: Rows) -> str:
+        return str(rows.version.name)
 
     def rows(self) -> sql.Select[Any]:
         """SELECT of key, version, and the columns that say whether a row is deleted."""
-        return sql.select(*self.key, self.version, *self.deleted).select_from(self.source)
+        key = [column.printed for column in self.key]
+        own = [column.printed for column in self.own.key]
+        return sql.select(*key, self.version, *self.deleted, *own).select_from(self.source)
+
+    def key_of(self, row: Any) -> tuple[Any, ...]:
+        """The own key columns of a row that `rows` gives."""
+        return tuple(row[-len(self.own.key) :])
 
     def read(self, row: Any) -> tuple[str, State, str]:
         """Key, state and key of the owner of a row that `rows` gives."""
@@ -289,21 +248,26 @@ class _Plan:
                 version, wrong = version_of(found), ""
             except UndecodableMessage as error:
                 version, wrong = NOT_ONE, str(error)
-        alive = not any(is_true(value) for value in row[width + 1 :])
-        key = key_text(row[:width])
-        owner = key if width == self.owner_width else key_text(row[: self.owner_width])
+        alive = not any(is_true(value) for value in row[width + 1 : width + 1 + len(self.deleted)])
+        try:
+            texts = [one.text(value) for one, value in zip(self.key, row, strict=False)]
+        except UndecodableMessage as error:
+            texts, wrong = [ascii(value) for value in row[:width]], str(error)
+        key = join(texts)
+        owner = key if width == self.owner_width else join(texts[: self.owner_width])
         return key, State(version, alive, wrong), owner
 
     def ranges(self, engine: sql.Engine, chunk: int) -> Iterator[tuple[Key | None, Key | None]]:
         """From where, exclusive, to where, inclusive; None is the beginning and the end."""
         lower: Key | None = None
+        key = self.own.key
         while True:
-            bound = sql.select(*self.order).where(self.named).order_by(*self.order)
+            bound = self.own.select_keys().where(self.named).order_by(*self.own.order())
             if lower is not None:
-                bound = bound.where(after(self.order, lower))
+                bound = bound.where(after(key, lower))
             with reading(engine) as connection:
                 found = fetch(connection, bound.limit(1).offset(chunk - 1))
-            upper = tuple(found[0]) if found else None
+            upper = from_position(key, position(key, found[0])) if found else None
             yield lower, upper
             if upper is None:
                 return
@@ -313,9 +277,9 @@ class _Plan:
         """That a row is in a range."""
         conditions = [self.named]
         if lower is not None:
-            conditions.append(after(self.order, lower))
+            conditions.append(after(self.own.key, lower))
         if upper is not None:
-            conditions.append(_up_to(self.order, upper))
+            conditions.append(up_to(self.own.key, upper))
         return sql.and_(*conditions)
 
     def alive_batches(
@@ -337,43 +301,31 @@ class _Plan:
                     batch.append((key, state.version))
             yield batch
 
-    def key_types(self, connection: sql.Connection) -> list[type] | None:
-        """Python's types of the columns of the order; None while there is no row."""
-        if self._kinds is None:
-            first = sql.select(*self.order).where(self.named).limit(1)
-            if found := fetch(connection, first):
-                self._kinds = [type(value) for value in found[0]]
-        return self._kinds
+
+def _column(rows: Rows, name: str) -> Column:
+    assert rows.types is not None
+    found = rows.types.table.column(name)
+    assert found is not None
+    return found
 
 
-def _up_to(columns: Sequence[Any], key: Key) -> sql.ColumnElement[bool]:
-    """That a row does not come after `key`."""
-    first, *rest = columns
-    start = after([first], key[:1])
-    if not rest:
-        return sql.not_(start)
-    return sql.and_(sql.not_(start), sql.not_(after(columns, key)))
-
-
-def _is_integer(kind: Any) -> bool:
+def _is_integer(column: Column) -> bool:
     # With ZEROFILL the database's text has zeros that the number does not have.
-    return isinstance(kind, sql.types.Integer) and not getattr(kind, "zerofill", False)
+    return column.type in _INTEGERS and not column.zerofill
 
 
-def _is_text(kind: Any, dialect: str) -> bool:
-    if not isinstance(kind, sql.types.String) or isinstance(kind, sql.types.Enum | mysql.SET):
-        return False
-    # PostgreSQL pads CHAR for the client and not for its own functions.
-    return not (dialect == "postgresql" and isinstance(kind, sql.types.CHAR))
+_INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "int2", "int4", "int8"})
+_NUMBERS = _INTEGERS | {"decimal", "numeric", "float", "double", "float4", "float8"}
+_MOMENTS = frozenset({"datetime", "timestamp", "timestamptz", "date"})
 
 
-def _not_deleted(column: Any, kind: Any, dialect: str) -> sql.ColumnElement[bool] | None:
+def _not_deleted(column: Any, kind: Column, dialect: str) -> sql.ColumnElement[bool] | None:
     """What `bridge.queue.rows.is_true` denies; None where the database cannot tell."""
-    if isinstance(kind, sql.types.Boolean):
+    if kind.type == "bool":
         return sql.func.coalesce(column, sql.false()).is_(sql.false())
-    if isinstance(kind, sql.types.Numeric | sql.types.Integer):
-        return sql.func.coalesce(column, 0) == 0
-    if isinstance(kind, sql.types.DateTime | sql.types.Date):
+    if kind.type in _NUMBERS:
+        return sql.func.coalesce(column, sql.literal_column("0")) == sql.literal_column("0")
+    if kind.type in _MOMENTS:
         if dialect == "postgresql":
             return sql.and_(column.is_(None))
         # MySQL's moment that is none.

@@ -1,0 +1,393 @@
+"""What a database declares of its tables, read from the database itself: MySQL and MariaDB,
+PostgreSQL, SQLite.
+
+Only asks. `digest` is the cheap question whether a table is still what it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sql
+
+from bridge.sync.types.column import Column, ForeignKey, Table
+
+__all__ = ["dialect_of", "digest", "names", "read", "split_name"]
+
+_AUTO_INCREMENT = re.compile(r" AUTO_INCREMENT=\d+")
+_DECLARED = re.compile(r"\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
+_MEMBER = re.compile(r"'((?:[^']|'')*)'")
+
+
+def dialect_of(connection: sql.Connection) -> str:
+    """`mysql`, which MariaDB is, too, `postgresql` or `sqlite`."""
+    name = connection.dialect.name
+    return "mysql" if name == "mariadb" else name
+
+
+def split_name(name: str) -> tuple[str | None, str]:
+    """Schema and name of a table as sync.yaml has them."""
+    schema, _, table = name.rpartition(".")
+    return schema or None, table
+
+
+def names(connection: sql.Connection) -> list[str]:
+    """The tables of the connection's own schema, without views, by name."""
+    return sorted(sql.inspect(connection).get_table_names())
+
+
+def read(connection: sql.Connection, name: str) -> Table | None:
+    """A table or a view; None where there is none. Raises SQLAlchemy's errors."""
+    schema, table = split_name(name)
+    reader = {"mysql": _mysql, "postgresql": _postgresql, "sqlite": _sqlite}
+    dialect = dialect_of(connection)
+    if dialect not in reader:
+        return None
+    return reader[dialect](connection, schema, table)
+
+
+def digest(connection: sql.Connection, name: str) -> str:
+    """Changes whenever the columns of a table do; empty where it cannot be read."""
+    schema, table = split_name(name)
+    dialect = dialect_of(connection)
+    if dialect == "mysql":
+        quoted = connection.dialect.identifier_preparer.format_table(
+            sql.table(table, schema=schema)
+        )
+        try:
+            found: Any = connection.exec_driver_sql(
+                f"SHOW CREATE TABLE {quoted}".replace("%", "%%")
+            ).first()
+        except sql.exc.DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            return ""
+        text = _AUTO_INCREMENT.sub("", found[1]) if found else ""
+    elif dialect == "postgresql":
+        rows = connection.execute(sql.text(_PG_DIGEST), {"schema": schema, "name": table})
+        text = json.dumps([list(row) for row in rows], default=str)
+        if text == "[]":
+            return ""
+    else:
+        master = "sqlite_master" if schema is None else f'"{schema}".sqlite_master'
+        row = connection.execute(
+            sql.text(f"SELECT sql FROM {master} WHERE name = :name COLLATE NOCASE"),  # noqa: S608
+            {"name": table},
+        ).first()
+        if row is None:
+            return ""
+        text = str(row[0])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+
+
+# MySQL and MariaDB.
+
+_MYSQL_COLUMNS = """
+SELECT column_name, data_type, column_type, is_nullable, character_maximum_length,
+    numeric_precision, numeric_scale, character_set_name, collation_name, extra,
+    generation_expression, column_default
+FROM information_schema.columns
+WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name ORDER BY ordinal_position
+"""
+_MYSQL_KEYS = """
+SELECT index_name, column_name, non_unique, sub_part, nullable
+FROM information_schema.statistics
+WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
+ORDER BY index_name, seq_in_index
+"""
+_MYSQL_FOREIGN = """
+SELECT k.constraint_name, k.column_name, k.referenced_table_name, r.delete_rule, r.update_rule
+FROM information_schema.key_column_usage k
+JOIN information_schema.referential_constraints r
+    ON r.constraint_schema = k.constraint_schema AND r.constraint_name = k.constraint_name
+    AND r.table_name = k.table_name
+WHERE k.table_schema = COALESCE(:schema, DATABASE()) AND k.table_name = :name
+    AND k.referenced_table_name IS NOT NULL
+ORDER BY k.constraint_name, k.ordinal_position
+"""
+_MYSQL_ENGINE = """
+SELECT engine FROM information_schema.tables
+WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
+"""
+# What MariaDB's JSON is: a text with a check of this name.
+_MARIADB_JSON = """
+SELECT constraint_name, check_clause FROM information_schema.check_constraints
+WHERE constraint_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
+    AND check_clause LIKE 'json_valid(%'
+"""
+
+
+def _mysql(connection: sql.Connection, schema: str | None, name: str) -> Table | None:
+    where = {"schema": schema, "name": name}
+    found = connection.execute(sql.text(_MYSQL_COLUMNS), where).all()
+    if not found:
+        return None
+    json_columns: set[str] = set()
+    if getattr(connection.dialect, "is_mariadb", False):
+        json_columns = {
+            str(row[0]).casefold()
+            for row in connection.execute(sql.text(_MARIADB_JSON), where)
+            if str(row[1]) == f"json_valid(`{row[0]}`)"
+        }
+    columns = tuple(_mysql_column(row, json_columns) for row in found)
+    nullable = {one.name for one in columns if one.nullable}
+    indexes: dict[str, list[tuple[str, bool, bool]]] = {}
+    for index, column, non_unique, part, _ in connection.execute(sql.text(_MYSQL_KEYS), where):
+        whole = column is not None and part is None
+        indexes.setdefault(str(index), []).append((str(column), bool(non_unique), whole))
+    key = tuple(column for column, _, _ in indexes.get("PRIMARY", ()))
+    foreign: dict[str, list[Any]] = {}
+    for row in connection.execute(sql.text(_MYSQL_FOREIGN), where):
+        foreign.setdefault(str(row[0]), []).append(row)
+    engine = connection.execute(sql.text(_MYSQL_ENGINE), where).scalar()
+    usable = {n: parts for n, parts in indexes.items() if all(whole for _, _, whole in parts)}
+    return Table(
+        "mysql",
+        schema,
+        name,
+        columns,
+        key,
+        tuple(
+            tuple(column for column, _, _ in parts)
+            for index, parts in usable.items()
+            if index != "PRIMARY"
+            and not parts[0][1]
+            and not nullable & {column for column, _, _ in parts}
+        ),
+        tuple(
+            tuple(column for column, _, _ in parts)
+            for index, parts in usable.items()
+            if index != "PRIMARY"
+        ),
+        tuple(
+            ForeignKey(
+                tuple(str(row[1]) for row in rows),
+                str(rows[0][2]),
+                str(rows[0][3]),
+                str(rows[0][4]),
+            )
+            for rows in foreign.values()
+        ),
+        str(engine or ""),
+        digest(connection, name if schema is None else f"{schema}.{name}"),
+    )
+
+
+def _mysql_column(row: Any, json_columns: set[str]) -> Column:
+    name, kind, declared, nullable, characters, precision, scale, charset, collation = row[:9]
+    extra, expression, _ = str(row[9] or "").upper(), row[10], row[11]
+    kind, declared = str(kind).casefold(), str(declared)
+    lower = declared.casefold()
+    length = characters if characters is not None else precision
+    if kind in ("float", "double"):
+        # Only FLOAT(M, D) has digits of its own.
+        given = _DECLARED.search(declared)
+        scale = int(given[2]) if given and given[2] else None
+    members: tuple[str, ...] = ()
+    if kind in ("enum", "set"):
+        members = tuple(one.replace("''", "'") for one in _MEMBER.findall(declared))
+    return Column(
+        str(name),
+        kind,
+        declared,
+        nullable == "YES",
+        None if length is None else int(length),
+        None if scale is None else int(scale),
+        "unsigned" in lower,
+        "zerofill" in lower,
+        str(charset or ""),
+        str(collation or ""),
+        members,
+        "AUTO_INCREMENT" in extra,
+        bool(expression),
+        "INVISIBLE" in extra,
+        kind == "json" or str(name).casefold() in json_columns,
+    )
+
+
+# PostgreSQL.
+
+_PG_TABLE = """
+SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relname = :name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND (n.nspname = CAST(:schema AS text)
+        OR (CAST(:schema AS text) IS NULL AND pg_table_is_visible(c.oid)))
+"""
+# A domain is what it is made of.
+_PG_COLUMNS = """
+SELECT a.attname, COALESCE(b.typname, t.typname), format_type(a.atttypid, a.atttypmod),
+    a.attnotnull, CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END,
+    a.attidentity <> '' OR COALESCE(pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%', false),
+    a.attgenerated <> '', COALESCE(co.collname, ''),
+    COALESCE(b.typtype, t.typtype)
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_type b ON t.typtype = 'd' AND b.oid = t.typbasetype
+LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+LEFT JOIN pg_collation co ON co.oid = a.attcollation
+WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+_PG_KEYS = """
+SELECT i.indexrelid, i.indisprimary, i.indisunique AND i.indpred IS NULL, a.attname, a.attnotnull
+FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, place)
+LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+WHERE i.indrelid = :oid AND k.place <= i.indnkeyatts
+ORDER BY i.indexrelid, k.place
+"""
+_PG_FOREIGN = """
+SELECT c.oid, a.attname, CAST(CAST(c.confrelid AS regclass) AS text), c.confdeltype, c.confupdtype
+FROM pg_constraint c CROSS JOIN LATERAL unnest(c.conkey) WITH ORDINALITY AS k(attnum, place)
+JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum
+WHERE c.conrelid = :oid AND c.contype = 'f' ORDER BY c.oid, k.place
+"""
+_PG_DIGEST = """
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, t.typtype,
+    a.attgenerated, a.attcollation,
+    (SELECT string_agg(CAST(i.indkey AS text), ',' ORDER BY i.indexrelid) FROM pg_index i
+        WHERE i.indrelid = c.oid AND i.indisprimary)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
+WHERE c.relname = :name AND a.attnum > 0 AND NOT a.attisdropped
+    AND (n.nspname = CAST(:schema AS text)
+        OR (CAST(:schema AS text) IS NULL AND pg_table_is_visible(c.oid)))
+ORDER BY a.attnum
+"""
+_PG_ACTIONS = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT", "r": "RESTRICT"}
+
+
+def _postgresql(connection: sql.Connection, schema: str | None, name: str) -> Table | None:
+    where = {"schema": schema, "name": name}
+    oid = connection.execute(sql.text(_PG_TABLE), where).scalar()
+    if oid is None:
+        return None
+    found = connection.execute(sql.text(_PG_COLUMNS), {"oid": oid}).all()
+    columns = tuple(_pg_column(row) for row in found)
+    indexes: dict[int, list[Any]] = {}
+    for row in connection.execute(sql.text(_PG_KEYS), {"oid": oid}):
+        indexes.setdefault(row[0], []).append(row)
+    whole = {n: rows for n, rows in indexes.items() if all(row[3] is not None for row in rows)}
+    foreign: dict[int, list[Any]] = {}
+    for row in connection.execute(sql.text(_PG_FOREIGN), {"oid": oid}):
+        foreign.setdefault(row[0], []).append(row)
+    return Table(
+        "postgresql",
+        schema,
+        name,
+        columns,
+        next((_fourth(rows) for rows in whole.values() if rows[0][1]), ()),
+        tuple(
+            _fourth(rows)
+            for rows in whole.values()
+            if rows[0][2] and not rows[0][1] and all(row[4] for row in rows)
+        ),
+        tuple(_fourth(rows) for rows in whole.values() if not rows[0][1]),
+        tuple(
+            ForeignKey(
+                tuple(str(row[1]) for row in rows),
+                str(rows[0][2]),
+                _PG_ACTIONS.get(str(rows[0][3]), ""),
+                _PG_ACTIONS.get(str(rows[0][4]), ""),
+            )
+            for rows in foreign.values()
+        ),
+        "",
+        digest(connection, name if schema is None else f"{schema}.{name}"),
+    )
+
+
+def _fourth(rows: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(str(row[3]) for row in rows)
+
+
+def _pg_column(row: Any) -> Column:
+    name, kind, declared, not_null, modifier, automatic, generated, collation, _ = row
+    kind, length, scale = str(kind), None, None
+    if modifier is not None and modifier >= 4:
+        if kind == "numeric":
+            length = ((modifier - 4) >> 16) & 0xFFFF
+            scale = (modifier - 4) & 0x7FF
+            scale = scale - 0x800 if scale >= 0x400 else scale  # 15 and newer: below zero, too
+            scale = max(scale, 0)
+        elif kind in ("varchar", "bpchar"):
+            length = modifier - 4
+    return Column(
+        str(name),
+        kind,
+        str(declared),
+        not not_null,
+        length,
+        scale,
+        collation=str(collation),
+        automatic=bool(automatic),
+        generated=bool(generated),
+        json=kind in ("json", "jsonb"),
+    )
+
+
+# SQLite.
+
+
+def _sqlite(connection: sql.Connection, schema: str | None, name: str) -> Table | None:
+    quote = connection.dialect.identifier_preparer.quote
+    prefix = "" if schema is None else f"{quote(schema)}."
+    table = "'" + name.replace("'", "''") + "'"
+    found = connection.exec_driver_sql(f"PRAGMA {prefix}table_xinfo({table})").all()
+    if not found:
+        return None
+    key = [(row[5], str(row[1])) for row in found if row[5]]
+    primary = tuple(column for _, column in sorted(key))
+    columns = tuple(_sqlite_column(row, primary) for row in found if row[6] != 1)
+    nullable = {one.name for one in columns if one.nullable}
+    unique, indexes = [], []
+    for row in connection.exec_driver_sql(f"PRAGMA {prefix}index_list({table})").all():
+        index = "'" + str(row[1]).replace("'", "''") + "'"
+        parts = connection.exec_driver_sql(f"PRAGMA {prefix}index_info({index})").all()
+        if row[3] == "pk" or any(part[2] is None for part in parts) or row[4]:
+            continue
+        these = tuple(str(part[2]) for part in parts)
+        indexes.append(these)
+        if row[2] and not nullable & set(these):
+            unique.append(these)
+    foreign: dict[int, list[Any]] = {}
+    for row in connection.exec_driver_sql(f"PRAGMA {prefix}foreign_key_list({table})").all():
+        foreign.setdefault(row[0], []).append(row)
+    return Table(
+        "sqlite",
+        schema,
+        name,
+        columns,
+        primary,
+        tuple(unique),
+        tuple(indexes),
+        tuple(
+            ForeignKey(
+                tuple(str(row[3]) for row in rows),
+                str(rows[0][2]),
+                str(rows[0][6]),
+                str(rows[0][5]),
+            )
+            for rows in foreign.values()
+        ),
+        "",
+        digest(connection, name if schema is None else f"{schema}.{name}"),
+    )
+
+
+def _sqlite_column(row: Any, primary: tuple[str, ...]) -> Column:
+    _, name, declared, not_null, _, _, hidden = row
+    declared = str(declared or "")
+    given = _DECLARED.search(declared)
+    alone = primary == (str(name),) and declared.strip().upper() == "INTEGER"
+    return Column(
+        str(name),
+        declared,
+        declared or "no type",
+        not not_null and str(name) not in primary,
+        int(given[1]) if given else None,
+        int(given[2]) if given and given[2] else None,
+        automatic=alone,
+        generated=hidden in (2, 3),
+    )

@@ -1,0 +1,172 @@
+"""The table of an entity with the rule of each of its columns. Pure.
+
+`typed` puts a table and an entity of sync.yaml together, and says everything that does not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sql
+
+from bridge.errors import BridgeError
+from bridge.sync.models import Entity, FieldRule, Source
+from bridge.sync.types.charsets import codec_of
+from bridge.sync.types.column import Column, Table
+from bridge.sync.types.keys import Unlookable, join, split
+from bridge.sync.types.rules import Rule, Unknown, rule
+from bridge.sync.types.wire import KeyColumn, key_column
+from bridge.yamlfile import did_you_mean
+
+__all__ = ["Typed", "part_of_key", "typed"]
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What is known of the rows of one entity.
+
+    rows: the table, to select from. columns, rules: by field of the data. key: its
+    columns, of `rows`.
+    """
+
+    entity: str
+    table: Table
+    rows: sql.FromClause
+    columns: Mapping[str, Column]
+    rules: Mapping[str, Rule]
+    key: tuple[KeyColumn, ...]
+
+    def canonical(self, key: str) -> str:
+        """The key that the row has, of one that a producer wrote. Raises Unlookable."""
+        parts = split(key, len(self.key))
+        return join([column.canonical(part) for column, part in zip(self.key, parts, strict=True)])
+
+    def is_lookable(self, key: str) -> str:
+        """Empty for a key that a row can have, else why none can."""
+        try:
+            found = self.canonical(key)
+        except Unlookable as error:
+            return str(error)
+        return "" if found == key else f"a row with this key would be called {found!a}"
+
+
+def typed(name: str, entity: Entity, table: Table, zone: str | None) -> Typed:
+    """The rules of an entity's table. zone: of texts of TIMESTAMP, from sync.yaml.
+
+    Raises BridgeError with everything that is wrong.
+    """
+    source = entity.source
+    assert source is not None
+    wrong: list[str] = []
+    fields = _fields(source, table, wrong)
+    rules: dict[str, Rule] = {}
+    dropped = {*entity.drop, *entity.children}
+    for field, column in fields.items():
+        said = entity.fields.get(field)
+        if said is not None and said.text is not None:
+            _check_charset(field, column, said, wrong)
+        if said is not None and said.zone is None and said.type == "datetime":
+            said = _zoned(said, column, zone)
+        elif said is None and zone is not None and column.type == "timestamp":
+            said = _zoned(FieldRule.model_validate({}), column, zone)
+        try:
+            rules[field] = rule(column, table.dialect, said)
+        except Unknown as error:
+            if field not in dropped:
+                wrong.append(f"has a column {column.name} of which {error}")
+    rows = sql.table(
+        table.name, *(sql.column(one.name) for one in table.columns), schema=table.schema
+    ).alias()
+    key: list[KeyColumn] = []
+    for name_ in source.key:
+        found = _known(table, name_, "key", wrong)
+        if found is None:
+            continue
+        said = next((entity.fields.get(f) for f, one in fields.items() if one == found), None)
+        made = part_of_key(rows.c[found.name], table.dialect, found, said)
+        if made is None:
+            wrong.append(
+                f"has {found.name} in its key, and the database does not find a {found.declared} "
+                "again; name another key"
+            )
+        else:
+            key.append(made)
+    if wrong:
+        raise BridgeError(
+            f"entity {name}: {table.full_name} {'; it '.join(wrong)}. That is in sync.yaml under "
+            f"`entities: {name}:`"
+        )
+    return Typed(name, table, rows, fields, rules, tuple(key))
+
+
+def part_of_key(
+    reference: Any, dialect: str, column: Column, said: FieldRule | None = None
+) -> KeyColumn | None:
+    """A column of a key. Of what sync.yaml says of its field only the character set matters: types
+    of fields are not types of keys. None where its values name no row."""
+    only = FieldRule.model_validate({})
+    if said is not None:
+        only = only.model_copy(update={"text": said.text})
+    try:
+        return key_column(reference, column, rule(column, dialect, only), dialect)
+    except Unknown:
+        return None
+
+
+def _fields(source: Source, table: Table, wrong: list[str]) -> dict[str, Column]:
+    if source.columns:
+        found = {}
+        for field, name in source.columns.items():
+            if (column := _known(table, name, f"columns: {field}", wrong)) is not None:
+                found[field] = column
+        return found
+    ours = {
+        column.name
+        for where, name in (("version", source.version), ("deleted", source.deleted))
+        if name is not None and (column := _known(table, name, where, wrong)) is not None
+    }
+    found = {
+        column.name: column
+        for column in table.columns
+        if not column.hidden and column.name not in ours
+    }
+    bad = [name for name in found if name[:1] in ("_", "$") or "." in name]
+    if bad:
+        wrong.append(
+            f"has the column {bad[0]}, and a field cannot be named so: write under "
+            "`source: columns:` the columns of the data, each with the name of its field"
+        )
+    return found
+
+
+def _known(table: Table, name: str, where: str, wrong: list[str]) -> Column | None:
+    if (found := table.column(name)) is not None:
+        return found
+    there = [column.name for column in table.columns]
+    hint = did_you_mean(name, there) or "there are"
+    wrong.append(
+        f"has no column {name}; {hint} {', '.join(there)}. Write in sync.yaml under "
+        f"`source: {where}:` one of these"
+    )
+    return None
+
+
+def _check_charset(field: str, column: Column, said: FieldRule, wrong: list[str]) -> None:
+    assert said.text is not None
+    if (declared := said.text.column) is None:
+        return
+    really = column.charset or "binary"
+    same = really == declared or (
+        "binary" not in (really, declared) and codec_of(really) == codec_of(declared)
+    )
+    if not same:
+        wrong.append(f"has {really} in the column of {field}, not {declared}")
+
+
+def _zoned(said: FieldRule, column: Column, zone: str | None) -> FieldRule:
+    """Only texts of TIMESTAMP are in the zone of whoever reads them."""
+    if zone is None or column.type != "timestamp":
+        return said
+    return said.model_copy(update={"zone": zone})

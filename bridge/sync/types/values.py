@@ -1,0 +1,295 @@
+"""Values as documents have them: the types that a column or sync.yaml can ask for.
+
+Pure. Each function takes whatever a producer sends for the value (PHP's number or its digits, the
+text that the database prints, JSON of a trigger) and gives one and the same value of the document,
+or raises ValueError with a text that follows the name of the field. None is left to the callers.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from decimal import ROUND_HALF_UP, Context, Decimal, DecimalException
+from functools import partial
+from typing import Any
+
+from bson.decimal128 import Decimal128
+
+from bridge.errors import UndecodableMessage
+from bridge.queue.events import Number, check_data, load_json
+
+__all__ = [
+    "BYTES",
+    "CONVERSIONS",
+    "EXACT",
+    "binary",
+    "boolean",
+    "day",
+    "decimal",
+    "double",
+    "integer",
+    "json_value",
+    "moment",
+    "single",
+    "string",
+    "time",
+    "whole",
+]
+
+Convert = Callable[[Any], Any]
+
+BYTES = "base64"
+"""The one name of an object that stands for bytes: `{"base64": "…"}`."""
+MOST_JSON = 32 * 1024 * 1024
+_INTEGER = re.compile(r"[+-]?[0-9]{1,80}")
+_ZERO_DATE = re.compile(r"0000-00-00(?:[T ]00:00:00(?:\.0*)?)?")
+_DATE = re.compile(r"(\d{4,6}-\d\d-\d\d)(?:[T ]00:00:00(?:\.0*)?(?:Z|[+-]00(?::?00)?)?)?")
+_TIME = re.compile(r"([+-]?)(\d{1,3}):(\d\d)(?::(\d\d)(\.\d{1,9})?)?((?:[+-]\d\d(?::\d\d){0,2})?)")
+_UNIX = re.compile(r"[+-]?\d+(?:\.\d*)?")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# As many digits as MySQL and PostgreSQL can have, so that nothing is rounded on the way.
+EXACT = Context(prec=200_000, rounding=ROUND_HALF_UP, Emax=999_999, Emin=-999_999)
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+"""As PostgreSQL prints them."""
+_WORDS = {
+    "1": True, "true": True, "t": True, "yes": True, "y": True, "on": True,
+    "0": False, "false": False, "f": False, "no": False, "n": False, "off": False, "": False,
+}  # fmt: skip
+
+
+def string(value: Any) -> str:
+    """Text. A number becomes its digits, as PHP prints it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Number):
+        return value.text
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("is no text")
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return str(value)
+
+
+def integer(value: Any) -> int:
+    """A whole number of 64 bits."""
+    found = _whole(value)
+    if not -(2**63) <= found < 2**63:
+        raise ValueError("has more than 64 bits")
+    return found
+
+
+def whole(value: Any) -> int | Decimal128:
+    """A whole number; above 64 bits a decimal, with which MongoDB compares it all the same."""
+    found = _whole(value)
+    return found if -(2**63) <= found < 2**63 else decimal(str(found))
+
+
+def _whole(value: Any) -> int:
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and _INTEGER.fullmatch(text := value.strip()):
+        return int(text)
+    if isinstance(value, float) and value.is_integer():
+        return int(Decimal(value.text)) if isinstance(value, Number) else int(value)
+    if not isinstance(value, int):
+        raise ValueError("is no whole number")
+    return int(value)
+
+
+def double(value: Any) -> float:
+    """A number of double precision; NaN and the infinities where the database has them."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("is no number")
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        raise ValueError("is no number") from None
+    if not math.isfinite(found) and value not in _NOT_FINITE:
+        raise ValueError("is no number of double precision")
+    return found + 0.0  # never -0.0
+
+
+def single(value: Any) -> float:
+    """MySQL's FLOAT: the six digits that it prints of one, whatever the producer saw."""
+    found = double(value)
+    return float(f"{found:.6g}") if math.isfinite(found) else found
+
+
+def boolean(value: Any) -> bool:
+    """Of numbers anything but 0 is true; of texts 1, t, true, y, yes and on, and those that say
+    no, the empty one included: so PHP writes false."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return value != 0
+    if isinstance(value, str):
+        word = value.strip().casefold()
+        if word in _WORDS:
+            return _WORDS[word]
+        if _INTEGER.fullmatch(word):
+            return int(word) != 0
+        if word in ("\0", "\x01"):  # BIT(1), as old drivers of PHP give it
+            return word == "\x01"
+    raise ValueError("is neither true nor false")
+
+
+def decimal(value: Any, scale: int | None = None) -> Decimal128:
+    """An exact decimal of at most 34 digits. scale: how many of them are after the point, in
+    every document; None for as many as there are."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("is no decimal number")
+    text = value.text if isinstance(value, Number) else str(value).strip()
+    try:
+        found = Decimal(text)
+        if not found.is_finite():
+            if text not in _NOT_FINITE:
+                raise ValueError("is no decimal number")
+            return Decimal128(found)
+        if scale is not None:
+            found = found.quantize(Decimal(1).scaleb(-scale), context=EXACT)
+        if not found:
+            found = abs(found)  # never -0.00
+        return Decimal128(found)
+    except DecimalException:
+        raise ValueError("is no decimal number of at most 34 digits") from None
+
+
+def decimal_text(value: Any, scale: int | None = None) -> str:
+    """The same as text, for columns with more digits than MongoDB's decimals have."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("is no decimal number")
+    text = value.text if isinstance(value, Number) else str(value).strip()
+    try:
+        found = Decimal(text)
+        if scale is not None and found.is_finite():
+            found = found.quantize(Decimal(1).scaleb(-scale), context=EXACT)
+    except DecimalException:
+        raise ValueError("is no decimal number") from None
+    return format(found if found else abs(found), "f") if found.is_finite() else str(found)
+
+
+def day(value: Any) -> str | None:
+    """A day as `YYYY-MM-DD`. MySQL's zero date and the empty text are none; a date that no
+    calendar has, such as 2005-03-00, stays what it is."""
+    if not isinstance(value, str):
+        raise ValueError("is no date")
+    text = value.strip()
+    if not text or _ZERO_DATE.fullmatch(text):
+        return None
+    if (found := _DATE.fullmatch(text)) is None:
+        raise ValueError("is no date")
+    return found[1]
+
+
+def time(value: Any) -> str:
+    """A time of day, or a span, as `[-]HH:MM:SS[.ffffff][+ZZ]`."""
+    if not isinstance(value, str) or (found := _TIME.fullmatch(value.strip())) is None:
+        raise ValueError("is no time")
+    sign, hours, minutes, seconds, fraction, zone = found.groups()
+    minus = "-" if sign == "-" else ""
+    return f"{minus}{int(hours):02}:{minutes}:{seconds or '00'}{fraction or ''}{zone}"
+
+
+def moment(value: Any, zone: tzinfo = UTC, *, unix: bool | None = None) -> datetime | None:
+    """A moment: UTC without a zone, in milliseconds, as PyMongo reads it back.
+
+    Text is ISO 8601, in `zone` where it names none; a number is Unix seconds. unix: whether a
+    text of digits is such a number, too; None: unless it can be a date. MySQL's zero date and the
+    empty text are none. Of the two moments that a clock shows twice it is the first.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if not text or _ZERO_DATE.fullmatch(text):
+            return None
+        if _UNIX.fullmatch(text) and (unix or (unix is None and len(text) != 8)):
+            return _since_1970(float(text))
+        try:
+            found = datetime.fromisoformat(text)
+        except ValueError:
+            raise ValueError("is no time of ISO 8601") from None
+        try:
+            if found.tzinfo is None and zone is not UTC:
+                found = found.replace(tzinfo=zone)
+            if found.tzinfo is not None:
+                found = found.astimezone(UTC).replace(tzinfo=None)
+        except (OverflowError, ValueError):
+            raise ValueError("is beyond the years 1 to 9999") from None
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        return _since_1970(value)
+    else:
+        raise ValueError("is no time")
+    return found.replace(microsecond=found.microsecond // 1000 * 1000)
+
+
+def _since_1970(seconds: float) -> datetime:
+    try:
+        found = (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None)
+    except (OverflowError, ValueError):
+        raise ValueError("is no time of Unix seconds") from None
+    return found.replace(microsecond=found.microsecond // 1000 * 1000)
+
+
+def binary(value: Any) -> bytes:
+    """Bytes, from base64 or from `{"base64": "…"}`."""
+    if isinstance(value, dict) and set(value) == {BYTES}:
+        value = value[BYTES]
+    if not isinstance(value, str):
+        raise ValueError("is no base64 text")
+    try:
+        # MySQL and PostgreSQL write lines of 76 characters.
+        return base64.b64decode("".join(value.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("is no base64 text") from None
+
+
+def stored_text(value: Any, codec: str) -> str:
+    """Text whose bytes were kept in a column of another charset, or of none. A producer that
+    could decode them sends the text, another one `{"base64": "…"}`."""
+    if isinstance(value, dict):
+        raw = binary(value)
+        try:
+            return raw.decode(codec)
+        except UnicodeDecodeError:
+            raise ValueError(f"is no {codec}") from None
+    return string(value)
+
+
+def json_value(value: Any) -> Any:
+    """What a text of JSON holds."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = load_json(value, MOST_JSON)
+        check_data({"json": found})
+    except UndecodableMessage as error:
+        raise ValueError(f"cannot be stored: {error}") from None
+    return found
+
+
+def days_as_moments(value: Any) -> Any:
+    """A `date` or `datetime` of a driver as text; for callers that have no text."""
+    return value.isoformat() if isinstance(value, date) else value
+
+
+CONVERSIONS: Mapping[str, Convert] = {
+    "string": string,
+    "integer": integer,
+    "number": double,
+    "boolean": boolean,
+    "date": day,
+    "time": time,
+    "datetime": moment,
+    "decimal": decimal,
+    "binary": binary,
+    "json": json_value,
+}
+"""The types that sync.yaml can name."""
+
+
+def with_scale(scale: int | None) -> Convert:
+    """`decimal` with so many digits after the point."""
+    return decimal if scale is None else partial(decimal, scale=scale)
