@@ -22,7 +22,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from kombu.connection import Connection
@@ -54,7 +54,7 @@ class Stopped(BridgeError):
 
 
 Handle = Callable[[Sequence[Event]], Sequence[Rejected]]
-"""Uses events, at most one of an entity, and returns those that it can never use. Waits by
+"""Uses events, at most one of an entity, and returns those that it cannot use. Waits by
 itself for a server that is away. Another exception than Stopped means that it failed: its events
 are tried again."""
 
@@ -77,12 +77,13 @@ class ConsumerCounters:
 @dataclass(slots=True)
 class _Held:
     """One message in hand. event: None until it is read. tries: deliveries that came to nothing.
-    letter: set when it is to be buried."""
+    letter: set when it is to be buried. put_off: whether it waits without a fault of its own."""
 
     message: Any
     event: Event | None = None
     tries: int = 0
     letter: DeadLetter | None = None
+    put_off: bool = False
 
 
 class Consumer:
@@ -117,6 +118,7 @@ class Consumer:
         self._options = {"consumer_name": name, "batch": batch_size} | (transport_options or {})
         self._inbox: list[_Held] = []
         self._later: list[tuple[float, int, _Held]] = []
+        self._put_off = 0  # of those
         self._numbers = count()
         self._interrupted: Counter[bytes] = Counter()
         # The last batch: its acknowledgements may get lost on their way.
@@ -195,12 +197,20 @@ class Consumer:
         """Fill the inbox with what is there, or wait for something."""
         now = monotonic()
         while self._later and self._later[0][0] <= now:
-            self._inbox.append(heappop(self._later)[2])
+            held = heappop(self._later)[2]
+            self._put_off -= held.put_off
+            held.put_off = False
+            self._inbox.append(held)
         wait = 0.0 if self._inbox else IDLE_WAIT
         if self._later and wait:
             wait = min(wait, max(self._later[0][0] - now, 0.001))
         if self._pulse and not wait:
             wait = 0.0001  # py-amqp spins on less when a frame is cut in two
+        if self._put_off >= MOST_LATER:
+            # So much waits for something that no more is taken until some of it is done.
+            if not self._inbox:
+                sleep(wait)
+            return
         end = None
         while len(self._inbox) < self._batch_size:
             try:
@@ -288,12 +298,20 @@ class Consumer:
             return {id(batch[0]): self._again(batch[0], error)}
         if not rejected:
             return {}
-        errors = {found.event.identity: found.error for found in rejected}
-        return {
-            id(held): errors[held.event.identity]
-            for held in batch
-            if held.event is not None and held.event.identity in errors
-        }
+        errors = {found.event.identity: found for found in rejected}
+        wrong = {}
+        for held in batch:
+            if held.event is not None and (found := errors.get(held.event.identity)):
+                if found.wait:
+                    self._postpone(held, found.wait)
+                wrong[id(held)] = None if found.wait else found.error
+        return wrong
+
+    def _postpone(self, held: _Held, seconds: float) -> None:
+        """Keep for another try; nothing is wrong with it."""
+        held.put_off = True
+        self._put_off += 1
+        heappush(self._later, (monotonic() + seconds, next(self._numbers), held))
 
     def _again(self, held: _Held, error: Exception) -> str | None:
         """Keep for another try; after too many, what to bury it with."""
@@ -301,7 +319,7 @@ class Consumer:
         text = f"{type(error).__name__}: {error}"
         if held.tries >= MAX_DELIVERIES:
             return f"failed {held.tries} times, the last time with {text}"
-        if len(self._later) >= MOST_LATER:
+        if len(self._later) - self._put_off >= MOST_LATER:
             return f"failed with {text}, and so did {MOST_LATER} others"
         wait = self._retry_wait(held.tries)
         self._log.warning(
@@ -370,6 +388,7 @@ class Consumer:
             self._interrupted[_fingerprint(held.message)] += 1
         self._inbox.clear()
         self._later.clear()
+        self._put_off = 0
         self._settled = []
 
     def _wait(self, stop: threading.Event, cause: str) -> None:

@@ -187,10 +187,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """An event that its receiver can never use, and why."""
+    """An event that its receiver cannot use, and why. wait: seconds after which it may; 0 where it
+    never can."""
 
     event: Event
     error: str
+    wait: float = 0.0
 
 
 def load_json(text: bytes | str, limit: int) -> Any:

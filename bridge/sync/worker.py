@@ -11,15 +11,15 @@ wrong. `bridge worker` calls `run_worker`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from structlog.typing import FilteringBoundLogger
 
-from bridge.errors import BridgeError, ServerAway
+from bridge.errors import BridgeError, ServerAway, ServerMissing
 from bridge.queue import broker
 from bridge.queue.consumer import Consumer, ConsumerCounters, Stopped
 from bridge.queue.events import Event, Rejected
@@ -30,8 +30,15 @@ from bridge.sync.documents import Document, Mirror
 from bridge.sync.missing import check_broker, mongodb_missing, no_entities
 from bridge.sync.mongodb import connect
 from bridge.sync.reconcile.schedule import Scheduled
+from bridge.sync.state import State
+from bridge.sync.types.watch import Watch
 
 __all__ = ["Counters", "run_worker"]
+
+T = TypeVar("T")
+
+WAIT = 5.0
+"""Seconds until events are tried again whose table does not fit sync.yaml."""
 
 
 @dataclass(slots=True)
@@ -74,7 +81,13 @@ def run_worker(
             indexes.ensure(database, mirror)
         except (PyMongoError, ServerAway) as error:
             raise mongodb_missing(settings.mongodb_url, error) from error
-        writer = _Writer(database, mirror, counters, stop, log)
+        watch = Watch(settings.sql_url, mirror, State(database), log)
+        try:
+            watch.start()
+        except ServerAway as error:
+            where = redact_url(settings.sql_url)
+            raise ServerMissing("the SQL database", where, "its service", error) from error
+        writer = _Writer(database, mirror, watch, counters, stop, log)
         log.info("worker.started", mongodb=redact_url(settings.mongodb_url))
         scheduled = Scheduled(settings, mirror, log)
         scheduled.start()
@@ -82,6 +95,7 @@ def run_worker(
             Consumer(settings.broker_url, writer, log=log, counters=counters).run(stop)
         finally:
             scheduled.stop()
+            watch.close()
     log.info("worker.stopped", applied=counters.applied, stale=counters.stale, dead=counters.dead)
     return counters
 
@@ -93,31 +107,46 @@ class _Writer:
         self,
         database: Database[Document],
         mirror: Mirror,
+        watch: Watch,
         counters: Counters,
         stop: threading.Event,
         log: FilteringBoundLogger,
     ) -> None:
-        self._database, self._mirror = database, mirror
+        self._database, self._mirror, self._watch = database, mirror, watch
         self._counters, self._stop, self._log = counters, stop, log
 
     def __call__(self, events: Sequence[Event]) -> Sequence[Rejected]:
-        """Write, or raise Stopped when told to stop while MongoDB is away."""
+        """Write, or raise Stopped when told to stop while a server is away."""
+        waiting = self._patiently(
+            "sql", lambda: self._watch.look({event.entity for event in events})
+        )
+        later = [
+            Rejected(event, waiting[event.entity], WAIT)
+            for event in events
+            if event.entity in waiting
+        ]
+        ready = [event for event in events if event.entity not in waiting] if later else events
+        result = self._patiently("mongodb", lambda: apply(self._database, self._mirror, ready))
+        self._counters.applied += result.written
+        self._counters.stale += result.stale
+        return [*result.failed, *later]
+
+    def _patiently(self, server: str, attempt: Callable[[], T]) -> T:
+        """Try until the server answers. Raises Stopped."""
         failures = 0
         while True:
             try:
-                result = apply(self._database, self._mirror, events)
+                answer = attempt()
                 break
             except ServerAway as error:
                 delay = broker.backoff(failures)
                 failures += 1
-                self._log.warning("mongodb.waiting", cause=str(error), seconds=round(delay, 1))
+                self._log.warning(f"{server}.waiting", cause=str(error), seconds=round(delay, 1))
                 if self._stop.wait(delay):
-                    raise Stopped("stopped while MongoDB is away") from error
+                    raise Stopped(f"stopped while {server} is away") from error
         if failures:
-            self._log.info("mongodb.back", failures=failures)
-        self._counters.applied += result.written
-        self._counters.stale += result.stale
-        return result.failed
+            self._log.info(f"{server}.back", failures=failures)
+        return answer
 
 
 def _check_transactions(hello: Mapping[str, Any], mirror: Mirror, settings: Settings) -> None:

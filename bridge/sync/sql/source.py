@@ -8,11 +8,10 @@ read, and never a lock that the site's writers would wait for. What the columns 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sql
 
@@ -22,8 +21,12 @@ from bridge.queue.rows import is_true, to_json, version_of
 from bridge.sync.documents import Mirror
 from bridge.sync.sql.keys import Key, Position, after, from_position, one_of, position
 from bridge.sync.sql.rows import AT_ONCE, Lookup, Rows, fetch, trouble
+from bridge.sync.types.learn import refresh
+from bridge.sync.types.typed import Typed
 
 __all__ = ["BadRow", "Chunk", "Position", "SqlSource"]
+
+T = TypeVar("T")
 
 SOURCE = "/bridge/sql"
 """The `source` of the events."""
@@ -79,6 +82,7 @@ class SqlSource:
         self._lead = engine.dialect.name == "sqlite"
         self._rows: Rows | None = None
         self._children: list[tuple[str, Rows]] = []
+        self._types: list[Typed | None] = []
         self._child_sources: list[tuple[str, str]] = []
         for field, child in entity.children.items():
             source = mirror.entities[child.entity].source
@@ -96,15 +100,19 @@ class SqlSource:
                 )
             self._child_sources.append((field, child.entity))
 
+        self._names = [name, *(child for _, child in self._child_sources)]
+
     def __repr__(self) -> str:
         where = self._engine.url.render_as_string()
         return f"<SqlSource {self.name} in {self.source.table or 'a query'} at {where}>"
 
     def count(self) -> int:
         """How many rows there are, deleted ones included."""
-        with self._view() as (connection, rows):
-            counted = sql.select(sql.func.count()).select_from(rows.table)
-            return int(fetch(connection, counted)[0][0])
+        return self._ask(
+            lambda connection, rows: int(
+                fetch(connection, sql.select(sql.func.count()).select_from(rows.table))[0][0]
+            )
+        )
 
     def chunk(self, after_: Position | None, size: int) -> Chunk:
         """Up to `size` rows after a position, from the beginning for None.
@@ -114,18 +122,22 @@ class SqlSource:
 
         Raises ValueError for a position that is not of this source's key.
         """
-        with self._view() as (connection, rows):
-            found: list[Any] = []
-            if after_ is None:
-                found = fetch(connection, rows.select().where(sql.not_(rows.named())).limit(size))
-            headless = len(found)
-            ordered = rows.select().order_by(*rows.order()).limit(size)
-            if after_ is None:
-                ordered = ordered.where(rows.named())
-            else:
-                ordered = ordered.where(after(rows.key, from_position(rows.key, after_)))
-            found += fetch(connection, ordered)
-            events, bad = self._events(connection, rows, found)
+        return self._ask(lambda connection, rows: self._chunk(connection, rows, after_, size))
+
+    def _chunk(
+        self, connection: sql.Connection, rows: Rows, after_: Position | None, size: int
+    ) -> Chunk:
+        found: list[Any] = []
+        if after_ is None:
+            found = fetch(connection, rows.select().where(sql.not_(rows.named())).limit(size))
+        headless = len(found)
+        ordered = rows.select().order_by(*rows.order()).limit(size)
+        if after_ is None:
+            ordered = ordered.where(rows.named())
+        else:
+            ordered = ordered.where(after(rows.key, from_position(rows.key, after_)))
+        found += fetch(connection, ordered)
+        events, bad = self._events(connection, rows, found)
         count = len(found) - headless
         last = position(rows.key, rows.key_of(found[-1])) if count else None
         return Chunk(events, bad, last, count)
@@ -140,32 +152,40 @@ class SqlSource:
     def rows_by_keys(self, keys: Sequence[str]) -> tuple[list[Event], list[BadRow]]:
         """The same, and the rows that no event can be made of. Keys that no row can have are
         left out: see `existing`."""
-        events: list[Event] = []
-        bad: list[BadRow] = []
-        with self._view() as (connection, rows):
+
+        def ask(connection: sql.Connection, rows: Rows) -> tuple[list[Event], list[BadRow]]:
+            events: list[Event] = []
+            bad: list[BadRow] = []
             found = Lookup(rows, keys, lead=self._lead)
             for these in found.batches(connection, rows.select(), rows.key_of):
                 good, wrong = self._events(connection, rows, these)
                 events += good
                 bad += wrong
-        return events, bad
+            return events, bad
+
+        return self._ask(ask)
 
     def existing(self, keys: Sequence[str]) -> tuple[set[str], dict[str, str]]:
         """Which of these key texts have a row, be it marked as deleted or not; and those that no
         row can have, each with the reason. Of these nothing is known."""
-        with self._view() as (connection, rows):
+
+        def ask(connection: sql.Connection, rows: Rows) -> tuple[set[str], dict[str, str]]:
             found = Lookup(rows, keys, lead=self._lead)
-            only_keys = rows.select_keys()
             there = {
                 rows.text_of(tuple(row))
-                for these in found.batches(connection, only_keys, tuple)
+                for these in found.batches(connection, rows.select_keys(), tuple)
                 for row in these
             }
             return there, found.unlookable
 
-    @contextmanager
-    def _view(self) -> Iterator[tuple[sql.Connection, Rows]]:
-        """A transaction that sees one moment of the database, and the columns to read."""
+        return self._ask(ask)
+
+    def _ask(self, question: Callable[[sql.Connection, Rows], T]) -> T:
+        """Ask in a transaction that sees one moment of the database.
+
+        Whether the table is still what it was is looked at after the question: by then no server
+        lets anybody change it until the end of the transaction.
+        """
         try:
             with self._engine.connect() as connection:
                 options: dict[str, Any] = {"only_reads": True}
@@ -174,11 +194,15 @@ class SqlSource:
                     options["isolation_level"] = "REPEATABLE READ"
                 connection = connection.execution_options(**options)
                 with connection.begin():
-                    yield connection, self._learn(connection)
+                    answer = question(connection, self._learn(connection))
+                    if not self._has_changed(connection):
+                        return answer
+                with connection.begin():
+                    return question(connection, self._learn(connection))
         except Exception as error:
             if (told := trouble(error, self.name, self._engine)) is None:
                 raise
-            self._rows = None  # columns may have changed
+            self._forget()
             raise told from error
 
     def _learn(self, connection: sql.Connection) -> Rows:
@@ -188,7 +212,29 @@ class SqlSource:
                 for field, child in self._child_sources
             ]
             self._rows = Rows(connection, self._mirror, self.name)
+            self._types = [self._mirror.typed(name) for name in self._names]
         return self._rows
+
+    def _has_changed(self, connection: sql.Connection) -> bool:
+        if self._rows is None:
+            return False
+        refresh(
+            connection, self._mirror, [name for name in self._names if self._mirror.typed(name)]
+        )
+        if all(
+            self._mirror.typed(name) is known
+            for name, known in zip(self._names, self._types, strict=True)
+        ):
+            return False
+        self._rows = None
+        return True
+
+    def _forget(self) -> None:
+        """Columns may have changed."""
+        self._rows = None
+        for name in self._names:
+            if self._mirror.typed(name) is not None:
+                self._mirror.learn(name, None)
 
     def _events(
         self, connection: sql.Connection, rows: Rows, found: Sequence[Any]

@@ -29,6 +29,7 @@ from bridge.sync.sql.keys import Key, after, from_position, position, up_to
 from bridge.sync.sql.rows import Lookup, Rows, fetch, trouble
 from bridge.sync.types.column import Column
 from bridge.sync.types.keys import join
+from bridge.sync.types.learn import refresh
 from bridge.sync.types.wire import as_text, key_in_sql
 
 __all__ = ["CHUNK", "KeyedRows", "Told"]
@@ -133,6 +134,9 @@ class KeyedRows:
 
     def _look(self) -> _Plan:
         with reading(self._engine) as connection:
+            plan = self._learn(connection)
+            if refresh(connection, self._mirror, [self.name] if plan.own.types else []):
+                self._plan = None
             return self._learn(connection)
 
     def _learn(self, connection: sql.Connection) -> _Plan:
@@ -158,6 +162,8 @@ class KeyedRows:
             if (told := trouble(error, self.name, self._engine)) is None:
                 raise
             self._plan = None  # columns may have changed
+            if self._mirror.typed(self.name) is not None:
+                self._mirror.learn(self.name, None)
             raise told from error
 
 
