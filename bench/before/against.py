@@ -64,7 +64,7 @@ def run(
                 order = trees if number % 2 == 0 else trees[::-1]
                 pairs.append(_pair(name, order, where, each, seconds, progress))
             counted = _counted(name, trees, folder / "counts", quick, progress)
-    return report(name, full, pairs, counted)
+    return report(name, full, pairs, counted, quick=quick)
 
 
 def _pair(
@@ -110,11 +110,17 @@ def report(
     commit: str,
     pairs: Sequence[tuple[Found, Found]],
     counted: Sequence[tuple[Found, Found]],
+    *,
+    quick: bool = False,
 ) -> Report:
-    """The ratios to the commit before beside those of this one; the figures are this one's."""
+    """The ratios to the commit before beside those of this one; the figures are this one's.
+
+    pairs: (before, now) of each pair of runs. counted: of the instructions, one or none.
+    quick: ratios of one short run say nothing, so no verdict is given.
+    """
+    what = "one short run: no verdict" if quick else f"medians of {len(pairs)} pairs of runs"
     made = Report(
-        f"{name}: this checkout over {commit[:12]}, medians of {len(pairs)} pairs of runs "
-        "(smallest–largest); above 1 is slower",
+        f"{name}: this checkout over {commit[:12]}, {what} (smallest–largest); above 1 is slower",
         ("", "before", "now", "now over before", "", "at most", ""),
     )
     for figures, key in ((made.ratios, "ratios"), (made.figures, "figures")):
@@ -128,11 +134,11 @@ def report(
     compared = compare(pairs) | (compare(counted) if counted else {})
     for what, found in compared.items():
         made.ratios[what] = round(found.ratio, 4)
-        made.rows.append(_row(what, found))
+        made.rows.append(_row(what, found, verdict=not quick))
     return made
 
 
-def _row(what: str, found: Compared) -> Sequence[str]:
+def _row(what: str, found: Compared, *, verdict: bool) -> Sequence[str]:
     limit = limit_of(what)
     spread = f"({min(found.ratios):.3f}–{max(found.ratios):.3f})" if len(found.ratios) > 1 else ""
     return (
@@ -142,7 +148,7 @@ def _row(what: str, found: Compared) -> Sequence[str]:
         f"{found.ratio:.3f}",
         spread,
         f"{limit:.2f}",
-        "slower" if found.ratio > limit else "",
+        "slower" if verdict and found.ratio > limit else "",
     )
 
 

@@ -155,17 +155,19 @@ def _queue(folder: Path, quick: bool) -> Iterator[Count]:
 def _sync(folder: Path, quick: bool) -> Iterator[Count]:
     """The forge: its events with its sync.yaml, and its rows in MariaDB."""
     size, times = (100, 1) if quick else (1000, TIMES)
+    # A command reads its configuration anew, so its work must be large beside that.
+    projects = {"small": size // 2, "large": size * 2}
     with (
         MariaDB(folder / "mariadb") as mariadb,
         Redis(folder / "redis") as redis,
         Mongod(folder / "mongod") as mongod,
     ):
         forges = []
-        for name, projects in (("small", size), ("large", 2 * size)):
+        for name, number in projects.items():
             mariadb.create_database(name)
             one = copy(mariadb)
             one.database = name
-            forges.append(fill_made_up(folder / name, one, projects))
+            forges.append(fill_made_up(folder / name, one, number))
         into = _Into(redis, mongod)
 
         def counts(tree: Tree, place: Path) -> dict[str, Counts]:
@@ -177,7 +179,7 @@ def _sync(folder: Path, quick: bool) -> Iterator[Count]:
                 "BRIDGE_STATE_DIR": str(place),
                 "BRIDGE_SYNC": str(sync),
             }
-            return found | _rows(tree, place / "rows", env, mongod, forges, times)
+            return found | _rows(tree, place / "rows", env, mongod, forges)
 
         yield counts
 
@@ -188,7 +190,6 @@ def _rows(
     env: dict[str, str],
     mongod: Mongod,
     forges: Sequence[Forge],
-    times: int,
 ) -> dict[str, Counts]:
     """Counts the commands that read the rows of the forges, a small and a large one."""
     units = len(forges[1].events) - len(forges[0].events)
@@ -202,20 +203,19 @@ def _rows(
         {"BRIDGE_SQL_URL": forge.mariadb_url, "BRIDGE_MONGODB_URL": mongod.url_of(name)}
         for forge, name in zip(forges, names, strict=True)
     ]
-    # Once each before it counts: these import, and write where nothing is.
-    first: list[Job] = [(side, command) for command in words.values() for side in sides]
-    then = [(side, command) for command in words.values() for side in sides * times]
+    jobs: list[Job] = [(side, command) for command in words.values() for side in sides]
     found = {}
-    with Commands.started(tree, folder, env, [*first, *then]) as commands:
-        for _ in first:
+    # Once each before it counts: these import, and write where nothing is.
+    with Commands.started(tree, folder, env, [*jobs, *jobs]) as commands:
+        for _ in jobs:
             commands.run()
         counter = commands.counter()
         for name in words:
-            counts = []
-            for _ in range(2 * times):
-                commands.run()
-                counts.append(counter.take())
-            found[name] = Counts(counts[::2], counts[1::2], units)
+            counter.take()
+            commands.run()
+            small = counter.take()
+            commands.run()
+            found[name] = Counts([small], [counter.take()], units)
     with mongod.client() as client:
         for name in names:
             client.drop_database(name)
