@@ -97,6 +97,6 @@ def _git(repository: Path, words: Sequence[str]) -> subprocess.CompletedProcess[
         capture_output=True,
         text=True,
         timeout=BOUND,
-        # Ctrl-C is for us: git must end what it does, so that we can take it back.
+        # Ctrl-C reaches us alone; half a worktree could not be removed.
         start_new_session=True,
     )

@@ -359,6 +359,25 @@ def test_a_process_that_callgrind_does_not_run_is_told(tmp_path: Path) -> None:
             process.kill()
 
 
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [
+        ("queue", {"event"}),
+        pytest.param(
+            "sync",
+            {"event", "row", "reconcile_row", "deep_row"},
+            marks=[pytest.mark.long, pytest.mark.timeout(500)],
+        ),
+    ],
+)
+def test_what_our_programs_do_is_counted(name: str, units: set[str], tmp_path: Path) -> None:
+    with COUNTED[name](tmp_path, True) as count:
+        found = count(Tree("now", REPOSITORY), tmp_path / "now")
+    assert set(found) == units
+    # Less than a thousand instructions would be no Python at all.
+    assert all(one.per_unit() > 1000 for one in found.values())
+
+
 # All of it.
 
 
