@@ -23,6 +23,9 @@ def main(file: str) -> None:
     import bridge
     from bridge.cli import main as run
 
+    # All takes fifty times as long here, so a thread's turn does, too: switching is work, and
+    # there would be the more of it the busier the machine is.
+    sys.setswitchinterval(50 * sys.getswitchinterval())
     for job in json.loads(Path(file).read_text(encoding="utf-8")):
         os.write(2, f"\nnext: {bridge.__file__}\n".encode())
         if not sys.stdin.readline():

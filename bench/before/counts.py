@@ -168,12 +168,14 @@ def _sync(folder: Path, quick: bool) -> Iterator[Count]:
             one = copy(mariadb)
             one.database = name
             forges.append(fill_made_up(folder / name, one, number))
+        # In turn, so that each size has as many of both.
+        releases = [one for one in forges[1].events if one.entity == "release"]
+        mixed = [one for pair in zip(forges[1].projects, releases, strict=False) for one in pair]
         into = _Into(redis, mongod)
 
         def counts(tree: Tree, place: Path) -> dict[str, Counts]:
             sync = tree.path / "sync.yaml"
-            events = forges[1].events
-            found = {"event": into.count(tree, place / "events", sync, events, size, times)}
+            found = {"event": into.count(tree, place / "events", sync, mixed, size, times)}
             env = {
                 "BRIDGE_BROKER_URL": redis.url,
                 "BRIDGE_STATE_DIR": str(place),
