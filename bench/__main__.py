@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from bench.before import COMPARABLE
 from bench.load import BenchmarkFailed
 from bench.report import Report
 from stack.errors import StackError
@@ -24,31 +25,65 @@ NAMES = ("dispatcher", "engine", "kill", "queue", "slow", "sync")
 @click.option("--rounds", default=9, show_default=True, type=click.IntRange(1), help="Medians of.")
 @click.option("--seconds", default=1, show_default=True, type=click.IntRange(1), help="A load.")
 @click.option("--quick", is_flag=True, help="One short round: shows that it runs, not how fast.")
+@click.option(
+    "--against",
+    metavar="COMMIT",
+    help="Measure this commit beside what is here, and show the ratios. For "
+    f"{', '.join(COMPARABLE)}.",
+)
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 def main(
-    name: str | None, list_names: bool, rounds: int, seconds: int, quick: bool, output: str
+    name: str | None,
+    list_names: bool,
+    rounds: int,
+    seconds: int,
+    quick: bool,
+    against: str | None,
+    output: str,
 ) -> None:
     """Measure side by side. Load goes to 127.0.0.1 only and stops by itself.
 
     \b
     Example:
       python -m bench dispatcher --rounds 7
+      python -m bench sync --against HEAD~1   is it slower than it was?
     """
     if list_names or name is None:
         click.echo("\n".join(NAMES))
         return
+    if against is not None and name not in COMPARABLE:
+        raise click.UsageError(
+            f"{name} is no measure of speed: --against is for {', '.join(COMPARABLE)}"
+        )
     if quick:
         rounds, seconds = 1, 1
     progress = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        benchmark = importlib.import_module(f"bench.{name}")
         try:
-            report: Report = benchmark.run(Path(folder), rounds, seconds, progress)
+            report = _run(name, against, Path(folder), rounds, seconds, quick, progress)
         except (BenchmarkFailed, StackError) as error:
             raise click.ClickException(str(error)) from None
     if output == "table":
         report.show(Console(width=None if sys.stdout.isatty() else 160))
     click.echo(json.dumps({"bench": name, "ratios": report.ratios, "figures": report.figures}))
+
+
+def _run(
+    name: str,
+    against: str | None,
+    folder: Path,
+    rounds: int,
+    seconds: int,
+    quick: bool,
+    progress: Console,
+) -> Report:
+    if against is not None:
+        from bench.before.against import run
+
+        return run(name, against, folder, rounds, seconds, progress, quick=quick)
+    benchmark = importlib.import_module(f"bench.{name}")
+    report: Report = benchmark.run(folder, rounds, seconds, progress)
+    return report
 
 
 if __name__ == "__main__":

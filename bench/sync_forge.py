@@ -26,7 +26,7 @@ from stack.mariadb import MariaDB
 from stack.php import run_php
 from stack.process import REPOSITORY
 
-__all__ = ["SYNC", "Forge", "check_mirror", "fill"]
+__all__ = ["SYNC", "Forge", "check_mirror", "fill", "fill_made_up"]
 
 SYNC = REPOSITORY / "sync.yaml"
 """The example's own: with its schemas, types and indexes."""
@@ -66,10 +66,29 @@ def fill(folder: Path, mariadb: MariaDB, *, every: bool) -> Forge:
     except subprocess.CalledProcessError as error:
         if not every or "no package lists" not in error.stderr:
             raise BenchmarkFailed(f"load.php: {error.stderr.strip()}") from None
-        made_up = folder / "packages"
-        made_up.write_text("".join(_stanzas(MADE_UP)), encoding="utf-8")
-        _load(folder, mariadb, ["--from", str(made_up)])
+        _make_up(folder, mariadb, MADE_UP)
         origin = "made up, as apt has no package lists here"
+    return _loaded(folder, mariadb, origin)
+
+
+def fill_made_up(folder: Path, mariadb: MariaDB, projects: int) -> Forge:
+    """Like `fill`, with so many made-up projects and their releases, on each machine the same.
+    Raises BenchmarkFailed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _make_up(folder, mariadb, projects)
+    except subprocess.CalledProcessError as error:
+        raise BenchmarkFailed(f"load.php: {error.stderr.strip()}") from None
+    return _loaded(folder, mariadb, "made up")
+
+
+def _make_up(folder: Path, mariadb: MariaDB, projects: int) -> None:
+    made_up = folder / "packages"
+    made_up.write_text("".join(_stanzas(projects)), encoding="utf-8")
+    _load(folder, mariadb, ["--from", str(made_up)])
+
+
+def _loaded(folder: Path, mariadb: MariaDB, origin: str) -> Forge:
     path = folder / "forge.sqlite"
     events = list(_events(path))
     for entity, table in TABLES.items():
