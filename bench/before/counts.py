@@ -88,17 +88,24 @@ class _Into:
         self._redis, self._mongod = redis, mongod
 
     def count(
-        self, tree: Tree, folder: Path, sync: Path, events: Sequence[Event], size: int, times: int
+        self,
+        tree: Tree,
+        folder: Path,
+        sync: Path,
+        events: Sequence[Event],
+        size: int,
+        times: int,
+        sql_url: str = "",
     ) -> Counts:
-        """Counts `size` events and twice as many. Raises BenchmarkFailed for one that does not
-        arrive."""
+        """Counts `size` events and twice as many. sql_url: the database that sync.yaml names
+        tables of. Raises BenchmarkFailed for an event that does not arrive."""
         url = self._mongod.url_of(folder.name)
         settings = {
             "BRIDGE_BROKER_URL": self._redis.url,
             "BRIDGE_MONGODB_URL": url,
             "BRIDGE_STATE_DIR": str(folder),
             "BRIDGE_SYNC": str(sync),
-        }
+        } | ({"BRIDGE_SQL_URL": sql_url} if sql_url else {})
         newer = (
             replace(one, version=version).to_json()
             for version, one in zip(count(1), cycle(events), strict=False)
@@ -175,7 +182,8 @@ def _sync(folder: Path, quick: bool) -> Iterator[Count]:
 
         def counts(tree: Tree, place: Path) -> dict[str, Counts]:
             sync = tree.path / "sync.yaml"
-            found = {"event": into.count(tree, place / "events", sync, mixed, size, times)}
+            url = forges[1].mariadb_url
+            found = {"event": into.count(tree, place / "events", sync, mixed, size, times, url)}
             env = {
                 "BRIDGE_BROKER_URL": redis.url,
                 "BRIDGE_STATE_DIR": str(place),
