@@ -9,7 +9,7 @@ convert, (4) call the hook.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -145,17 +145,52 @@ class Mirror:
             raise UnusableEvent(text) from None
 
 
+Conversion = tuple[str, Callable[[Any], Any], str]
+"""Field, function, and what becomes of a value that does not fit."""
+
+
+class _Conversions:
+    """Which fields have to be converted. That hangs on the types of their values alone, and few
+    events of an entity differ in these.
+
+    every: each field with a type whose values stay as they are.
+    """
+
+    __slots__ = ("_every", "_fields", "_known")
+
+    def __init__(self, every: Sequence[tuple[type | None, Conversion]]) -> None:
+        self._every = every
+        self._fields = [conversion[0] for _, conversion in every]
+        self._known: dict[tuple[type, ...], list[Conversion]] = {}
+
+    def of(self, data: Document) -> list[Conversion]:
+        """Those that these data need."""
+        types = tuple(map(type, map(data.get, self._fields)))
+        if (found := self._known.get(types)) is None:
+            if len(self._known) >= MOST_KINDS:
+                self._known.clear()
+            found = self._known[types] = [
+                conversion
+                for kind, (plain, conversion) in zip(types, self._every, strict=True)
+                if kind is not plain and kind is not type(None)
+            ]
+        return found
+
+
+MOST_KINDS = 1000
+"""Combinations of types that are remembered of an entity."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """One entity, compiled. conversions: field, type whose values stay as they are, function, and
-    what becomes of a value that does not fit. types: of its table, where they are known. width:
+    """One entity, compiled. types: of its table, where they are known. width:
     columns of the key of its table; 0 where it has none."""
 
     collection: str
     schema: Any
     drop: frozenset[str]
     names: Mapping[str, str]
-    conversions: tuple[tuple[str, type | None, Callable[[Any], Any], str], ...]
+    conversions: _Conversions
     hook_name: str
     hook: Hook | None
     types: Typed | None
@@ -171,7 +206,7 @@ class _Shape:
             schema=compile_schema(schema) if isinstance(schema, dict) else None,
             drop=frozenset(entity.drop),
             names={field: rule.as_ for field, rule in entity.fields.items() if rule.as_},
-            conversions=tuple(_conversions(entity, types.get(name))),
+            conversions=_Conversions(list(_conversions(entity, types.get(name)))),
             hook_name=entity.hook or "",
             hook=import_callable(entity.hook, "hook") if entity.hook else None,
             types=types.get(name),
@@ -196,10 +231,8 @@ class _Shape:
         """(3) and (4); `data` is ours to change."""
         for field in self.drop:
             data.pop(field, None)
-        for field, plain, convert, misfit in self.conversions:
-            value = data.get(field)
-            if value is None or type(value) is plain:
-                continue
+        for field, convert, misfit in self.conversions.of(data):
+            value = data[field]
             try:
                 data[field] = convert(value)
             except ValueError as error:
@@ -243,17 +276,15 @@ def _members(data: Document, field: str) -> list[Any]:
     return members
 
 
-def _conversions(
-    entity: Entity, types: Typed | None
-) -> Iterator[tuple[str, type | None, Callable[[Any], Any], str]]:
+def _conversions(entity: Entity, types: Typed | None) -> Iterator[tuple[type | None, Conversion]]:
     """What becomes of which field."""
     known = {} if types is None else types.rules
     for field, rule in known.items():
         if field not in entity.drop:
-            yield field, rule.plain, rule.convert, rule.misfit
+            yield rule.plain, (field, rule.convert, rule.misfit)
     for field, said in entity.fields.items():
         if field not in known and (convert := field_convert(said)) is not None:
-            yield field, None, convert, said.misfit or "dead"
+            yield None, (field, convert, said.misfit or "dead")
 
 
 def _split(

@@ -26,7 +26,7 @@ from bridge.sync.types.catalog import dialect_of
 from bridge.sync.types.keys import Unlookable, join
 from bridge.sync.types.learn import learn
 from bridge.sync.types.typed import Typed
-from bridge.sync.types.wire import KeyColumn
+from bridge.sync.types.wire import KeyColumn, printed_text
 from bridge.yamlfile import did_you_mean
 
 __all__ = ["AT_ONCE", "Lookup", "Rows", "fetch", "trouble"]
@@ -207,14 +207,7 @@ class Rows:
         values = [place(one) for one in self._values]
         self.key_of: Callable[[Any], tuple[Any, ...]] = _getter(key)
         self._values_of = _getter(values)
-        texts = [column.text for column in self.key]
-        if len(texts) == 1:
-            [text] = texts
-            self.text_of: Callable[[tuple[Any, ...]], str] = lambda key: text(key[0])
-        else:
-            self.text_of = lambda key: join(
-                [text(value) for text, value in zip(texts, key, strict=True)]
-            )
+        self.text_of = _namer(self.key)
         # Most values are what JSON has already: which are not is known of a table.
         self._convert = [
             (name, make) for name, make in zip(self.names, self._plain, strict=True) if make
@@ -222,7 +215,7 @@ class Rows:
 
     def data(self, row: Any) -> dict[str, Any]:
         """The data of an event. Raises UndecodableMessage."""
-        found = dict(zip(self.names, self._values_of(row), strict=True))
+        found = dict(zip(self.names, self._values_of(row)))  # noqa: B905 - as long by their making
         if self.types is None:
             for name, value in found.items():
                 if type(value) not in AS_THEY_ARE:
@@ -303,6 +296,27 @@ class Lookup:
                     seen.add(key)
                     these.append(row)
             yield these
+
+
+def _namer(columns: Sequence[KeyColumn]) -> Callable[[tuple[Any, ...]], str]:
+    """What makes the key of a row of the values of its key columns."""
+    texts = [column.text for column in columns]
+    if len(texts) == 1:
+        [text] = texts
+        return lambda key: text(key[0])
+
+    def named(key: tuple[Any, ...]) -> str:
+        return join([text(value) for text, value in zip(texts, key, strict=True)])
+
+    if any(column.dynamic or column.text is not printed_text for column in columns):
+        return named
+    slashes = len(texts) - 1
+
+    def quickly(key: tuple[Any, ...]) -> str:
+        found = "/".join([value if type(value) is str else str(value) for value in key])
+        return found if found.count("/") == slashes and "%" not in found else named(key)
+
+    return quickly
 
 
 def _name(types: Typed, name: str) -> str:

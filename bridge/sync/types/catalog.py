@@ -55,18 +55,9 @@ def digest(connection: sql.Connection, name: str) -> str:
     schema, table = split_name(name)
     dialect = dialect_of(connection)
     if dialect == "mysql":
-        quoted = connection.dialect.identifier_preparer.format_table(
-            sql.table(table, schema=schema)
-        )
-        try:
-            found: Any = connection.exec_driver_sql(
-                f"SHOW CREATE TABLE {quoted}".replace("%", "%%")
-            ).first()
-        except sql.exc.DBAPIError as error:
-            if error.connection_invalidated:
-                raise
+        text = _definition(connection, schema, table)
+        if not text:
             return ""
-        text = _AUTO_INCREMENT.sub("", found[1]) if found else ""
     elif dialect == "postgresql":
         rows = connection.execute(sql.text(_PG_DIGEST), {"schema": schema, "name": table})
         text = json.dumps([list(row) for row in rows], default=str)
@@ -82,6 +73,32 @@ def digest(connection: sql.Connection, name: str) -> str:
             return ""
         text = str(row[0])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+
+
+def _definition(connection: sql.Connection, schema: str | None, table: str) -> str:
+    """What SHOW CREATE TABLE says."""
+    quote = connection.dialect.identifier_preparer.quote
+    words = f"SHOW CREATE TABLE {quote(table)}"
+    if schema is not None:
+        words = f"SHOW CREATE TABLE {quote(schema)}.{quote(table)}"
+    driver: Any = connection.dialect.loaded_dbapi
+    try:
+        # Past SQLAlchemy: a worker asks this before every batch.
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(words)
+            found: Any = cursor.fetchone()
+        finally:
+            cursor.close()
+    except driver.Error:
+        # What is wrong is SQLAlchemy's to say.
+        try:
+            found = connection.exec_driver_sql(words.replace("%", "%%")).first()
+        except sql.exc.DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            return ""
+    return _AUTO_INCREMENT.sub("", found[1]) if found else ""
 
 
 # MySQL and MariaDB.

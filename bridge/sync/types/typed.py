@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from bridge.errors import BridgeError
 from bridge.sync.models import Entity, FieldRule, Source
 from bridge.sync.types.charsets import codec_of
 from bridge.sync.types.column import Column, Table
-from bridge.sync.types.keys import Unlookable, join, split
+from bridge.sync.types.keys import KINDS, Unlookable, join, split
 from bridge.sync.types.rules import Rule, Unknown, rule
 from bridge.sync.types.wire import KeyColumn, key_column
 from bridge.yamlfile import did_you_mean
@@ -37,9 +38,12 @@ class Typed:
     columns: Mapping[str, Column]
     rules: Mapping[str, Rule]
     key: tuple[KeyColumn, ...]
+    plain: re.Pattern[str] | None = None
 
     def canonical(self, key: str) -> str:
         """The key that the row has, of one that a producer wrote. Raises Unlookable."""
+        if self.plain is not None and self.plain.fullmatch(key):
+            return key
         parts = split(key, len(self.key))
         return join([column.canonical(part) for column, part in zip(self.key, parts, strict=True)])
 
@@ -98,7 +102,19 @@ def typed(name: str, entity: Entity, table: Table, zone: str | None) -> Typed:
             f"entity {name}: {table.full_name} {'; it '.join(wrong)}. That is in sync.yaml under "
             f"`entities: {name}:`"
         )
-    return Typed(name, table, rows, fields, rules, tuple(key))
+    return Typed(name, table, rows, fields, rules, tuple(key), _plain(key))
+
+
+def _plain(key: Sequence[KeyColumn]) -> re.Pattern[str] | None:
+    """What needs no parsing, because it would only be written again as it is."""
+    parts = {"whole": r"(?:0|-?[1-9][0-9]{0,17})", "text": "[^/%\\ud800-\\udfff]*"}
+    kinds = {id(KINDS[name]): name for name in parts}
+    names = [kinds.get(id(column.kind)) for column in key]
+    if None in names:
+        return None
+    if names == ["text"]:
+        return re.compile("[^\\ud800-\\udfff]*")
+    return re.compile("/".join(parts[name] for name in names if name))
 
 
 def part_of_key(

@@ -203,9 +203,13 @@ def moment(value: Any, zone: tzinfo = UTC, *, unix: bool | None = None) -> datet
     """
     if isinstance(value, str):
         text = value.strip()
-        if not text or _ZERO_DATE.fullmatch(text):
+        if not text or (text[0] == "0" and _ZERO_DATE.fullmatch(text)):
             return None
-        if _UNIX.fullmatch(text) and (unix or (unix is None and len(text) != 8)):
+        if (
+            "-" not in text[1:]
+            and _UNIX.fullmatch(text)
+            and (unix or (unix is None and len(text) != 8))
+        ):
             return _since_1970(float(text))
         try:
             found = datetime.fromisoformat(text)

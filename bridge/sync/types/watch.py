@@ -7,7 +7,8 @@ the events of its own entity, and no others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import sqlalchemy as sql
@@ -48,13 +49,14 @@ class Watch:
                 "tables, and whether these have changed is looked at before every batch"
             )
         self._engine = connect(sql_url) if self._tables else None
+        self._connection: sql.Connection | None = None
         self._waiting: dict[str, str] = {}
 
     def start(self) -> None:
         """Learn all types. Raises BridgeError for a table that does not fit, ServerAway."""
         if self._engine is None:
             return
-        with _outages(), reading(self._engine) as connection:
+        with self._connected() as connection:
             for name in sorted(self._tables):
                 learn(connection, self._mirror, name)
         self._keep(self._tables)
@@ -69,7 +71,7 @@ class Watch:
             return {}
         waiting: dict[str, str] = {}
         changed: list[str] = []
-        with _outages(), reading(self._engine) as connection:
+        with self._connected() as connection:
             for name in family:
                 try:
                     changed += refresh(connection, self._mirror, [name])
@@ -89,8 +91,34 @@ class Watch:
 
     def close(self) -> None:
         """Let go of the database."""
+        self._hang_up()
         if self._engine is not None:
             self._engine.dispose()
+
+    @contextmanager
+    def _connected(self) -> Iterator[sql.Connection]:
+        """A connection that is kept, outside of any transaction: a batch must not pay for a new
+        one. Errors of the database are an outage, which is waited for."""
+        assert self._engine is not None
+        try:
+            if self._engine.dialect.name == "sqlite":
+                with reading(self._engine) as connection:
+                    yield connection
+                return
+            if self._connection is None:
+                made = self._engine.connect()
+                self._connection = made.execution_options(isolation_level="AUTOCOMMIT")
+            yield self._connection
+        except sql.exc.SQLAlchemyError as error:
+            self._hang_up()
+            raise ServerAway(f"the SQL database: {short(error)}") from error
+
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sql.exc.SQLAlchemyError):
+                connection.invalidate()
+                connection.close()
 
     def _family(self, entities: Iterable[str]) -> Sequence[str]:
         names: dict[str, None] = {}
@@ -114,14 +142,3 @@ class Watch:
             }
         said.pop("_id", None)
         self._state.put(STATE_ID, said)
-
-
-class _outages:
-    """Errors of the database as an outage, which is waited for."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, sql.exc.SQLAlchemyError):
-            raise ServerAway(f"the SQL database: {short(error)}") from error

@@ -25,7 +25,15 @@ from bridge.sync.types.keys import KINDS, Kind, Unlookable
 from bridge.sync.types.rules import Rule
 from bridge.sync.types.values import BYTES, EXACT
 
-__all__ = ["KeyColumn", "as_text", "key_column", "key_in_sql", "plain", "value"]
+__all__ = [
+    "KeyColumn",
+    "as_text",
+    "key_column",
+    "key_in_sql",
+    "plain",
+    "printed_text",
+    "value",
+]
 
 Expression = sql.ColumnElement[Any]
 NO_TYPE = sql.types.NullType()
@@ -208,7 +216,7 @@ def key_column(reference: Any, column: Column, rule: Rule, dialect: str) -> KeyC
     elif dialect == "postgresql":
         casts = {"uuid": sql.UUID(), "day": sql.Date(), "moment": sql.DateTime()}
         bound = _cast_to(casts[family.key])
-    return KeyColumn(column, kind, printed, left, text, _digits_or_text, bound)
+    return KeyColumn(column, kind, printed, left, text, printed_text, bound)
 
 
 def key_in_sql(columns: Sequence[KeyColumn], dialect: str) -> Expression | None:
@@ -238,7 +246,8 @@ def _quoted(text: str) -> Expression:
     return sql.literal_column("'" + text + "'")
 
 
-def _digits_or_text(found: Any) -> str:
+def printed_text(found: Any) -> str:
+    """The text of what the driver gives, where that is the database's own text or a number."""
     return found if type(found) is str else str(found)
 
 
