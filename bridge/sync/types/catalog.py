@@ -86,14 +86,14 @@ def _definition(connection: sql.Connection, schema: str | None, table: str) -> s
         # Past SQLAlchemy: a worker asks this before every batch.
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(words)
+            cursor.execute(words.replace("%%", "%"))  # without parameters nobody does that
             found: Any = cursor.fetchone()
         finally:
             cursor.close()
     except driver.Error:
         # What is wrong is SQLAlchemy's to say.
         try:
-            found = connection.exec_driver_sql(words.replace("%", "%%")).first()
+            found = connection.exec_driver_sql(words).first()
         except sql.exc.DBAPIError as error:
             if error.connection_invalidated:
                 raise
