@@ -56,6 +56,8 @@ def run(
             trees = Tree("before", place), Tree("now", repository)
             for tree in trees:
                 tree.check()
+            # First what takes less time: what is wrong with a side shows early.
+            counted = _counted(name, trees, folder / "counts", quick, progress)
             each = 1 if quick else ROUNDS
             pairs = []
             for number in range(-(-rounds // each)):
@@ -63,7 +65,6 @@ def run(
                 # Who is first in the first part is second in that of the next pair.
                 order = trees if number % 2 == 0 else trees[::-1]
                 pairs.append(_pair(name, order, where, each, seconds, progress))
-            counted = _counted(name, trees, folder / "counts", quick, progress)
     return report(name, full, pairs, counted, quick=quick)
 
 
