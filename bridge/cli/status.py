@@ -36,6 +36,7 @@ def status(output: Format) -> None:
     """
     from bridge.proxy.metrics import breakers, freshness, loops
     from bridge.proxy.status import read_all as proxies
+    from bridge.sync import twins
     from bridge.sync.reconcile.reconciled import LastWatch, status_row
     from bridge.sync.relay import Sources, queue_status
 
@@ -49,6 +50,7 @@ def status(output: Format) -> None:
     watch = LastWatch(settings)
     last = watch()
     watch.close()
+    same = twins.look(settings) if settings.uses_mongodb and "mongodb" not in found.errors else []
     if output == "json":
         kept = ("slot", "pid", "generation", "error")
         more = {
@@ -60,6 +62,7 @@ def status(output: Format) -> None:
             "freshness": edits,
             "redirect_loops": [{"routes": name, "stopped": n} for name, n in rounds.items()],
             "reconciled": [asdict(one) for one in last],
+            "twins": [asdict(one) for one in same],
         }
         say({**asdict(found), **more}, "json")
     else:
@@ -70,6 +73,7 @@ def status(output: Format) -> None:
             *_edit_rows(edits),
             *_loop_rows(rounds),
             *map(status_row, last),
+            *([twins.status_row(same)] if same else []),
             *(
                 _row(name, "does not answer", text)
                 for name, text in found.errors.items()

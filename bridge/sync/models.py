@@ -27,6 +27,7 @@ from bridge.units import Duration, Size, text
 
 __all__ = [
     "MAX_DOCUMENT",
+    "TWIN",
     "Child",
     "Conversion",
     "Entity",
@@ -39,6 +40,9 @@ __all__ = [
 
 MAX_DOCUMENT = 16 * 1024 * 1024
 """Bytes of BSON: MongoDB's own limit of one document."""
+
+TWIN = "_twin"
+"""The last field of every unique index; see `bridge.sync.twins`."""
 
 Conversion = Literal[
     "string",
@@ -185,16 +189,20 @@ class Index(_Model):
         return {"anyOf": [names["items"], names, whole]}
 
     @property
-    def keys(self) -> list[tuple[str, int]]:
-        """Field and direction, 1 or -1, as MongoDB takes them."""
+    def named(self) -> list[tuple[str, int]]:
+        """The fields that sync.yaml names, with their direction, 1 or -1."""
         return [(name.removeprefix("-"), -1 if name[0] == "-" else 1) for name in self.fields]
+
+    @property
+    def keys(self) -> list[tuple[str, int]]:
+        """Field and direction as MongoDB takes them."""
+        return [*self.named, *([(TWIN, 1)] if self.unique else [])]
 
     @property
     def name(self) -> str:
         """Its name in MongoDB: `bridge_` and what it is about."""
-        return "bridge_" + "_".join(
-            field if direction == 1 else f"{field}_desc" for field, direction in self.keys
-        )
+        words = [field if direction == 1 else f"{field}_desc" for field, direction in self.named]
+        return "_".join(["bridge", *words, *(["unique"] if self.unique else [])])
 
 
 class Child(_Model):

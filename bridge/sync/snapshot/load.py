@@ -25,7 +25,7 @@ from bridge.queue.database import connect, reading, short
 from bridge.queue.events import Rejected
 from bridge.settings import Settings, redact_url
 from bridge.sync import apply as mongodb
-from bridge.sync import indexes
+from bridge.sync import indexes, twins
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.missing import mongodb_missing
 from bridge.sync.pace import Stopped
@@ -228,6 +228,7 @@ class _Load:
             self._keep()
         reading_seconds = monotonic() - self._since
         self._bury_gone(source)
+        self._tell_twins()
         self._point.finish()
         self._keep()
         self._show(Progress(name, self._point, self._rows))
@@ -350,6 +351,11 @@ class _Load:
             )
             self._point.buried += result.written
             self._keep()
+
+    def _tell_twins(self) -> None:
+        same = self._mongodb(lambda: twins.left(self._database, self._mirror, self._name))
+        for one in same[:3]:
+            self._say(f"{one}: both are kept; `bridge doctor` shows all of these")
 
     def _wait(self) -> bool:
         """Wait while paused, or while visitors' edits would have to; whether it did. Raises
