@@ -227,9 +227,17 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
                 "bad" if late else "ok",
                 "outbox",
                 where,
-                f"{found.rows} rows wait, the oldest for {found.lag:.0f} s",
+                f"{found.rows} rows wait, the oldest for {found.lag:.0f} s"
+                + (f": {found.oldest}" if late else ""),
                 "is `bridge relay` running? `bridge status` and its log say more" if late else "",
             )
+            if found.buried:
+                says = f"the events of {found.buried} rows are dead letters"
+                yield Finding("bad", "outbox", where, says, "bridge dead list, then retry or drop")
+            if found.ahead > _SKEW:
+                says = f"its oldest row is {found.ahead:.0f} s in the future"
+                do = "the machine that wrote it needs an NTP client, or a newer BridgeProducer.php"
+                yield Finding("bad", "outbox", where, says, do)
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
             says, hint = f"cannot be read: {cause}", "start it; php/sql/ has the table"

@@ -293,12 +293,10 @@ class BridgeProducer
     private function enqueueOne($db, $event)
     {
         $body = $this->events->event($event);
-        $now = sprintf('%.0f', microtime(true) * 1000);
-        $next = $this->fast ? sprintf('%.0f', (float) $now + self::HEAD_START_MS) : '0';
         $payload = $this->events->asciiState();
         $key = $this->events->text((string) $event[2]);
         $this->outbox->insert($db, $event[0], $key, $event[0] . '.' . $event[1], $payload,
-            (string) $event[3], $now, $next);
+            (string) $event[3], $this->fast ? self::HEAD_START_MS : null);
         $this->freshness->add($event[0], $key, (string) $event[3], time(), false);
         $size = BridgeProducerBytes::length($body);
         if ($this->fast && $this->rememberedBytes + $size <= self::MAX_REMEMBERED_BYTES) {
@@ -1188,8 +1186,11 @@ class BridgeProducerOutbox
         $this->table = $table;
     }
 
-    /** $key is UTF-8, all else is ASCII. Throws BridgeProducerError, or what $db throws. */
-    public function insert($db, $entity, $key, $type, $payload, $version, $now, $next)
+    /**
+     * $key is UTF-8, all else is ASCII. $headStart: milliseconds until the relay may look at the
+     * row, null for at once. Throws BridgeProducerError, or what $db throws.
+     */
+    public function insert($db, $entity, $key, $type, $payload, $version, $headStart)
     {
         if (!preg_match('/^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$/D', $this->table)) {
             throw new BridgeProducerError('outbox_table must be a name of letters, digits and _');
@@ -1201,19 +1202,23 @@ class BridgeProducerOutbox
             $mark = self::$fromHex[$dialect];
             $key = bin2hex($key);
         }
+        // By the clock of the database: those of web servers differ, and the relay has another.
+        $now = isset(self::$clock[$dialect])
+            ? self::$clock[$dialect] : sprintf('%.0f', microtime(true) * 1000);
+        $next = $headStart === null ? '0' : "$now + $headStart";
         $sql = "INSERT INTO {$this->table} (aggregatetype, aggregateid, type, payload, ver,"
-            . " created_at, next_try) VALUES (?, $mark, ?, ?, ?, ?, ?)";
+            . " created_at, next_try) VALUES (?, $mark, ?, ?, ?, $now, $next)";
         if ($dialect === 'mysqli') {
-            $this->insertByMysqli($db, $sql, $entity, $key, $type, $payload, $version, $now, $next);
+            $this->insertByMysqli($db, $sql, $entity, $key, $type, $payload, $version);
             return;
         }
         $statement = $db->prepare($sql);
         if (!$statement) {
             throw new BridgeProducerError($this->reason($db->errorInfo()));
         }
-        // All of them as strings: on 32-bit PHP these numbers are none, and every database takes
+        // The version as a string: on 32-bit PHP it may be no number, and every database takes
         // digits for a BIGINT.
-        if (!$statement->execute(array($entity, $key, $type, $payload, $version, $now, $next))) {
+        if (!$statement->execute(array($entity, $key, $type, $payload, $version))) {
             throw new BridgeProducerError($this->reason($statement->errorInfo()));
         }
     }
@@ -1222,6 +1227,15 @@ class BridgeProducerOutbox
         'mysql' => 'CONVERT(UNHEX(?) USING utf8mb4)',
         'mysqli' => 'CONVERT(UNHEX(?) USING utf8mb4)',
         'pgsql' => "convert_from(decode(?, 'hex'), 'UTF8')",
+    );
+
+    /** Milliseconds since 1970, the same one in all of a statement. */
+    private static $clock = array(
+        // Not UNIX_TIMESTAMP(NOW(3)): an hour of the night in autumn is there twice.
+        'mysql' => '(UNIX_TIMESTAMP() * 1000 + MICROSECOND(NOW(3)) DIV 1000)',
+        'mysqli' => '(UNIX_TIMESTAMP() * 1000 + MICROSECOND(NOW(3)) DIV 1000)',
+        'pgsql' => 'CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000 AS BIGINT)',
+        'sqlite' => "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
     );
 
     private function dialect($db)
@@ -1235,14 +1249,13 @@ class BridgeProducerOutbox
         throw new BridgeProducerError('the database handle must be a PDO or a mysqli object');
     }
 
-    private function insertByMysqli(
-        $db, $sql, $entity, $key, $type, $payload, $version, $now, $next
-    ) {
+    private function insertByMysqli($db, $sql, $entity, $key, $type, $payload, $version)
+    {
         $statement = $db->prepare($sql);
         if (!$statement) {
             throw new BridgeProducerError('the outbox: ' . $db->error);
         }
-        $statement->bind_param('sssssss', $entity, $key, $type, $payload, $version, $now, $next);
+        $statement->bind_param('sssss', $entity, $key, $type, $payload, $version);
         $done = $statement->execute();
         $reason = 'the outbox: ' . $statement->error;
         $statement->close();

@@ -249,7 +249,7 @@ def _show(results: Sequence[Any], unchecked: Mapping[str, str], limit: int, lag:
                 f"`bridge snapshot {one.entity}` and ask again"
             )
     if found and lag:
-        click.echo(f"\nThe outbox was {lag:.0f} s behind at the start: does a worker run?")
+        click.echo(f"\nThe outbox was {lag:.0f} s behind at the start: `bridge status` says why")
 
 
 def _numbers(by_kind: Mapping[str, int]) -> str:

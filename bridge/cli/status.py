@@ -102,7 +102,14 @@ def _queue_rows(settings: Settings, found: QueueStatus) -> list[Row]:
     if settings.sql_url or found.rows is not None:
         rows.append(_row("outbox: not in MongoDB yet", _number(found.rows)))
         lag = None if found.lag is None else f"{found.lag:.1f} s"
-        rows.append(_row("lag", lag, "age of the oldest of them"))
+        about = f": {found.oldest}" if found.oldest else ""
+        rows.append(_row("lag", lag, f"age of the oldest of them{about}"))
+        if found.buried:
+            note = "wait for a person: bridge dead list"
+            rows.append(_row("outbox: rows of dead letters", _number(found.buried), note))
+        if found.ahead:
+            note = "whoever wrote the oldest row has a wrong clock: the lag is longer than that"
+            rows.append(_row("time of the outbox", f"{found.ahead:,.0f} s in the future", note))
     if found.spool_files is not None:
         rows.append(_row("spool files", _number(found.spool_files)))
     if not settings.uses_mongodb:

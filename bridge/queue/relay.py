@@ -138,8 +138,7 @@ class Relay:
 
     def backlog(self) -> Backlog:
         """Rows of all outboxes that MongoDB does not hold. Raises SQLAlchemy's errors."""
-        found = [outbox.backlog() for outbox, _ in self._outboxes]
-        return Backlog(sum(one.rows for one in found), max((one.lag for one in found), default=0))
+        return sum((outbox.backlog() for outbox, _ in self._outboxes), Backlog())
 
     def _try(self, source: _Source) -> int:
         try:
@@ -173,7 +172,7 @@ class Relay:
 
         def step() -> int:
             if in_hand:
-                outbox.postpone(in_hand, now_ms())
+                outbox.give_back(in_hand, now_ms())
                 in_hand.clear()
             rows = outbox.claim(AT_ONCE, self._timing.lease)
             if not rows:
@@ -183,7 +182,7 @@ class Relay:
                 self._move_all(outbox, rows, source)
             except ServerAway:
                 # Not our rows any more: somebody else may have a way.
-                outbox.postpone(rows, now_ms() + 1000)
+                outbox.give_back(rows, now_ms() + 1000)
                 in_hand.clear()
                 raise
             except TROUBLE:
@@ -204,7 +203,7 @@ class Relay:
         except Exception as error:
             # A mistake of ours with one of them. It must not keep back its neighbours.
             if len(rows) == 1:
-                outbox.postpone(rows, now_ms() + int(self._timing.dead_look * 1000))
+                outbox.give_back(rows, now_ms() + int(self._timing.dead_look * 1000))
                 raise
             failed = error
             for row in rows:
@@ -233,6 +232,8 @@ class Relay:
         if made.free:
             outbox.free(made.free)
             self.counters.freed += len(made.free)
+        if made.bury:
+            outbox.bury(made.bury, now_ms() + int(self._timing.dead_look * 1000))
         for seconds, some in _by_seconds(made.postpone).items():
             outbox.postpone(some, now_ms() + int(seconds * 1000))
         if made.publish:
