@@ -9,7 +9,6 @@ from time import monotonic
 from typing import Any
 
 import click
-import sqlalchemy as sql
 from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -60,6 +59,7 @@ def reconcile(
       bridge reconcile project --deep --repair
       bridge reconcile --rate 5000 -o json
     """
+    from bridge.queue import sqlcause
     from bridge.queue.database import connect as connect_sql
     from bridge.queue.publisher import Publisher
     from bridge.sync.documents import Mirror
@@ -79,7 +79,7 @@ def reconcile(
     if not settings.sql_url:
         raise BridgeError("set BRIDGE_SQL_URL to the site's database, to compare MongoDB with")
     engine = connect_sql(settings.sql_url)
-    _check_sql(engine, settings)
+    sqlcause.check(engine)
     began = monotonic()
     with connect(settings.mongodb_url, answer=120.0) as client:
         try:
@@ -149,24 +149,14 @@ def _chosen(asked: Sequence[str], names: Sequence[str], unchecked: Mapping[str, 
     return [name for name in names if not asked or name in asked]
 
 
-def _check_sql(engine: sql.Engine, settings: Settings) -> None:
-    from bridge.queue.database import short
-
-    try:
-        with engine.connect():
-            pass
-    except sql.exc.SQLAlchemyError as error:
-        where = redact_url(settings.sql_url)
-        raise ServerMissing("the SQL database", where, "its service", short(error)) from error
-
-
 def _gone(settings: Settings, error: ServerAway) -> ServerMissing:
     """Which of the servers went away meanwhile."""
     from bridge.sync.missing import broker_missing, mongodb_missing
 
     if str(error).startswith("the SQL database"):
         where = redact_url(settings.sql_url)
-        return ServerMissing("the SQL database", where, "its service", error)
+        text = f"{error} ({where}); the same command begins again"
+        return ServerMissing("the SQL database", where, "", error, text=text)
     if str(error).startswith("the broker"):
         return broker_missing(settings.broker_url, error)
     return mongodb_missing(settings.mongodb_url, error)

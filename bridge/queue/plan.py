@@ -51,6 +51,13 @@ class Plan:
     postpone: list[tuple[Row, float]] = field(default_factory=list)
     bury: list[Row] = field(default_factory=list)
 
+    def by_seconds(self) -> dict[float, list[Row]]:
+        """Those to postpone, by about how long."""
+        grouped: dict[float, list[Row]] = {}
+        for row, seconds in self.postpone:
+            grouped.setdefault(round(seconds, 0 if seconds > 5 else 1), []).append(row)
+        return grouped
+
 
 def plan(
     rows: Sequence[Row],
@@ -79,13 +86,16 @@ def plan(
             since = (now - row.published_at) / 1000
             wait = retry_wait(row.attempts, 15.0) * timing.again / 15.0
             believed = since > -WRONG_CLOCK
+            due = not believed or since >= wait
+            # Before the letters: a message leaves the queue when its letter is written.
+            queued = due and believed and _is_queued(row.published_at / 1000, oldest())
             if dead(row):
                 made.bury.append(row)
-            elif believed and since < wait:
+            elif not due:
                 since = max(since, 0.0)
                 look = min(max(since, timing.first_look), wait - since + 0.1)
                 made.postpone.append((row, look))
-            elif believed and _is_queued(row.published_at / 1000, oldest()):
+            elif queued:
                 # Where all workers are down, a long queue must not be looked at all the time.
                 made.postpone.append((row, min(max(timing.again, since / 4), 20 * timing.again)))
             else:

@@ -226,15 +226,20 @@ class Relay:
                 looked = True
             return self._with_broker(lambda found: self._buried.has(found, row, source))
 
+        def oldest() -> float | None:
+            nonlocal looked
+            looked = False  # what left the queue meanwhile may be a letter now
+            return self._oldest()
+
         made = plan(
-            rows, held, now=now_ms(), oldest=_once(self._oldest), dead=is_dead, timing=self._timing
+            rows, held, now=now_ms(), oldest=_once(oldest), dead=is_dead, timing=self._timing
         )
         if made.free:
             outbox.free(made.free)
             self.counters.freed += len(made.free)
         if made.bury:
             outbox.bury(made.bury, now_ms() + int(self._timing.dead_look * 1000))
-        for seconds, some in _by_seconds(made.postpone).items():
+        for seconds, some in made.by_seconds().items():
             outbox.postpone(some, now_ms() + int(seconds * 1000))
         if made.publish:
             bodies = [row.event(source) for row in made.publish]
@@ -388,10 +393,3 @@ def _once(ask: Callable[[], T]) -> Callable[[], T]:
         return answers[0]
 
     return answer
-
-
-def _by_seconds(postponed: Sequence[tuple[Row, float]]) -> dict[float, list[Row]]:
-    grouped: dict[float, list[Row]] = {}
-    for row, seconds in postponed:
-        grouped.setdefault(round(seconds, 0 if seconds > 5 else 1), []).append(row)
-    return grouped

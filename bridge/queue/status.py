@@ -25,6 +25,7 @@ from bridge.queue import broker, pulse
 from bridge.queue.outbox import Backlog, Outbox
 from bridge.queue.pulse import Vitals
 from bridge.queue.spool import Spool
+from bridge.queue.sqlcause import cause_of, check_there
 
 __all__ = ["QueueStatus", "Watch", "behind", "metrics", "missing", "read"]
 
@@ -85,10 +86,13 @@ def read(
             errors[name] = str(error)
     if outboxes:
         try:
+            for outbox in outboxes:
+                check_there(outbox.engine.url)
             found |= asdict(sum((outbox.backlog() for outbox in outboxes), Backlog()))
+        except BridgeError as error:
+            errors["outbox"] = str(error)
         except SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or error
-            errors["outbox"] = f"{type(cause).__name__}: {cause}"
+            errors["outbox"] = f"the SQL database {cause_of(error, outboxes[0].engine.url)}"
     if spools:
         try:
             found["spool_files"] = sum(spool.waiting() for spool in spools)

@@ -13,7 +13,8 @@ import sqlalchemy as sql
 from pymongo.errors import PyMongoError
 from structlog.typing import FilteringBoundLogger
 
-from bridge.errors import BridgeError, ConfigError, Problem, ServerMissing
+from bridge.errors import BridgeError, ConfigError, Problem
+from bridge.queue import sqlcause
 from bridge.queue.outbox import Outbox, connect
 from bridge.queue.relay import Relay, RelayCounters, SpoolSource
 from bridge.queue.spool import Spool
@@ -136,20 +137,18 @@ def run_relay(
 
 
 def _check_outbox(outbox: Outbox, settings: Settings) -> None:
-    where = redact_url(settings.sql_url)
+    sqlcause.check(outbox.engine)
     try:
         outbox.backlog()
-    except (sql.exc.ProgrammingError, sql.exc.NoSuchTableError) as error:
-        raise _no_table(outbox, where) from error
-    except sql.exc.OperationalError as error:
-        if "no such table" in str(error):
-            raise _no_table(outbox, where) from error
-        raise ServerMissing("the SQL database", where, "its service", error.orig) from error
+    except sql.exc.SQLAlchemyError as error:
+        if sqlcause.cause_of(error, outbox.engine.url).kind == "no table":
+            raise _no_table(outbox, redact_url(settings.sql_url)) from error
+        raise sqlcause.unusable(error, outbox.engine.url) from error
 
 
 def _no_table(outbox: Outbox, where: str) -> BridgeError:
     dialect = outbox.engine.dialect.name.replace("mariadb", "mysql")
     return BridgeError(
-        f"the table {outbox.table.fullname} cannot be read at {where}: create it with "
+        f"there is no table {outbox.table.fullname} at {where}: create it with "
         f"php/sql/outbox.{dialect}.sql, or name yours in sync.yaml under `outbox: table:`"
     )

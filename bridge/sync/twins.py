@@ -31,7 +31,7 @@ from bridge.errors import BridgeError
 from bridge.settings import Settings
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.entities import load
-from bridge.sync.models import TWIN, Index
+from bridge.sync.models import TWIN, File, Index
 from bridge.sync.mongodb import MAJORITY, away, connect, servers_fault
 
 __all__ = [
@@ -157,23 +157,25 @@ def mark_doubles(collection: Collection[Document], fields: Sequence[str]) -> int
     return marked
 
 
-def left(database: Database[Document], mirror: Mirror, entity: str) -> list[Twin]:
+def left(database: Database[Document], mirror: Mirror | File, entity: str) -> list[Twin]:
     """The twins of one entity that no taking off of marks ends; some of them, where they are
     many. Raises ServerAway."""
-    if entity not in _with_unique(mirror) or not settle(database[mirror.collection_of(entity)]):
+    if entity not in _with_unique(mirror) or not settle(
+        database[mirror.entities[entity].collection]
+    ):
         return []
     return find(database, mirror, only=entity)
 
 
 def find(
-    database: Database[Document], mirror: Mirror, limit: int = MOST_SHOWN, *, only: str = ""
+    database: Database[Document], mirror: Mirror | File, limit: int = MOST_SHOWN, *, only: str = ""
 ) -> list[Twin]:
     """The twins there are now, `limit` of them at most; only: of this entity. Raises ServerAway."""
     twins: list[Twin] = []
     for name, indexes in _with_unique(mirror).items():
         if only not in ("", name):
             continue
-        collection = database[mirror.collection_of(name)].with_options(
+        collection = database[mirror.entities[name].collection].with_options(
             read_preference=ReadPreference.PRIMARY
         )
         try:
@@ -193,7 +195,7 @@ def find(
 def look(settings: Settings) -> list[Twin]:
     """The same, for a person who asks; none where MongoDB does not answer at once. Raises
     ConfigError."""
-    mirror = Mirror(load(settings.sync))
+    mirror = load(settings.sync)
     if not _with_unique(mirror):
         return []
     with (
@@ -204,7 +206,7 @@ def look(settings: Settings) -> list[Twin]:
     return []
 
 
-def _with_unique(mirror: Mirror) -> dict[str, list[Index]]:
+def _with_unique(mirror: Mirror | File) -> dict[str, list[Index]]:
     """The unique indexes of each entity that has some."""
     found = {
         name: [index for index in entity.indexes if index.unique]
@@ -293,7 +295,7 @@ class Watch:
 
     def _turn(self, database: Database[Document]) -> None:
         left = sum(
-            settle(database[self._mirror.collection_of(name)])
+            settle(database[self._mirror.entities[name].collection])
             for name in _with_unique(self._mirror)
         )
         twins = find(database, self._mirror) if left else []

@@ -88,7 +88,8 @@ def run_worker(
             watch.start()
         except ServerAway as error:
             where = redact_url(settings.sql_url)
-            raise ServerMissing("the SQL database", where, "its service", error) from error
+            text = f"{error} ({where})"
+            raise ServerMissing("the SQL database", where, "", error, text=text) from error
         writer = _Writer(database, mirror, watch, counters, stop, log)
         log.info("worker.started", mongodb=redact_url(settings.mongodb_url))
         scheduled = Scheduled(settings, mirror, log)

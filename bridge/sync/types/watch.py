@@ -14,7 +14,8 @@ import sqlalchemy as sql
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue.database import connect, reading, short
+from bridge.queue.database import connect, reading
+from bridge.queue.sqlcause import cause_of, check_there
 from bridge.sync.documents import Mirror
 from bridge.sync.state import State
 from bridge.sync.types.learn import learn, refresh
@@ -54,7 +55,7 @@ class Watch:
         """Learn all types. Raises BridgeError for a table that does not fit, ServerAway."""
         if self._engine is None:
             return
-        with _outages(), reading(self._engine) as connection:
+        with _outages(self._engine), reading(self._engine) as connection:
             for name in sorted(self._tables):
                 learn(connection, self._mirror, name)
         self._keep(self._tables)
@@ -69,7 +70,7 @@ class Watch:
             return {}
         waiting: dict[str, str] = {}
         changed: list[str] = []
-        with _outages(), reading(self._engine) as connection:
+        with _outages(self._engine), reading(self._engine) as connection:
             for name in family:
                 try:
                     changed += refresh(connection, self._mirror, [name])
@@ -119,9 +120,12 @@ class Watch:
 class _outages:
     """Errors of the database as an outage, which is waited for."""
 
+    def __init__(self, engine: sql.Engine) -> None:
+        self._url = engine.url
+
     def __enter__(self) -> None:
-        return None
+        check_there(self._url)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, sql.exc.SQLAlchemyError):
-            raise ServerAway(f"the SQL database: {short(error)}") from error
+            raise ServerAway(f"the SQL database {cause_of(error, self._url)}") from error
