@@ -60,6 +60,8 @@ class BridgeProducer
      * spool_dir     a directory for spool(), and for publish() when Redis does not take an event.
      * outbox_table  name of the table that enqueue() writes to, default bridge_outbox.
      * fast          whether afterCommit() also sends what enqueue() wrote, default true.
+     * max_event     bytes of the largest event as JSON, default 1048576; twice max_document of the
+     *               worker's sync.yaml where that is more than 1 MiB.
      * throw         whether enqueue() throws a RuntimeException instead of returning false.
      * freshness_key 'id:secret', one of those in BRIDGE_FRESHNESS_KEYS: what freshness() signs
      *               with. Without it freshness() does nothing.
@@ -74,10 +76,13 @@ class BridgeProducer
             'breaker_file' => '', 'client' => '', 'redis' => null, 'spool_dir' => '',
             'outbox_table' => 'bridge_outbox', 'fast' => true, 'throw' => false,
             'freshness_key' => '', 'freshness_cookie' => array(),
+            'max_event' => BridgeProducerEvents::MAX_EVENT_BYTES,
         );
         $options = array_merge($defaults, is_array($options) ? $options : array());
         $timeout = max(1, (int) $options['timeout_ms']) / 1000.0;
-        $this->events = new BridgeProducerEvents((string) $options['source']);
+        $this->events = new BridgeProducerEvents(
+            (string) $options['source'], (int) $options['max_event']
+        );
         $this->redis = new BridgeProducerRedis($options, $timeout);
         $this->spool = new BridgeProducerSpool((string) $options['spool_dir'], $timeout);
         $this->outbox = new BridgeProducerOutbox((string) $options['outbox_table']);
@@ -379,18 +384,20 @@ class BridgeProducerDown extends BridgeProducerError
 /** The event and its JSON. */
 class BridgeProducerEvents
 {
-    /** The longest event, in bytes of JSON; the Python side refuses a longer one. */
+    /** The longest event, in bytes of JSON, where nothing else is said. */
     const MAX_EVENT_BYTES = 1048576;
     const MAX_KEY_BYTES = 1024;
     /** Levels of nested arrays and objects in the data. */
     const MAX_DEPTH = 64;
 
     private $source;
+    private $largest;
     private $state = null;
 
-    public function __construct($source)
+    public function __construct($source, $largest)
     {
         $this->source = $source;
+        $this->largest = $largest;
     }
 
     /** array(entity, change, key, version, data) as CloudEvents JSON, or BridgeProducerError. */
@@ -411,9 +418,10 @@ class BridgeProducerEvents
             $event .= ',"data":' . $this->state;
         }
         $event .= '}';
-        if (BridgeProducerBytes::length($event) > self::MAX_EVENT_BYTES) {
+        if (BridgeProducerBytes::length($event) > $this->largest) {
             throw new BridgeProducerError(
-                'the event has more than ' . self::MAX_EVENT_BYTES . ' bytes'
+                "the event has more than {$this->largest} bytes; leave fields out, or raise the"
+                . ' option max_event, and max_document in sync.yaml'
             );
         }
         return $event;

@@ -117,12 +117,13 @@ def _listen(settings: Settings, address: str) -> Callable[[], None]:
     sources = Sources.of(settings)
     watch = Watch(lambda: queue_status(settings, sources))
     last = reconciled.LastWatch(settings)
-    pool = PublisherPool.of(settings.broker_url)
+    largest = sources.file.max_event
+    pool = PublisherPool.of(settings.broker_url, max_event=largest)
     app = application(
         settings,
         metrics=lambda: metrics(watch()) + reconciled.metrics(last()),
         health=lambda: "; ".join(f"{k}: {v}" for k, v in watch().errors.items()),
-        ingest=Ingest(pool.publish_many),
+        ingest=Ingest(pool.publish_many, max_event=largest),
     )
     stop = serve_in_thread(address, app)
 

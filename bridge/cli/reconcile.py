@@ -86,10 +86,11 @@ def reconcile(
             client.admin.command("ping")
         except PyMongoError as error:
             raise mongodb_missing(settings.mongodb_url, error) from error
-        publisher = None
+        publisher = repairing = None
         if repair:
             check_broker(settings.broker_url)
             publisher = Publisher(settings.broker_url)
+            repairing = Repair(publisher, mirror.file.max_event)
         lag = outbox_lag(settings)
         database = client.get_default_database()
         with _progress() as tell:
@@ -97,7 +98,7 @@ def reconcile(
                 engine,
                 database,
                 mirror,
-                Asked(rate, wait, deep, None if publisher is None else Repair(publisher)),
+                Asked(rate, wait, deep, repairing),
                 lag=lag,
                 progress=tell,
             )

@@ -21,10 +21,11 @@ from sqlalchemy.dialects import mysql
 
 from bridge.errors import BridgeError
 from bridge.queue.database import connect, delete, reading, taking
-from bridge.queue.outboxrow import CLAIM_BYTES, LARGEST, Backlog, Row, as_many_as_fit, read, text
+from bridge.queue.events import MAX_EVENT_BYTES
+from bridge.queue.outboxrow import CLAIM_BYTES, Backlog, Row, as_many_as_fit, read, text
 from bridge.queue.sqlclock import SAME_CLOCK_MS, SqlClock, now_ms
 
-__all__ = ["CLAIM_BYTES", "LARGEST", "Backlog", "Outbox", "Row", "connect", "now_ms"]
+__all__ = ["CLAIM_BYTES", "Backlog", "Outbox", "Row", "connect", "now_ms"]
 
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z_][A-Za-z0-9_]{0,63})?")
 FAR_MS = 2 * 3600 * 1000
@@ -61,16 +62,25 @@ class Outbox:
     """The outbox in one database. For any number of relays at once.
 
     engine: from `connect`. table: its name, with its schema where needed. keep: seconds that
-    rows stay after they were applied; 0 deletes them at once.
+    rows stay after they were applied; 0 deletes them at once. max_event: bytes of the largest
+    event.
     Every method raises SQLAlchemy's errors.
     """
 
     def __init__(
-        self, engine: sql.Engine, *, table: str = "bridge_outbox", keep: float = 0.0
+        self,
+        engine: sql.Engine,
+        *,
+        table: str = "bridge_outbox",
+        keep: float = 0.0,
+        max_event: int = MAX_EVENT_BYTES,
     ) -> None:
         if not _TABLE.fullmatch(table):
             raise BridgeError(f"{table!r} is no name of a table; write for example bridge_outbox")
         self.engine, self._keep = engine, keep
+        # Characters of a payload that are read. Cut there it is still too large for an event, and
+        # so ends as a dead letter; the row keeps all of it.
+        self.largest = 2 * max_event
         self._clock = SqlClock(engine)
         self._tidy_at = self._new_at = self._buried_at = 0.0
         self._seen: int | None = None
@@ -142,12 +152,13 @@ class Outbox:
             sizes = sql.select(table.c.id, sql.func.length(self._payload)).where(
                 table.c.id.in_(ids)
             )
-            ids = as_many_as_fit(ids, dict(map(tuple, connection.execute(sizes))))
+            found_sizes = dict(map(tuple, connection.execute(sizes)))
+            ids = as_many_as_fit(ids, found_sizes, self.largest)
             self._set(connection, ids, next_try=next_try)
             rows = connection.execute(
                 sql.select(
                     *(table.c[name] for name in ("id", "aggregatetype", "aggregateid", "type")),
-                    sql.func.substr(self._payload, 1, LARGEST),
+                    sql.func.substr(self._payload, 1, self.largest),
                     *(table.c[name] for name in ("ver", "created_at", "published_at", "attempts")),
                 ).where(table.c.id.in_(ids))
             )

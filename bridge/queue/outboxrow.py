@@ -8,13 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bridge.queue.events import MAX_EVENT_BYTES
+__all__ = ["CLAIM_BYTES", "Backlog", "Row", "as_many_as_fit", "read", "text"]
 
-__all__ = ["CLAIM_BYTES", "LARGEST", "Backlog", "Row", "as_many_as_fit", "read", "text"]
-
-LARGEST = 2 * MAX_EVENT_BYTES
-"""Characters of a payload that are read. Cut there it is still too large for an event, and so
-ends as a dead letter; the row keeps all of it."""
 CLAIM_BYTES = 16 * 1024 * 1024
 """Payload of one claim, more or less: what a relay has in memory, and does in one lease."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -90,11 +85,11 @@ class Backlog:
         )
 
 
-def as_many_as_fit(ids: Sequence[int], sizes: Mapping[int, int | None]) -> list[int]:
+def as_many_as_fit(ids: Sequence[int], sizes: Mapping[int, int | None], largest: int) -> list[int]:
     """The ids of the first rows whose payloads are not too much together; at least one."""
     total = 0
     for index, id in enumerate(ids):
-        total += min(sizes.get(id) or 0, LARGEST)
+        total += min(sizes.get(id) or 0, largest)
         if index and total > CLAIM_BYTES:
             return list(ids[:index])
     return list(ids)

@@ -23,6 +23,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -35,7 +36,7 @@ from bridge.queue import broker, lists, redisurl, sqlqueue
 from bridge.queue.buried import Buried
 from bridge.queue.database import short
 from bridge.queue.deadletter import DeadLetter, DeadLetters
-from bridge.queue.events import Event
+from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.queue.outbox import Backlog, Outbox, Row, now_ms
 from bridge.queue.plan import Timing, plan
 from bridge.queue.publisher import publish_bodies
@@ -83,7 +84,7 @@ class Relay:
     """Moves what waits in every source, in one thread.
 
     broker_url: as for the worker. outboxes: with the `source` of their events. held: asks
-    MongoDB. spools, queues (with their outbox), lists: the other sources.
+    MongoDB. spools, queues (with their outbox), lists: the other sources. max_event: bytes.
     """
 
     def __init__(
@@ -98,12 +99,13 @@ class Relay:
         lists: Sequence[str] = (),
         counters: RelayCounters | None = None,
         timing: Timing = Timing(),  # noqa: B008  # frozen
+        max_event: int = MAX_EVENT_BYTES,
         queue: str = broker.EVENTS_QUEUE,
         dead_queue: str = broker.DEAD_QUEUE,
     ) -> None:
         self.counters = RelayCounters() if counters is None else counters
         self._url, self._held, self._log, self._timing = broker_url, held, log, timing
-        self._queue, self._dead_queue = queue, dead_queue
+        self._queue, self._dead_queue, self._max_event = queue, dead_queue, max_event
         self._outboxes, self._spools = tuple(outboxes), tuple(spools)
         self._connection: Any = None
         self._letters: DeadLetters | None = None
@@ -284,7 +286,8 @@ class Relay:
                 rows = []
                 for line in lines:
                     try:
-                        rows.append(sqlqueue.row_of(Event.parse(line)))
+                        event = Event.parse(line, self._max_event)
+                        rows.append(sqlqueue.row_of(event, self._max_event))
                     except UndecodableMessage as error:
                         bad.append((line, f"spool: {error}"))
                 with one.outbox.engine.begin() as connection:
@@ -302,7 +305,8 @@ class Relay:
 
     def _drain(self, queue: SqlQueue, outbox: Outbox) -> Callable[[], int]:
         def step() -> int:
-            done = sqlqueue.move(queue, outbox, lambda raw, error: self._bury(raw, error, "row"))
+            bury = partial(self._bury, part="row")
+            done = sqlqueue.move(queue, outbox, bury, max_event=self._max_event)
             self.counters.moved += done
             return done
 

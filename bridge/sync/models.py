@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from bridge.queue.events import ENTITY
+from bridge.queue.events import ENTITY, MAX_EVENT_BYTES
 from bridge.queue.sources import COLUMN, Identifier, Outbox, SqlQueue, TableName
 from bridge.sync.types.charsets import codec_of
 from bridge.units import Duration, Size, text
@@ -263,5 +263,16 @@ class File(BaseModel):
     queues: list[SqlQueue] = Field(default_factory=list)
     lists: list[str] = Field(default_factory=list)
     entities: dict[EntityName, Entity] = Field(default_factory=dict)
-    max_document: Size = 1024 * 1024
+    max_document: Size = MAX_EVENT_BYTES
     reconcile: Reconcile | None = None
+
+    @property
+    def max_event(self) -> int:
+        """Bytes of JSON of one event: twice max_document where that was raised.
+
+        Text has as many bytes in JSON as in BSON, numbers up to two and a half times as many,
+        bytes in base64 a third more; only escapes are worse, six for one. So twice as many leave
+        room for nearly every document that MongoDB takes, and bound what a program has in memory.
+        """
+        raised = self.max_document > MAX_EVENT_BYTES
+        return 2 * self.max_document if raised else MAX_EVENT_BYTES

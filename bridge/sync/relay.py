@@ -50,15 +50,22 @@ class Sources:
         file = load(settings.sync)
         site = spooled = None
         if settings.sql_url:
-            site = Outbox(connect(settings.sql_url), table=file.outbox.table, keep=file.outbox.keep)
+            site = Outbox(
+                connect(settings.sql_url),
+                table=file.outbox.table,
+                keep=file.outbox.keep,
+                max_event=file.max_event,
+            )
         elif file.queues:
             text = "a SQL queue needs the site's database, where its rows go to the outbox"
             hint = "set BRIDGE_SQL_URL"
             raise ConfigError([Problem(str(settings.sync), 0, 0, text, hint)])
         if file.spool:
             settings.state_dir.mkdir(parents=True, exist_ok=True)
-            spooled = Outbox(connect(f"sqlite:///{settings.state_dir / SPOOLED}"))
-        return cls(file, site, spooled, tuple(Spool(Path(name)) for name in file.spool))
+            kept = connect(f"sqlite:///{settings.state_dir / SPOOLED}")
+            spooled = Outbox(kept, max_event=file.max_event)
+        spools = [Spool(Path(name), max_event=file.max_event) for name in file.spool]
+        return cls(file, site, spooled, tuple(spools))
 
     @property
     def outboxes(self) -> list[Outbox]:
@@ -127,6 +134,7 @@ def run_relay(
             queues=[(queue, sources.site) for queue in sources.file.queues if sources.site],
             lists=sources.file.lists,
             counters=counters,
+            max_event=sources.file.max_event,
         )
         if not mirror.entities:
             log.warning("relay.no_entities", do=f"name what is mirrored in {settings.sync}")

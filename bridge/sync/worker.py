@@ -96,7 +96,13 @@ def run_worker(
         scheduled.start()
         try:
             with twins.Watch(settings, mirror, log):
-                Consumer(settings.broker_url, writer, log=log, counters=counters).run(stop)
+                Consumer(
+                    settings.broker_url,
+                    writer,
+                    log=log,
+                    counters=counters,
+                    max_event=mirror.file.max_event,
+                ).run(stop)
         finally:
             scheduled.stop()
             watch.close()

@@ -30,7 +30,7 @@ from outbox_site import (
 from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue import database
 from bridge.queue.events import MAX_EVENT_BYTES, Event
-from bridge.queue.outbox import CLAIM_BYTES, LARGEST, Outbox, connect, now_ms
+from bridge.queue.outbox import CLAIM_BYTES, Outbox, connect, now_ms
 from stack.process import REPOSITORY
 
 
@@ -96,10 +96,10 @@ class TestClaiming:
         assert len(outbox.claim(500, 30)) == 20 - len(taken)
 
     def test_a_huge_payload_is_cut_where_it_is_too_large_anyway(self, outbox: Outbox) -> None:
-        add(outbox, change("a", 1, json.dumps("x" * (LARGEST + 1000))), change("b"))
+        add(outbox, change("a", 1, json.dumps("x" * (outbox.largest + 1000))), change("b"))
 
         large, small = outbox.claim(10, 30)
-        assert len(large.payload or "") == LARGEST
+        assert len(large.payload or "") == outbox.largest
         with pytest.raises(UndecodableMessage, match=f"more than {MAX_EVENT_BYTES}"):
             Event.parse(large.event("/site"))
         assert Event.parse(small.event("/site")).key == "b"
