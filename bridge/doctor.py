@@ -13,7 +13,6 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -26,10 +25,16 @@ from pymongo.errors import PyMongoError
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import BridgeError, ConfigError, ServerAway, StateUnreadable
+from bridge.findings import Finding
 from bridge.proxy import models, status
 from bridge.proxy.routes import RouteTable, load
 from bridge.queue import broker, redisurl
+from bridge.queue.outbox import Outbox
+from bridge.queue.sqlcause import cause_of, check
 from bridge.settings import Settings, redact_url
+from bridge.sync.documents import Mirror
+from bridge.sync.examine import collections, rights
+from bridge.sync.examine import sources as examine_sources
 from bridge.sync.relay import Sources
 
 __all__ = ["Finding", "examine"]
@@ -39,36 +44,20 @@ _SKEW = 2.0  # seconds; Date headers have whole seconds
 _LATE = 60.0  # seconds that a row of the outbox may wait
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at: `state` is ok, bad or note; `do` says what to do about it."""
-
-    state: str
-    what: str
-    where: str
-    says: str
-    do: str = ""
-
-    def row(self) -> dict[str, str]:
-        return asdict(self)
-
-
 def examine(settings: Settings) -> Iterator[Finding]:
     """Look at everything, one finding after the other."""
+    alone = _mirror_alone(settings)
     try:
-        table = load(settings.routes)
-        yield Finding("ok", "routes.yaml", str(settings.routes), f"{len(table.routes)} routes")
-        for name, backend in table.file.backends.items():
-            yield from _legacy(name, backend, table)
-        if not settings.secret and any(route.app for route in table.routes):
-            yield Finding(
-                "note", "secret", "BRIDGE_SECRET", "not set", "set it to use `bridge preview`"
-            )
+        if alone:
+            yield Finding("note", "routes.yaml", str(settings.routes), "not there: no proxy")
+        else:
+            yield from _proxy(settings)
     except ConfigError as error:
         for problem in error.problems:
             where = f"{problem.file}:{problem.line}:{problem.column}"
             yield Finding("bad", "routes.yaml", where, problem.message, problem.hint)
-    yield from _state(settings)
+    if not alone:
+        yield from _state(settings)
     if settings.uses_broker:
         yield from _broker(settings.broker_url)
     else:
@@ -78,6 +67,23 @@ def examine(settings: Settings) -> Iterator[Finding]:
     else:
         yield _unused("MongoDB", "BRIDGE_MONGODB_URL")
     yield from _outbox(settings)
+
+
+def _mirror_alone(settings: Settings) -> bool:
+    """Whether there is a mirror and no proxy, which is a way to use it."""
+    return settings.sync.exists() and not settings.routes.exists()
+
+
+def _proxy(settings: Settings) -> Iterator[Finding]:
+    """routes.yaml and its backends. Raises ConfigError."""
+    table = load(settings.routes)
+    yield Finding("ok", "routes.yaml", str(settings.routes), f"{len(table.routes)} routes")
+    for name, backend in table.file.backends.items():
+        yield from _legacy(name, backend, table)
+    if not settings.secret and any(route.app for route in table.routes):
+        yield Finding(
+            "note", "secret", "BRIDGE_SECRET", "not set", "set it to use `bridge preview`"
+        )
 
 
 def _unused(what: str, variable: str) -> Finding:
@@ -209,7 +215,7 @@ def _redis(client: Any, where: str) -> Iterator[Finding]:
 def _outbox(settings: Settings) -> Iterator[Finding]:
     """sync.yaml, the outbox in the site's database, and the spool directories."""
     try:
-        sources = Sources.of(settings)
+        sources, mirror = Sources.of(settings), Mirror.of(settings)
     except ConfigError as error:
         for problem in error.problems:
             where = f"{problem.file}:{problem.line}:{problem.column}"
@@ -221,23 +227,44 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
     if sources.site is not None:
         where = redact_url(settings.sql_url)
         try:
+            check(sources.site.engine)
+            yield from examine_sources(sources.site.engine, mirror)
             found = sources.site.backlog()
             late = found.lag > _LATE
             yield Finding(
                 "bad" if late else "ok",
                 "outbox",
                 where,
-                f"{found.rows} rows wait, the oldest for {found.lag:.0f} s",
+                f"{found.rows} rows wait, the oldest for {found.lag:.0f} s"
+                + (f": {found.oldest}" if late else ""),
                 "is `bridge relay` running? `bridge status` and its log say more" if late else "",
             )
+            if found.buried:
+                says = f"the events of {found.buried} rows are dead letters"
+                yield Finding("bad", "outbox", where, says, "bridge dead list, then retry or drop")
+            if found.ahead > _SKEW:
+                says = f"its oldest row is {found.ahead:.0f} s in the future"
+                do = "the machine that wrote it needs an NTP client, or a newer BridgeProducer.php"
+                yield Finding("bad", "outbox", where, says, do)
+            yield from rights(sources.site)
         except SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or error
-            says, hint = f"cannot be read: {cause}", "start it; php/sql/ has the table"
-            yield Finding("bad", "outbox", where, says, hint)
+            yield _unreadable(sources.site, where, error)
+        except BridgeError as error:
+            yield Finding("bad", "SQL", where, str(error), "BRIDGE_SQL_URL")
+    if settings.uses_mongodb:
+        yield from collections(settings)
     for spool in sources.spools:
         if not os.access(spool.directory, os.R_OK | os.W_OK | os.X_OK):
             says, hint = "cannot be read and written", "mkdir it; PHP and the relay both write"
             yield Finding("bad", "spool", str(spool.directory), says, hint)
+
+
+def _unreadable(outbox: Outbox, where: str, error: SQLAlchemyError) -> Finding:
+    cause = cause_of(error, outbox.engine.url)
+    if cause.kind == "no table":
+        says = f"there is no table {outbox.table.fullname}"
+        return Finding("bad", "outbox", where, says, "php/sql/ has it, for each database")
+    return Finding("bad", "outbox", where, f"the database {cause.says}", cause.do)
 
 
 def _mongodb(url: str) -> Iterator[Finding]:

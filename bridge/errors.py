@@ -61,13 +61,16 @@ class ConfigError(BridgeError):
 class ServerMissing(BridgeError):
     """A server that is needed does not answer.
 
-    `url` must already be without its password (`bridge.settings.redact_url`).
+    `url` must already be without its password (`bridge.settings.redact_url`). text: the whole
+    message, where starting it is not what to do.
     """
 
-    def __init__(self, name: str, url: str, start: str, cause: object = "") -> None:
+    def __init__(
+        self, name: str, url: str, start: str, cause: object = "", *, text: str = ""
+    ) -> None:
         self.name, self.url, self.start = name, url, start
         detail = f" ({cause})" if cause else ""
-        super().__init__(f"{name} does not answer at {url}{detail}. To start it: {start}")
+        super().__init__(text or f"{name} does not answer at {url}{detail}. To start it: {start}")
 
 
 class StateUnreadable(BridgeError):

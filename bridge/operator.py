@@ -139,8 +139,9 @@ def beside_serve(settings: Settings) -> WSGIApplication:
         broken = any(worker.error for worker in workers)
         return "routes.yaml, or a handler that it names, is broken" if broken else ""
 
-    pool = PublisherPool.of(settings.broker_url)
     sources = Sources.of(settings)
+    largest = sources.file.max_event
+    pool = PublisherPool.of(settings.broker_url, max_event=largest)
     watch = Watch(lambda: queue_status(settings, sources))
     last = reconciled.LastWatch(settings)
 
@@ -153,7 +154,7 @@ def beside_serve(settings: Settings) -> WSGIApplication:
         metrics=everything,
         health=health,
         routes=lambda: [asdict(worker) for worker in status.read_all(settings.state_dir)],
-        ingest=Ingest(pool.publish_many),
+        ingest=Ingest(pool.publish_many, max_event=largest),
     )
 
 

@@ -60,6 +60,8 @@ class BridgeProducer
      * spool_dir     a directory for spool(), and for publish() when Redis does not take an event.
      * outbox_table  name of the table that enqueue() writes to, default bridge_outbox.
      * fast          whether afterCommit() also sends what enqueue() wrote, default true.
+     * max_event     bytes of the largest event as JSON, default 1048576; twice max_document of the
+     *               worker's sync.yaml where that is more than 1 MiB.
      * throw         whether enqueue() throws a RuntimeException instead of returning false.
      * freshness_key 'id:secret', one of those in BRIDGE_FRESHNESS_KEYS: what freshness() signs
      *               with. Without it freshness() does nothing.
@@ -74,10 +76,13 @@ class BridgeProducer
             'breaker_file' => '', 'client' => '', 'redis' => null, 'spool_dir' => '',
             'outbox_table' => 'bridge_outbox', 'fast' => true, 'throw' => false,
             'freshness_key' => '', 'freshness_cookie' => array(),
+            'max_event' => BridgeProducerEvents::MAX_EVENT_BYTES,
         );
         $options = array_merge($defaults, is_array($options) ? $options : array());
         $timeout = max(1, (int) $options['timeout_ms']) / 1000.0;
-        $this->events = new BridgeProducerEvents((string) $options['source']);
+        $this->events = new BridgeProducerEvents(
+            (string) $options['source'], (int) $options['max_event']
+        );
         $this->redis = new BridgeProducerRedis($options, $timeout);
         $this->spool = new BridgeProducerSpool((string) $options['spool_dir'], $timeout);
         $this->outbox = new BridgeProducerOutbox((string) $options['outbox_table']);
@@ -293,12 +298,10 @@ class BridgeProducer
     private function enqueueOne($db, $event)
     {
         $body = $this->events->event($event);
-        $now = sprintf('%.0f', microtime(true) * 1000);
-        $next = $this->fast ? sprintf('%.0f', (float) $now + self::HEAD_START_MS) : '0';
         $payload = $this->events->asciiState();
         $key = $this->events->text((string) $event[2]);
         $this->outbox->insert($db, $event[0], $key, $event[0] . '.' . $event[1], $payload,
-            (string) $event[3], $now, $next);
+            (string) $event[3], $this->fast ? self::HEAD_START_MS : null);
         $this->freshness->add($event[0], $key, (string) $event[3], time(), false);
         $size = BridgeProducerBytes::length($body);
         if ($this->fast && $this->rememberedBytes + $size <= self::MAX_REMEMBERED_BYTES) {
@@ -381,18 +384,20 @@ class BridgeProducerDown extends BridgeProducerError
 /** The event and its JSON. */
 class BridgeProducerEvents
 {
-    /** The longest event, in bytes of JSON; the Python side refuses a longer one. */
+    /** The longest event, in bytes of JSON, where nothing else is said. */
     const MAX_EVENT_BYTES = 1048576;
     const MAX_KEY_BYTES = 1024;
     /** Levels of nested arrays and objects in the data. */
     const MAX_DEPTH = 64;
 
     private $source;
+    private $largest;
     private $state = null;
 
-    public function __construct($source)
+    public function __construct($source, $largest)
     {
         $this->source = $source;
+        $this->largest = $largest;
     }
 
     /** array(entity, change, key, version, data) as CloudEvents JSON, or BridgeProducerError. */
@@ -413,9 +418,10 @@ class BridgeProducerEvents
             $event .= ',"data":' . $this->state;
         }
         $event .= '}';
-        if (BridgeProducerBytes::length($event) > self::MAX_EVENT_BYTES) {
+        if (BridgeProducerBytes::length($event) > $this->largest) {
             throw new BridgeProducerError(
-                'the event has more than ' . self::MAX_EVENT_BYTES . ' bytes'
+                "the event has more than {$this->largest} bytes; leave fields out, or raise the"
+                . ' option max_event, and max_document in sync.yaml'
             );
         }
         return $event;
@@ -1188,8 +1194,11 @@ class BridgeProducerOutbox
         $this->table = $table;
     }
 
-    /** $key is UTF-8, all else is ASCII. Throws BridgeProducerError, or what $db throws. */
-    public function insert($db, $entity, $key, $type, $payload, $version, $now, $next)
+    /**
+     * $key is UTF-8, all else is ASCII. $headStart: milliseconds until the relay may look at the
+     * row, null for at once. Throws BridgeProducerError, or what $db throws.
+     */
+    public function insert($db, $entity, $key, $type, $payload, $version, $headStart)
     {
         if (!preg_match('/^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?$/D', $this->table)) {
             throw new BridgeProducerError('outbox_table must be a name of letters, digits and _');
@@ -1201,19 +1210,23 @@ class BridgeProducerOutbox
             $mark = self::$fromHex[$dialect];
             $key = bin2hex($key);
         }
+        // By the clock of the database: those of web servers differ, and the relay has another.
+        $now = isset(self::$clock[$dialect])
+            ? self::$clock[$dialect] : sprintf('%.0f', microtime(true) * 1000);
+        $next = $headStart === null ? '0' : "$now + $headStart";
         $sql = "INSERT INTO {$this->table} (aggregatetype, aggregateid, type, payload, ver,"
-            . " created_at, next_try) VALUES (?, $mark, ?, ?, ?, ?, ?)";
+            . " created_at, next_try) VALUES (?, $mark, ?, ?, ?, $now, $next)";
         if ($dialect === 'mysqli') {
-            $this->insertByMysqli($db, $sql, $entity, $key, $type, $payload, $version, $now, $next);
+            $this->insertByMysqli($db, $sql, $entity, $key, $type, $payload, $version);
             return;
         }
         $statement = $db->prepare($sql);
         if (!$statement) {
             throw new BridgeProducerError($this->reason($db->errorInfo()));
         }
-        // All of them as strings: on 32-bit PHP these numbers are none, and every database takes
+        // The version as a string: on 32-bit PHP it may be no number, and every database takes
         // digits for a BIGINT.
-        if (!$statement->execute(array($entity, $key, $type, $payload, $version, $now, $next))) {
+        if (!$statement->execute(array($entity, $key, $type, $payload, $version))) {
             throw new BridgeProducerError($this->reason($statement->errorInfo()));
         }
     }
@@ -1222,6 +1235,15 @@ class BridgeProducerOutbox
         'mysql' => 'CONVERT(UNHEX(?) USING utf8mb4)',
         'mysqli' => 'CONVERT(UNHEX(?) USING utf8mb4)',
         'pgsql' => "convert_from(decode(?, 'hex'), 'UTF8')",
+    );
+
+    /** Milliseconds since 1970, the same one in all of a statement. */
+    private static $clock = array(
+        // Not UNIX_TIMESTAMP(NOW(3)): an hour of the night in autumn is there twice.
+        'mysql' => '(UNIX_TIMESTAMP() * 1000 + MICROSECOND(NOW(3)) DIV 1000)',
+        'mysqli' => '(UNIX_TIMESTAMP() * 1000 + MICROSECOND(NOW(3)) DIV 1000)',
+        'pgsql' => 'CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000 AS BIGINT)',
+        'sqlite' => "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
     );
 
     private function dialect($db)
@@ -1235,14 +1257,13 @@ class BridgeProducerOutbox
         throw new BridgeProducerError('the database handle must be a PDO or a mysqli object');
     }
 
-    private function insertByMysqli(
-        $db, $sql, $entity, $key, $type, $payload, $version, $now, $next
-    ) {
+    private function insertByMysqli($db, $sql, $entity, $key, $type, $payload, $version)
+    {
         $statement = $db->prepare($sql);
         if (!$statement) {
             throw new BridgeProducerError('the outbox: ' . $db->error);
         }
-        $statement->bind_param('sssssss', $entity, $key, $type, $payload, $version, $now, $next);
+        $statement->bind_param('sssss', $entity, $key, $type, $payload, $version);
         $done = $statement->execute();
         $reason = 'the outbox: ' . $statement->error;
         $statement->close();

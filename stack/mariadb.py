@@ -32,6 +32,8 @@ class MariaDB(Server):
     database: the name in `url` and `dsn`; letters, digits and underscores.
     buffer_pool: memory for pages, for example "32M".
     options: further words of the command line, for example ["--log-bin"].
+    grants: whether it has grant tables, so that users and their rights count; that takes seconds
+    more to make. root has no password then either.
     """
 
     name: ClassVar[str] = "mariadbd"
@@ -45,8 +47,10 @@ class MariaDB(Server):
         database: str = "bridge",
         buffer_pool: str = "32M",
         options: Sequence[str] = (),
+        grants: bool = False,
     ) -> None:
         super().__init__(directory, port=port)
+        self.grants = grants
         self.database, self.buffer_pool, self.options = database, buffer_pool, list(options)
         self.socket = self.directory / "mariadb.sock"
         self._socket_home: Path | None = None
@@ -101,7 +105,7 @@ class MariaDB(Server):
             f"--pid-file={self._pid_file}",
             f"--bind-address={self.host}",
             # Without grant tables it would open no port either.
-            "--skip-grant-tables",
+            *([] if self.grants else ["--skip-grant-tables"]),
             "--skip-networking=0",
             "--character-set-server=utf8mb4",
             "--skip-log-bin",
@@ -161,7 +165,7 @@ class MariaDB(Server):
         with self.log.open("ab") as log:
             made = subprocess.run(
                 [*self._basic_command(), "--bootstrap"],
-                stdin=subprocess.DEVNULL,
+                input=self._system_tables() if self.grants else b"",
                 stdout=log,
                 stderr=log,
                 timeout=self.start_bound,
@@ -169,6 +173,17 @@ class MariaDB(Server):
         if made.returncode != 0:
             raise self._failure(f"could not make its data, status {made.returncode}")
         (self.data / COMPLETE).touch()
+
+    def _system_tables(self) -> bytes:
+        """What `mariadb-install-db` would run: the database mysql, with root alone in it."""
+        share = Path(find_program("mariadbd", INSTALL)).parent.parent / "share/mysql"
+        parts = [
+            b"CREATE DATABASE mysql;\nUSE mysql;\n"
+            b"SET @auth_root_socket = NULL, @skip_auth_anonymous = 1;\n"
+        ]
+        names = ("mysql_system_tables.sql", "mysql_system_tables_data.sql")
+        parts += [(share / name).read_bytes() for name in names]
+        return b"\n".join(parts)
 
     def _place_socket(self) -> None:
         if len(bytes(self.socket)) > LONGEST_SOCKET_PATH and self._socket_home is None:

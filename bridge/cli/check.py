@@ -73,9 +73,12 @@ def check(
     errors: list[Problem] = []
     warnings: list[Problem] = []
     table = mirror = None
+    # The mirror alone is a way to use the bridge.
+    alone = settings.sync.exists() and not settings.routes.exists() and not follow
     try:
-        table = load(settings.routes)
-        warnings = lint(table, str(settings.routes))
+        if not alone:
+            table = load(settings.routes)
+            warnings = lint(table, str(settings.routes))
     except ConfigError as error:
         errors += error.problems
     try:
@@ -106,9 +109,12 @@ def check(
         if errors:
             files = ", ".join(sorted({problem.file for problem in errors}))
             click.echo(f"{len(errors)} error(s) in {files}", err=True)
-        elif table and mirror:
-            routes = len(table.routes)
-            click.echo(f"{settings.routes} is good: {routes} routes, table {table.digest}")
+        elif mirror:
+            if table:
+                routes = len(table.routes)
+                click.echo(f"{settings.routes} is good: {routes} routes, table {table.digest}")
+            else:
+                click.echo(f"{settings.routes} is not there: the mirror alone is checked")
             if settings.sync.exists():
                 names = ", ".join(mirror.entities) or "nothing is mirrored"
                 click.echo(f"{settings.sync} is good: {names}")

@@ -117,12 +117,13 @@ def _listen(settings: Settings, address: str) -> Callable[[], None]:
     sources = Sources.of(settings)
     watch = Watch(lambda: queue_status(settings, sources))
     last = reconciled.LastWatch(settings)
-    pool = PublisherPool.of(settings.broker_url)
+    largest = sources.file.max_event
+    pool = PublisherPool.of(settings.broker_url, max_event=largest)
     app = application(
         settings,
         metrics=lambda: metrics(watch()) + reconciled.metrics(last()),
         health=lambda: "; ".join(f"{k}: {v}" for k, v in watch().errors.items()),
-        ingest=Ingest(pool.publish_many),
+        ingest=Ingest(pool.publish_many, max_event=largest),
     )
     stop = serve_in_thread(address, app)
 
@@ -227,17 +228,27 @@ def retry(ids: tuple[str, ...], everything: bool, output: Format, **filters: Any
       bridge dead retry --entity project --error schema
       bridge dead retry --all
     """
+    from bridge.sync.relay import Sources
+
     which = _which(ids, filters, everything=everything)
+    about: set[tuple[str, str, int]] = set()
 
     def do(found: Any) -> tuple[int, int]:
         with _progress() as bar:
-            task = bar.add_task("retry", total=len(found.letters(which, None)))
+            letters = found.letters(which, None)
+            known = [one for one in letters if one.version.isdecimal()]
+            about.update((one.entity, one.key, int(one.version)) for one in known)
+            task = bar.add_task("retry", total=len(letters))
             result: tuple[int, int] = found.retry(
                 which, progress=lambda done: bar.update(task, completed=done)
             )
             return result
 
     done, left = _with_letters(do)
+    # The relay looks at buried rows seldom.
+    for outbox in Sources.of(Settings.from_environ()).in_use():
+        for one in about:
+            outbox.wake(*one)
     note = f"; {left} are no events and stay" if left else ""
     say({"retried": done, "left": left}, output, f"{done} put back on the queue{note}")
     if not done:

@@ -9,7 +9,6 @@ from time import monotonic
 from typing import Any
 
 import click
-import sqlalchemy as sql
 from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -60,6 +59,7 @@ def reconcile(
       bridge reconcile project --deep --repair
       bridge reconcile --rate 5000 -o json
     """
+    from bridge.queue import sqlcause
     from bridge.queue.database import connect as connect_sql
     from bridge.queue.publisher import Publisher
     from bridge.sync.documents import Mirror
@@ -79,17 +79,18 @@ def reconcile(
     if not settings.sql_url:
         raise BridgeError("set BRIDGE_SQL_URL to the site's database, to compare MongoDB with")
     engine = connect_sql(settings.sql_url)
-    _check_sql(engine, settings)
+    sqlcause.check(engine)
     began = monotonic()
     with connect(settings.mongodb_url, answer=120.0) as client:
         try:
             client.admin.command("ping")
         except PyMongoError as error:
             raise mongodb_missing(settings.mongodb_url, error) from error
-        publisher = None
+        publisher = repairing = None
         if repair:
             check_broker(settings.broker_url)
             publisher = Publisher(settings.broker_url)
+            repairing = Repair(publisher, mirror.file.max_event)
         lag = outbox_lag(settings)
         database = client.get_default_database()
         with _progress() as tell:
@@ -97,7 +98,7 @@ def reconcile(
                 engine,
                 database,
                 mirror,
-                Asked(rate, wait, deep, None if publisher is None else Repair(publisher)),
+                Asked(rate, wait, deep, repairing),
                 lag=lag,
                 progress=tell,
             )
@@ -149,24 +150,14 @@ def _chosen(asked: Sequence[str], names: Sequence[str], unchecked: Mapping[str, 
     return [name for name in names if not asked or name in asked]
 
 
-def _check_sql(engine: sql.Engine, settings: Settings) -> None:
-    from bridge.queue.database import short
-
-    try:
-        with engine.connect():
-            pass
-    except sql.exc.SQLAlchemyError as error:
-        where = redact_url(settings.sql_url)
-        raise ServerMissing("the SQL database", where, "its service", short(error)) from error
-
-
 def _gone(settings: Settings, error: ServerAway) -> ServerMissing:
     """Which of the servers went away meanwhile."""
     from bridge.sync.missing import broker_missing, mongodb_missing
 
     if str(error).startswith("the SQL database"):
         where = redact_url(settings.sql_url)
-        return ServerMissing("the SQL database", where, "its service", error)
+        text = f"{error} ({where}); the same command begins again"
+        return ServerMissing("the SQL database", where, "", error, text=text)
     if str(error).startswith("the broker"):
         return broker_missing(settings.broker_url, error)
     return mongodb_missing(settings.mongodb_url, error)
@@ -249,7 +240,7 @@ def _show(results: Sequence[Any], unchecked: Mapping[str, str], limit: int, lag:
                 f"`bridge snapshot {one.entity}` and ask again"
             )
     if found and lag:
-        click.echo(f"\nThe outbox was {lag:.0f} s behind at the start: does a worker run?")
+        click.echo(f"\nThe outbox was {lag:.0f} s behind at the start: `bridge status` says why")
 
 
 def _numbers(by_kind: Mapping[str, int]) -> str:

@@ -36,6 +36,7 @@ def status(output: Format) -> None:
     """
     from bridge.proxy.metrics import breakers, freshness, loops
     from bridge.proxy.status import read_all as proxies
+    from bridge.sync import twins
     from bridge.sync.reconcile.reconciled import LastWatch, status_row
     from bridge.sync.relay import Sources, queue_status
 
@@ -49,6 +50,7 @@ def status(output: Format) -> None:
     watch = LastWatch(settings)
     last = watch()
     watch.close()
+    same = twins.look(settings) if settings.uses_mongodb and "mongodb" not in found.errors else []
     if output == "json":
         kept = ("slot", "pid", "generation", "error")
         more = {
@@ -60,6 +62,7 @@ def status(output: Format) -> None:
             "freshness": edits,
             "redirect_loops": [{"routes": name, "stopped": n} for name, n in rounds.items()],
             "reconciled": [asdict(one) for one in last],
+            "twins": [asdict(one) for one in same],
         }
         say({**asdict(found), **more}, "json")
     else:
@@ -70,6 +73,7 @@ def status(output: Format) -> None:
             *_edit_rows(edits),
             *_loop_rows(rounds),
             *map(status_row, last),
+            *([twins.status_row(same)] if same else []),
             *(
                 _row(name, "does not answer", text)
                 for name, text in found.errors.items()
@@ -98,7 +102,14 @@ def _queue_rows(settings: Settings, found: QueueStatus) -> list[Row]:
     if settings.sql_url or found.rows is not None:
         rows.append(_row("outbox: not in MongoDB yet", _number(found.rows)))
         lag = None if found.lag is None else f"{found.lag:.1f} s"
-        rows.append(_row("lag", lag, "age of the oldest of them"))
+        about = f": {found.oldest}" if found.oldest else ""
+        rows.append(_row("lag", lag, f"age of the oldest of them{about}"))
+        if found.buried:
+            note = "wait for a person: bridge dead list"
+            rows.append(_row("outbox: rows of dead letters", _number(found.buried), note))
+        if found.ahead:
+            note = "whoever wrote the oldest row has a wrong clock: the lag is longer than that"
+            rows.append(_row("time of the outbox", f"{found.ahead:,.0f} s in the future", note))
     if found.spool_files is not None:
         rows.append(_row("spool files", _number(found.spool_files)))
     if not settings.uses_mongodb:

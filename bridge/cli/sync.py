@@ -12,8 +12,13 @@ from bridge.settings import Settings
 
 __all__ = ["sync"]
 
-_DONE = {"create": "made", "replace": "replaced", "keep": "is there"}
-_WOULD = {"create": "would be made", "replace": "would be replaced", "keep": "is there"}
+_DONE = {"create": "made", "replace": "replaced", "retire": "retired", "keep": "is there"}
+_WOULD = {
+    "create": "would be made",
+    "replace": "would be replaced",
+    "retire": "would be retired",
+    "keep": "is there",
+}
 
 
 @click.group()

@@ -1,7 +1,8 @@
 """Which events are among the dead letters, so that the relay does not publish them again.
 
 Of each letter only two hashes are kept. A stream is read on from where the last look ended;
-RabbitMQ can only be asked by taking all letters and giving them back, so that is done seldom.
+RabbitMQ can only be asked by taking all letters and giving them back, so that is done when their
+number is another one, and else seldom.
 """
 
 # Most of what kombu and redis-py offer has no annotations.
@@ -25,6 +26,8 @@ AT_ONCE = 10
 MOST = 100_000
 """Letters that are known of; of more, the newest."""
 _NOBODY = ("", "", "")
+SOON = 5.0
+"""Seconds between two looks at RabbitMQ at least."""
 
 
 class Buried:
@@ -34,7 +37,8 @@ class Buried:
     def __init__(self, queue: str, *, every: float = 600.0) -> None:
         self._queue, self._every = queue, every
         self._places: dict[bytes, bytes] = {}
-        self._last, self._look_at = b"", 0.0
+        self._unnamed = False
+        self._last, self._look_at, self._soon_at, self._count = b"", 0.0, 0.0, -1
 
     def __len__(self) -> int:
         return len(self._places)
@@ -42,22 +46,33 @@ class Buried:
     def forget(self) -> None:
         """Begin anew: the broker may be another one, or have lost what it had."""
         self._places.clear()
-        self._last = b""
+        self._unnamed = False
+        self._last, self._count = b"", -1
 
     def look(self, connection: Any) -> None:
         """Read the letters that came since. Raises Kombu's and redis-py's errors."""
         channel = connection.default_channel
         if broker.is_streams(channel):
             self._read_on(channel)
-        elif monotonic() >= self._look_at:
+            return
+        now = monotonic()
+        if now < min(self._look_at, self._soon_at):
+            return
+        count = self._length(connection)
+        if count != self._count or now >= self._look_at:
             self._places.clear()
             self._take_all(connection)
-            self._look_at = monotonic() + self._every
+            self._count, self._look_at = count, now + self._every
+        self._soon_at = now + min(SOON, self._every)
 
     def has(self, connection: Any, row: Row, source: str) -> bool:
         """Whether the event of this row is a dead letter, as of the last `look`."""
+        if not self._places:
+            return False
         channel = connection.default_channel
-        names = _hash(row.event(source)), _name(row.entity, row.key, str(row.version))
+        names = [_name(row.entity, row.key, str(row.version))]
+        if self._unnamed:
+            names.append(_hash(row.event(source)))
         for name in names:
             if (place := self._places.get(name)) is None:
                 continue
@@ -76,6 +91,12 @@ class Buried:
             if len(entries) < AT_ONCE:
                 return
 
+    def _length(self, connection: Any) -> int:
+        with connection.channel() as channel:
+            broker.declare(connection, channel, self._queue)
+            queue = broker.queue(connection, self._queue)(channel)
+            return int(queue.queue_declare(passive=True).message_count)
+
     def _take_all(self, connection: Any) -> None:
         with connection.channel() as channel:  # its end gives everything back
             broker.declare(connection, channel, self._queue)
@@ -88,6 +109,7 @@ class Buried:
         except UndecodableMessage:
             return  # somebody else's
         about = letter.entity, letter.key, letter.version
+        self._unnamed |= about == _NOBODY
         for name in (_hash(letter.raw), *([_name(*about)] if about != _NOBODY else [])):
             self._places.pop(name, None)
             self._places[name] = place

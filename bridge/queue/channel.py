@@ -41,13 +41,15 @@ class Channel(RoutingChannel):
     QoS = QoS
 
     batch = 100
+    batch_bytes = largest = 0
     consumer_group = "bridge"
     consumer_name = ""
     heartbeat, reclaim_idle, reclaim_every = 30.0, 30.0, 5.0
     socket_timeout = redisurl.SOCKET_TIMEOUT
     socket_connect_timeout = redisurl.CONNECT_TIMEOUT
     from_transport_options = (
-        *("batch", "global_keyprefix", "consumer_group", "consumer_name"),
+        *("batch", "batch_bytes", "largest"),
+        *("global_keyprefix", "consumer_group", "consumer_name"),
         *("heartbeat", "reclaim_idle", "reclaim_every"),
         *("socket_timeout", "socket_connect_timeout"),
         *RoutingChannel.from_transport_options,
@@ -61,7 +63,9 @@ class Channel(RoutingChannel):
         # By queue: consumer tag, no_ack, callback. Kombu's own table is the whole connection's.
         self._receivers: dict[str, list[tuple[str, bool, Any]]] = {}
         self._fetched: deque[Entry] = deque()
-        limits = Limits(self.heartbeat, self.reclaim_idle, self.reclaim_every)
+        limits = Limits(
+            self.heartbeat, self.reclaim_idle, self.reclaim_every, self.batch_bytes, self.largest
+        )
         self.client = redisurl.client(
             connection.url,
             **{

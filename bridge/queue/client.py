@@ -20,7 +20,7 @@ import requests
 from requests.auth import AuthBase
 
 from bridge.errors import BridgeError, IngestRefused, ServerAway
-from bridge.queue.events import Event
+from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.settings import redact_url
 
 __all__ = ["IngestClient"]
@@ -42,6 +42,8 @@ class IngestClient:
     session: a `requests.Session` with settings of your own (proxies, certificates).
     tries: how often a batch is sent at most.
     sleep: called with the seconds between two tries.
+    max_event: bytes of the largest event; more than 1 MiB where max_document of the listener's
+        sync.yaml is.
 
     Raises BridgeError for a URL or token that cannot be used.
     """
@@ -55,11 +57,12 @@ class IngestClient:
         session: requests.Session | None = None,
         tries: int = 5,
         sleep: Callable[[float], None] = time.sleep,
+        max_event: int = MAX_EVENT_BYTES,
     ) -> None:
         self._url = _checked(url)
         self._auth = _Bearer(token)
         self._timeout, self._tries, self._sleep = timeout, max(1, tries), sleep
-        self._own = session is None
+        self._own, self._max_event = session is None, max_event
         self._session = session or requests.Session()
 
     def __repr__(self) -> str:
@@ -72,7 +75,9 @@ class IngestClient:
         take it, and ServerAway when that could not be done in all tries: it may then be on the
         queue nevertheless, and sending it again is safe.
         """
-        self._deliver("application/cloudevents+json", event.to_json(), count=1, before=0)
+        self._deliver(
+            "application/cloudevents+json", event.to_json(self._max_event), count=1, before=0
+        )
 
     def send_many(self, events: Iterable[Event]) -> int:
         """Send events in order, in batches; the broker has all when this returns. Their number.
@@ -81,7 +86,7 @@ class IngestClient:
         IngestRefused counts them in `accepted`, and its indexes count from the first event.
         """
         done = 0
-        for batch in _batches(events):
+        for batch in _batches(events, self._max_event):
             body = f"[{','.join(batch)}]"
             self._deliver("application/cloudevents-batch+json", body, count=len(batch), before=done)
             done += len(batch)
@@ -170,11 +175,11 @@ def _checked(url: str) -> str:
     return parts._replace(path=parts.path if parts.path.strip("/") else "/events").geturl()
 
 
-def _batches(events: Iterable[Event]) -> Iterator[list[str]]:
+def _batches(events: Iterable[Event], max_event: int) -> Iterator[list[str]]:
     batch: list[str] = []
     size = 0
     for event in events:
-        text = event.to_json()
+        text = event.to_json(max_event)
         length = len(text.encode()) + 1
         if batch and (len(batch) == _BATCH_EVENTS or size + length > _BATCH_BYTES):
             yield batch

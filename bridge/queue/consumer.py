@@ -34,7 +34,7 @@ from bridge.errors import BridgeError, ServerAway, UndecodableMessage
 from bridge.queue import amqp, broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.entry import DELIVERIES, UNDECODABLE
-from bridge.queue.events import Event, Rejected
+from bridge.queue.events import MAX_EVENT_BYTES, Event, Rejected
 from bridge.queue.group import retry_wait
 from bridge.settings import redact_url
 
@@ -45,6 +45,8 @@ IDLE_WAIT = 0.5
 MAX_DELIVERIES = 5
 """So often is a message tried: over the deaths of workers, and over failures of the receiver."""
 MOST_INTERRUPTED = 100_000
+BATCH_BYTES = 64 * 1024 * 1024
+"""Of one batch, more or less, where events may be larger than usual."""
 MOST_LATER = 1000
 """Messages that wait for another try; a receiver that fails with more is broken as a whole."""
 
@@ -92,7 +94,8 @@ class Consumer:
     broker_url: any URL that Kombu knows. batch_size: the most messages of one batch.
     batch_wait: seconds that a batch waits for more after its first message, at most; it does not
     wait while there are none. retry_wait: seconds until the next try, by the number of tries.
-    transport_options: for `bridge.queue.streams`.
+    transport_options: for `bridge.queue.streams`. max_event: bytes of the largest event; of
+    larger ones than usual a batch has fewer.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class Consumer:
         batch_wait: float = 0.02,
         retry_wait: Callable[[int], float] = lambda tries: retry_wait(tries, 15.0),
         transport_options: dict[str, Any] | None = None,
+        max_event: int = MAX_EVENT_BYTES,
     ) -> None:
         self.counters = ConsumerCounters() if counters is None else counters
         self._url, self._handle, self._log = broker_url, handle, log
@@ -116,6 +120,13 @@ class Consumer:
         # One name over all reconnects: what got lost on the way to it comes to it again.
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._options = {"consumer_name": name, "batch": batch_size} | (transport_options or {})
+        self._max_event = max_event
+        # What RabbitMQ sends ahead; only where large events were asked for are they counted so.
+        self._prefetch = 2 * batch_size + MOST_LATER
+        if max_event > MAX_EVENT_BYTES:
+            self._options["batch_bytes"] = BATCH_BYTES
+            self._options["largest"] = max_event
+            self._prefetch = min(self._prefetch, max(2, 2 * BATCH_BYTES // max_event))
         self._inbox: list[_Held] = []
         self._later: list[tuple[float, int, _Held]] = []
         self._put_off = 0  # of those
@@ -168,7 +179,7 @@ class Consumer:
         # Kombu could not unpack it, or its text is no UTF-8: for us a message like any other.
         kombu_consumer.on_decode_error = lambda message, _error: self._receive(message)
         if not broker.is_streams(channel):
-            kombu_consumer.qos(prefetch_count=2 * self._batch_size + MOST_LATER)
+            kombu_consumer.qos(prefetch_count=self._prefetch)
         if amqp.is_amqp(connection):
             self._pulse = amqp.Pulse(connection)
         kombu_consumer.consume()
@@ -267,7 +278,7 @@ class Consumer:
         """The event, or None when the message is to be buried."""
         if held.event is None:
             try:
-                held.event = _event(held.message)
+                held.event = _event(held.message, self._max_event)
                 held.tries = self._tries_before(held.message)
             except UndecodableMessage as error:
                 self._bury(held, str(error))
@@ -414,8 +425,8 @@ def _fingerprint(message: Any) -> bytes:
     return hashlib.sha256(body.encode() if isinstance(body, str) else bytes(body or b"")).digest()
 
 
-def _event(message: Any) -> Event:
+def _event(message: Any, limit: int) -> Event:
     if (why := message.headers.get(UNDECODABLE)) is not None:
         raise UndecodableMessage(why)
     body = message.body
-    return Event.parse(body if isinstance(body, str | bytes) else bytes(body or b""))
+    return Event.parse(body if isinstance(body, str | bytes) else bytes(body or b""), limit)

@@ -22,7 +22,7 @@ from typing import Any
 from kombu.utils.json import dumps, loads
 
 from bridge.errors import UndecodableMessage
-from bridge.queue.events import MAX_EVENT_BYTES, load_json
+from bridge.queue.events import LARGEST_EVENT_BYTES, load_json
 
 __all__ = ["DELIVERIES", "UNDECODABLE", "to_fields", "to_message"]
 
@@ -32,7 +32,7 @@ DELIVERIES = "x-delivery-count"
 """Header, an integer: how often the message was delivered before; the name is RabbitMQ's."""
 
 JSON, UTF8 = "application/json", "utf-8"
-MAX_ENVELOPE_BYTES = 8 * MAX_EVENT_BYTES
+MAX_ENVELOPE_BYTES = 4 * LARGEST_EVENT_BYTES
 """An event inside an envelope is escaped twice, which makes seven bytes of two at the worst."""
 _NOT_KEPT = frozenset({"delivery_tag", "body_encoding", "priority", "delivery_mode"})
 

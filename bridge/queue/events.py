@@ -19,6 +19,8 @@ from typing import Any, NoReturn
 from bridge.errors import UndecodableMessage
 
 __all__ = [
+    "LARGER",
+    "LARGEST_EVENT_BYTES",
     "MAX_DEPTH",
     "MAX_EVENT_BYTES",
     "MAX_KEY_BYTES",
@@ -32,7 +34,9 @@ __all__ = [
 ]
 
 MAX_EVENT_BYTES = 1024 * 1024
-"""The longest JSON text of one event."""
+"""The longest JSON text of one event where nothing else is said."""
+LARGEST_EVENT_BYTES = 32 * 1024 * 1024
+"""Whatever is said: twice MongoDB's largest document, see `File.max_event` of sync.yaml."""
 MAX_KEY_BYTES = 1024
 """The longest key of an entity, in UTF-8."""
 MAX_VERSION = 2**63 - 1
@@ -40,6 +44,9 @@ MAX_VERSION = 2**63 - 1
 _LEAST = -(2**63)
 MAX_DEPTH = 64
 """Levels of nested objects and lists in `data`; MongoDB stops at 100, its own command included."""
+
+LARGER = "leave fields out, or raise max_document in sync.yaml"
+"""What to do where an event is too large."""
 
 SPECVERSION = "1.0"
 ENTITY = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -128,13 +135,13 @@ class Event:
         return self.entity, self.key
 
     @classmethod
-    def parse(cls, message: bytes | str | dict[str, Any]) -> Event:
-        """The event in a JSON text, or in what a JSON text was decoded to.
+    def parse(cls, message: bytes | str | dict[str, Any], limit: int = MAX_EVENT_BYTES) -> Event:
+        """The event in a JSON text of at most `limit` bytes, or in what one was decoded to.
 
         Raises UndecodableMessage, with the name of the wrong field.
         """
         if isinstance(message, (bytes, str)):
-            attributes = load_json(message, MAX_EVENT_BYTES)
+            attributes = load_json(message, limit, LARGER)
         else:
             attributes = message
         if not isinstance(attributes, dict):
@@ -162,11 +169,9 @@ class Event:
             rewrite=attributes.get("rewrite", False),
         )
 
-    def to_json(self) -> str:
-        """The JSON text that `parse` reads.
-
-        Raises UndecodableMessage when it is longer than MAX_EVENT_BYTES.
-        """
+    def to_json(self, limit: int = MAX_EVENT_BYTES) -> str:
+        """The JSON text that `parse` reads. Raises UndecodableMessage when it has more than
+        `limit` bytes."""
         attributes: dict[str, Any] = {
             "specversion": SPECVERSION,
             "id": self.id,
@@ -182,7 +187,7 @@ class Event:
         if self.rewrite:
             attributes["rewrite"] = True
         text = dump_json(attributes)
-        _check_size(len(text.encode()), MAX_EVENT_BYTES)
+        _check_size(len(text.encode()), limit, LARGER)
         return text
 
 
@@ -196,14 +201,15 @@ class Rejected:
     wait: float = 0.0
 
 
-def load_json(text: bytes | str, limit: int) -> Any:
+def load_json(text: bytes | str, limit: int, larger: str = "") -> Any:
     """Decode JSON strictly: UTF-8, no name twice in an object, no NaN, at most `limit` bytes.
+    larger: what to do where it has more.
 
     Raises UndecodableMessage.
     """
     try:
         raw = text.encode() if isinstance(text, str) else text
-        _check_size(len(raw), limit)
+        _check_size(len(raw), limit, larger)
         return _DECODER.decode(raw.decode("utf-8"))
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
         raise UndecodableMessage(f"not UTF-8: {error.reason} at byte {error.start}") from None
@@ -260,9 +266,10 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _check_size(found: int, limit: int) -> None:
+def _check_size(found: int, limit: int, larger: str) -> None:
     if found > limit:
-        raise UndecodableMessage(f"has {found} bytes, more than {limit}")
+        hint = f"; {larger}" if larger else ""
+        raise UndecodableMessage(f"has {found} bytes, more than {limit}{hint}")
 
 
 def _check_time(time: str) -> None:

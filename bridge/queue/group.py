@@ -53,11 +53,14 @@ class Entry:
 class Limits:
     """heartbeat: seconds after which a silent consumer counts as dead. reclaim_idle: seconds
     that an entry must have lain untouched before it is taken from a dead consumer.
-    reclaim_every: seconds between two looks for such entries."""
+    reclaim_every: seconds between two looks for such entries. batch_bytes: of one fetch, which has
+    one entry more than fit at most; 0 for no limit. largest: bytes that an entry may have then."""
 
     heartbeat: float = 30.0
     reclaim_idle: float = 30.0
     reclaim_every: float = 5.0
+    batch_bytes: int = 0
+    largest: int = 0
 
     def __post_init__(self) -> None:
         if self.heartbeat <= 0 or self.reclaim_idle < 0 or self.reclaim_every < 0:
@@ -93,6 +96,7 @@ class Group:
         self._put_back = client.register_script(lua.PUT_BACK)
         self._join = client.register_script(lua.JOIN)
         self._create = client.register_script(lua.CREATE)
+        self._read_bytes = client.register_script(lua.READ_BYTES)
         self._forget = client.register_script(lua.FORGET_CONSUMER)
 
     def __repr__(self) -> str:
@@ -164,12 +168,13 @@ class Group:
                 raise
 
     def reclaim(self, stream: str, count: int) -> list[Entry]:
-        """Up to `count` entries of consumers that are dead; those without entries are forgotten.
+        """Up to `count` entries of consumers that are dead, as far as all of them may be of the
+        largest kind; those without entries are forgotten.
 
         An entry that came to nothing twice comes alone: if it is what kills its consumers, its
         neighbours do not die with it.
         """
-        key = self._prefix + stream
+        key, count = self._prefix + stream, self._fitting(count)
         ready: list[tuple[bytes, int]] = []
         for consumer in self._without_heartbeat(self._others(stream)):
             rows: list[dict[str, Any]] = self._client.xpending_range(
@@ -261,12 +266,26 @@ class Group:
                 return []
         return self._read_group(streams, max(1, count // len(streams)), wait)
 
+    def _fitting(self, count: int) -> int:
+        """How many entries may come unseen."""
+        if not self._limits.batch_bytes:
+            return count
+        return max(1, min(count, self._limits.batch_bytes // max(1, self._limits.largest)))
+
     def _read_group(self, streams: Sequence[str], count: int, wait: float) -> list[Entry]:
+        if self._limits.batch_bytes:
+            keys = [self._prefix + stream for stream in streams]
+            args: list[Any] = [self._group, self.name, count, self._limits.batch_bytes]
+            if found := self._entries(streams, self._read_bytes(keys=keys, args=args)):
+                return found
+            count = self._fitting(count)
         words: list[Any] = ["XREADGROUP", "GROUP", self._group, self.name, "COUNT", count]
         if wait > 0:
             words += ["BLOCK", max(1, int(wait * 1000))]
         words += ["STREAMS", *(self._prefix + stream for stream in streams), *[">"] * len(streams)]
-        reply: Any = self._client.execute_command(*words)
+        return self._entries(streams, self._client.execute_command(*words))
+
+    def _entries(self, streams: Sequence[str], reply: Any) -> list[Entry]:
         names = {(self._prefix + stream).encode(): stream for stream in streams}
         return [
             Entry(names[key], id, fields)

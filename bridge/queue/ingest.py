@@ -17,7 +17,7 @@ import structlog
 from werkzeug.wrappers import Request, Response
 
 from bridge.errors import ServerAway, UndecodableMessage
-from bridge.queue.events import MAX_EVENT_BYTES, Event, load_json
+from bridge.queue.events import LARGER, MAX_EVENT_BYTES, Event, load_json
 
 __all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_EVENTS", "Ingest", "PublisherPool"]
 
@@ -51,22 +51,30 @@ class Ingest:
     publish_many: returns when the broker has all events; raises ServerAway when it may not.
         It is called from several threads: `PublisherPool.publish_many`.
     at_a_time: bodies that are decoded and published at a time. Others wait: decoded, one takes
-        many times its size in memory.
+        many times its size in memory. max_event: bytes of the largest event.
     """
 
-    def __init__(self, publish_many: PublishMany, *, at_a_time: int = 4) -> None:
-        self._publish_many = publish_many
-        self._turns = threading.BoundedSemaphore(at_a_time)
+    def __init__(
+        self,
+        publish_many: PublishMany,
+        *,
+        at_a_time: int = 4,
+        max_event: int = MAX_EVENT_BYTES,
+    ) -> None:
+        self._publish_many, self._max_event = publish_many, max_event
+        # Of larger events fewer at a time.
+        fewer = at_a_time * MAX_BATCH_BYTES // max(MAX_BATCH_BYTES, max_event)
+        self._turns = threading.BoundedSemaphore(max(1, fewer))
 
     def __call__(self, request: Request) -> Response:
         try:
             kind = _kind_of(request)
-            body = _read(request, kind)
+            body = _read(request, kind, self._max_event)
             # Not around the reading: a slow client takes nobody's turn.
             if not self._turns.acquire(timeout=_WAIT):
                 raise _away("too many requests at a time; nothing was accepted")
             try:
-                events = _decode(body, kind)
+                events = _decode(body, kind, self._max_event)
                 self._publish(events)
             finally:
                 self._turns.release()
@@ -116,9 +124,9 @@ def _kind_of(request: Request) -> str:
     return kind
 
 
-def _read(request: Request, kind: str) -> bytes:
+def _read(request: Request, kind: str, max_event: int) -> bytes:
     """The body, of which no more is read than may be there."""
-    limit = MAX_EVENT_BYTES if kind == SINGLE else MAX_BATCH_BYTES
+    limit = max_event if kind == SINGLE else max(MAX_BATCH_BYTES, max_event)
     length = request.content_length
     if length is None:
         if not request.environ.get("wsgi.input_terminated"):
@@ -145,13 +153,14 @@ def _read(request: Request, kind: str) -> bytes:
 
 
 def _too_large(limit: int) -> _Refused:
-    return _Refused(413, (None, f"the body has more than {limit} bytes"))
+    hint = LARGER if limit != MAX_BATCH_BYTES else "send fewer events at a time"
+    return _Refused(413, (None, f"the body has more than {limit} bytes; {hint}"))
 
 
-def _decode(body: bytes, kind: str) -> list[Event]:
+def _decode(body: bytes, kind: str, max_event: int) -> list[Event]:
     """The events in a body. Raises _Refused with everything that is wrong."""
     try:
-        content = load_json(body, MAX_BATCH_BYTES)
+        content = load_json(body, max(MAX_BATCH_BYTES, max_event))
     except UndecodableMessage as error:
         raise _Refused(400, (None, str(error))) from None
     if isinstance(content, list):
@@ -162,13 +171,13 @@ def _decode(body: bytes, kind: str) -> list[Event]:
     elif kind == BATCH:
         raise _Refused(400, (None, f"no list; send one event as {SINGLE}"))
     else:
-        if len(body) > MAX_EVENT_BYTES:
-            raise _too_large(MAX_EVENT_BYTES)
+        if len(body) > max_event:
+            raise _too_large(max_event)
         content = [content]
     events, errors = [], []
     for index, attributes in enumerate(content):
         try:
-            events.append(_event(attributes))
+            events.append(_event(attributes, max_event))
         except UndecodableMessage as error:
             errors.append((index, str(error)))
     if errors:
@@ -176,12 +185,12 @@ def _decode(body: bytes, kind: str) -> list[Event]:
     return events
 
 
-def _event(attributes: Any) -> Event:
+def _event(attributes: Any, max_event: int) -> Event:
     # A text in a list is no event, though Event.parse would decode it.
     if not isinstance(attributes, dict):
         raise UndecodableMessage("not a JSON object")
     event = Event.parse(attributes)
-    event.to_json()  # what goes to the broker may be longer than what came: 1e9 is 1000000000.0
+    event.to_json(max_event)  # may be longer than what came: 1e9 is 1000000000.0
     return event
 
 
@@ -211,14 +220,14 @@ class PublisherPool:
             self._free.put(None)
 
     @classmethod
-    def of(cls, broker_url: str, size: int = 4) -> PublisherPool:
+    def of(cls, broker_url: str, size: int = 4, max_event: int = MAX_EVENT_BYTES) -> PublisherPool:
         """A pool of `bridge.queue.publisher.Publisher` for `broker_url`."""
 
         def make() -> Closable:
             # Kombu is loaded by the first event, not by every listener.
             from bridge.queue.publisher import Publisher
 
-            return Publisher(broker_url)
+            return Publisher(broker_url, max_event=max_event)
 
         return cls(make, size)
 

@@ -1,6 +1,6 @@
 """The Lua scripts of `bridge.queue.group`: what Redis must do as one step and no command does."""
 
-__all__ = ["CREATE", "FORGET_CONSUMER", "JOIN", "PUT_BACK", "SHOW_LIFE"]
+__all__ = ["CREATE", "FORGET_CONSUMER", "JOIN", "PUT_BACK", "READ_BYTES", "SHOW_LIFE"]
 
 # A full Redis is emptied by consumers alone: what they need to begin and to go on is allowed.
 
@@ -47,6 +47,25 @@ redis.call('XADD', KEYS[1], '*', unpack(fields))
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 redis.call('XDEL', KEYS[1], ARGV[2])
 return 1
+"""
+
+# KEYS: streams. ARGV: group, consumer, how many entries of each, how many bytes of all.
+# As XREADGROUP replies, and no more than one entry beyond the bytes: one alone must come, too.
+READ_BYTES = """#!lua flags=allow-oom
+local reply, bytes = {}, 0
+for _, key in ipairs(KEYS) do
+    local entries = {}
+    while #entries < tonumber(ARGV[3]) and bytes < tonumber(ARGV[4]) do
+        local found = redis.call(
+            'XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', 1, 'STREAMS', key, '>')
+        if not found then break end
+        local entry = found[1][2][1]
+        for _, field in ipairs(entry[2]) do bytes = bytes + #field end
+        table.insert(entries, entry)
+    end
+    if #entries > 0 then table.insert(reply, {key, entries}) end
+end
+return reply
 """
 
 # KEYS: stream, heartbeat key of the consumer. ARGV: group, consumer.

@@ -2,8 +2,8 @@
 
 MongoDB holds the version            the row is free
 it was never published               publish it
-it was, not long ago                 look again, soon at first, then less often
 its event is a dead letter           look again much later; a person decides
+it was, not long ago                 look again, soon at first, then less often
 its message may still be queued      look again later
 else                                 it got lost: publish it again
 """
@@ -43,11 +43,20 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done with claimed rows; postpone: row and seconds from now."""
+    """What is to be done with claimed rows; postpone: row and seconds from now. bury: those
+    whose events are dead letters."""
 
     free: list[Row] = field(default_factory=list)
     publish: list[Row] = field(default_factory=list)
     postpone: list[tuple[Row, float]] = field(default_factory=list)
+    bury: list[Row] = field(default_factory=list)
+
+    def by_seconds(self) -> dict[float, list[Row]]:
+        """Those to postpone, by about how long."""
+        grouped: dict[float, list[Row]] = {}
+        for row, seconds in self.postpone:
+            grouped.setdefault(round(seconds, 0 if seconds > 5 else 1), []).append(row)
+        return grouped
 
 
 def plan(
@@ -59,11 +68,12 @@ def plan(
     dead: Callable[[Row], bool],
     timing: Timing,
 ) -> Plan:
-    """Every row is in one of the three lists.
+    """Every row is in one of the four lists.
 
     now: milliseconds. oldest: when the oldest message of the queue was published, seconds since
     1970; inf for an empty queue, None where the broker cannot say. dead: whether the event of a
-    row is among the dead letters. The two are asked only when it matters.
+    row is among the dead letters. The two are asked only when it matters; the letters early, for
+    what is one of them must not be taken for a backlog.
     """
     made = Plan()
     for row in rows:
@@ -76,13 +86,16 @@ def plan(
             since = (now - row.published_at) / 1000
             wait = retry_wait(row.attempts, 15.0) * timing.again / 15.0
             believed = since > -WRONG_CLOCK
-            if believed and since < wait:
+            due = not believed or since >= wait
+            # Before the letters: a message leaves the queue when its letter is written.
+            queued = due and believed and _is_queued(row.published_at / 1000, oldest())
+            if dead(row):
+                made.bury.append(row)
+            elif not due:
                 since = max(since, 0.0)
                 look = min(max(since, timing.first_look), wait - since + 0.1)
                 made.postpone.append((row, look))
-            elif dead(row):
-                made.postpone.append((row, timing.dead_look))
-            elif believed and _is_queued(row.published_at / 1000, oldest()):
+            elif queued:
                 # Where all workers are down, a long queue must not be looked at all the time.
                 made.postpone.append((row, min(max(timing.again, since / 4), 20 * timing.again)))
             else:

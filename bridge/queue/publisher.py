@@ -18,7 +18,7 @@ from kombu.messaging import Producer
 
 from bridge.errors import ServerAway
 from bridge.queue import amqp, broker
-from bridge.queue.events import Event
+from bridge.queue.events import MAX_EVENT_BYTES, Event
 
 __all__ = ["Publisher", "publish_bodies"]
 
@@ -59,11 +59,18 @@ def publish_bodies(
 class Publisher:
     """Publishes over one connection, opened when it is needed and again after an outage.
 
-    For one thread. Raises BridgeError for a URL that cannot be used.
+    max_event: bytes of the largest event. For one thread. Raises BridgeError for a URL that cannot
+    be used.
     """
 
-    def __init__(self, broker_url: str, *, queue: str = broker.EVENTS_QUEUE) -> None:
-        self._url, self._queue = broker_url, queue
+    def __init__(
+        self,
+        broker_url: str,
+        *,
+        queue: str = broker.EVENTS_QUEUE,
+        max_event: int = MAX_EVENT_BYTES,
+    ) -> None:
+        self._url, self._queue, self._max_event = broker_url, queue, max_event
         self._connection: Connection | None = None
 
     def publish(self, event: Event) -> None:
@@ -76,7 +83,7 @@ class Publisher:
         Raises UndecodableMessage when one is too large, and nothing is sent then; and ServerAway
         when the broker does not take them: any of them may then be on the queue nevertheless.
         """
-        self.send([event.to_json() for event in events])
+        self.send([event.to_json(self._max_event) for event in events])
 
     def send(self, bodies: Sequence[bytes | str]) -> None:
         """Like `publish_many`, for texts of events that were made elsewhere."""

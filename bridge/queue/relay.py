@@ -23,6 +23,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -35,7 +36,7 @@ from bridge.queue import broker, lists, redisurl, sqlqueue
 from bridge.queue.buried import Buried
 from bridge.queue.database import short
 from bridge.queue.deadletter import DeadLetter, DeadLetters
-from bridge.queue.events import Event
+from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.queue.outbox import Backlog, Outbox, Row, now_ms
 from bridge.queue.plan import Timing, plan
 from bridge.queue.publisher import publish_bodies
@@ -83,7 +84,7 @@ class Relay:
     """Moves what waits in every source, in one thread.
 
     broker_url: as for the worker. outboxes: with the `source` of their events. held: asks
-    MongoDB. spools, queues (with their outbox), lists: the other sources.
+    MongoDB. spools, queues (with their outbox), lists: the other sources. max_event: bytes.
     """
 
     def __init__(
@@ -98,12 +99,13 @@ class Relay:
         lists: Sequence[str] = (),
         counters: RelayCounters | None = None,
         timing: Timing = Timing(),  # noqa: B008  # frozen
+        max_event: int = MAX_EVENT_BYTES,
         queue: str = broker.EVENTS_QUEUE,
         dead_queue: str = broker.DEAD_QUEUE,
     ) -> None:
         self.counters = RelayCounters() if counters is None else counters
         self._url, self._held, self._log, self._timing = broker_url, held, log, timing
-        self._queue, self._dead_queue = queue, dead_queue
+        self._queue, self._dead_queue, self._max_event = queue, dead_queue, max_event
         self._outboxes, self._spools = tuple(outboxes), tuple(spools)
         self._connection: Any = None
         self._letters: DeadLetters | None = None
@@ -138,8 +140,7 @@ class Relay:
 
     def backlog(self) -> Backlog:
         """Rows of all outboxes that MongoDB does not hold. Raises SQLAlchemy's errors."""
-        found = [outbox.backlog() for outbox, _ in self._outboxes]
-        return Backlog(sum(one.rows for one in found), max((one.lag for one in found), default=0))
+        return sum((outbox.backlog() for outbox, _ in self._outboxes), Backlog())
 
     def _try(self, source: _Source) -> int:
         try:
@@ -173,7 +174,7 @@ class Relay:
 
         def step() -> int:
             if in_hand:
-                outbox.postpone(in_hand, now_ms())
+                outbox.give_back(in_hand, now_ms())
                 in_hand.clear()
             rows = outbox.claim(AT_ONCE, self._timing.lease)
             if not rows:
@@ -183,7 +184,7 @@ class Relay:
                 self._move_all(outbox, rows, source)
             except ServerAway:
                 # Not our rows any more: somebody else may have a way.
-                outbox.postpone(rows, now_ms() + 1000)
+                outbox.give_back(rows, now_ms() + 1000)
                 in_hand.clear()
                 raise
             except TROUBLE:
@@ -204,7 +205,7 @@ class Relay:
         except Exception as error:
             # A mistake of ours with one of them. It must not keep back its neighbours.
             if len(rows) == 1:
-                outbox.postpone(rows, now_ms() + int(self._timing.dead_look * 1000))
+                outbox.give_back(rows, now_ms() + int(self._timing.dead_look * 1000))
                 raise
             failed = error
             for row in rows:
@@ -227,13 +228,20 @@ class Relay:
                 looked = True
             return self._with_broker(lambda found: self._buried.has(found, row, source))
 
+        def oldest() -> float | None:
+            nonlocal looked
+            looked = False  # what left the queue meanwhile may be a letter now
+            return self._oldest()
+
         made = plan(
-            rows, held, now=now_ms(), oldest=_once(self._oldest), dead=is_dead, timing=self._timing
+            rows, held, now=now_ms(), oldest=_once(oldest), dead=is_dead, timing=self._timing
         )
         if made.free:
             outbox.free(made.free)
             self.counters.freed += len(made.free)
-        for seconds, some in _by_seconds(made.postpone).items():
+        if made.bury:
+            outbox.bury(made.bury, now_ms() + int(self._timing.dead_look * 1000))
+        for seconds, some in made.by_seconds().items():
             outbox.postpone(some, now_ms() + int(seconds * 1000))
         if made.publish:
             bodies = [row.event(source) for row in made.publish]
@@ -278,7 +286,8 @@ class Relay:
                 rows = []
                 for line in lines:
                     try:
-                        rows.append(sqlqueue.row_of(Event.parse(line)))
+                        event = Event.parse(line, self._max_event)
+                        rows.append(sqlqueue.row_of(event, self._max_event))
                     except UndecodableMessage as error:
                         bad.append((line, f"spool: {error}"))
                 with one.outbox.engine.begin() as connection:
@@ -296,7 +305,8 @@ class Relay:
 
     def _drain(self, queue: SqlQueue, outbox: Outbox) -> Callable[[], int]:
         def step() -> int:
-            done = sqlqueue.move(queue, outbox, lambda raw, error: self._bury(raw, error, "row"))
+            bury = partial(self._bury, part="row")
+            done = sqlqueue.move(queue, outbox, bury, max_event=self._max_event)
             self.counters.moved += done
             return done
 
@@ -387,10 +397,3 @@ def _once(ask: Callable[[], T]) -> Callable[[], T]:
         return answers[0]
 
     return answer
-
-
-def _by_seconds(postponed: Sequence[tuple[Row, float]]) -> dict[float, list[Row]]:
-    grouped: dict[float, list[Row]] = {}
-    for row, seconds in postponed:
-        grouped.setdefault(round(seconds, 0 if seconds > 5 else 1), []).append(row)
-    return grouped

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from bridge.errors import UndecodableMessage
-from bridge.queue.events import MAX_EVENT_BYTES, MAX_VERSION, load_json
+from bridge.queue.events import LARGEST_EVENT_BYTES, MAX_VERSION, load_json
 
 __all__ = ["is_true", "plain", "to_json", "version_of"]
 
@@ -35,7 +35,7 @@ def plain(value: Any) -> Any:
     if type(value) in AS_THEY_ARE:
         return value
     if isinstance(value, list | tuple | dict):
-        return load_json(to_json(value), 2 * MAX_EVENT_BYTES)
+        return load_json(to_json(value), LARGEST_EVENT_BYTES)
     return _scalar(value)
 
 

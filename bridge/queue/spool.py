@@ -14,15 +14,16 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
+from bridge.queue.events import MAX_EVENT_BYTES
+
 __all__ = ["CURRENT", "Spool"]
 
 CURRENT = "current.spool"
-CHUNK = 2 * 1024 * 1024
-"""Bytes that are read at once; twice the largest event."""
 
 
 class Spool:
-    """One spool directory; several readers may share it. For one thread.
+    """One spool directory; several readers may share it. For one thread. max_event: bytes of the
+    largest event.
 
         while (lines := spool.lines()) is not None:
             … bring them to safety …
@@ -31,8 +32,9 @@ class Spool:
     The file in hand stays locked until its end, so no other reader repeats it.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, max_event: int = MAX_EVENT_BYTES) -> None:
         self.directory = directory
+        self._chunk = 2 * max_event  # bytes that are read at once
         self._file: BinaryIO | None = None
         self._path = directory
         self._start = self._end = 0
@@ -47,9 +49,9 @@ class Spool:
             return None
         assert self._file is not None
         self._file.seek(self._start)
-        chunk = self._file.read(CHUNK)
+        chunk = self._file.read(self._chunk)
         self._end = self._start + len(chunk)
-        if len(chunk) == CHUNK:
+        if len(chunk) == self._chunk:
             whole = chunk.rfind(b"\n") + 1
             if whole:
                 chunk, self._end = chunk[:whole], self._start + whole
@@ -129,7 +131,7 @@ class Spool:
 
     def _next_line(self, file: BinaryIO) -> int:
         """Where the next line begins."""
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(self._chunk):
             if (found := chunk.find(b"\n")) >= 0:
                 return file.tell() - len(chunk) + found + 1
         return file.tell()

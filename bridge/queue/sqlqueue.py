@@ -7,6 +7,7 @@ no event can be made of becomes a dead letter, whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sql
@@ -27,8 +28,14 @@ AT_ONCE = 100
 """Rows of one transaction; how large they are, only the site knows."""
 
 
-def move(queue: SqlQueue, outbox: Outbox, bury: Bury, limit: int = AT_ONCE) -> int:
-    """Move up to `limit` rows; how many left the table.
+def move(
+    queue: SqlQueue,
+    outbox: Outbox,
+    bury: Bury,
+    limit: int = AT_ONCE,
+    max_event: int = MAX_EVENT_BYTES,
+) -> int:
+    """Move up to `limit` rows; how many left the table. max_event: bytes of the largest event.
 
     Raises SQLAlchemy's errors, what `bury` raises, and BridgeError when sync.yaml says of rows
     that were taken what leaves them waiting; nothing has moved then.
@@ -47,7 +54,8 @@ def move(queue: SqlQueue, outbox: Outbox, bury: Bury, limit: int = AT_ONCE) -> i
         good, bad = [], []
         for row in rows:
             try:
-                good.append(to_outbox_row(queue, row, lambda key: _state(connection, queue, key)))
+                state = partial(_state, connection, queue)
+                good.append(to_outbox_row(queue, row, state, max_event))
             except UndecodableMessage as error:
                 raw = to_json(row).encode("utf-8", "surrogateescape")
                 bad.append((raw, f"{queue.table}: {error}"))
@@ -71,6 +79,7 @@ def to_outbox_row(
     queue: SqlQueue,
     row: Mapping[str, Any],
     state: Callable[[Any], Mapping[str, Any] | None],
+    max_event: int = MAX_EVENT_BYTES,
 ) -> dict[str, Any]:
     """What `Outbox.add` takes, from a row of the queue. state: what the query finds for a key.
 
@@ -88,7 +97,7 @@ def to_outbox_row(
     if change == "changed":
         data = queue.data
         if data.json_ is not None:
-            fields = load_json(_text(row, Column(column=data.json_)), MAX_EVENT_BYTES)
+            fields = load_json(_text(row, Column(column=data.json_)), max_event)
         elif data.query is not None:
             found = state(row[queue.key.column])
             if found is None:
@@ -99,13 +108,13 @@ def to_outbox_row(
         else:
             fields = {field: row[_known(row, name)] for field, name in data.columns.items()}
         # Dates and the like as JSON has them.
-        fields = load_json(to_json(fields), 2 * MAX_EVENT_BYTES)
-    return row_of(Event(entity, change, key, version_of(version), fields))
+        fields = load_json(to_json(fields), 2 * max_event)
+    return row_of(Event(entity, change, key, version_of(version), fields), max_event)
 
 
-def row_of(event: Event) -> dict[str, Any]:
+def row_of(event: Event, max_event: int = MAX_EVENT_BYTES) -> dict[str, Any]:
     """What `Outbox.add` takes, from an event. Raises UndecodableMessage when it is too large."""
-    event.to_json()
+    event.to_json(max_event)
     return {
         "entity": event.entity,
         "key": event.key,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -22,11 +22,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import BridgeError
 from bridge.queue import broker, pulse
-from bridge.queue.outbox import Outbox
+from bridge.queue.outbox import Backlog, Outbox
 from bridge.queue.pulse import Vitals
 from bridge.queue.spool import Spool
+from bridge.queue.sqlcause import cause_of, check_there
 
-__all__ = ["QueueStatus", "Watch", "metrics", "read"]
+__all__ = ["QueueStatus", "Watch", "behind", "metrics", "missing", "read"]
 
 KEEP = 2.0
 """Seconds that one look serves all who ask."""
@@ -36,7 +37,9 @@ KEEP = 2.0
 class QueueStatus:
     """ready: messages that nobody holds. held: those that a worker holds; None where the broker
     does not say. dead: dead letters. rows, lag: what the outboxes hold, and the age in seconds of
-    the oldest; None without an outbox. spool_files: None without a spool. processes: workers and
+    the oldest; None without an outbox. buried: rows besides, whose events are dead letters.
+    oldest: what the oldest row is about. ahead: seconds by which its time is in the future.
+    spool_files: None without a spool. processes: workers and
     relays of this machine. asked: who is used here and was asked, by name; errors: which of them
     did not answer, and why."""
 
@@ -45,6 +48,9 @@ class QueueStatus:
     dead: int | None = None
     rows: int | None = None
     lag: float | None = None
+    buried: int | None = None
+    oldest: str = ""
+    ahead: float = 0.0
     spool_files: int | None = None
     processes: Sequence[Vitals] = ()
     asked: Sequence[str] = ()
@@ -80,12 +86,13 @@ def read(
             errors[name] = str(error)
     if outboxes:
         try:
-            backlogs = [outbox.backlog() for outbox in outboxes]
-            found["rows"] = sum(backlog.rows for backlog in backlogs)
-            found["lag"] = max(backlog.lag for backlog in backlogs)
+            for outbox in outboxes:
+                check_there(outbox.engine.url)
+            found |= asdict(sum((outbox.backlog() for outbox in outboxes), Backlog()))
+        except BridgeError as error:
+            errors["outbox"] = str(error)
         except SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or error
-            errors["outbox"] = f"{type(cause).__name__}: {cause}"
+            errors["outbox"] = f"the SQL database {cause_of(error, outboxes[0].engine.url)}"
     if spools:
         try:
             found["spool_files"] = sum(spool.waiting() for spool in spools)
@@ -116,6 +123,23 @@ def _queues(connection: Any) -> dict[str, int]:
     return {"ready": counts[0], "dead": counts[1]}
 
 
+def behind(status: QueueStatus) -> str:
+    """What a lag is about, for a person who waits, and the command that shows more."""
+    what = f"its oldest row is {status.oldest}; " if status.oldest else ""
+    if error := status.errors.get("broker"):
+        what += f"the broker does not answer ({error}); "
+    else:
+        what += missing(status, "relay") + missing(status, "worker")
+    return f"{what}`bridge status` shows what waits"
+
+
+def missing(status: QueueStatus, kind: str) -> str:
+    """That no worker, or no relay, runs on this machine; empty where one does."""
+    if any(one.kind == kind for one in status.processes):
+        return ""
+    return f"no `bridge {kind}` runs on this machine; "
+
+
 class Watch:
     """Looks again at most every two seconds, however many ask."""
 
@@ -137,6 +161,7 @@ _GAUGES = {
     "dead": ("bridge_dead_letters", "Messages that nobody could use, kept for a person"),
     "rows": ("bridge_outbox_rows", "Rows of the outbox that MongoDB does not hold"),
     "lag": ("bridge_lag_seconds", "Age of the oldest row that MongoDB does not hold"),
+    "buried": ("bridge_outbox_dead_rows", "Rows of the outbox whose events are dead letters"),
     "spool_files": ("bridge_spool_files", "Spool files that wait for the relay"),
 }
 

@@ -8,9 +8,10 @@ a stream of that name with one consumer group. Direct, topic and fanout exchange
 are kept in Redis. Messages come in batches (`_get_many`) and are acknowledged in batches. How no
 entry is lost is the business of `bridge.queue.group`.
 
-Transport options: `batch` (messages of one fetch, 100), `global_keyprefix`, `consumer_group`
-(bridge), `consumer_name`, `heartbeat`, `reclaim_idle`, `reclaim_every` (seconds, see
-`bridge.queue.group.Limits`), `socket_timeout`, `socket_connect_timeout` (seconds).
+Transport options: `batch` (messages of one fetch, 100), `batch_bytes` and `largest` (0, see
+`bridge.queue.group.Limits`), `global_keyprefix`, `consumer_group` (bridge), `consumer_name`,
+`heartbeat`, `reclaim_idle`, `reclaim_every` (seconds, see there), `socket_timeout`,
+`socket_connect_timeout` (seconds).
 
 Not offered, and refused with NotOffered: priorities inside a queue (use several queues), a time
 to live per message, queues that forget messages or move them by themselves, headers exchanges,

@@ -22,6 +22,7 @@ from bridge.sync.applied import Applied
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.families import write_families
 from bridge.sync.guard import Ready, guarded, make_ready, newer
+from bridge.sync.models import TWIN
 from bridge.sync.mongodb import (
     DRIVER_REFUSES,
     MAJORITY,
@@ -31,6 +32,7 @@ from bridge.sync.mongodb import (
     reason,
     servers_fault,
 )
+from bridge.sync.twins import is_double, settle
 
 __all__ = ["Applied", "Document", "apply", "connect", "load", "versions"]
 
@@ -125,7 +127,7 @@ def _write(collection: Collection[Document], batch: Sequence[Ready]) -> Applied:
     try:
         result = collection.bulk_write([guarded(one.own) for one in batch], ordered=False)
     except BulkWriteError as error:
-        return _sort_out(batch, error)
+        return _sort_out(collection, batch, error)
     except OperationFailure as error:
         if not documents_fault(error):
             raise away(error) from error
@@ -143,18 +145,63 @@ def _write(collection: Collection[Document], batch: Sequence[Ready]) -> Applied:
     return _write(collection, batch[:half]) + _write(collection, batch[half:])
 
 
-def _sort_out(batch: Sequence[Ready], error: BulkWriteError) -> Applied:
+def _sort_out(
+    collection: Collection[Document], batch: Sequence[Ready], error: BulkWriteError
+) -> Applied:
+    details, refused = _refused(error)
+    doubles = [batch[index] for index, found in refused.items() if is_double(found)]
+    wrong = {index: found for index, found in refused.items() if not is_double(found)}
+    done = _counted(batch, refused, wrong, details)
+    return done + _write_doubles(collection, doubles) if doubles else done
+
+
+def _write_doubles(collection: Collection[Document], batch: Sequence[Ready]) -> Applied:
+    """Write documents that have a value of a unique index that another one has, too."""
+    marked = [guarded(one.own, twin=True) for one in batch]
+    try:
+        result = collection.bulk_write(marked, ordered=False)
+    except BulkWriteError as error:
+        # Only an index that is not the mirror's can refuse them now.
+        details, refused = _refused(error)
+        done = _counted(batch, refused, refused, details)
+    except PyMongoError as error:
+        raise away(error) from error
+    else:
+        written = result.modified_count + result.upserted_count
+        done = Applied(tuple(one.event for one in batch), (), written, len(batch) - written)
+    settle(collection, [one.own.key for one in batch])
+    return done + Applied(doubled=len(batch))
+
+
+def _refused(error: BulkWriteError) -> tuple[Mapping[str, Any], dict[int, Mapping[str, Any]]]:
+    """What the bulk did, and the errors by the number of their write. Raises ServerAway."""
     if servers_fault(error):
         raise away(error) from error
     details: Mapping[str, Any] = error.details or {}
-    refused = {
-        found["index"]: f"MongoDB refuses it: {str(found.get('errmsg'))[:500]}"
-        for found in details.get("writeErrors", ())
-    }
+    return details, {found["index"]: found for found in details.get("writeErrors", ())}
+
+
+def _counted(
+    batch: Sequence[Ready],
+    refused: Mapping[int, Mapping[str, Any]],
+    wrong: Mapping[int, Mapping[str, Any]],
+    details: Mapping[str, Any],
+) -> Applied:
+    """What came of a bulk in which some were refused, and those of them that are wrong."""
     applied = tuple(one.event for index, one in enumerate(batch) if index not in refused)
-    failed = tuple(Rejected(batch[index].event, why) for index, why in sorted(refused.items()))
+    failed = tuple(Rejected(batch[index].event, _why(found)) for index, found in wrong.items())
     written = int(details.get("nModified", 0)) + int(details.get("nUpserted", 0))
     return Applied(applied, failed, written, len(applied) - written)
+
+
+def _why(found: Mapping[str, Any]) -> str:
+    text = f"MongoDB refuses it: {str(found.get('errmsg'))[:500]}"
+    if is_double(found) and TWIN not in found.get("keyPattern", {}):
+        text += (
+            ". That index is not the mirror's: drop it, write it in sync.yaml under `indexes:` as "
+            "{fields: […], unique: true}, run `bridge sync init`, and `bridge dead retry`"
+        )
+    return text
 
 
 def _load(collection: Collection[Document], batch: Sequence[Ready]) -> Applied:

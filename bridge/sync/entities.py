@@ -23,6 +23,7 @@ __all__ = [
     "SCHEMA",
     "STATE",
     "TOMBSTONES",
+    "TWINS",
     "Entity",
     "File",
     "compile_schema",
@@ -34,6 +35,8 @@ __all__ = [
 SCHEMA = Path(__file__).with_name("sync.schema.json")
 TOMBSTONES = "bridge_tombstones"
 """Name of the index that ends tombstones; no declared one may have it."""
+TWINS = "bridge__twin"
+"""Name of the index of the mark of twins; likewise."""
 STATE = "bridge_state"
 """The collection of our own bookkeeping; no entity may have it."""
 
@@ -156,12 +159,12 @@ def _field_misfits(entity: Entity) -> Iterator[tuple[Location, str, str]]:
     for field in entity.drop:
         if field in entity.children:
             yield ("drop",), f"`{field}` becomes documents of its own", "remove it here"
-    names = [TOMBSTONES, *(index.name for index in entity.indexes)]
+    names = [TOMBSTONES, TWINS, *(index.name for index in entity.indexes)]
     for number, index in enumerate(entity.indexes):
-        if index.name == TOMBSTONES:
+        if index.name in (TOMBSTONES, TWINS):
             text = f"`{index.name}` is the name of the bridge's own index"
             yield ("indexes", number), text, "rename the field"
-        elif index.name in names[: number + 1]:
+        elif index.name in names[: number + 2]:
             yield ("indexes", number), "the same index stands above", "remove one of the two"
         fields = [field for field, _ in index.keys]
         if len(set(fields)) < len(fields):

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from pymongo import ReadPreference, UpdateMany, UpdateOne
 from pymongo.client_session import ClientSession
@@ -37,6 +38,7 @@ from bridge.sync.mongodb import (
     reason,
     servers_fault,
 )
+from bridge.sync.twins import is_double, settle
 
 __all__ = ["write_families"]
 
@@ -59,6 +61,14 @@ class _MetAnother(Exception):
 
 class _Refused(Exception):
     """MongoDB refuses one of the documents."""
+
+
+class _Doubled(_Refused):
+    """A document has a value of a unique index of `collection` that another one has, too."""
+
+    def __init__(self, collection: str, error: BulkWriteError) -> None:
+        super().__init__(str(_first(error).get("errmsg"))[:500])
+        self.collection = collection
 
 
 def write_families(database: Database[Document], families: Sequence[Ready]) -> Applied:
@@ -93,27 +103,55 @@ def _write(
 ) -> Applied:
     """One transaction; two smaller ones where it is refused, or meets others too often."""
     alone = len(families) == 1
+    doubled: set[str] = set()  # collections whose documents may be like others
     for tries in range(TRIES_ALONE if alone else TRIES):
         if tries:
             # Both must not come back at the same moment.
             time.sleep(random.uniform(0, min(0.002 * 2**tries, 0.1)))  # noqa: S311 - no secret
         try:
-            written = _transaction(session, database, families)
+            written = _transaction(session, database, families, doubled)
         except _MetAnother:
             continue
+        except _Doubled as error:
+            if error.collection not in doubled:
+                doubled.add(error.collection)
+                continue
+            if alone:
+                return _not_ours(families[0], error)
+            break
         except _Refused as error:
             if alone:
                 why = f"MongoDB refuses it: {error}"
                 return Applied(failed=(Rejected(families[0].event, why),))
             break
+        for name in doubled:
+            settle(database[name], _keys_in(name, families))
         events = tuple(family.event for family in families)
-        return Applied(events, (), written, len(families) - written)
+        return Applied(events, (), written, len(families) - written, len(doubled))
     if alone:
         _end_abandoned(database)
         raise ServerAway(f"{TRIES_ALONE} transactions in a row met others with the same documents")
     half = len(families) // 2
     first = _write(session, database, families[:half])
     return first + _write(session, database, families[half:])
+
+
+def _not_ours(family: Ready, error: _Doubled) -> Applied:
+    why = (
+        f"MongoDB refuses it: {error}. That index is not the mirror's: drop it, and write it in "
+        "sync.yaml under `indexes:` as {fields: […], unique: true}"
+    )
+    return Applied(failed=(Rejected(family.event, why),))
+
+
+def _keys_in(collection: str, families: Sequence[Ready]) -> list[str]:
+    """The keys of the documents of this collection."""
+    return [
+        one.key
+        for family in families
+        for one in (family.own, *family.children)
+        if one.collection == collection
+    ]
 
 
 def _end_abandoned(database: Database[Document]) -> None:
@@ -138,10 +176,13 @@ def _end_abandoned(database: Database[Document]) -> None:
 
 
 def _transaction(
-    session: ClientSession, database: Database[Document], families: Sequence[Ready]
+    session: ClientSession,
+    database: Database[Document],
+    families: Sequence[Ready],
+    doubled: Collection[str],
 ) -> int:
-    """How many events were newer than what MongoDB held. Raises _MetAnother, _Refused,
-    PyMongoError."""
+    """How many events were newer than what MongoDB held. doubled: collections whose documents
+    are written with the mark of twins. Raises _MetAnother, _Refused, _Doubled, PyMongoError."""
     session.start_transaction(
         read_concern=ReadConcern("snapshot"),
         write_concern=MAJORITY,
@@ -149,9 +190,14 @@ def _transaction(
     )
     try:
         newest = _newest(session, database, families)
-        for name, writes in _by_collection(newest).items():
-            # In their order: a child must have the new version before the old ones are swept.
-            database[name].bulk_write(writes, ordered=True, session=session)
+        for name, writes in _by_collection(newest, doubled).items():
+            try:
+                # In their order: a child must have the new version before old ones are swept.
+                database[name].bulk_write(writes, ordered=True, session=session)
+            except BulkWriteError as error:
+                if is_double(_first(error)):
+                    raise _Doubled(name, error) from error
+                raise
         session.commit_transaction()
     except (PyMongoError, *DRIVER_REFUSES) as error:
         if session.in_transaction:
@@ -191,15 +237,19 @@ def _order(family: Ready) -> tuple[int, bool]:
     return family.own.version, family.own.rewrite
 
 
-def _by_collection(families: Sequence[Ready]) -> dict[str, list[UpdateOne | UpdateMany]]:
+def _by_collection(
+    families: Sequence[Ready], doubled: Collection[str]
+) -> dict[str, list[UpdateOne | UpdateMany]]:
     """The writes of each collection: parents first, so that a meeting with another transaction
     shows early."""
     writes: dict[str, list[UpdateOne | UpdateMany]] = {}
     for family in families:
-        writes.setdefault(family.own.collection, []).append(guarded(family.own))
+        own = guarded(family.own, twin=family.own.collection in doubled)
+        writes.setdefault(family.own.collection, []).append(own)
     for family in families:
         for child in family.children:
-            writes.setdefault(child.collection, []).append(guarded(child))
+            inner = guarded(child, twin=child.collection in doubled)
+            writes.setdefault(child.collection, []).append(inner)
     for family in families:
         for name in family.child_collections:
             named = [child for child in family.children if child.collection == name]
@@ -212,8 +262,7 @@ def _meaning(error: Exception) -> Exception:
     if isinstance(error, DRIVER_REFUSES):
         return _Refused(reason(error))
     if isinstance(error, BulkWriteError):
-        # One error ends a transaction.
-        found = ((error.details or {}).get("writeErrors") or [{}])[0]
+        found = _first(error)
         first_inserts_met = found.get("keyPattern") == {"_id": 1}
         if found.get("code") == DUPLICATE_KEY and first_inserts_met:
             return _MetAnother()
@@ -224,3 +273,9 @@ def _meaning(error: Exception) -> Exception:
         if documents_fault(error):
             return _Refused(reason(error))
     return error
+
+
+def _first(error: BulkWriteError) -> Mapping[str, Any]:
+    """One error ends a transaction."""
+    found: Mapping[str, Any] = ((error.details or {}).get("writeErrors") or [{}])[0]
+    return found

@@ -17,6 +17,7 @@ from pymongo import UpdateMany, UpdateOne
 from bridge.errors import UndecodableMessage, UnusableEvent
 from bridge.queue.events import Event, Rejected
 from bridge.sync.documents import Document, Mirror, Write
+from bridge.sync.models import TWIN
 from bridge.sync.mongodb import DRIVER_REFUSES
 
 __all__ = ["Encoded", "Ready", "guarded", "make_ready", "newer", "sweep"]
@@ -106,8 +107,9 @@ def newer(write: Encoded, held: Mapping[str, Any] | None) -> bool:
     )
 
 
-def guarded(write: Encoded) -> UpdateOne:
-    """Put the document where nothing is or something older.
+def guarded(write: Encoded, *, twin: bool = False) -> UpdateOne:
+    """Put the document where nothing is or something older. twin: with the mark that lets it
+    have the same as another one in a unique index.
 
     The filter is `_id` alone: with the guard in the filter, two first inserts would race. The
     guard reads `_v` of what is there. `$literal` keeps values such as "$PATH" what they are.
@@ -117,6 +119,9 @@ def guarded(write: Encoded) -> UpdateOne:
     if write.rewrite:
         same = {"$and": [{"$eq": [held, write.version]}, {"$ne": ["$_del", True]}]}
         guard = {"$or": [guard, same]}
+    new: list[Document] = [{"$literal": write.document}, {"_at": "$$NOW"}]
+    if twin:
+        new.append({TWIN: {"$literal": write.key}})
     return UpdateOne(
         {"_id": write.key},
         [
@@ -124,7 +129,7 @@ def guarded(write: Encoded) -> UpdateOne:
                 "$replaceWith": {
                     "$cond": [
                         guard,
-                        {"$mergeObjects": [{"$literal": write.document}, {"_at": "$$NOW"}]},
+                        {"$mergeObjects": new},
                         "$$ROOT",
                     ]
                 }

@@ -16,20 +16,24 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from bridge.errors import BridgeError
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.entities import TOMBSTONES
-from bridge.sync.models import Index
+from bridge.sync.entities import TOMBSTONES, TWINS
+from bridge.sync.models import TWIN, Index
 from bridge.sync.mongodb import TOMBSTONE_SECONDS, away, reason
+from bridge.sync.twins import DUPLICATE_KEY, MARKED, mark_doubles
 
 __all__ = ["Action", "Step", "declared", "ensure", "plan", "run"]
 
-Action = Literal["create", "replace", "keep", "in the way", "no longer declared"]
+Action = Literal["create", "replace", "retire", "keep", "in the way", "no longer declared"]
+"""retire: a unique index of an earlier release, which refuses what a mirror must bear. It goes when
+those that are declared are there, also at the start of a worker."""
 Fields = tuple[tuple[str, Any], ...]
 
 OURS = "bridge_"
 NAMESPACE_NOT_FOUND = 26
 INDEX_NOT_FOUND = 27
 INDEX_CONFLICTS = frozenset({85, 86})  # IndexOptionsConflict, IndexKeySpecsConflict
-DUPLICATE_KEY = 11000
+TRIES = 5
+"""To make a unique index while others write documents that are like others."""
 # What of an index decides whether it is the one that was meant.
 OPTIONS = ("unique", "sparse", "expireAfterSeconds", "partialFilterExpression", "collation")
 # Two indexes with the same fields may exist side by side if they differ in one of these.
@@ -71,6 +75,9 @@ def declared(mirror: Mirror) -> list[Declared]:
         }
         wanted.append(Declared(entity.collection, TOMBSTONES, (("_at", 1),), tombstones))
         wanted += [_declared(entity.collection, index) for index in dict.fromkeys(indexes)]
+        if any(index.unique for index in indexes):
+            marked = {"partialFilterExpression": MARKED}
+            wanted.append(Declared(entity.collection, TWINS, ((TWIN, 1),), marked))
     return wanted
 
 
@@ -78,7 +85,7 @@ def _declared(collection: str, index: Index) -> Declared:
     options: dict[str, Any] = {}
     if index.unique:
         # Tombstones have none of the fields, and are many.
-        there = {field: {"$exists": True} for field, _ in index.keys}
+        there = {field: {"$exists": True} for field, _ in index.named}
         options = {"unique": True, "partialFilterExpression": there}
     return Declared(collection, index.name, tuple(index.keys), options)
 
@@ -118,7 +125,11 @@ def _compare(
         steps.append((Step(collection, one.name, action, _show(one.fields), note), one))
     names = {one.name for one in wanted}
     for name, index in by_name.items():
-        if name.startswith(OURS) and name not in names:
+        if name.startswith(OURS) and name not in names and _refuses_twins(index):
+            note = "a unique index of an earlier release, which would refuse documents"
+            step = Step(collection, name, "retire", _show(_fields(index)), note)
+            steps.append((step, None))
+        elif name.startswith(OURS) and name not in names:
             note = f"it stays until you drop it: {_drop(collection, name)}"
             fields = _show(_fields(index))
             steps.append((Step(collection, name, "no longer declared", fields, note), None))
@@ -129,7 +140,8 @@ def _action(one: Declared, there: Mapping[str, Mapping[str, Any]]) -> tuple[Acti
     if (same := there.get(one.name)) is not None:
         if _fields(same) == one.fields and _options(same) == one.options:
             return "keep", ""
-        return "replace", f"now {_show(_fields(same))}{_words(_options(same))}"
+        found = f"now {_show(_fields(same))}{_words(_options(same))}"
+        return "retire" if _refuses_twins(same) else "replace", found
     for name, other in there.items():
         if _fields(other) != one.fields:
             continue
@@ -141,6 +153,10 @@ def _action(one: Declared, there: Mapping[str, Mapping[str, Any]]) -> tuple[Acti
             drop = _drop(one.collection, name)
             return "in the way", f"{name} has other options{_words(_options(other))}; {drop}"
     return "create", ""
+
+
+def _refuses_twins(index: Mapping[str, Any]) -> bool:
+    return bool(index.get("unique")) and TWIN not in index["key"]
 
 
 def _fields(index: Mapping[str, Any]) -> Fields:
@@ -176,7 +192,8 @@ def _drop(collection: str, name: str) -> str:
 
 
 def ensure(database: Database[Document], mirror: Mirror) -> None:
-    """Create what is missing and change nothing else; for the start of a worker.
+    """Create what is missing, and retire what would refuse documents; nothing else is changed.
+    For the start of a worker.
 
     Raises ServerAway, or BridgeError where an index differs from what is declared.
     """
@@ -195,7 +212,8 @@ def run(database: Database[Document], mirror: Mirror) -> list[Step]:
     """Create what is missing and replace what differs; gives back what was found before.
 
     Safe to repeat, and while workers run. Raises ServerAway, or BridgeError where an index is in
-    the way or its values are not unique; before anything is changed, if it can be known.
+    the way, before anything is changed. Documents with the same in a unique index are marked as
+    twins.
     """
     steps = _plan(database, mirror)
     _check(step for step, _ in steps)
@@ -214,15 +232,15 @@ def _check(steps: Iterable[Step]) -> None:
 
 def _make(database: Database[Document], steps: Iterable[tuple[Step, Declared | None]]) -> None:
     for step, one in steps:
-        if one is None or step.action not in ("create", "replace"):
+        if step.action not in ("create", "replace", "retire"):
             continue
-        collection = database[one.collection]
         try:
-            if step.action == "replace":
-                _drop_index(collection, one.name)
-            collection.create_index(list(one.fields), name=one.name, **one.options)
+            if step.action != "create":
+                _drop_index(database[step.collection], step.index)
+            if one is not None:
+                _create(database[one.collection], one)
         except OperationFailure as error:
-            where = f"the index {one.name} of {one.collection} cannot be made"
+            where = f"the index {step.index} of {step.collection} cannot be made"
             if error.code in INDEX_CONFLICTS:
                 raise BridgeError(f"{where}: {reason(error)} Drop what is in the way.") from error
             if error.code == DUPLICATE_KEY:
@@ -231,6 +249,17 @@ def _make(database: Database[Document], steps: Iterable[tuple[Step, Declared | N
             raise away(error) from error
         except PyMongoError as error:
             raise away(error) from error
+
+
+def _create(collection: Collection[Document], one: Declared) -> None:
+    for tries in range(TRIES):
+        try:
+            collection.create_index(list(one.fields), name=one.name, **one.options)
+            return
+        except OperationFailure as error:
+            if error.code != DUPLICATE_KEY or tries == TRIES - 1:
+                raise
+        mark_doubles(collection, [field for field, _ in one.fields if field != TWIN])
 
 
 def _drop_index(collection: Collection[Document], name: str) -> None:

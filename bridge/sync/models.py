@@ -20,13 +20,14 @@ from pydantic import (
     model_validator,
 )
 
-from bridge.queue.events import ENTITY
+from bridge.queue.events import ENTITY, MAX_EVENT_BYTES
 from bridge.queue.sources import COLUMN, Identifier, Outbox, SqlQueue, TableName
 from bridge.sync.types.charsets import codec_of
 from bridge.units import Duration, Size, text
 
 __all__ = [
     "MAX_DOCUMENT",
+    "TWIN",
     "Child",
     "Conversion",
     "Entity",
@@ -39,6 +40,9 @@ __all__ = [
 
 MAX_DOCUMENT = 16 * 1024 * 1024
 """Bytes of BSON: MongoDB's own limit of one document."""
+
+TWIN = "_twin"
+"""The last field of every unique index; see `bridge.sync.twins`."""
 
 Conversion = Literal[
     "string",
@@ -185,16 +189,20 @@ class Index(_Model):
         return {"anyOf": [names["items"], names, whole]}
 
     @property
-    def keys(self) -> list[tuple[str, int]]:
-        """Field and direction, 1 or -1, as MongoDB takes them."""
+    def named(self) -> list[tuple[str, int]]:
+        """The fields that sync.yaml names, with their direction, 1 or -1."""
         return [(name.removeprefix("-"), -1 if name[0] == "-" else 1) for name in self.fields]
+
+    @property
+    def keys(self) -> list[tuple[str, int]]:
+        """Field and direction as MongoDB takes them."""
+        return [*self.named, *([(TWIN, 1)] if self.unique else [])]
 
     @property
     def name(self) -> str:
         """Its name in MongoDB: `bridge_` and what it is about."""
-        return "bridge_" + "_".join(
-            field if direction == 1 else f"{field}_desc" for field, direction in self.keys
-        )
+        words = [field if direction == 1 else f"{field}_desc" for field, direction in self.named]
+        return "_".join(["bridge", *words, *(["unique"] if self.unique else [])])
 
 
 class Child(_Model):
@@ -255,5 +263,16 @@ class File(BaseModel):
     queues: list[SqlQueue] = Field(default_factory=list)
     lists: list[str] = Field(default_factory=list)
     entities: dict[EntityName, Entity] = Field(default_factory=dict)
-    max_document: Size = 1024 * 1024
+    max_document: Size = MAX_EVENT_BYTES
     reconcile: Reconcile | None = None
+
+    @property
+    def max_event(self) -> int:
+        """Bytes of JSON of one event: twice max_document where that was raised.
+
+        Text has as many bytes in JSON as in BSON, numbers up to two and a half times as many,
+        bytes in base64 a third more; only escapes are worse, six for one. So twice as many leave
+        room for nearly every document that MongoDB takes, and bound what a program has in memory.
+        """
+        raised = self.max_document > MAX_EVENT_BYTES
+        return 2 * self.max_document if raised else MAX_EVENT_BYTES

@@ -13,7 +13,8 @@ import sqlalchemy as sql
 from pymongo.errors import PyMongoError
 from structlog.typing import FilteringBoundLogger
 
-from bridge.errors import BridgeError, ConfigError, Problem, ServerMissing
+from bridge.errors import BridgeError, ConfigError, Problem
+from bridge.queue import sqlcause
 from bridge.queue.outbox import Outbox, connect
 from bridge.queue.relay import Relay, RelayCounters, SpoolSource
 from bridge.queue.spool import Spool
@@ -49,15 +50,22 @@ class Sources:
         file = load(settings.sync)
         site = spooled = None
         if settings.sql_url:
-            site = Outbox(connect(settings.sql_url), table=file.outbox.table, keep=file.outbox.keep)
+            site = Outbox(
+                connect(settings.sql_url),
+                table=file.outbox.table,
+                keep=file.outbox.keep,
+                max_event=file.max_event,
+            )
         elif file.queues:
             text = "a SQL queue needs the site's database, where its rows go to the outbox"
             hint = "set BRIDGE_SQL_URL"
             raise ConfigError([Problem(str(settings.sync), 0, 0, text, hint)])
         if file.spool:
             settings.state_dir.mkdir(parents=True, exist_ok=True)
-            spooled = Outbox(connect(f"sqlite:///{settings.state_dir / SPOOLED}"))
-        return cls(file, site, spooled, tuple(Spool(Path(name)) for name in file.spool))
+            kept = connect(f"sqlite:///{settings.state_dir / SPOOLED}")
+            spooled = Outbox(kept, max_event=file.max_event)
+        spools = [Spool(Path(name), max_event=file.max_event) for name in file.spool]
+        return cls(file, site, spooled, tuple(spools))
 
     @property
     def outboxes(self) -> list[Outbox]:
@@ -126,6 +134,7 @@ def run_relay(
             queues=[(queue, sources.site) for queue in sources.file.queues if sources.site],
             lists=sources.file.lists,
             counters=counters,
+            max_event=sources.file.max_event,
         )
         if not mirror.entities:
             log.warning("relay.no_entities", do=f"name what is mirrored in {settings.sync}")
@@ -136,20 +145,18 @@ def run_relay(
 
 
 def _check_outbox(outbox: Outbox, settings: Settings) -> None:
-    where = redact_url(settings.sql_url)
+    sqlcause.check(outbox.engine)
     try:
         outbox.backlog()
-    except (sql.exc.ProgrammingError, sql.exc.NoSuchTableError) as error:
-        raise _no_table(outbox, where) from error
-    except sql.exc.OperationalError as error:
-        if "no such table" in str(error):
-            raise _no_table(outbox, where) from error
-        raise ServerMissing("the SQL database", where, "its service", error.orig) from error
+    except sql.exc.SQLAlchemyError as error:
+        if sqlcause.cause_of(error, outbox.engine.url).kind == "no table":
+            raise _no_table(outbox, redact_url(settings.sql_url)) from error
+        raise sqlcause.unusable(error, outbox.engine.url) from error
 
 
 def _no_table(outbox: Outbox, where: str) -> BridgeError:
     dialect = outbox.engine.dialect.name.replace("mariadb", "mysql")
     return BridgeError(
-        f"the table {outbox.table.fullname} cannot be read at {where}: create it with "
+        f"there is no table {outbox.table.fullname} at {where}: create it with "
         f"php/sql/outbox.{dialect}.sql, or name yours in sync.yaml under `outbox: table:`"
     )

@@ -24,7 +24,7 @@ from bridge.queue import broker
 from bridge.queue.consumer import Consumer, ConsumerCounters, Stopped
 from bridge.queue.events import Event, Rejected
 from bridge.settings import Settings, redact_url
-from bridge.sync import indexes
+from bridge.sync import indexes, twins
 from bridge.sync.apply import apply
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.missing import check_broker, mongodb_missing, no_entities
@@ -47,10 +47,12 @@ class Counters(ConsumerCounters):
 
     applied: events that changed MongoDB. stale: events of which MongoDB had this version or a
     newer one already. Every message received ends as one of applied, stale, superseded or dead.
+    doubled: writes that met another document with the same value of a unique index, and were made.
     """
 
     applied: int = 0
     stale: int = 0
+    doubled: int = 0
 
 
 def run_worker(
@@ -86,13 +88,21 @@ def run_worker(
             watch.start()
         except ServerAway as error:
             where = redact_url(settings.sql_url)
-            raise ServerMissing("the SQL database", where, "its service", error) from error
+            text = f"{error} ({where})"
+            raise ServerMissing("the SQL database", where, "", error, text=text) from error
         writer = _Writer(database, mirror, watch, counters, stop, log)
         log.info("worker.started", mongodb=redact_url(settings.mongodb_url))
         scheduled = Scheduled(settings, mirror, log)
         scheduled.start()
         try:
-            Consumer(settings.broker_url, writer, log=log, counters=counters).run(stop)
+            with twins.Watch(settings, mirror, log):
+                Consumer(
+                    settings.broker_url,
+                    writer,
+                    log=log,
+                    counters=counters,
+                    max_event=mirror.file.max_event,
+                ).run(stop)
         finally:
             scheduled.stop()
             watch.close()
@@ -129,6 +139,7 @@ class _Writer:
         result = self._patiently("mongodb", lambda: apply(self._database, self._mirror, ready))
         self._counters.applied += result.written
         self._counters.stale += result.stale
+        self._counters.doubled += result.doubled
         return [*result.failed, *later]
 
     def _patiently(self, server: str, attempt: Callable[[], T]) -> T:

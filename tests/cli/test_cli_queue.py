@@ -203,6 +203,7 @@ def test_a_relay_with_nothing_to_do_says_what_to_set(bridge: Bridge) -> None:
 
 
 def test_a_relay_without_its_table_says_where_it_is_made(bridge: Bridge, tmp_path: Path) -> None:
+    (tmp_path / "empty.sqlite").touch()
     said = bridge("relay", expect=1, BRIDGE_SQL_URL=f"sqlite:///{tmp_path / 'empty.sqlite'}").stderr
     assert "php/sql/outbox.sqlite.sql" in said
 

@@ -181,6 +181,19 @@ def test_a_committed_change_is_a_row_with_all_of_it(page: Page, database: Databa
     assert (row["published_at"], row["applied_at"], row["attempts"]) == (None, None, 0)
 
 
+@pytest.mark.parametrize("database", ["mysql utf8mb4", "mysqli utf8mb4"], indirect=True)
+def test_the_times_of_a_row_are_by_the_clock_of_the_database(
+    page: Page, database: Database
+) -> None:
+    """Those of web servers differ, and the relay has another."""
+    set_clock = "SET timestamp = 1000000000.25"
+    call = f"$db->query('{set_clock}');" if database.is_mysqli else f"$db->exec('{set_clock}');"
+    page(database.opened + call + values() + ENQUEUE)
+
+    row = database.row()
+    assert (row["created_at"], row["next_try"]) == (1_000_000_000_250, 1_000_000_001_250)
+
+
 def test_a_deletion_has_no_payload(page: Page, database: Database) -> None:
     page(
         database.opened

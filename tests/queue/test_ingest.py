@@ -21,7 +21,7 @@ from listening import BATCH, SINGLE, TOKEN, Broker, Listening, errors, event, op
 
 from bridge.errors import ServerAway
 from bridge.listener import Limits
-from bridge.queue.events import MAX_EVENT_BYTES, Event
+from bridge.queue.events import LARGER, MAX_EVENT_BYTES, Event
 from bridge.queue.ingest import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Ingest, PublisherPool
 from stack.ports import free_port, is_open
 from stack.process import REPOSITORY
@@ -323,7 +323,7 @@ def test_a_too_long_event_in_a_batch_is_named(listening: Listening, broker: Brok
     answer = listening.post(body, Content_Type=BATCH)
 
     assert answer.status == 400
-    assert errors(answer) == [(1, "has 1048577 bytes, more than 1048576")]
+    assert errors(answer) == [(1, f"has 1048577 bytes, more than 1048576; {LARGER}")]
     assert broker.calls == []
 
 
@@ -349,6 +349,11 @@ def test_too_many_events_are_413(listening: Listening, broker: Broker) -> None:
     assert broker.calls == []
 
 
+def too_large(limit: int) -> str:
+    hint = LARGER if limit == MAX_EVENT_BYTES else "send fewer events at a time"
+    return f"the body has more than {limit} bytes; {hint}"
+
+
 @pytest.mark.parametrize(
     ("kind", "limit"),
     [(SINGLE, MAX_EVENT_BYTES), (BATCH, MAX_BATCH_BYTES), (JSON, MAX_BATCH_BYTES)],
@@ -359,10 +364,7 @@ def test_a_length_over_the_limit_is_refused_before_any_of_it_is_read(
     with RawConnection(listening.address) as connection:
         connection.send(listening.head(Content_Type=kind, Content_Length=str(limit + 1)))
         answer = connection.answer()
-    assert (answer.status, errors(answer)) == (
-        413,
-        [(None, f"the body has more than {limit} bytes")],
-    )
+    assert (answer.status, errors(answer)) == (413, [(None, too_large(limit))])
 
 
 def test_a_client_that_is_still_sending_sees_the_413(listening: Listening) -> None:
@@ -381,10 +383,7 @@ def test_an_endless_chunked_body_is_refused_at_the_limit(
         for _ in range(limit // 65536 + 1):
             connection.send(chunk)
         answer = connection.answer()
-    assert (answer.status, errors(answer)) == (
-        413,
-        [(None, f"the body has more than {limit} bytes")],
-    )
+    assert (answer.status, errors(answer)) == (413, [(None, too_large(limit))])
     assert broker.calls == []
 
 

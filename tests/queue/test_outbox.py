@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pymysql
 import pytest
 import sqlalchemy as sql
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from outbox_site import (
     DIALECTS,
     SERVERS,
@@ -27,7 +30,7 @@ from outbox_site import (
 from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue import database
 from bridge.queue.events import MAX_EVENT_BYTES, Event
-from bridge.queue.outbox import CLAIM_BYTES, LARGEST, Outbox, connect, now_ms
+from bridge.queue.outbox import CLAIM_BYTES, Outbox, connect, now_ms
 from stack.process import REPOSITORY
 
 
@@ -93,19 +96,23 @@ class TestClaiming:
         assert len(outbox.claim(500, 30)) == 20 - len(taken)
 
     def test_a_huge_payload_is_cut_where_it_is_too_large_anyway(self, outbox: Outbox) -> None:
-        add(outbox, change("a", 1, json.dumps("x" * (LARGEST + 1000))), change("b"))
+        add(outbox, change("a", 1, json.dumps("x" * (outbox.largest + 1000))), change("b"))
 
         large, small = outbox.claim(10, 30)
-        assert len(large.payload or "") == LARGEST
+        assert len(large.payload or "") == outbox.largest
         with pytest.raises(UndecodableMessage, match=f"more than {MAX_EVENT_BYTES}"):
             Event.parse(large.event("/site"))
         assert Event.parse(small.event("/site")).key == "b"
 
-    def test_a_row_put_off_by_a_wrong_clock_is_taken_back(self, outbox: Outbox) -> None:
-        insert(outbox, next_try=now_ms() + 365 * 24 * 3600 * 1000)
-        insert(outbox, next_try=now_ms() + 3600 * 1000, aggregateid="later")
+    @pytest.mark.parametrize("ahead", [600, 365 * 24 * 3600, 10**12, 5 * 10**15])
+    def test_a_row_put_off_by_a_wrong_clock_is_taken_back(self, outbox: Outbox, ahead: int) -> None:
+        insert(outbox, next_try=now_ms() + ahead * 1000, aggregateid="new")
+        published = {"published_at": now_ms(), "attempts": 1}
+        insert(outbox, next_try=now_ms() + ahead * 1000, aggregateid="old", **published)
+        insert(outbox, next_try=now_ms() + 3600 * 1000, aggregateid="later", **published)
 
-        assert [row.key for row in outbox.claim(10, 30)] == ["vim"]
+        taken = [row.key for row in outbox.claim(10, 30)]
+        assert taken == (["new"] if ahead == 600 else ["new", "old"])
 
 
 class TestManyAtOnce:
@@ -508,3 +515,125 @@ class TestErrorsForTheLog:
             assert isinstance(caught.value.orig, pymysql.Error)  # type: ignore[attr-defined]
             assert "secret" not in database.short(caught.value)
         engine.dispose()
+
+
+class TestDeadLetters:
+    def test_a_buried_row_is_no_part_of_the_backlog_and_is_looked_at_again(
+        self, outbox: Outbox, wait_for: Callable[..., Any]
+    ) -> None:
+        insert(outbox, created_at=now_ms() - 90_000, aggregateid="dead")
+        insert(outbox, created_at=now_ms() - 30_000, aggregateid="waits")
+        dead, waits = outbox.claim(10, 30)
+        outbox.bury([dead], now_ms() + 300)
+        outbox.postpone([waits], now_ms() + 3600_000)
+
+        backlog = outbox.backlog()
+        assert (backlog.rows, backlog.buried) == (1, 1)
+        assert 29 < backlog.lag < 60
+        assert "'waits' version 1, not published yet" in backlog.oldest
+        [again] = wait_for(lambda: outbox.claim(10, 30))
+        assert (again.key, again.buried) == ("dead", True)
+        assert outbox.backlog().buried == 1, "also while it is claimed"
+
+    def test_what_failed_on_the_way_stays_what_it_was(self, outbox: Outbox) -> None:
+        add(outbox, change("dead"), change("waits"))
+        dead, waits = outbox.claim(10, 30)
+        outbox.bury([dead], 0)
+        [buried] = outbox.claim(10, 30)
+        outbox.give_back([buried, waits], now_ms() + 1000)
+
+        backlog = outbox.backlog()
+        assert (backlog.rows, backlog.buried) == (1, 1)
+
+    def test_another_relay_finds_it_too(self, engine: sql.Engine) -> None:
+        first, second = outbox_in(engine), Outbox(engine)
+        add(first, change("dead"))
+        first.bury(first.claim(10, 30), 0)
+
+        assert [row.key for row in second.claim(10, 30)] == ["dead"]
+
+    def test_when_a_person_tries_again_it_waits_for_mongodb(self, outbox: Outbox) -> None:
+        add(outbox, change("a", 1), change("a", 2), change("b", 1))
+        outbox.bury(outbox.claim(10, 30), now_ms() + 600_000)
+
+        assert outbox.wake("project", "a", 1) == 1
+        backlog = outbox.backlog()
+        assert (backlog.rows, backlog.buried) == (1, 2)
+        assert outbox.wake("project", "a", 1) == 0, "it is none any more"
+
+    def test_an_older_relay_takes_it_for_one_with_a_wrong_clock(self, outbox: Outbox) -> None:
+        """It looks at rows beyond two hours from now, so that nothing is lost in a mixed site."""
+        add(outbox, change("dead"))
+        outbox.bury(outbox.claim(10, 30), now_ms())
+
+        [row] = rows_of(outbox)
+        assert row.next_try > now_ms() + 2 * 3600 * 1000
+
+
+SKEWS = st.one_of(st.integers(-(10**13), 10**13), st.integers(-200_000, 200_000))
+
+
+class TestClocks:
+    """Of producers and relays, wrong by any amount in either direction."""
+
+    @settings(
+        max_examples=60,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(producer=SKEWS, relay=SKEWS, head_start=st.sampled_from([0, 1000]))
+    def test_no_row_waits_long_and_the_lag_is_one(
+        self, tmp_path_factory: pytest.TempPathFactory, producer: int, relay: int, head_start: int
+    ) -> None:
+        """An old producer writes by its own clock; one minute of the database's later the row is
+        with the relay, or was put off by no more than two."""
+        engine = connect(f"sqlite:///{tmp_path_factory.mktemp('clock') / 'x.sqlite'}")
+        outbox = outbox_in(engine)
+        real = now_ms()
+        written = real + producer
+        insert(outbox, created_at=written, next_try=max(0, written + head_start))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("bridge.queue.sqlclock.now_ms", lambda: now_ms() + relay)
+            backlog = outbox.backlog()
+            rows = outbox.claim(10, 30)
+        engine.dispose()
+
+        put_off = written + head_start - real
+        if put_off <= -1000 or put_off > 125_000:
+            assert len(rows) == 1
+        assert backlog.rows == 1
+        assert backlog.lag >= 0
+        assert abs(backlog.lag - backlog.ahead + producer / 1000) < 5
+
+    @settings(
+        max_examples=30,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(one=SKEWS, other=SKEWS)
+    def test_relays_agree_on_a_lease_and_on_when_a_row_was_published(
+        self, tmp_path_factory: pytest.TempPathFactory, one: int, other: int
+    ) -> None:
+        engine = connect(f"sqlite:///{tmp_path_factory.mktemp('clock') / 'x.sqlite'}")
+        first, second = outbox_in(engine), Outbox(engine)
+        add(first, change("a"), change("b"))
+
+        def by(skew: int) -> Any:
+            patch = pytest.MonkeyPatch.context()
+            entered = patch.__enter__()
+            entered.setattr("bridge.queue.sqlclock.now_ms", lambda: now_ms() + skew)
+            return patch
+
+        clock = by(one)
+        [a] = first.claim(1, 30)
+        first.published([a], now_ms() + one - 1000)
+        clock.__exit__(None, None, None)
+        clock = by(other)
+        found = {row.key: row for row in second.claim(10, 30)}
+        clock.__exit__(None, None, None)
+        engine.dispose()
+
+        assert set(found) == {"a", "b"}
+        published = found["a"].published_at
+        assert published is not None
+        assert abs(published - (now_ms() + other)) < 5000

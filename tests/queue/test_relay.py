@@ -274,6 +274,8 @@ class TestDeadLetters:
             start(redis_url, receiver)
             wait_for(lambda: len(letters(redis_url)) == count)
             wait_for(lambda: sorted(receiver.versions) == [1, 2])
+            wait_for(lambda: one.backlog().buried == count)
+            assert one.backlog().lag < 60, "not the age of the dead ones, which is years"
             mongo.held |= {("project", "before"): 1, ("project", "after"): 2}
             published = one.counters.published
             for _ in range(2):

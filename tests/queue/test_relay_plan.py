@@ -54,6 +54,9 @@ def decide(
         dead=lambda row: dead,
         timing=TIMING,
     )
+    if made.bury:
+        assert made == Plan(bury=[one])
+        return "bury"
     if made.postpone:
         assert not made.free
         assert not made.publish
@@ -94,8 +97,8 @@ def test_what_was_just_published_is_looked_at_soon_and_then_less_often() -> None
     assert 7.0 < float(looks[4]) <= 8.6
 
 
-def test_nobody_is_asked_about_what_was_just_published() -> None:
-    made = plan([row(ago=3)], {}, now=NOW, oldest=never, dead=never_dead, timing=TIMING)
+def test_the_queue_is_not_asked_for_what_was_just_published() -> None:
+    made = plan([row(ago=3)], {}, now=NOW, oldest=never, dead=lambda row: False, timing=TIMING)
     assert len(made.postpone) == 1
 
 
@@ -129,8 +132,9 @@ def test_a_broker_that_cannot_say_gets_it_again() -> None:
 
 
 def test_a_dead_letter_is_left_to_a_person() -> None:
-    assert decide(row(ago=20), dead=True) == TIMING.dead_look
-    assert decide(row(ago=20), 9, dead=True) == "free"
+    for ago in (0.1, 3, 20, 10**6, -10, -(10**6)):
+        assert decide(row(ago=ago), dead=True) == "bury"
+        assert decide(row(ago=ago), 9, dead=True) == "free"
 
 
 @pytest.mark.parametrize("oldest", [0.0, float("inf"), None])
@@ -164,11 +168,12 @@ def test_every_row_has_one_fate_and_no_row_is_freed_that_mongodb_does_not_hold(
     rows: list[Row], held: dict[tuple[str, str], int], oldest: float | None, dead: bool
 ) -> None:
     made = plan(rows, held, now=NOW, oldest=lambda: oldest, dead=lambda row: dead, timing=TIMING)
-    fates = Counter(one.id for one in (*made.free, *made.publish))
+    fates = Counter(one.id for one in (*made.free, *made.publish, *made.bury))
     fates.update(one.id for one, _ in made.postpone)
     assert fates == Counter(one.id for one in rows)
     for one in rows:
         assert (one in made.free) == (one.identity in held and held[one.identity] >= one.version)
+    assert dead or not made.bury
     for one, seconds in made.postpone:
         assert 0 < seconds <= 2 * 3600  # what is further is taken for a wrong clock
         assert one.published_at is not None

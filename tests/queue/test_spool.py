@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from bridge.queue import spool as module
-from bridge.queue.spool import CHUNK, Spool
+from bridge.queue.events import MAX_EVENT_BYTES
+from bridge.queue.spool import Spool
 from stack.php import run_php
 from stack.process import REPOSITORY
 
@@ -127,6 +128,9 @@ def test_a_long_file_comes_in_pieces_that_are_whole_lines(spool: Spool, tmp_path
     assert len(pieces) > 4
     assert [line for piece in pieces for line in piece] == lines
     assert os.listdir(tmp_path) == []
+
+
+CHUNK = 2 * MAX_EVENT_BYTES
 
 
 @pytest.mark.parametrize("length", [CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])

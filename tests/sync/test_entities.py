@@ -183,7 +183,7 @@ def test_entities_are_read(tmp_path: Path) -> None:
     assert [index.name for index in project.indexes] == [
         "bridge_name",
         "bridge_section_updated_desc",
-        "bridge_homepage",
+        "bridge_homepage_unique",
     ]
     assert project.indexes[1].keys == [("section", 1), ("updated", -1)]
     assert project.indexes[2].unique

@@ -60,7 +60,8 @@ def test_what_is_declared_is_made_once_and_stays(clean_mongodb: Db, shop: Mirror
     assert projects["bridge_tombstones"]["expireAfterSeconds"] == 35 * 24 * 3600
     assert projects["bridge_tombstones"]["partialFilterExpression"] == {"_del": True}
     assert projects["bridge_section_updated_desc"]["key"] == [("section", 1), ("updated", -1)]
-    assert projects["bridge_name"]["unique"] is True
+    assert projects["bridge_name_unique"]["unique"] is True
+    assert projects["bridge_name_unique"]["key"] == [("name", 1), ("_twin", 1)]
     releases = clean_mongodb.releases.index_information()
     assert releases["bridge__parent__v"]["key"] == [("_parent", 1), ("_v", 1)]
     assert "bridge_tombstones" in releases
@@ -79,15 +80,9 @@ def test_many_tombstones_do_not_meet_in_a_unique_index(clean_mongodb: Db, shop: 
     assert result.failed == ()
 
 
-def test_a_unique_index_refuses_a_value_that_is_there_and_is_used_by_readers(
-    clean_mongodb: Db, shop: Mirror
-) -> None:
+def test_readers_use_a_unique_index(clean_mongodb: Db, shop: Mirror) -> None:
     indexes.run(clean_mongodb, shop)
-    events = [Event("project", "changed", key, 1, {"name": "same", "releases": []}) for key in "ab"]
-    [failure] = apply(clean_mongodb, shop, events).failed
 
-    assert "duplicate key" in failure.error
-    assert "bridge_name" in failure.error
     assert "IXSCAN" in str(clean_mongodb.projects.find({"name": "same"}).explain())
 
 
@@ -95,10 +90,11 @@ def test_one_of_ours_that_is_declared_otherwise_now_is_replaced(
     clean_mongodb: Db, shop: Mirror
 ) -> None:
     clean_mongodb.projects.create_index("_at", name="bridge_tombstones", expireAfterSeconds=0)
-    clean_mongodb.projects.create_index("name", name="bridge_name")
+    clean_mongodb.projects.create_index("name", name="bridge_name_unique")
     assert actions(clean_mongodb, shop) == {
         "projects.bridge_tombstones": "replace",
-        "projects.bridge_name": "replace",
+        "projects.bridge_name_unique": "replace",
+        "projects.bridge__twin": "create",
         "projects.bridge_section_updated_desc": "create",
         "releases.bridge_tombstones": "create",
         "releases.bridge__parent__v": "create",
@@ -152,11 +148,46 @@ def test_one_in_the_way_is_named_before_anything_is_changed(
     assert clean_mongodb.projects.index_information() == before
 
 
-def test_values_that_are_not_unique_are_named(clean_mongodb: Db, shop: Mirror) -> None:
-    clean_mongodb.projects.insert_many([{"name": "same"}, {"name": "same"}])
+@pytest.mark.parametrize("make", [indexes.run, indexes.ensure])
+@pytest.mark.parametrize(
+    "values", [["same"] * 4, [["a", "b"], ["b", "c"], ["c"]], [1, 1.0, 1], [None, None]]
+)
+def test_values_that_are_not_unique_are_borne(
+    clean_mongodb: Db,
+    shop: Mirror,
+    make: Callable[[Db, Mirror], object],
+    values: list[object],
+) -> None:
+    clean_mongodb.projects.insert_many(
+        [{"_id": f"k{number}", "_v": 1, "name": value} for number, value in enumerate(values)]
+    )
 
-    with pytest.raises(BridgeError, match=r"bridge_name of projects .* not unique"):
-        indexes.run(clean_mongodb, shop)
+    make(clean_mongodb, shop)
+
+    assert actions(clean_mongodb, shop) == {}
+    assert clean_mongodb.projects.count_documents({}) == len(values)
+    assert clean_mongodb.projects.count_documents({"_twin": {"$exists": False}}) >= 1
+
+
+@pytest.mark.parametrize("make", [indexes.run, indexes.ensure])
+def test_a_unique_index_of_an_earlier_release_is_retired(
+    clean_mongodb: Db, shop: Mirror, make: Callable[[Db, Mirror], object]
+) -> None:
+    clean_mongodb.projects.create_index(
+        "name",
+        name="bridge_name",
+        unique=True,
+        partialFilterExpression={"name": {"$exists": True}},
+    )
+    clean_mongodb.projects.create_index("old", name="bridge_old", unique=True)
+    assert actions(clean_mongodb, shop)["projects.bridge_name"] == "retire"
+
+    make(clean_mongodb, shop)
+
+    names = set(clean_mongodb.projects.index_information())
+    assert "bridge_name_unique" in names
+    assert not names & {"bridge_name", "bridge_old"}
+    assert actions(clean_mongodb, shop) == {}
 
 
 def test_mongodb_away_is_an_outage(shop: Mirror) -> None:
@@ -194,7 +225,7 @@ def test_the_command_shows_what_it_would_do_and_does_it(
     made = bridge("sync", "init").stdout
     assert "section, -updated" in made
     assert "made" in made
-    assert "bridge_name" in clean_mongodb.projects.index_information()
+    assert "bridge_name_unique" in clean_mongodb.projects.index_information()
     assert "is there" in bridge("sync", "init").stdout
 
 

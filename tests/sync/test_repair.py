@@ -108,13 +108,12 @@ def test_what_cannot_be_repaired_is_left_and_explained(site: Site, settings: Set
     assert found.repaired == {}
 
 
-def test_an_event_that_is_too_large_for_the_queue_is_named(
-    site: Site, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_event_that_is_too_large_for_the_queue_is_named(site: Site, settings: Settings) -> None:
     site.database.people.delete_one({"_id": "5"})
-    monkeypatch.setattr("bridge.queue.events.MAX_EVENT_BYTES", 10)
 
-    [left] = repair(site, settings, "person", wait=0.1).differences
+    with Publisher(settings.broker_url) as publisher:
+        asked = site.reconcile("person", wait=0.1, repair=Repair(publisher, max_event=10))
+    [left] = asked.differences
 
     assert (left.kind, left.key) == ("missing", "5")
     assert "bridge snapshot person --rewrite" in left.detail

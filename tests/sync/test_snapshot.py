@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from bridge.queue import broker
 from bridge.queue.database import connect
 from bridge.queue.deadletter import DeadLetters
 from bridge.queue.events import Event
-from bridge.queue.outbox import Outbox
+from bridge.queue.outbox import Outbox, now_ms
+from bridge.queue.pulse import Vitals
 from bridge.queue.status import QueueStatus
 from bridge.settings import Settings
 from bridge.sync import apply as mongodb
@@ -485,6 +487,24 @@ def test_it_waits_while_the_outbox_is_behind(site: Site) -> None:
     assert site.is_equal()
 
 
+def test_it_does_not_wait_for_what_is_a_dead_letter(site: Site) -> None:
+    site.add(*some(20))
+    outbox = Outbox(site.engine)
+    outbox.create()
+    old = outbox.table.insert().values(
+        aggregatetype="project", aggregateid="x", type="project.changed", payload="{}", ver=1,
+        created_at=1_700_000_000_000,
+    )  # fmt: skip
+    with site.engine.begin() as connection:
+        connection.execute(old)
+    outbox.bury(outbox.claim(1, 30), now_ms() + 600_000)
+    waited: list[str] = []
+
+    site.load(show=lambda progress: waited.append(progress.waiting), max_lag=5.0, rate=20)
+    assert set(waited) == {""}
+    assert site.is_equal()
+
+
 def test_what_a_load_waits_for() -> None:
     """Limits of 0 are none, and neither is what does not answer."""
     busy = QueueStatus(ready=500, lag=9.5)
@@ -493,6 +513,20 @@ def test_what_a_load_waits_for() -> None:
     assert "500 messages wait" in why(busy, 0.0, 499)
     assert why(busy, 0.0, 0) == ""
     assert why(QueueStatus(), 1.0, 1) == ""
+
+
+def test_and_says_what_is_really_waited_for() -> None:
+    at_work = [Vitals(kind, 1, 0.0, 0.0, {}, {}) for kind in ("relay", "worker")]
+    status = QueueStatus(lag=9.4, oldest="project 'x' version 7, published 3 times")
+    for found, said in [
+        (status, ["project 'x' version 7, published 3 times", "no `bridge relay` runs"]),
+        (replace(status, processes=at_work[:1]), ["no `bridge worker` runs on this machine"]),
+        (replace(status, errors={"broker": "refused"}), ["the broker does not answer (refused)"]),
+    ]:
+        told = why(found, 5.0, 0)
+        assert all(words in told for words in (*said, "`bridge status` shows what waits")), told
+    assert "no `bridge" not in why(replace(status, processes=at_work), 5.0, 0)
+    assert "no `bridge worker` runs" in why(QueueStatus(ready=9), 0.0, 5)
 
 
 def test_it_is_no_faster_than_asked_for(site: Site) -> None:

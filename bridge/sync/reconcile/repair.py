@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bridge.errors import ServerAway, UndecodableMessage
-from bridge.queue.events import Event
+from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.queue.publisher import Publisher
 from bridge.sync.reconcile.checksums import NO_VERSION
 from bridge.sync.reconcile.doubts import Kind
@@ -36,10 +36,11 @@ FOREIGN = "its _v is no version, so it is somebody else's: delete the document b
 
 
 class Repair:
-    """Sends what is missing to the queue. publisher: for one thread."""
+    """Sends what is missing to the queue. publisher: for one thread. max_event: bytes of the
+    largest event."""
 
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
+    def __init__(self, publisher: Publisher, max_event: int = MAX_EVENT_BYTES) -> None:
+        self._publisher, self._max_event = publisher, max_event
 
     def send(
         self, sides: Sides, looks: Mapping[str, Look], kinds: Mapping[str, Kind], documents: int
@@ -102,7 +103,7 @@ class Repair:
         size = 0
         for event in events:
             try:
-                text = event.to_json()
+                text = event.to_json(self._max_event)
             except UndecodableMessage as error:
                 why = f"its event {error}: `bridge snapshot {event.entity} --rewrite` loads it"
                 notes |= dict.fromkeys(rows[event.key], why)

@@ -116,12 +116,13 @@ class Scheduled:
         ages = self._ages(database)
         engine = connect_sql(self._settings.sql_url)
         publisher = Publisher(self._settings.broker_url)
+        repair = Repair(publisher, self._mirror.file.max_event)
         try:
             reconciler = Reconciler(
                 engine,
                 database,
                 self._mirror,
-                Asked(plan.rate, WAIT, repair=Repair(publisher) if plan.repair else None),
+                Asked(plan.rate, WAIT, repair=repair if plan.repair else None),
                 lag=outbox_lag(self._settings),
                 stop=self._stop,
                 progress=lambda what, done, total: self._beat(state),

@@ -12,7 +12,7 @@ from typing import Any
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
 from bridge.queue import broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters
-from bridge.queue.events import Rejected
+from bridge.queue.events import LARGEST_EVENT_BYTES, Rejected
 from bridge.queue.rows import to_json
 from bridge.sync.sql.source import BadRow
 
@@ -57,7 +57,7 @@ def letter_of(rejected: Rejected) -> DeadLetter:
     """Of an event that MongoDB or sync.yaml refuses."""
     event = rejected.event
     try:
-        return DeadLetter.of(event.to_json().encode(), rejected.error)
+        return DeadLetter.of(event.to_json(LARGEST_EVENT_BYTES).encode(), rejected.error)
     except UndecodableMessage:
         # Too large for the queue: no retry could put it there.
         letter = DeadLetter.of(to_json(event.data).encode(), rejected.error, part="row")

@@ -15,17 +15,16 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TypeVar
 
-import sqlalchemy as sql
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from bridge.errors import BridgeError, ServerAway, ServerMissing
-from bridge.queue import broker
-from bridge.queue.database import connect, reading, short
+from bridge.errors import BridgeError, ServerAway
+from bridge.queue import broker, sqlcause
+from bridge.queue.database import connect
 from bridge.queue.events import Rejected
-from bridge.settings import Settings, redact_url
+from bridge.settings import Settings
 from bridge.sync import apply as mongodb
-from bridge.sync import indexes
+from bridge.sync import indexes, twins
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.missing import mongodb_missing
 from bridge.sync.pace import Stopped
@@ -154,6 +153,7 @@ def run(
     if not settings.sql_url:
         raise BridgeError("set BRIDGE_SQL_URL to the site's database, which is to be loaded")
     engine = connect(settings.sql_url)
+    sqlcause.check(engine)  # before anybody connects, which makes a SQLite file
     sources = {name: SqlSource(engine, name, mirror) for name in chosen}
     others = Sources.of(settings)
     with (
@@ -165,7 +165,7 @@ def run(
         ) as throttle,
     ):
         database: Database[Document] = client.get_default_database()
-        _check_servers(settings, engine, database, mirror)
+        _check_mongodb(settings, database, mirror)
         with Leases(State(database), chosen) as leases, Letters(settings.broker_url) as letters:
             load = _Load(database, mirror, leases, letters, throttle, options, stop, say, show)
             try:
@@ -174,21 +174,13 @@ def run(
                 engine.dispose()
 
 
-def _check_servers(
-    settings: Settings, engine: sql.Engine, database: Database[Document], mirror: Mirror
-) -> None:
+def _check_mongodb(settings: Settings, database: Database[Document], mirror: Mirror) -> None:
     try:
         database.client.admin.command("ping")
         with mongodb.connect(settings.mongodb_url, answer=None) as unhurried:
             indexes.ensure(unhurried.get_default_database(), mirror)
     except (PyMongoError, ServerAway) as error:
         raise mongodb_missing(settings.mongodb_url, error) from error
-    try:
-        with reading(engine):
-            pass
-    except sql.exc.SQLAlchemyError as error:
-        where = redact_url(settings.sql_url)
-        raise ServerMissing("the SQL database", where, "its service", short(error)) from error
 
 
 class _Load:
@@ -228,6 +220,7 @@ class _Load:
             self._keep()
         reading_seconds = monotonic() - self._since
         self._bury_gone(source)
+        self._tell_twins()
         self._point.finish()
         self._keep()
         self._show(Progress(name, self._point, self._rows))
@@ -350,6 +343,11 @@ class _Load:
             )
             self._point.buried += result.written
             self._keep()
+
+    def _tell_twins(self) -> None:
+        same = self._mongodb(lambda: twins.left(self._database, self._mirror, self._name))
+        for one in same[:3]:
+            self._say(f"{one}: both are kept; `bridge doctor` shows all of these")
 
     def _wait(self) -> bool:
         """Wait while paused, or while visitors' edits would have to; whether it did. Raises

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from bridge.queue.status import QueueStatus
+from bridge.queue.status import QueueStatus, behind, missing
 
 __all__ = ["Throttle"]
 
@@ -54,12 +54,12 @@ def why(status: QueueStatus, max_lag: float, max_waiting: int) -> str:
     """Why to wait, for a person; empty when there is nothing to wait for."""
     if max_lag and status.lag is not None and status.lag > max_lag:
         return (
-            f"the outbox is {status.lag:.0f} s behind, more than --max-lag {max_lag:g}s: are "
-            "`bridge relay` and `bridge worker` running?"
+            f"the outbox is {status.lag:.0f} s behind, more than --max-lag {max_lag:g}s; "
+            f"{behind(status)}"
         )
     if max_waiting and status.ready is not None and status.ready > max_waiting:
         return (
-            f"{status.ready:,} messages wait on the queue, more than --max-waiting {max_waiting}: "
-            "is `bridge worker` running?"
+            f"{status.ready:,} messages wait on the queue, more than --max-waiting {max_waiting}; "
+            f"{missing(status, 'worker')}`bridge status` shows who works on it"
         )
     return ""

@@ -14,9 +14,9 @@ from typing import Any
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
-from bridge.queue.database import short
 from bridge.queue.rows import AS_THEY_ARE
 from bridge.queue.rows import plain as plain_value
+from bridge.queue.sqlcause import cause_of
 from bridge.sync.documents import Mirror
 from bridge.sync.models import Source
 from bridge.sync.sql import versions
@@ -34,11 +34,7 @@ __all__ = ["AT_ONCE", "Lookup", "Rows", "fetch", "trouble"]
 AT_ONCE = 500
 """Keys in one question: beyond 1000 MariaDB makes a table of them."""
 
-# MySQL: no such database, column or table; no right to read one; syntax; a view that lost its
-# table. What the operator has to mend, not to wait for.
-_MISSING = frozenset({1049, 1054, 1064, 1142, 1143, 1146, 1356})
 _ENUM_FLAG, _SET_FLAG = 256, 2048
-_MISSING_SQLITE = ("no such", "syntax error", "unrecognized token", "incomplete input")
 
 
 class Rows:
@@ -95,7 +91,7 @@ class Rows:
             with connection.begin_nested():
                 found = versions.base_of(connection, self.entity)
         except sql.exc.DBAPIError as error:
-            if not _is_missing(error, connection.dialect.name):
+            if cause_of(error, connection.engine.url).kind != "no table":
                 raise
             return (
                 f"entity {self.entity}: {self.place} has no `version:` in sync.yaml, and there is "
@@ -123,11 +119,15 @@ class Rows:
             present, by_number = list(map(str, found.keys())), _enumerated(found)
             found.close()
         except sql.exc.DBAPIError as error:
-            if not _is_missing(error, connection.dialect.name):
+            cause = cause_of(error, connection.engine.url)
+            if cause.waits:
                 raise
+            do = cause.do
+            if cause.kind in ("no table", "no column", "wrong SQL"):
+                do = f"write {self._hint} query:` one that this database has"
             raise BridgeError(
-                f"entity {self.entity}: {self.place} cannot be read ({short(error)}): write "
-                f"{self._hint} query:` one that this database has"
+                f"entity {self.entity}: {self.place} cannot be read, the database {cause.says}: "
+                f"{do}"
             ) from error
         assert source.version is not None
         key = [self._column(name, "key", present) for name in source.key]
@@ -364,27 +364,9 @@ def fetch(connection: sql.Connection, statement: sql.Select[Any], origin: Any = 
 def trouble(error: Exception, entity: str, engine: sql.Engine) -> BridgeError | None:
     """What to say of an error of the database; None when it is none."""
     driver: Any = engine.dialect.loaded_dbapi
-    if isinstance(error, sql.exc.TimeoutError):
-        return ServerAway(f"the SQL database: {short(error)}")
-    if isinstance(error, sql.exc.DBAPIError):
-        away = error.connection_invalidated or isinstance(
-            error, sql.exc.OperationalError | sql.exc.InterfaceError
-        )
-        if away and not _is_missing(error, engine.dialect.name):
-            return ServerAway(f"the SQL database: {short(error)}")
-    elif isinstance(error, driver.OperationalError | driver.InterfaceError):
-        return ServerAway(f"the SQL database: {short(error)}")
-    elif not isinstance(error, driver.Error | sql.exc.SQLAlchemyError):
+    if not isinstance(error, driver.Error | sql.exc.SQLAlchemyError):
         return None
-    return BridgeError(f"entity {entity}: the SQL database does not give its rows: {short(error)}")
-
-
-def _is_missing(error: sql.exc.DBAPIError, dialect: str) -> bool:
-    if error.connection_invalidated:
-        return False
-    cause = error.orig
-    if dialect in ("mysql", "mariadb"):
-        return bool(cause and cause.args and cause.args[0] in _MISSING)
-    if dialect == "sqlite":
-        return any(words in str(cause) for words in _MISSING_SQLITE)
-    return isinstance(error, sql.exc.ProgrammingError)
+    cause = cause_of(error, engine.url)
+    if cause.waits:
+        return ServerAway(f"the SQL database {cause}")
+    return BridgeError(f"entity {entity}: the SQL database does not give its rows: it {cause}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError
+from bridge.queue.sqlcause import cause_of
 from bridge.sync.documents import Mirror
 from bridge.sync.types import catalog
 from bridge.sync.types.typed import Typed, typed
@@ -27,14 +29,27 @@ def learn(connection: sql.Connection, mirror: Mirror, name: str) -> Typed | None
         return found
     table = catalog.read(connection, entity.source.table)
     if table is None:
-        raise BridgeError(
-            f"entity {name}: {entity.source.table} cannot be read: this database has no such "
-            f"table, or this user may not see it. Write in sync.yaml under `entities: {name}: "
-            "source: table:` one that is there, or grant SELECT on it"
-        )
+        raise _unreadable(connection, name, entity.source.table)
     made = typed(name, entity, table, mirror.file.zone)
     mirror.learn(name, made)
     return made
+
+
+def _unreadable(connection: sql.Connection, name: str, place: str) -> BridgeError:
+    """Why the catalog does not show a table: it is not there, or not for us."""
+    here = f"write in sync.yaml under `entities: {name}: source: table:` one that is there"
+    says, do = "shows no such table", f"{here}, or grant SELECT on it"
+    schema, _, table = place.rpartition(".")
+    probe: sql.Select[Any] = sql.select(sql.literal_column("1")).select_from(
+        sql.table(table, schema=schema or None)
+    )
+    try:
+        with connection.begin_nested():
+            connection.execute(probe.limit(0))
+    except sql.exc.DBAPIError as error:
+        cause = cause_of(error, connection.engine.url)
+        says, do = cause.says, here if cause.kind == "no table" else cause.do
+    return BridgeError(f"entity {name}: {place} cannot be read, the database {says}: {do}")
 
 
 def refresh(connection: sql.Connection, mirror: Mirror, names: Iterable[str]) -> list[str]:

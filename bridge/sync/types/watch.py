@@ -15,7 +15,8 @@ import sqlalchemy as sql
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue.database import connect, reading, short
+from bridge.queue.database import connect, reading
+from bridge.queue.sqlcause import absent, cause_of
 from bridge.sync.documents import Mirror
 from bridge.sync.state import State
 from bridge.sync.types.learn import learn, refresh
@@ -100,6 +101,8 @@ class Watch:
         """A connection that is kept, outside of any transaction: a batch must not pay for a new
         one. Errors of the database are an outage, which is waited for."""
         assert self._engine is not None
+        if (cause := absent(self._engine.url)) is not None:
+            raise ServerAway(f"the SQL database {cause.says}: {cause.do}")
         try:
             if self._engine.dialect.name == "sqlite":
                 with reading(self._engine) as connection:
@@ -111,7 +114,8 @@ class Watch:
             yield self._connection
         except sql.exc.SQLAlchemyError as error:
             self._hang_up()
-            raise ServerAway(f"the SQL database: {short(error)}") from error
+            why = cause_of(error, self._engine.url)
+            raise ServerAway(f"the SQL database {why}") from error
 
     def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
