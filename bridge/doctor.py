@@ -13,7 +13,6 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -26,10 +25,12 @@ from pymongo.errors import PyMongoError
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import BridgeError, ConfigError, ServerAway, StateUnreadable
+from bridge.findings import Finding
 from bridge.proxy import models, status
 from bridge.proxy.routes import RouteTable, load
 from bridge.queue import broker, redisurl
 from bridge.settings import Settings, redact_url
+from bridge.sync.propose.examine import types
 from bridge.sync.relay import Sources
 
 __all__ = ["Finding", "examine"]
@@ -37,20 +38,6 @@ __all__ = ["Finding", "examine"]
 _PATIENCE = 3.0  # seconds for each server
 _SKEW = 2.0  # seconds; Date headers have whole seconds
 _LATE = 60.0  # seconds that a row of the outbox may wait
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at: `state` is ok, bad or note; `do` says what to do about it."""
-
-    state: str
-    what: str
-    where: str
-    says: str
-    do: str = ""
-
-    def row(self) -> dict[str, str]:
-        return asdict(self)
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -78,6 +65,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     else:
         yield _unused("MongoDB", "BRIDGE_MONGODB_URL")
     yield from _outbox(settings)
+    yield from types(settings)
 
 
 def _unused(what: str, variable: str) -> Finding:

@@ -1,4 +1,4 @@
-"""Verbs of the mirror itself: sync init."""
+"""Verbs of the mirror itself: sync init; those that begin with the database are in `propose`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from bridge.cli.output import Format, format_option, show_rows
+from bridge.cli.propose import propose, types
 from bridge.errors import BridgeError, ServerAway
 from bridge.settings import Settings
 
@@ -18,12 +19,18 @@ _WOULD = {"create": "would be made", "replace": "would be replaced", "keep": "is
 
 @click.group()
 def sync() -> None:
-    """What MongoDB needs for the mirror.
+    """From a database to a mirror: sync.yaml, its types, and what MongoDB needs for it.
 
     \b
     Example:
+      bridge sync propose --write
+      bridge sync types
       bridge sync init --dry-run
     """
+
+
+sync.add_command(propose)
+sync.add_command(types)
 
 
 @sync.command()
