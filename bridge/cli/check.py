@@ -96,7 +96,7 @@ def check(
     if table and mirror:
         errors += misfits(table, str(settings.routes), mirror.entities)
     looked = ""
-    if mirror and not errors:
+    if mirror:
         looked = _look_at_tables(settings, ask_sql, errors, warnings)
     found = None
     if follow and table and not errors:

@@ -74,3 +74,15 @@ def init(dry_run: bool, output: Format) -> None:
     if hindered := [step for step in steps if step.action == "in the way"]:
         names = ", ".join(f"{step.collection}.{step.index}" for step in hindered)
         raise BridgeError(f"another index is in the way of {names}: drop it as the note says")
+    tables = [
+        one
+        for one in mirror.entities.values()
+        if one.source is not None and one.source.version is None
+    ]
+    first = "bridge sync triggers --apply; " if tables else ""
+    if not dry_run:
+        click.echo(
+            f"bridge: next: {first}bridge worker and bridge relay; bridge snapshot; "
+            "bridge reconcile --deep",
+            err=True,
+        )

@@ -46,7 +46,9 @@ def check(connection: sql.Connection, file: File, yaml: YamlFile) -> Checked:
             text = f"{table.full_name} {wrong.says}"
             found.errors.append(yaml.problem((*here, *wrong.where), text))
         for place, text, hint in _unknown_fields(entity, table):
-            found.warnings.append(yaml.problem((*here, *place), text, hint))
+            found.warnings.append(
+                yaml.problem((*here, *place), text, hint, key=place[0] == "fields")
+            )
     return found
 
 

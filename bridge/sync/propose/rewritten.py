@@ -142,9 +142,7 @@ def _compare(database: Database[Document], into: Rewritten, writes: Sequence[Wri
         old = there.get(write.key)
         if old is None or old.get("_del"):
             into.missing += 1
-        elif old.get("_v") != write.version:
-            into.other += 1
-        elif write.document.get("_del"):
+        elif old.get("_v") != write.version or write.document.get("_del"):
             into.other += 1
         else:
             _document(into, write, old)
