@@ -305,9 +305,10 @@ def _open_breakers(settings: Settings, decision: Decision) -> dict[str, int]:
 
 
 @click.command()
-@click.argument("file", type=click.Choice(["routes", "sync"]), default="routes")
+@click.argument("file", type=click.Choice(["routes", "sync", "types"]), default="routes")
 def schema(file: str) -> None:
-    """Print the JSON Schema of routes.yaml, or of sync.yaml, for editors.
+    """Print the JSON Schema of routes.yaml, or of sync.yaml, for editors; or which type of a
+    column becomes what, as in docs/sync-yaml.md.
 
     \b
     Example:
@@ -315,6 +316,11 @@ def schema(file: str) -> None:
       (then, as the first line of routes.yaml)
       # yaml-language-server: $schema=routes.schema.json
     """
+    if file == "types":
+        from bridge.sync.propose.documented import table
+
+        click.echo(table(), nl=False)
+        return
     click.echo(schema_text() if file == "routes" else sync_schema_text(), nl=False)
 
 
