@@ -23,6 +23,7 @@ from bridge.sync.documents import Document, Mirror, Write
 from bridge.sync.mongodb import away
 from bridge.sync.reconcile.contents import first_difference
 from bridge.sync.sql.source import SqlSource
+from bridge.sync.types.keys import Unlookable
 
 __all__ = ["COLUMNS", "Change", "Rewritten", "rewritten", "summary"]
 
@@ -70,9 +71,11 @@ class Change:
 
 @dataclass
 class Rewritten:
-    """What would become of the documents of one entity. rows: looked at. all: whether these were
+    """What would become of the documents of one entity. rows: looked at, of a child
+    those of its parent. all: whether these were
     all. same: documents that stay as they are; changed: that would be replaced; missing: not
-    there; other: of another version; unusable: rows or events that make no document."""
+    there; other: of another version; unusable: rows or events that make no document. old_keys:
+    documents under a key that is written otherwise now; old_key: one of them."""
 
     entity: str
     rows: int = 0
@@ -82,6 +85,8 @@ class Rewritten:
     missing: int = 0
     other: int = 0
     unusable: int = 0
+    old_keys: int = 0
+    old_key: str = ""
     changes: dict[tuple[str, str, str], Change] = field(default_factory=dict)
 
 
@@ -125,7 +130,30 @@ def rewritten(
             for one in found.values():
                 one.all = True
             break
+    for one in found.values():
+        one.rows = own.rows
+        _look_at_keys(database, mirror, one, rows)
     return list(found.values())
+
+
+def _look_at_keys(database: Database[Document], mirror: Mirror, into: Rewritten, rows: int) -> None:
+    """Count the documents that a snapshot leaves where they are, because no row is called so."""
+    collection = database[mirror.collection_of(into.entity)]
+    alive = collection.find({"_del": {"$ne": True}}, {"_id": True}).limit(rows)
+    try:
+        for document in alive:
+            key = document["_id"]
+            if not isinstance(key, str):
+                continue
+            try:
+                now = mirror.key_of(into.entity, key)
+            except Unlookable:
+                now = ""
+            if now != key:
+                into.old_keys += 1
+                into.old_key = into.old_key or key
+    except PyMongoError as error:
+        raise away(error) from error
 
 
 def _compare(database: Database[Document], into: Rewritten, writes: Sequence[Write]) -> None:
@@ -202,6 +230,7 @@ def summary(found: Rewritten) -> str:
         (found.missing, "are not there"),
         (found.other, "have another version"),
         (found.unusable, "rows make no document"),
+        (found.old_keys, f"stay under a key that no row has now, such as {found.old_key!a}"),
     ):
         if count:
             said.append(f"{count:,} {words}")
