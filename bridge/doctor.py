@@ -35,6 +35,7 @@ from bridge.settings import Settings, redact_url
 from bridge.sync.documents import Mirror
 from bridge.sync.examine import collections, rights
 from bridge.sync.examine import sources as examine_sources
+from bridge.sync.propose.examine import types
 from bridge.sync.relay import Sources
 
 __all__ = ["Finding", "examine"]
@@ -67,6 +68,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     else:
         yield _unused("MongoDB", "BRIDGE_MONGODB_URL")
     yield from _outbox(settings)
+    yield from types(settings)
 
 
 def _mirror_alone(settings: Settings) -> bool:

@@ -199,6 +199,48 @@ class BridgeProducer
         return (string) $this->guard('freshnessToken', array($later));
     }
 
+    /**
+     * The key of a row whose key has several columns: key($row['project'], $row['version']).
+     *
+     * Each argument is the text of one column, in the order of the key: a string, an integer, or
+     * a boolean. A `/` within one of them becomes %2F, so that no two rows have the same key. With
+     * one argument it is that text as it is. bin2hex() makes the text of a binary column.
+     *
+     * Returns null where one of them is null or none of these: a row is never named by null, and
+     * publish(), spool() and enqueue() refuse it.
+     */
+    public static function key($part)
+    {
+        $parts = func_get_args();
+        $several = count($parts) > 1;
+        foreach ($parts as $at => $part) {
+            if (!is_string($part) && !is_int($part) && !is_bool($part)) {
+                return null;
+            }
+            $part = is_bool($part) ? ($part ? '1' : '0') : (string) $part;
+            $parts[$at] = $several
+                ? str_replace('/', '%2F', preg_replace('/%(?=2F|25)/', '%25', $part)) : $part;
+        }
+        return implode('/', $parts);
+    }
+
+    /**
+     * Bytes for the data of an event, as array('base64' => ...): of BINARY, BLOB and bytea
+     * columns, whose bytes are no text. $value is a string, a stream, as PDO gives them of bytea,
+     * or null, which stays null. A stream is read from its beginning where it can be.
+     */
+    public static function binary($value)
+    {
+        if (is_resource($value)) {
+            $about = stream_get_meta_data($value);
+            if ($about['seekable']) {
+                rewind($value);
+            }
+            $value = stream_get_contents($value);
+        }
+        return $value === null ? null : array('base64' => base64_encode((string) $value));
+    }
+
     /** Why the last call did not do all of its work; '' when it did. */
     public function error()
     {
@@ -441,8 +483,8 @@ class BridgeProducerEvents
             throw new BridgeProducerError('key must be a string or an integer');
         }
         $key = $this->text((string) $key);
-        if ($key === '' || BridgeProducerBytes::length($key) > self::MAX_KEY_BYTES) {
-            throw new BridgeProducerError('key must have 1 to ' . self::MAX_KEY_BYTES . ' bytes');
+        if (BridgeProducerBytes::length($key) > self::MAX_KEY_BYTES) {
+            throw new BridgeProducerError('key must have at most ' . self::MAX_KEY_BYTES . ' bytes');
         }
         // A string of digits too: databases give those, and 32-bit PHP has no larger integers.
         $sequence = is_int($version) || is_string($version) ? (string) $version : '';
@@ -1415,7 +1457,7 @@ class BridgeProducerFreshness
             return $entries;
         }
         foreach ($texts as $text) {
-            if (!preg_match('/^([a-z][a-z0-9_]{0,63})\.([A-Za-z0-9_-]{2,1366})'
+            if (!preg_match('/^([a-z][a-z0-9_]{0,63})\.([A-Za-z0-9_-]{2,1366}|)'
                 . '\.(0|[1-9][0-9]{0,18})\.([0-9]{1,11})$/D', $text, $parts)) {
                 continue;
             }
@@ -1431,7 +1473,7 @@ class BridgeProducerFreshness
 
     private static function isKey($key, $text)
     {
-        return is_string($key) && $key !== '' && preg_match('//u', $key)
+        return is_string($key) && preg_match('//u', $key)
             && BridgeProducerBytes::length($key) <= BridgeProducerEvents::MAX_KEY_BYTES
             && self::base64($key) === $text;
     }

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from bridge.cli.output import Format, format_option, say, show_problems, show_rows
-from bridge.errors import BridgeError, ConfigError, Problem, StateUnreadable
+from bridge.errors import BridgeError, ConfigError, Problem, ServerMissing, StateUnreadable
 from bridge.fit import misfits
 from bridge.proxy import follow as following
 from bridge.proxy import samples
@@ -23,8 +23,9 @@ from bridge.proxy.lint import lint
 from bridge.proxy.routes import Handlers, load
 from bridge.proxy.schema import text as schema_text
 from bridge.proxy.status import read_all
-from bridge.settings import Settings
+from bridge.settings import Settings, redact_url
 from bridge.sync.documents import Mirror
+from bridge.sync.entities import read
 from bridge.sync.entities import schema_text as sync_schema_text
 
 
@@ -42,6 +43,12 @@ from bridge.sync.entities import schema_text as sync_schema_text
 @click.option(
     "--hops", default=20, show_default=True, type=click.IntRange(2, 50), help="Redirects at most."
 )
+@click.option(
+    "--sql/--no-sql",
+    "ask_sql",
+    default=None,
+    help="Look at the tables, too. Default: when BRIDGE_SQL_URL is set and it answers.",
+)
 @click.argument("urls", nargs=-1, metavar="[URL]...")
 @format_option
 def check(
@@ -50,10 +57,14 @@ def check(
     headers: tuple[str, ...],
     cookies: tuple[str, ...],
     hops: int,
+    ask_sql: bool | None,
     urls: tuple[str, ...],
     output: Format,
 ) -> None:
     """Validate routes.yaml and sync.yaml, and that they fit: every error, with line and column.
+
+    With BRIDGE_SQL_URL set it also looks whether the tables have the columns of sync.yaml, and
+    whether each of their types has a rule.
 
     With --follow, also find redirect loops before a flip: each address is asked of the Python
     side, as it would answer at 100%, and of legacy, and where either sends visitors is asked in
@@ -87,6 +98,9 @@ def check(
         errors += error.problems
     if table and mirror:
         errors += misfits(table, str(settings.routes), mirror.entities)
+    looked = ""
+    if mirror:
+        looked = _look_at_tables(settings, ask_sql, errors, warnings)
     found = None
     if follow and table and not errors:
         pairs = [*_pairs(headers), *([("Cookie", "; ".join(cookies))] if cookies else [])]
@@ -99,6 +113,7 @@ def check(
             "table": table.digest if table else "",
             "errors": [asdict(problem) for problem in errors],
             "warnings": [asdict(problem) for problem in warnings],
+            "tables": looked,
         }
         if found:
             result["follow"] = {**asdict(found), "good": found.good}
@@ -118,12 +133,52 @@ def check(
             if settings.sync.exists():
                 names = ", ".join(mirror.entities) or "nothing is mirrored"
                 click.echo(f"{settings.sync} is good: {names}")
+                if looked:
+                    click.echo(f"{settings.sync}: {looked}")
             if found:
                 _show_found(found, len(urls), hops)
     if errors:
         raise click.exceptions.Exit(3)
     if (warnings and strict) or (found and not found.good):
         raise click.exceptions.Exit(1)
+
+
+def _look_at_tables(
+    settings: Settings, ask: bool | None, errors: list[Problem], warnings: list[Problem]
+) -> str:
+    """Compare sync.yaml with the database; what was looked at, in words. Raises ServerMissing
+    where that was asked for and it does not answer."""
+    file, yaml = read(settings.sync)
+    tables = [name for name, one in file.entities.items() if one.source and one.source.table]
+    if not tables or yaml is None:
+        return ""
+    unseen = f"columns of {len(tables)} tables were not looked at"
+    if ask is False:
+        return f"{unseen}, as you said"
+    if not settings.sql_url:
+        if ask:
+            raise BridgeError("--sql asks the site's database: set BRIDGE_SQL_URL")
+        return f"{unseen}: BRIDGE_SQL_URL is not set"
+    # Not before it is needed: `bridge check` must be quick.
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from bridge.queue.database import connect, reading, short
+    from bridge.sync.propose.misfits import check as compare
+
+    engine = connect(settings.sql_url)
+    try:
+        with reading(engine) as connection:
+            found = compare(connection, file, yaml)
+    except SQLAlchemyError as error:
+        where = redact_url(settings.sql_url)
+        if ask:
+            raise ServerMissing("the SQL database", where, "its service", short(error)) from error
+        return f"{unseen}: {where} does not answer ({short(error)})"
+    finally:
+        engine.dispose()
+    errors += found.errors
+    warnings += found.warnings
+    return f"columns of {found.tables} tables were looked at"
 
 
 def _show_found(found: Found, urls: int, hops: int) -> None:
@@ -256,9 +311,10 @@ def _open_breakers(settings: Settings, decision: Decision) -> dict[str, int]:
 
 
 @click.command()
-@click.argument("file", type=click.Choice(["routes", "sync"]), default="routes")
+@click.argument("file", type=click.Choice(["routes", "sync", "types"]), default="routes")
 def schema(file: str) -> None:
-    """Print the JSON Schema of routes.yaml, or of sync.yaml, for editors.
+    """Print the JSON Schema of routes.yaml, or of sync.yaml, for editors; or which type of a
+    column becomes what, as in docs/sync-yaml.md.
 
     \b
     Example:
@@ -266,6 +322,11 @@ def schema(file: str) -> None:
       (then, as the first line of routes.yaml)
       # yaml-language-server: $schema=routes.schema.json
     """
+    if file == "types":
+        from bridge.sync.propose.documented import table
+
+        click.echo(table(), nl=False)
+        return
     click.echo(schema_text() if file == "routes" else sync_schema_text(), nl=False)
 
 

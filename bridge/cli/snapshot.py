@@ -48,6 +48,19 @@ COLUMNS = {
     "--rewrite", is_flag=True, help="Write the same versions, too: after a change of sync.yaml."
 )
 @click.option(
+    "--dry-run",
+    is_flag=True,
+    help="With --rewrite: only say which documents would change, and how.",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(0),
+    default=10_000,
+    show_default=True,
+    metavar="N",
+    help="With --dry-run: rows of each entity to look at; 0: all.",
+)
+@click.option(
     "--chunk",
     type=click.IntRange(1, 100_000),
     default=1000,
@@ -84,6 +97,8 @@ def snapshot(
     entities: tuple[str, ...],
     restart: bool,
     rewrite: bool,
+    dry_run: bool,
+    rows: int,
     chunk: int,
     rate: int,
     max_lag: float,
@@ -107,6 +122,7 @@ def snapshot(
     Example:
       bridge snapshot
       bridge snapshot project --rate 2000
+      bridge snapshot --rewrite --dry-run  what a change of sync.yaml, or an upgrade, would change
       bridge snapshot project --pause      the running one waits, wherever it runs
       bridge snapshot project --continue   and goes on
     """
@@ -118,6 +134,13 @@ def snapshot(
     if pause and go_on:
         raise click.UsageError("--pause or --continue? Give one of the two")
     check_entities(settings, Mirror.of(settings), entities)
+    if dry_run:
+        if not rewrite:
+            raise click.UsageError("--dry-run is for --rewrite")
+        from bridge.cli.rewrite import dry_run as only_show
+
+        only_show(settings, entities, rows, output)
+        return
     if pause or go_on:
         _pause(settings, entities, pause, output)
         return

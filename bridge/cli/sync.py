@@ -1,4 +1,4 @@
-"""Verbs of the mirror itself: sync init."""
+"""Verbs of the mirror itself: sync init; those that begin with the database are in `propose`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from bridge.cli.output import Format, format_option, show_rows
+from bridge.cli.propose import propose, types
 from bridge.errors import BridgeError, ServerAway
 from bridge.settings import Settings
 
@@ -23,12 +24,18 @@ _WOULD = {
 
 @click.group()
 def sync() -> None:
-    """What MongoDB needs for the mirror.
+    """From a database to a mirror: sync.yaml, its types, and what MongoDB needs for it.
 
     \b
     Example:
+      bridge sync propose --write
+      bridge sync types
       bridge sync init --dry-run
     """
+
+
+sync.add_command(propose)
+sync.add_command(types)
 
 
 @sync.command()
@@ -72,3 +79,15 @@ def init(dry_run: bool, output: Format) -> None:
     if hindered := [step for step in steps if step.action == "in the way"]:
         names = ", ".join(f"{step.collection}.{step.index}" for step in hindered)
         raise BridgeError(f"another index is in the way of {names}: drop it as the note says")
+    tables = [
+        one
+        for one in mirror.entities.values()
+        if one.source is not None and one.source.version is None
+    ]
+    first = "bridge sync triggers --apply; " if tables else ""
+    if not dry_run:
+        click.echo(
+            f"bridge: next: {first}bridge worker and bridge relay; bridge snapshot; "
+            "bridge reconcile --deep",
+            err=True,
+        )

@@ -78,7 +78,7 @@ OUTCOMES: Final[tuple[Outcome, ...]] = ("at_once", "waited", "primary", "legacy"
 
 _ENTITY = r"[a-z][a-z0-9_]{0,63}"
 _ENTRY = re.compile(
-    rf"({_ENTITY})\.([A-Za-z0-9_-]{{2,1366}})\.(0|[1-9][0-9]{{0,18}})\.([0-9]{{1,11}})"
+    rf"({_ENTITY})\.([A-Za-z0-9_-]{{2,1366}}|)\.(0|[1-9][0-9]{{0,18}})\.([0-9]{{1,11}})"
 )
 _TOKEN = re.compile(r"1~([a-z0-9]{1,16})~([A-Za-z0-9_.~-]+)~([A-Za-z0-9_-]{43})")
 _MAX_KEY_BYTES = 1024

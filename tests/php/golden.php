@@ -43,6 +43,14 @@ function made($given)
             return $float;
         case 'bool':
             return $value;
+        case 'key':
+            return call_user_func_array(array('BridgeProducer', 'key'), array_map('made', $value));
+        case 'binary':
+            return BridgeProducer::binary(made($value));
+        case 'stream':
+            $stream = fopen('php://memory', 'w+b');
+            fwrite($stream, made($value));
+            return $stream;
         case 'list':
             return array_map('made', $value);
         case 'date':

@@ -235,7 +235,7 @@ def test_settings_of_the_site_do_not_change_numbers(
     [
         ("'Project', 'changed', 'k', 1, array()", "entity must be"),
         ("'project', 'renamed', 'k', 1, array()", "change must be"),
-        ("'project', 'changed', '', 1, array()", "key must have"),
+        ("'project', 'changed', BridgeProducer::key('a', null), 1, array()", "key must be"),
         ("'project', 'changed', null, 1, array()", "key must be"),
         ("'project', 'changed', str_repeat('k', 1025), 1, array()", "key must have"),
         ("'project', 'changed', 'k', -1, array()", "version must be"),

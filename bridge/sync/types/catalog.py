@@ -114,6 +114,7 @@ _MYSQL_KEYS = """
 SELECT index_name, column_name, non_unique, sub_part, nullable
 FROM information_schema.statistics
 WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
+    AND index_type NOT IN ('FULLTEXT', 'SPATIAL')
 ORDER BY index_name, seq_in_index
 """
 _MYSQL_FOREIGN = """
@@ -251,7 +252,8 @@ _PG_KEYS = """
 SELECT i.indexrelid, i.indisprimary, i.indisunique AND i.indpred IS NULL, a.attname, a.attnotnull
 FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, place)
 LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-WHERE i.indrelid = :oid AND k.place <= i.indnkeyatts
+JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
+WHERE i.indrelid = :oid AND k.place <= i.indnkeyatts AND m.amname IN ('btree', 'hash')
 ORDER BY i.indexrelid, k.place
 """
 _PG_FOREIGN = """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sql
 
@@ -21,7 +21,15 @@ from bridge.sync.types.rules import Rule, Unknown, rule
 from bridge.sync.types.wire import KeyColumn, key_column
 from bridge.yamlfile import did_you_mean
 
-__all__ = ["Typed", "part_of_key", "typed"]
+__all__ = ["Misfit", "Typed", "misfits", "part_of_key", "typed"]
+
+
+class Misfit(NamedTuple):
+    """What of an entity does not fit its table. where: the place below the entity in sync.yaml.
+    says: it follows the name of the table."""
+
+    where: tuple[str, ...]
+    says: str
 
 
 @dataclass(frozen=True)
@@ -61,9 +69,27 @@ def typed(name: str, entity: Entity, table: Table, zone: str | None) -> Typed:
 
     Raises BridgeError with everything that is wrong.
     """
+    made, wrong = _fitted(name, entity, table, zone)
+    if wrong:
+        says = "; it ".join(one.says for one in wrong)
+        raise BridgeError(
+            f"entity {name}: {table.full_name} {says}. That is in sync.yaml under "
+            f"`entities: {name}:`"
+        )
+    return made
+
+
+def misfits(name: str, entity: Entity, table: Table) -> list[Misfit]:
+    """Everything of an entity that does not fit its table."""
+    return _fitted(name, entity, table, None)[1]
+
+
+def _fitted(
+    name: str, entity: Entity, table: Table, zone: str | None
+) -> tuple[Typed, list[Misfit]]:
     source = entity.source
     assert source is not None
-    wrong: list[str] = []
+    wrong: list[Misfit] = []
     fields = _fields(source, table, wrong)
     rules: dict[str, Rule] = {}
     dropped = {*entity.drop, *entity.children}
@@ -79,7 +105,8 @@ def typed(name: str, entity: Entity, table: Table, zone: str | None) -> Typed:
             rules[field] = rule(column, table.dialect, said)
         except Unknown as error:
             if field not in dropped:
-                wrong.append(f"has a column {column.name} of which {error}")
+                text = f"has a column {column.name} of which {error}"
+                wrong.append(Misfit(("source", "columns", field), text))
     rows = sql.table(
         table.name, *(sql.column(one.name) for one in table.columns), schema=table.schema
     ).alias()
@@ -91,18 +118,12 @@ def typed(name: str, entity: Entity, table: Table, zone: str | None) -> Typed:
         said = next((entity.fields.get(f) for f, one in fields.items() if one == found), None)
         made = part_of_key(rows.c[found.name], table.dialect, found, said)
         if made is None:
-            wrong.append(
-                f"has {found.name} in its key, and the database does not find a {found.declared} "
-                "again; name another key"
-            )
+            text = f"has {found.name} in its key, and the database does not find a "
+            text += f"{found.declared} again; name another key"
+            wrong.append(Misfit(("source", "key"), text))
         else:
             key.append(made)
-    if wrong:
-        raise BridgeError(
-            f"entity {name}: {table.full_name} {'; it '.join(wrong)}. That is in sync.yaml under "
-            f"`entities: {name}:`"
-        )
-    return Typed(name, table, rows, fields, rules, tuple(key), _plain(key))
+    return Typed(name, table, rows, fields, rules, tuple(key), _plain(key)), wrong
 
 
 def _plain(key: Sequence[KeyColumn]) -> re.Pattern[str] | None:
@@ -131,7 +152,7 @@ def part_of_key(
         return None
 
 
-def _fields(source: Source, table: Table, wrong: list[str]) -> dict[str, Column]:
+def _fields(source: Source, table: Table, wrong: list[Misfit]) -> dict[str, Column]:
     if source.columns:
         found = {}
         for field, name in source.columns.items():
@@ -150,26 +171,24 @@ def _fields(source: Source, table: Table, wrong: list[str]) -> dict[str, Column]
     }
     bad = [name for name in found if name[:1] in ("_", "$") or "." in name]
     if bad:
-        wrong.append(
-            f"has the column {bad[0]}, and a field cannot be named so: write under "
-            "`source: columns:` the columns of the data, each with the name of its field"
-        )
+        text = f"has the column {bad[0]}, and a field cannot be named so: write under "
+        text += "`source: columns:` the columns of the data, each with the name of its field"
+        wrong.append(Misfit(("source", "table"), text))
     return found
 
 
-def _known(table: Table, name: str, where: str, wrong: list[str]) -> Column | None:
+def _known(table: Table, name: str, where: str, wrong: list[Misfit]) -> Column | None:
     if (found := table.column(name)) is not None:
         return found
     there = [column.name for column in table.columns]
     hint = did_you_mean(name, there) or "there are"
-    wrong.append(
-        f"has no column {name}; {hint} {', '.join(there)}. Write in sync.yaml under "
-        f"`source: {where}:` one of these"
-    )
+    text = f"has no column {name}; {hint} {', '.join(there)}. Write in sync.yaml under "
+    text += f"`source: {where}:` one of these"
+    wrong.append(Misfit(("source", *where.split(": ", 1)), text))
     return None
 
 
-def _check_charset(field: str, column: Column, said: FieldRule, wrong: list[str]) -> None:
+def _check_charset(field: str, column: Column, said: FieldRule, wrong: list[Misfit]) -> None:
     assert said.text is not None
     if (declared := said.text.column) is None:
         return
@@ -178,7 +197,8 @@ def _check_charset(field: str, column: Column, said: FieldRule, wrong: list[str]
         "binary" not in (really, declared) and codec_of(really) == codec_of(declared)
     )
     if not same:
-        wrong.append(f"has {really} in the column of {field}, not {declared}")
+        text = f"has {really} in the column of {field}, not {declared}"
+        wrong.append(Misfit(("fields", field, "text", "column"), text))
 
 
 def _zoned(said: FieldRule, column: Column, zone: str | None) -> FieldRule:

@@ -1,0 +1,176 @@
+"""Verbs that begin with the site's database: sync propose, sync types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from bridge.cli.options import check_entities
+from bridge.cli.output import Format, format_option, show_rows
+from bridge.errors import BridgeError, ConfigError, ServerMissing
+from bridge.settings import Settings, redact_url
+
+if TYPE_CHECKING:
+    import sqlalchemy as sql
+
+    from bridge.sync.propose.proposal import Progress
+
+__all__ = ["propose", "types"]
+
+NEXT = (
+    "read its comments, then: bridge check; bridge sync init; bridge sync triggers --apply; "
+    "bridge worker and bridge relay; bridge snapshot; bridge reconcile --deep"
+)
+
+
+@click.command()
+@click.argument("tables", nargs=-1, metavar="[TABLE]...")
+@click.option("--write", is_flag=True, help="Write it to BRIDGE_SYNC instead of printing it.")
+@click.option("--force", is_flag=True, help="With --write: in place of the file that is there.")
+@click.option(
+    "--rows",
+    type=click.IntRange(0, 1_000_000),
+    default=10_000,
+    show_default=True,
+    metavar="N",
+    help="Rows of each table to look at; 0: only its definition.",
+)
+@click.option(
+    "--version",
+    default="",
+    metavar="COLUMN",
+    help="The column that every change raises, in the tables that have it.",
+)
+@format_option
+def propose(
+    tables: tuple[str, ...], write: bool, force: bool, rows: int, version: str, output: Format
+) -> None:
+    """Write a sync.yaml from the database of BRIDGE_SQL_URL: all of its tables, or those named.
+
+    It has their keys and indexes, says in comments what does not mirror well, and looks at some
+    rows of each table to find texts that are in another character set than their column says.
+    `bridge check` takes it as it is; nothing is changed in the database.
+
+    \b
+    Example:
+      bridge sync propose > sync.yaml
+      bridge sync propose wp_posts wp_postmeta --write
+    """
+    from bridge.sync.entities import load
+    from bridge.sync.propose.proposal import Options
+    from bridge.sync.propose.proposal import propose as proposed
+    from bridge.sync.propose.written import as_data, written
+
+    settings = Settings.from_environ()
+    if force and not write:
+        raise click.UsageError("--force is for --write")
+    if write and settings.sync.exists() and not force:
+        raise BridgeError(
+            f"{settings.sync} is there already: leave --write out to see the proposal, or replace "
+            "the file with --write --force"
+        )
+    options = Options(rows, version)
+    # `> sync.yaml` has made an empty file of it already.
+    with suppress(ConfigError):
+        options = Options(rows, version, load(settings.sync).outbox.table)
+    with _database(settings, "the tables to propose") as engine, _progress() as tell:
+        found = proposed(engine, tables, options, tell)
+    text = written(found, redact_url(settings.sql_url))
+    if write:
+        settings.sync.write_text(text, encoding="utf-8")
+    if output == "json":
+        click.echo(json.dumps(as_data(found), ensure_ascii=False))
+    elif not write:
+        click.echo(text, nl=False)
+    if write:
+        click.echo(f"bridge: {settings.sync} is written: {len(found.entities)} tables", err=True)
+        click.echo(f"bridge: {NEXT}", err=True)
+
+
+@click.command()
+@click.argument("entities", nargs=-1, metavar="[ENTITY]...")
+@format_option
+def types(entities: tuple[str, ...], output: Format) -> None:
+    """Show what each column of the mirrored tables becomes, and how keys are written.
+
+    All entities of sync.yaml whose source is a table, or those named.
+
+    \b
+    Example:
+      bridge sync types project
+      bridge sync types -o json
+    """
+    from bridge.queue.database import reading
+    from bridge.sync.documents import Mirror
+    from bridge.sync.missing import no_entities
+    from bridge.sync.propose.listed import COLUMNS, listed
+    from bridge.sync.types.learn import learn
+
+    settings = Settings.from_environ()
+    mirror = Mirror.of(settings)
+    if not mirror.entities:
+        raise no_entities(settings)
+    check_entities(settings, mirror, entities)
+    rows: list[dict[str, str]] = []
+    untyped: list[str] = []
+    with _database(settings, "types") as engine, reading(engine) as connection:
+        for name in entities or mirror.entities:
+            found = learn(connection, mirror, name)
+            if found is None:
+                untyped.append(name)
+            else:
+                rows += listed(found, mirror.entities[name], mirror.file.zone)
+    show_rows(rows, COLUMNS, output)
+    if untyped:
+        names = ", ".join(untyped)
+        click.echo(f"bridge: without a table, so as their producers send them: {names}", err=True)
+
+
+@contextmanager
+def _database(settings: Settings, what: str) -> Iterator[sql.Engine]:
+    """The site's database, and its errors as people need them."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from bridge.queue.database import connect, short
+
+    if not settings.sql_url:
+        raise BridgeError(
+            f"set BRIDGE_SQL_URL, or BRIDGE_SQL_URL_FILE, to the site's database: {what} are read "
+            "from it"
+        )
+    engine = connect(settings.sql_url)
+    try:
+        yield engine
+    except SQLAlchemyError as error:
+        where = redact_url(settings.sql_url)
+        raise ServerMissing("the SQL database", where, "its service", short(error)) from error
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on standard error where that is a terminal."""
+    console = Console(stderr=True)
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("tables", total=None)
+
+        def tell(table: str, number: int, many: int) -> None:
+            bar.update(task, description=table or "tables", completed=number, total=many)
+
+        yield tell
