@@ -86,7 +86,11 @@ def test_every_proposal_is_a_file_that_check_takes(
     for one in found.entities:
         assert misfits(one.name, file.entities[one.name], one.table) == []
         types = typed(one.name, file.entities[one.name], one.table, None)
-        indexed = {f for index in file.entities[one.name].indexes for f, _ in index.keys}
+        indexed = {
+            field.removeprefix("-")
+            for index in file.entities[one.name].indexes
+            for field in index.fields
+        }
         assert indexed <= set(types.rules)
     assert len(found.entities) + len(found.left_out) == len(given_tables)
     assert list(as_data(found)["entities"]) == list(file.entities)
