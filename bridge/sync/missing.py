@@ -10,8 +10,11 @@ from urllib.parse import urlsplit
 from bridge.errors import BridgeError, ServerAway, ServerMissing
 from bridge.queue import broker, redisurl
 from bridge.settings import Settings, redact_url
+from bridge.sync import indexes
+from bridge.sync.documents import Mirror
+from bridge.sync.mongodb import connect
 
-__all__ = ["broker_missing", "check_broker", "mongodb_missing", "no_entities"]
+__all__ = ["broker_missing", "check_broker", "check_mongodb", "mongodb_missing", "no_entities"]
 
 
 def no_entities(settings: Settings) -> BridgeError:
@@ -39,6 +42,16 @@ def broker_missing(url: str, error: object) -> ServerMissing:
 def mongodb_missing(url: str, error: Exception) -> ServerMissing:
     """What to say when MongoDB does not answer at the start."""
     return ServerMissing("MongoDB", redact_url(url), _mongod(url), error)
+
+
+def check_mongodb(settings: Settings, mirror: Mirror) -> None:
+    """See that it answers and has the indexes, however long making them takes. Raises
+    ServerMissing, and BridgeError for an index that is in the way."""
+    try:
+        with connect(settings.mongodb_url, answer=None) as unhurried:
+            indexes.ensure(unhurried.get_default_database(), mirror)
+    except ServerAway as error:
+        raise mongodb_missing(settings.mongodb_url, error) from error
 
 
 def _broker_command(url: str) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from minimal_sync import write_sync
 from pymongo.database import Database
 
 from bridge.errors import UndecodableMessage
+from bridge.queue import redisurl
 from bridge.queue.client import IngestClient
 from bridge.queue.database import connect
 from bridge.queue.events import LARGEST_EVENT_BYTES, MAX_EVENT_BYTES, Event
@@ -223,7 +224,8 @@ def test_a_fetch_has_no_more_bytes_than_were_asked_for_and_none_is_lost(
 
 def test_a_fetch_that_waits_gets_what_comes(clean_redis: Any, redis_url: str) -> None:
     limits = Limits(batch_bytes=1000, largest=500)
-    group = Group(clean_redis, group="g", name="me", limits=limits)
+    client = redisurl.client(redis_url)
+    group = Group(client, group="g", name="me", limits=limits)
     group.create("q")
     with ThreadPoolExecutor(1) as pool, redis.from_url(redis_url) as other:
         waiting = pool.submit(
@@ -233,6 +235,7 @@ def test_a_fetch_that_waits_gets_what_comes(clean_redis: Any, redis_url: str) ->
             other.xadd("q", {"body": str(number)})
         found = [entry.fields[1] for entry in waiting.result(30)]
         group.close(gone=True)
+    client.close()
 
     assert found == [b"0", b"1", b"2", b"3", b"4"][: len(found)]
     assert found

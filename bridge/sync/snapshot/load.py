@@ -16,7 +16,6 @@ from time import monotonic
 from typing import TypeVar
 
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
 
 from bridge.errors import BridgeError, ServerAway
 from bridge.queue import broker, sqlcause
@@ -24,9 +23,9 @@ from bridge.queue.database import connect
 from bridge.queue.events import Rejected
 from bridge.settings import Settings
 from bridge.sync import apply as mongodb
-from bridge.sync import indexes, twins
+from bridge.sync import twins
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.missing import mongodb_missing
+from bridge.sync.missing import check_mongodb, mongodb_missing
 from bridge.sync.pace import Stopped
 from bridge.sync.relay import Sources, queue_status
 from bridge.sync.snapshot import checkpoint, gone
@@ -165,22 +164,13 @@ def run(
         ) as throttle,
     ):
         database: Database[Document] = client.get_default_database()
-        _check_mongodb(settings, database, mirror)
+        check_mongodb(settings, mirror)
         with Leases(State(database), chosen) as leases, Letters(settings.broker_url) as letters:
             load = _Load(database, mirror, leases, letters, throttle, options, stop, say, show)
             try:
                 return [load.entity(name, sources[name]) for name in chosen]
             finally:
                 engine.dispose()
-
-
-def _check_mongodb(settings: Settings, database: Database[Document], mirror: Mirror) -> None:
-    try:
-        database.client.admin.command("ping")
-        with mongodb.connect(settings.mongodb_url, answer=None) as unhurried:
-            indexes.ensure(unhurried.get_default_database(), mirror)
-    except (PyMongoError, ServerAway) as error:
-        raise mongodb_missing(settings.mongodb_url, error) from error
 
 
 class _Load:
