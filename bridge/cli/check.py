@@ -11,7 +11,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from bridge.cli.output import Format, format_option, say, show_problems, show_rows
-from bridge.errors import BridgeError, ConfigError, Problem, ServerMissing, StateUnreadable
+from bridge.errors import BridgeError, ConfigError, Problem, StateUnreadable
 from bridge.fit import misfits
 from bridge.proxy import follow as following
 from bridge.proxy import samples
@@ -23,7 +23,7 @@ from bridge.proxy.lint import lint
 from bridge.proxy.routes import Handlers, load
 from bridge.proxy.schema import text as schema_text
 from bridge.proxy.status import read_all
-from bridge.settings import Settings, redact_url
+from bridge.settings import Settings
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import read
 from bridge.sync.entities import schema_text as sync_schema_text
@@ -162,18 +162,20 @@ def _look_at_tables(
     # Not before it is needed: `bridge check` must be quick.
     from sqlalchemy.exc import SQLAlchemyError
 
-    from bridge.queue.database import connect, reading, short
+    from bridge.queue import sqlcause
+    from bridge.queue.database import connect, reading
     from bridge.sync.propose.misfits import check as compare
 
     engine = connect(settings.sql_url)
     try:
+        sqlcause.check_there(engine.url)
         with reading(engine) as connection:
             found = compare(connection, file, yaml)
-    except SQLAlchemyError as error:
-        where = redact_url(settings.sql_url)
+    except (SQLAlchemyError, BridgeError) as error:
+        told = error if isinstance(error, BridgeError) else sqlcause.unusable(error, engine.url)
         if ask:
-            raise ServerMissing("the SQL database", where, "its service", short(error)) from error
-        return f"{unseen}: {where} does not answer ({short(error)})"
+            raise told from error
+        return f"{unseen}: {told}"
     finally:
         engine.dispose()
     errors += found.errors

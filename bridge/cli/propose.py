@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 
 from bridge.cli.options import check_entities
 from bridge.cli.output import Format, format_option, show_rows
-from bridge.errors import BridgeError, ConfigError, ServerMissing
+from bridge.errors import BridgeError, ConfigError
 from bridge.settings import Settings, redact_url
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def _database(settings: Settings, what: str) -> Iterator[sql.Engine]:
     """The site's database, and its errors as people need them."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from bridge.queue.database import connect, short
+    from bridge.queue import sqlcause
+    from bridge.queue.database import connect
 
     if not settings.sql_url:
         raise BridgeError(
@@ -147,10 +148,10 @@ def _database(settings: Settings, what: str) -> Iterator[sql.Engine]:
         )
     engine = connect(settings.sql_url)
     try:
+        sqlcause.check(engine)
         yield engine
     except SQLAlchemyError as error:
-        where = redact_url(settings.sql_url)
-        raise ServerMissing("the SQL database", where, "its service", short(error)) from error
+        raise sqlcause.unusable(error, engine.url) from error
     finally:
         engine.dispose()
 

@@ -9,6 +9,7 @@ import click
 
 from bridge.cli.output import Format, show_rows
 from bridge.errors import BridgeError, ServerAway, ServerMissing
+from bridge.queue import sqlcause
 from bridge.queue.database import connect
 from bridge.settings import Settings, redact_url
 from bridge.sync.documents import Mirror
@@ -29,6 +30,7 @@ def dry_run(settings: Settings, entities: Sequence[str], rows: int, output: Form
     engine = connect(settings.sql_url)
     found: list[Rewritten] = []
     try:
+        sqlcause.check(engine)
         with connect_mongodb(settings.mongodb_url) as client:
             database = client.get_default_database()
             for name in chosen:
