@@ -21,10 +21,12 @@ from bridge.queue.events import Event
 from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
+from bridge.sync.reconcile.checksums import BUCKETS
 from bridge.sync.reconcile.contents import TOLERANT
 from bridge.sync.reconcile.findings import Result
 from bridge.sync.reconcile.reconciler import Asked, Reconciler
 from bridge.sync.sql.source import SqlSource
+from bridge.sync.sql.sums import KeyedRows
 from bridge.sync.types import catalog
 
 __all__ = ["SHAPES", "Scene", "Shape"]
@@ -273,6 +275,11 @@ class Scene:
         names = list(self.shape.columns)
         condition = " AND ".join(f"{name} = :k{at}" for at, name in enumerate(names))
         return condition, {f"k{at}": one for at, one in enumerate(self.shape.key(number))}
+
+    def living(self) -> list[str]:
+        """The keys of all rows that are alive now."""
+        rows = KeyedRows(self.engine, self.entity, self.mirror)
+        return [one.key for one in rows.keys(frozenset(range(BUCKETS)))]
 
     def update(self, numbers: Sequence[int], change: str, **values: Any) -> None:
         """Change rows."""

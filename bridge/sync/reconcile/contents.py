@@ -20,13 +20,39 @@ from bridge.sync.documents import Document
 from bridge.sync.reconcile.bookkeeping import SAID, is_moment, may_have
 from bridge.sync.reconcile.shown import NOTHING, named, shown_apart
 
-__all__ = ["MOST_GAPS", "TOLERANT", "Gap", "decode", "differences", "in_words", "without_time"]
+__all__ = [
+    "MOST_GAPS",
+    "TOLERANT",
+    "Gap",
+    "decode",
+    "differences",
+    "has_doubles",
+    "in_words",
+    "without_time",
+]
 
 TOLERANT: CodecOptions[Document] = CodecOptions(
     unicode_decode_error_handler="surrogateescape",
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
 """For what anybody may have written: no year and no text is too strange to be read."""
+
+
+class _Double(ValueError):
+    pass
+
+
+class _Once(dict[str, Any]):
+    """Refuses a second value."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name in self:
+            raise _Double(name)
+        super().__setitem__(name, value)
+
+
+WHOLE = "the document"
+_STRICT = TOLERANT.with_options(document_class=_Once)
 
 MOST_GAPS = 20
 """Differences of one document that are told."""
@@ -47,6 +73,8 @@ class Gap:
     @property
     def words(self) -> str:
         """What differs, without the values."""
+        if self.place == WHOLE:
+            return f"the document holds {self.found}"
         if self.found is NOTHING:
             return f"{self.place} is missing"
         if self.expected is NOTHING:
@@ -82,11 +110,24 @@ def differences(expected: bytes, found: bytes, most: int = MOST_GAPS) -> list[Ga
     if without_time(expected) == without_time(found):
         return []
     ours, theirs = decode(expected), decode(found)
+    if has_doubles(found):
+        first = [Gap(WHOLE, NOTHING, "a field that is there twice")]
+        return [*first, *islice(_documents(ours, theirs), most - 1)]
     gaps = [*islice(_documents(ours, theirs), most)]
     if not gaps and not _is_what_it_seems(found, theirs):
-        text = "a field that is there twice, or of a type that drivers read as another"
-        return [Gap("the document", NOTHING, text)]
+        text = "a text that is no UTF-8, or a type of BSON that drivers read as another"
+        return [Gap(WHOLE, NOTHING, text)]
     return gaps
+
+
+def has_doubles(raw: bytes) -> bool:
+    """Whether a field is there twice, at any level. Drivers show the last one of them, and MongoDB
+    6.0 ends when it is to update such a document."""
+    try:
+        bson.decode(raw, _STRICT)
+    except (_Double, bson.errors.InvalidBSON):
+        return True
+    return False
 
 
 def in_words(gaps: list[Gap]) -> str:
@@ -161,8 +202,7 @@ def _at(place: str, name: str) -> str:
 
 
 def _is_what_it_seems(raw: bytes, decoded: Document) -> bool:
-    """Whether what was read is all that is there: of a field that is there twice drivers show the
-    last one, and of types that are gone others."""
+    """Whether what was read is what is there: of types that BSON had once drivers show others."""
     try:
         return bson.encode(decoded, codec_options=TOLERANT) == raw
     except (UnicodeError, bson.errors.BSONError):

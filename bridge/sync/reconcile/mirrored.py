@@ -31,7 +31,7 @@ from bridge.sync.reconcile.checksums import (
     of_cursor,
     version_in,
 )
-from bridge.sync.reconcile.contents import TOLERANT, decode
+from bridge.sync.reconcile.contents import TOLERANT, decode, has_doubles
 from bridge.sync.reconcile.doubts import State
 
 __all__ = ["Found", "Mirrored"]
@@ -131,6 +131,10 @@ class Mirrored:
             for some in _portions(keys):
                 for raw in self._raw.find({"_id": {"$in": some}}):
                     yield raw.raw
+
+    def doubled(self, keys: Sequence[str]) -> set[str]:
+        """Those of these keys whose document holds a field twice, which nobody must update."""
+        return {decode(raw)["_id"] for raw in self.raws(keys) if has_doubles(raw)}
 
     def tombstones(self, chunk: int) -> Iterator[list[Found]]:
         """All that is deleted and can be a mirrored one, `chunk` at a time."""

@@ -34,6 +34,10 @@ TOO_MANY = (
 )
 FEW = 100
 """So many documents may be without a row whatever the number of all."""
+DOUBLED = (
+    "a field is there twice, and MongoDB itself may end when such a document is updated: delete it "
+    "by hand (deleting is safe), then repair again"
+)
 FOREIGN = "its _v is no version, so it is somebody else's: delete the document by hand"
 
 
@@ -55,11 +59,14 @@ class Repair:
         rows: dict[str, list[str]] = {}  # key of the row to the keys that its event repairs
         buried: list[Event] = []
         rowless = sum(kinds[key] == "orphan" and _is_unheard_of(looks[key]) for key in kinds)
+        doubled = sides.mirrored.doubled([key for key, kind in kinds.items() if kind not in TOLD])
         too_many = rowless > FEW and rowless * 2 > documents
         for key, kind in kinds.items():
             seen = looks[key]
             if kind in TOLD:
                 notes[key] = seen.detail or KINDS[kind]
+            elif key in doubled:
+                notes[key] = DOUBLED
             elif kind == "ahead":
                 notes[key] = AHEAD
             elif _is_foreign(seen):
