@@ -23,7 +23,12 @@ __all__ = ["reconcile"]
 
 @click.command()
 @click.argument("entities", nargs=-1, metavar="[ENTITY]...")
-@click.option("--deep", is_flag=True, help="Compare contents, too, not only versions.")
+@click.option("--deep", is_flag=True, help="Compare contents and examine tombstones, too.")
+@click.option(
+    "--values",
+    is_flag=True,
+    help="Show both values of what differs; compares contents, as --deep does.",
+)
 @click.option("--repair", is_flag=True, help="Send the events again that MongoDB ought to hold.")
 @click.option(
     "--rate", type=click.IntRange(0), default=0, metavar="N", help="Rows a second, at most."
@@ -42,6 +47,7 @@ __all__ = ["reconcile"]
 def reconcile(
     entities: tuple[str, ...],
     deep: bool,
+    values: bool,
     repair: bool,
     rate: int,
     wait: float,
@@ -57,6 +63,7 @@ def reconcile(
     Example:
       bridge reconcile
       bridge reconcile project --deep --repair
+      bridge reconcile project --values
       bridge reconcile --rate 5000 -o json
     """
     from bridge.queue import sqlcause
@@ -71,6 +78,7 @@ def reconcile(
     from bridge.sync.reconcile.repair import Repair
     from bridge.sync.state import State
 
+    deep = deep or values
     settings = Settings.from_environ()
     mirror = Mirror.of(settings)
     if not mirror.entities:
@@ -98,7 +106,7 @@ def reconcile(
                 engine,
                 database,
                 mirror,
-                Asked(rate, wait, deep, repairing),
+                Asked(rate, wait, deep, values, repairing),
                 lag=lag,
                 progress=tell,
             )
@@ -170,6 +178,7 @@ def _as_data(result: Any, mirror: Any, deep: bool) -> dict[str, Any]:
         "equal": result.equal,
         "rows": result.rows,
         "documents": result.documents,
+        "explained": result.explained,
         "compared": result.compared,
         "deep": deep,
         "seconds": round(result.seconds, 3),
@@ -231,6 +240,7 @@ def _show(results: Sequence[Any], unchecked: Mapping[str, str], limit: int, lag:
             "note": "Note",
         }
         show_rows(shown, headings, "table")
+        _show_values(found[:limit])
     if len(found) > limit:
         click.echo(f"\n{len(found) - limit:,} more; --limit shows more, -o json all of them")
     for one in results:
@@ -241,6 +251,26 @@ def _show(results: Sequence[Any], unchecked: Mapping[str, str], limit: int, lag:
             )
     if found and lag:
         click.echo(f"\nThe outbox was {lag:.0f} s behind at the start: `bridge status` says why")
+
+
+def _show_values(found: Sequence[tuple[str, Any]]) -> None:
+    """Both values of each field that differs; they are on one line each already."""
+    shown = [
+        {"entity": entity, "key": _printable(one.key)}
+        | {name: _printable(value) for name, value in gap.items()}
+        for entity, one in found
+        for gap in one.values
+    ]
+    if shown:
+        click.echo()
+        headings = {
+            "entity": "Entity",
+            "key": "Key",
+            "field": "Field",
+            "sql": "SQL",
+            "mongodb": "MongoDB",
+        }
+        show_rows(shown, headings, "table")
 
 
 def _numbers(by_kind: Mapping[str, int]) -> str:

@@ -166,7 +166,7 @@ def check(engine: sql.Engine, mirror: Mirror, name: str, expected: dict[str, int
         assert found.rows == len(expected)
         assert found.differing(sums_of(expected)) == []
         some = frozenset(bucket_of(key) for key in list(expected)[::2])
-        listed = dict(rows.keys(some, chunk=chunk))
+        listed = {one.key: one.version for one in rows.keys(some, chunk=chunk)}
         assert listed == {key: v for key, v in expected.items() if bucket_of(key) in some}
     told, _ = rows.states([*expected, "nobody", "1/2/3", ""])
     assert {key: one.state.version for key, one in told.items() if one.state.alive} == expected

@@ -161,7 +161,7 @@ def test_a_document_that_is_not_the_mirrors_is_named(small_site: Site) -> None:
 
     [found] = small_site.reconcile("person").differences
 
-    assert (found.kind, found.key) == ("orphan", "5")
+    assert (found.kind, found.key) == ("foreign", "5")
     assert "no text" in found.detail
 
 
@@ -173,6 +173,7 @@ def test_types_are_compared_strictly(small_site: Site) -> None:
     people.update_one({"_id": "3"}, {"$set": {"more": 1}})
     people.update_one({"_id": "4"}, {"$unset": {"title": 1}})
     people.update_one({"_id": "5"}, {"$set": {"_at": None, "_swept": 1}})
+    people.update_one({"_id": "6"}, {"$set": {"_twin": "6", "_v": 6.0}})
 
     assert {
         one.key: one.detail for one in small_site.reconcile("person", deep=True).differences
@@ -181,6 +182,7 @@ def test_types_are_compared_strictly(small_site: Site) -> None:
         "2": "title is null, not a text",
         "3": "more should not be there",
         "4": "title is missing",
+        "5": "_swept should not be there, and 1 more",
     }
 
 

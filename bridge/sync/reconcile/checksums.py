@@ -2,26 +2,29 @@
 
 A row falls into one of 4096 buckets by its key alone, because SQL and MongoDB put keys in
 different orders: there are no ranges that both sides could be asked for. Two buckets with the
-same count and sum hold the same keys at the same versions. What differs in them, and whether
-that is an error, is left to `bridge.sync.reconcile.reconciler`.
+same count and sum hold the same keys at the same versions. What differs in them is found by
+`bridge.sync.reconcile.account`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import md5
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.sync.apply import Document
 
 __all__ = [
     "BUCKETS",
     "NO_VERSION",
+    "Listed",
     "Sums",
     "add_all",
     "alive",
     "bucket_of",
-    "in_buckets",
+    "is_dead",
+    "is_text",
+    "listed",
     "of_cursor",
     "sum_of",
     "version_in",
@@ -48,6 +51,22 @@ def sum_of(key: str, version: int) -> int:
     """
     raw = f"{key}\n{version}".encode("utf-8", "surrogateescape")
     return int.from_bytes(md5(raw, usedforsecurity=False).digest()[:6], "big")
+
+
+class Listed(NamedTuple):
+    """One row or document that is alive. bucket, sum: as they were counted in the sums, which of
+    rows the database may have done. wrong: why no event can be made of the row."""
+
+    key: str
+    version: int
+    bucket: int
+    sum: int
+    wrong: str = ""
+
+
+def listed(key: str, version: int, wrong: str = "") -> Listed:
+    """A row or document that is counted here."""
+    return Listed(key, version, bucket_of(key), sum_of(key, version), wrong)
 
 
 class Sums:
@@ -94,6 +113,23 @@ def alive() -> Document:
     return {"_del": {"$ne": True}}
 
 
+def is_dead(document: Document) -> bool:
+    """Whether `alive` leaves a document out. For MongoDB a list with true in it is true."""
+    found = document.get("_del")
+    return found is True or (isinstance(found, list) and any(one is True for one in found))
+
+
+def is_text(id: Any) -> bool:
+    """Whether an `_id` can be the key of an event: a text of UTF-8."""
+    if type(id) is not str:
+        return False
+    try:
+        id.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def version_in(document: Document) -> int:
     """The version of a document, NO_VERSION where it has none that is a whole number."""
     found = document.get("_v")
@@ -115,28 +151,15 @@ def add_all(
         progress(len(batch))
 
 
-def in_buckets(
-    batches: Iterable[list[tuple[str, int]]],
-    wanted: frozenset[int],
-    progress: Callable[[int], None] = lambda rows: None,
-) -> Iterator[tuple[str, int]]:
-    """The rows that fall into one of these buckets; `progress` is told how many were looked at."""
-    for batch in batches:
-        for key, version in batch:
-            if bucket_of(key) in wanted:
-                yield key, version
-        progress(len(batch))
-
-
 def of_cursor(
     cursor: Iterable[Document], size: int, foreign: Callable[[Any], None]
 ) -> Iterator[list[tuple[str, int]]]:
     """Keys and versions of MongoDB's documents, `size` at a time; `foreign` is given each `_id`
-    that is no text and so cannot be ours."""
+    that is no text of UTF-8 and so cannot be ours."""
     batch: list[tuple[str, int]] = []
     for document in cursor:
         key = document["_id"]
-        if type(key) is not str:
+        if not is_text(key):
             foreign(key)
             continue
         batch.append((key, version_in(document)))

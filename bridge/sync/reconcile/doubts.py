@@ -11,41 +11,74 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["KINDS", "Doubt", "Kind", "Pair", "State", "look", "verdict"]
+__all__ = ["KINDS", "TOLD", "Doubt", "Kind", "Pair", "State", "look", "verdict"]
 
-Kind = Literal["missing", "behind", "different", "orphan", "ahead", "unusable", "unlookable"]
+Kind = Literal[
+    "missing",
+    "behind",
+    "different",
+    "orphan",
+    "tombstone",
+    "ahead",
+    "unusable",
+    "nameless",
+    "duplicate",
+    "unlookable",
+    "foreign",
+    "unexplained",
+]
 
 KINDS: dict[Kind, str] = {
     "missing": "alive in SQL, and not in MongoDB",
     "behind": "MongoDB has an older version",
     "different": "the same version, with other content",
     "orphan": "alive in MongoDB, and SQL has no row, or a deleted one",
+    "tombstone": "deleted on both sides, and not as a deletion must be",
     "ahead": "MongoDB has a version that SQL never reached",
     "unusable": "no event can be made of what SQL has",
-    "unlookable": "alive in MongoDB under a key that no row can have, so nobody can look it up",
+    "nameless": "rows with NULL in a column of the key, so nothing can name them",
+    "duplicate": "several rows have this key, and only one can be in MongoDB",
+    "unlookable": "no row can be looked up by this key, so it is not known what it is",
+    "foreign": "documents whose _id is no text of UTF-8, so they are not the mirror's",
+    "unexplained": "both sides do not add up, and no key was found that explains it",
 }
 """What a difference can be, in words."""
+
+TOLD: tuple[Kind, ...] = ("unusable", "nameless", "duplicate", "unlookable", "foreign")
+"""What is only told: there is nothing that could be sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """What one side has under a key. In MongoDB a tombstone is not alive, in SQL a row that
-    stands for a deletion. wrong: why no event can be made of the row; MongoDB has none of it."""
+    stands for a deletion is not, nor is what only the table of versions knows (row is False).
+    most: the highest version that SQL can have given, where that is not `version`. wrong: why no
+    event can be made of the row; MongoDB has none of it."""
 
     version: int
     alive: bool = True
     wrong: str = ""
+    row: bool = True
+    most: int | None = None
+
+    @property
+    def highest(self) -> int:
+        """What is above it was never given by SQL."""
+        return self.version if self.most is None else self.most
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
     """Both sides of a key, MongoDB read before SQL; None where a side knows nothing of it. same:
-    whether the contents are equal; None where they were not compared."""
+    whether the contents are equal; None where they were not compared. fault: of a tombstone that
+    is not as it must be. rows: how many have this key."""
 
     mongodb: State | None
     sql: State | None
     same: bool | None = None
     unlookable: str = ""
+    fault: str = ""
+    rows: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +97,14 @@ def verdict(pair: Pair) -> Kind | None:
     sql, mongodb = pair.sql, pair.mongodb
     if pair.unlookable:
         return "unlookable" if mongodb is not None and mongodb.alive else None
+    if pair.rows > 1:
+        return "duplicate"
     if sql is not None and sql.wrong:
         return "unusable"
     if sql is None or not sql.alive:
         if mongodb is None or not mongodb.alive:
-            return None
-        return "ahead" if sql is not None and mongodb.version > sql.version else "orphan"
+            return "tombstone" if pair.fault else None
+        return "ahead" if sql is not None and mongodb.version > sql.highest else "orphan"
     if mongodb is None:
         return "missing"
     if not mongodb.alive:

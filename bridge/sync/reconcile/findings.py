@@ -13,27 +13,34 @@ __all__ = ["Difference", "Result"]
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One key that differs. sql, mongodb: the versions, None where there is nothing alive or dead.
-    detail: what is known beyond the kind."""
+    detail: what is known beyond the kind. count: of rows or documents that it stands for. values:
+    field by field what SQL and MongoDB have, where that was asked for."""
 
     key: str
     kind: Kind
     sql: int | None = None
     mongodb: int | None = None
     detail: str = ""
+    count: int = 1
+    values: tuple[dict[str, str], ...] = ()
 
 
 @dataclass(slots=True)
 class Result:
     """What came of one entity.
 
-    rows, documents: alive, in SQL and in MongoDB. compared: documents whose contents were.
-    seconds: of all of it; summing: of reading both sides. repaired: differences by kind that were
-    there and are gone. differences: what is left. more: whether there are even more than these.
+    rows, documents: alive, in SQL and in MongoDB. explained: how many more rows than documents
+    there were where keys were looked at, each of them on both sides; what is in `rows` and
+    `documents` and not in it makes the result unequal, whatever the reason. compared:
+    documents whose contents were. seconds: of all of it; summing: of reading both sides. repaired:
+    differences by kind that were there and are gone. differences: what is left. more: whether
+    there are even more than these.
     """
 
     entity: str
     rows: int = 0
     documents: int = 0
+    explained: int = 0
     compared: int = 0
     seconds: float = 0.0
     summing: float = 0.0
@@ -43,13 +50,21 @@ class Result:
 
     @property
     def equal(self) -> bool:
-        """Whether nothing differs, or nothing any more."""
-        return not self.differences and not self.more
+        """Whether nothing differs, or nothing any more, and the numbers of both sides say so,
+        too."""
+        return not self.differences and not self.more and self.adds_up
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether all that one side has more than the other was looked at."""
+        return self.rows - self.documents == self.explained
 
     @property
     def by_kind(self) -> dict[str, int]:
         """How many differences there are of each kind that there is."""
-        found = Counter(one.kind for one in self.differences)
+        found: Counter[Kind] = Counter()
+        for one in self.differences:
+            found[one.kind] += one.count
         return {kind: found[kind] for kind in KINDS if found[kind]}
 
     @property

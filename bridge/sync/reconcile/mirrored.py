@@ -1,6 +1,7 @@
 """What MongoDB holds of one entity: keys and versions of all of it, or what is under some keys.
 
-Only what a majority has. Reading it for visitors is `bridge.sync.store`.
+Only what a majority has, and whatever it is: nothing that anybody has written there may end a
+comparison. Reading it for visitors is `bridge.sync.store`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -18,7 +20,18 @@ from pymongo.read_concern import ReadConcern
 
 from bridge.sync.documents import Document
 from bridge.sync.mongodb import MAJORITY, away
-from bridge.sync.reconcile.checksums import Sums, add_all, alive, in_buckets, of_cursor, version_in
+from bridge.sync.reconcile.checksums import (
+    Listed,
+    Sums,
+    add_all,
+    alive,
+    is_dead,
+    is_text,
+    listed,
+    of_cursor,
+    version_in,
+)
+from bridge.sync.reconcile.contents import TOLERANT, decode, has_doubles
 from bridge.sync.reconcile.doubts import State
 
 __all__ = ["Found", "Mirrored"]
@@ -33,10 +46,11 @@ MOST_FOREIGN = 100
 @dataclass(frozen=True, slots=True)
 class Found:
     """What MongoDB has under a key. document: all of it where that was asked for, else what is
-    needed to know its state."""
+    needed to know its state. raw: all of it as BSON, where that was asked for."""
 
     state: State
     document: Document
+    raw: bytes = b""
 
 
 @dataclass
@@ -58,10 +72,13 @@ class Mirrored:
     def __init__(self, database: Database[Document], collection: str) -> None:
         self._collection: Collection[Document] = database.get_collection(
             collection,
+            codec_options=TOLERANT,
             read_concern=ReadConcern("majority"),
             read_preference=ReadPreference.PRIMARY,
             write_concern=MAJORITY,
         )
+        options = TOLERANT.with_options(document_class=RawBSONDocument)
+        self._raw: Collection[Any] = self._collection.with_options(options)
 
     def __repr__(self) -> str:
         return f"<Mirrored {self._collection.name}>"
@@ -78,24 +95,68 @@ class Mirrored:
             add_all(sums, self._batches(foreign, chunk), progress)
         return sums
 
-    def keys(
-        self, buckets: frozenset[int], progress: Progress, chunk: int
-    ) -> Iterator[tuple[str, int]]:
-        """Key and version of the documents that are alive and in these buckets."""
+    def keys(self, buckets: frozenset[int], progress: Progress, chunk: int) -> Iterator[Listed]:
+        """The documents that are alive and in these buckets."""
         with _errors():
-            yield from in_buckets(self._batches(Foreign(), chunk), buckets, progress)
+            for batch in self._batches(Foreign(), chunk):
+                for key, version in batch:
+                    one = listed(key, version)
+                    if one.bucket in buckets:
+                        yield one
+                progress(len(batch))
 
-    def find(self, keys: Sequence[str], *, whole: bool = False) -> dict[str, Found]:
-        """What is under these keys, tombstones included."""
-        projection = None if whole else {"_v": 1, "_del": 1, "_parent": 1}
+    def find(self, keys: Sequence[str]) -> dict[str, Found]:
+        """The states of what is under these keys, tombstones included."""
+        projection = {"_v": 1, "_del": 1, "_parent": 1}
         found: dict[str, Found] = {}
         with _errors():
-            for start in range(0, len(keys), AT_ONCE):
-                some = list(keys[start : start + AT_ONCE])
+            for some in _portions(keys):
                 for document in self._collection.find({"_id": {"$in": some}}, projection):
-                    state = State(version_in(document), document.get("_del") is not True)
-                    found[document["_id"]] = Found(state, document)
+                    found[document["_id"]] = Found(_state(document), document)
         return found
+
+    def whole(self, keys: Sequence[str]) -> dict[str, Found]:
+        """All of what is under these keys, tombstones included."""
+        found: dict[str, Found] = {}
+        with _errors():
+            for some in _portions(keys):
+                for raw in self._raw.find({"_id": {"$in": some}}):
+                    one = _found(raw.raw)
+                    found[one.document["_id"]] = one
+        return found
+
+    def raws(self, keys: Sequence[str]) -> Iterator[bytes]:
+        """The same, undecoded."""
+        with _errors():
+            for some in _portions(keys):
+                for raw in self._raw.find({"_id": {"$in": some}}):
+                    yield raw.raw
+
+    def doubled(self, keys: Sequence[str]) -> set[str]:
+        """Those of these keys whose document holds a field twice, which nobody must update."""
+        return {decode(raw)["_id"] for raw in self.raws(keys) if has_doubles(raw)}
+
+    def tombstones(self, chunk: int) -> Iterator[list[Found]]:
+        """All that is deleted and can be a mirrored one, `chunk` at a time."""
+        some: list[Found] = []
+        with _errors(), self._raw.find({"_del": True}).batch_size(chunk) as cursor:
+            for raw in cursor:
+                one = _found(raw.raw)
+                if is_text(one.document["_id"]):
+                    some.append(one)
+                if len(some) >= chunk:
+                    yield some
+                    some = []
+        yield some
+
+    def children_of(self, parents: Sequence[str]) -> list[str]:
+        """The keys of the documents that are alive and name one of these as their parent."""
+        found: list[str] = []
+        with _errors():
+            for some in _portions(parents):
+                these = {"_parent": {"$in": some}, **alive()}
+                found += [one["_id"] for one in self._collection.find(these, {"_id": 1})]
+        return [id for id in found if is_text(id)]
 
     def bury(self, key: str, found: Found) -> bool:
         """Put a tombstone of the same version in the place of exactly this document; whether it
@@ -115,10 +176,36 @@ class Mirrored:
         with _errors():
             return self._collection.update_one(same, tombstone).modified_count == 1
 
+    def mend(self, key: str, found: Found, *, child: bool) -> bool:
+        """Make of a tombstone that is not as it must be one of the same version that is; whether
+        it was still there. Nothing that is alive is touched."""
+        fields: Document = {"_id": "$_id", "_v": "$_v", "_del": True, "_at": "$$NOW"}
+        if child and isinstance(found.document.get("_parent"), str):
+            fields["_parent"] = "$_parent"
+        same = {"_id": key, "_v": found.document.get("_v"), "_del": True}
+        with _errors():
+            done = self._collection.update_one(same, [{"$replaceWith": fields}])
+            return done.modified_count == 1
+
     def _batches(self, foreign: Foreign, chunk: int) -> Iterator[list[tuple[str, int]]]:
         cursor = self._collection.find(alive(), {"_v": 1}).batch_size(chunk)
         with cursor:
             yield from of_cursor(cursor, chunk, foreign)
+
+
+def _state(document: Document) -> State:
+    return State(version_in(document), not is_dead(document))
+
+
+def _found(raw: bytes) -> Found:
+    document = decode(raw)
+    return Found(_state(document), document, raw)
+
+
+def _portions(keys: Sequence[str]) -> Iterator[list[str]]:
+    """What can be asked for: a key that is no text of UTF-8 is under no document of ours."""
+    for start in range(0, len(keys), AT_ONCE):
+        yield [key for key in keys[start : start + AT_ONCE] if is_text(key)]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -77,7 +77,8 @@ def keep(state: State, result: Result, *, deep: bool) -> None:
             "more": result.more,
             "deep": deep,
             "repaired": result.repaired,
-            "listed": [asdict(one) for one in result.differences[:MOST_KEPT]],
+            # Values are the site's: whoever asks for them is shown them, and nobody else.
+            "listed": [asdict(replace(one, values=())) for one in result.differences[:MOST_KEPT]],
         },
     )
 

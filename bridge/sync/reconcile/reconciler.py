@@ -2,11 +2,12 @@
 
 For one entity:
 
-1. sum up both sides, side by side            `checksums`, `sqlsums`, `mirrored`
-2. list the keys of the buckets that differ
-3. compare contents, where that was asked for  `contents`
+1. sum up both sides, side by side            `checksums`, `sums`, `mirrored`
+2. list the keys of the buckets that differ    `account`
+3. compare contents, where that was asked for  `deep`, `contents`
 4. look at each doubtful key again until lag cannot explain it any more   `doubts`
-5. repair, where that was asked for, and look again   `repair`
+5. count and list once more what the keys do not explain
+6. repair, where that was asked for, and look again   `repair`
 
 Nothing is locked and nothing has to stand still: visitors edit meanwhile.
 """
@@ -17,22 +18,29 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
-import bson
 import sqlalchemy as sql
 from pymongo.database import Database
 
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.guard import Encoded, make_ready
 from bridge.sync.pace import Pace, Stopped
-from bridge.sync.reconcile.checksums import NO_VERSION, Sums
-from bridge.sync.reconcile.contents import first_difference
-from bridge.sync.reconcile.doubts import KINDS, Doubt, State, look
-from bridge.sync.reconcile.findings import Difference, Result
-from bridge.sync.reconcile.mirrored import Foreign, Mirrored
+from bridge.sync.reconcile.account import Account
+from bridge.sync.reconcile.checksums import Listed, Sums
+from bridge.sync.reconcile.confirm import Confirmation
+from bridge.sync.reconcile.deep import Deep
+from bridge.sync.reconcile.doubts import KINDS, TOLD, Doubt, Pair, look
+from bridge.sync.reconcile.findings import Result
+from bridge.sync.reconcile.listing import (
+    foreign_documents,
+    listed,
+    nameless_rows,
+    not_adding_up,
+)
+from bridge.sync.reconcile.mirrored import Foreign
 from bridge.sync.reconcile.repair import Repair
 from bridge.sync.reconcile.sides import Look, Sides
 
@@ -46,7 +54,7 @@ MOST_KEYS = 200_000
 is the better repair."""
 MOST_LISTED = 500_000
 """Rows of the buckets whose keys are in memory at a time."""
-DEEP_ROWS = 500
+AT_ONCE = 500
 PATIENCE = 10
 """How many times `wait` an outbox that stands still is waited for."""
 
@@ -57,11 +65,13 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True, slots=True)
 class Asked:
     """How to reconcile. rate: rows a second of each side, 0 for as fast as it goes. wait: seconds
-    that a difference must last. deep: whether contents are compared. repair: None: only list."""
+    that a difference must last. deep: whether contents are compared, and tombstones examined.
+    values: whether differences of contents come with both values. repair: None: only list."""
 
     rate: float = 0.0
     wait: float = 30.0
     deep: bool = False
+    values: bool = False
     repair: Repair | None = None
 
 
@@ -88,8 +98,8 @@ class Reconciler:
         self._lag, self._progress = lag, progress
         self._stop = stop or threading.Event()
         self._halt = threading.Event()
-        self._deep: dict[str, dict[str, str]] = {}  # entity to what deep looks made doubtful
-        self._compared: Counter[str] = Counter()
+        self._deep: dict[str, Deep] = {}  # by owner, as long as an entity of it may be asked for
+        self._settled: dict[str, Pair] = {}
 
     def checkable(self) -> tuple[list[str], dict[str, str]]:
         """The entities that can be reconciled, parents first, and why the others cannot."""
@@ -110,94 +120,77 @@ class Reconciler:
         sides = Sides(self._engine, self._database, self._mirror, name)
         result = Result(name)
         foreign = Foreign()
-        doubtful = self._sum_up(sides, result, foreign)
+        self._settled = {}
+        account = self._sum_up(sides, foreign)
+        result.rows = account.rows.rows
+        result.documents = account.documents.rows + foreign.count
+        result.summing = monotonic() - began
+        keys, result.more = self._list(sides, account, account.differing)
+        doubtful = dict.fromkeys(keys, False)
         if self._asked.deep:
-            doubtful |= self._compare(sides, result)
+            doubtful |= dict.fromkeys(self._compare(sides, result), True)
         doubts, looks = self._settle(sides, doubtful, began)
+        confirmation = None if result.more else self._confirm(sides, account, doubts, looks)
         if self._asked.repair and doubts:
             doubts, looks = self._repair(sides, doubts, looks, result)
-        result.differences = [*_listed(doubts, looks), *_beside(sides, foreign)]
+        result.differences = [
+            *listed(doubts, looks, values=self._asked.values),
+            *(confirmation.differences if confirmation else ()),
+            *nameless_rows(sides.rows.without_key()),
+            *foreign_documents(foreign),
+        ]
+        riddles = confirmation.riddles if confirmation else set()
+        result.explained = account.explained(account.open() - riddles) - foreign.count
+        if not (result.adds_up or result.differences or result.more):
+            result.differences.append(not_adding_up(result))
         result.seconds = monotonic() - began
         return result
 
     # 1 and 2.
 
-    def _sum_up(self, sides: Sides, result: Result, foreign: Foreign) -> dict[str, bool]:
-        """The keys that may differ, each with whether its content is in doubt."""
+    def _sum_up(self, sides: Sides, foreign: Foreign) -> Account:
         total = max(sides.rows.count(), sides.mirrored.count())
-        began = monotonic()
         ours, theirs = self._paces(f"{sides.name}: sums", total)
-        in_sql, in_mongodb = self._both(
-            lambda: sides.rows.sums(ours, ours.at_once),
-            lambda: sides.mirrored.sums(theirs, foreign, theirs.at_once),
+        return Account(
+            *self._both(
+                lambda: sides.rows.sums(ours, ours.at_once),
+                lambda: sides.mirrored.sums(theirs, foreign, theirs.at_once),
+            )
         )
-        result.rows, result.documents = in_sql.rows, in_mongodb.rows + foreign.count
-        result.summing = monotonic() - began
-        differing = in_sql.differing(in_mongodb)
-        doubtful: dict[str, bool] = {}
-        for buckets in _slices(differing, in_sql, in_mongodb):
-            for key in self._unlike(sides, buckets):
-                if len(doubtful) >= MOST_KEYS:
-                    result.more = True
-                    return doubtful
-                doubtful[key] = False
-        return doubtful
 
-    def _unlike(self, sides: Sides, buckets: frozenset[int]) -> Iterator[str]:
-        """The keys of these buckets that the two sides have different versions of."""
-        theirs, ours = self._paces(f"{sides.name}: keys", sides.mirrored.count())
-        in_sql, in_mongodb = self._both(
-            lambda: dict(sides.rows.keys(buckets, ours, ours.at_once)),
-            lambda: dict(sides.mirrored.keys(buckets, theirs, theirs.at_once)),
-        )
-        for key, version in in_sql.items():
-            if in_mongodb.pop(key, None) != version:
-                yield key
-        yield from in_mongodb
+    def _list(
+        self, sides: Sides, account: Account, buckets: Sequence[int]
+    ) -> tuple[list[str], bool]:
+        """The keys of these buckets that may differ, and whether there are too many of them."""
+        doubtful: list[str] = []
+        for some in _slices(buckets, account.rows, account.documents):
+            theirs, ours = self._paces(f"{sides.name}: keys", sides.mirrored.count())
+            in_sql = partial(sides.rows.keys, some, ours, ours.at_once)
+            in_mongodb = partial(sides.mirrored.keys, some, theirs, theirs.at_once)
+            rows, documents = self._both(
+                partial(list[Listed], in_sql()), partial(list[Listed], in_mongodb())
+            )
+            doubtful += account.enter(some, rows, documents)
+            if len(doubtful) + len(account.odd) > MOST_KEYS:
+                return doubtful[:MOST_KEYS], True
+        return doubtful, False
 
     # 3.
 
-    def _compare(self, sides: Sides, result: Result) -> dict[str, bool]:
-        """The keys whose contents differ at equal versions. Children are compared with their
-        parents: that is one event."""
-        if sides.name not in self._deep:
-            self._compare_all(sides)
-        result.compared = self._compared[sides.name]
-        return dict.fromkeys(self._deep.pop(sides.name, {}), True)
-
-    def _compare_all(self, sides: Sides) -> None:
-        owner, mirror = sides.owner, self._mirror
-        family = [owner, *(name for name, parent in mirror.parent_of.items() if parent == owner)]
-        self._deep |= {name: {} for name in family}
-        places = {mirror.collection_of(name): name for name in family}
-        pace, _ = self._paces(f"{owner}: contents", sides.source.count())
-        position = None
-        while True:
-            chunk = sides.source.chunk(position, DEEP_ROWS)
-            ready, rejected = make_ready(mirror, chunk.events)
-            for key in (*(bad.key for bad in chunk.bad), *(one.event.key for one in rejected)):
-                self._deep[owner][key] = "unusable"
-            writes: dict[str, dict[str, Encoded]] = {}
-            for one in ready:
-                for write in (one.own, *one.children):
-                    writes.setdefault(places[write.collection], {})[write.key] = write
-            for name, expected in writes.items():
-                self._compare_some(name, expected)
-            pace(chunk.rows)
-            if chunk.rows < DEEP_ROWS:
-                return
-            position = chunk.last
-
-    def _compare_some(self, name: str, expected: Mapping[str, Encoded]) -> None:
-        """What has another version is not for us: the sums show it."""
-        collection = self._mirror.collection_of(name)
-        found = Mirrored(self._database, collection).find(list(expected), whole=True)
-        for key, held in found.items():
-            write = expected[key]
-            if held.state == State(write.version):
-                self._compared[name] += 1
-                if difference := first_difference(bson.decode(write.document.raw), held.document):
-                    self._deep[name][key] = difference
+    def _compare(self, sides: Sides, result: Result) -> dict[str, None]:
+        """The keys that a look at whole documents makes doubtful. Children are compared with
+        their parents: that is one event."""
+        owner, name = sides.owner, sides.name
+        deep = self._deep.get(owner)
+        if deep is None or name not in deep.doubtful:
+            deep = self._deep[owner] = Deep(self._database, self._mirror, owner)
+            pace, _ = self._paces(f"{owner}: contents", sides.source.count())
+            deep.compare(sides, pace)
+        pace, _ = self._paces(f"{name}: tombstones", 0)
+        deep.examine(sides, pace)
+        result.compared = deep.compared[name]
+        result.more = result.more or deep.more
+        return deep.doubtful.pop(name)
 
     # 4.
 
@@ -225,7 +218,7 @@ class Reconciler:
         wait_for, delay = self._asked.wait, 0.1
         while True:
             now = monotonic()
-            open_ = [key for key, one in doubts.items() if one.kind != "unusable"]
+            open_ = [key for key, one in doubts.items() if one.kind not in TOLD]
             young = any(now - doubts[key].since < wait_for for key in open_)
             if not open_ or not (young or self._lags(now, began)):
                 return doubts, looks
@@ -257,15 +250,43 @@ class Reconciler:
         """The doubts that another look at these keys leaves, and what was seen."""
         left: dict[str, Doubt] = {}
         looks: dict[str, Look] = {}
-        for start in range(0, len(keys), DEEP_ROWS):
+        for start in range(0, len(keys), AT_ONCE):
             self._check()
-            some = keys[start : start + DEEP_ROWS]
+            some = keys[start : start + AT_ONCE]
             for key, seen in sides.look(some, whole).items():
-                if (doubt := look(doubts.get(key), seen.pair, monotonic())) is not None:
+                doubt = look(doubts.get(key), seen.pair, monotonic())
+                if doubt is None:
+                    self._settled[key] = seen.pair
+                else:
                     left[key], looks[key] = doubt, seen
+                    self._settled.pop(key, None)
         return left, looks
 
     # 5.
+
+    def _confirm(
+        self,
+        sides: Sides,
+        account: Account,
+        doubts: dict[str, Doubt],
+        looks: dict[str, Look],
+    ) -> Confirmation:
+        """What is equal by its keys and not by its numbers. Doubts that come up on the way are
+        added to the others."""
+
+        def enter(again: Account, buckets: Sequence[int]) -> bool:
+            keys, too_many = self._list(sides, again, buckets)
+            new = {key: False for key in keys if key not in doubts}
+            left, found = self._settle(sides, new, monotonic())
+            doubts.update(left)
+            looks.update(found)
+            return not too_many
+
+        confirmation = Confirmation(lambda: self._sum_up(sides, Foreign()), enter, self._settled)
+        confirmation.run(account)
+        return confirmation
+
+    # 6.
 
     def _repair(
         self, sides: Sides, doubts: dict[str, Doubt], looks: dict[str, Look], result: Result
@@ -275,7 +296,7 @@ class Reconciler:
         kinds = {key: one.kind for key, one in doubts.items()}
         notes = self._asked.repair.send(sides, looks, kinds, result.documents)
         sent = [key for key in doubts if key not in notes]
-        whole = {key for key in sent if doubts[key].kind == "different"}
+        whole = {key for key in sent if doubts[key].kind in ("different", "tombstone")}
         now = monotonic()
         again = {
             key: Doubt(doubts[key].kind, doubts[key].first, now, looks[key].pair) for key in sent
@@ -287,9 +308,7 @@ class Reconciler:
         after = Counter(one.kind for one in doubts.values())
         result.repaired = {kind: n for kind in KINDS if (n := before[kind] - after[kind]) > 0}
         seen = {key: found.get(key, looks[key]) for key in notes}
-        return doubts, {
-            key: Look(one.pair, one.owner, one.found, notes[key]) for key, one in seen.items()
-        }
+        return doubts, {key: replace(one, detail=notes[key]) for key, one in seen.items()}
 
     # Two sides at once.
 
@@ -340,25 +359,3 @@ def _slices(buckets: Sequence[int], *sides: Sums) -> Iterator[frozenset[int]]:
         rows += more
     if some:
         yield frozenset(some)
-
-
-def _listed(doubts: Mapping[str, Doubt], looks: Mapping[str, Look]) -> Iterator[Difference]:
-    """What is left, kind by kind and in the order of the keys."""
-    kinds = list(KINDS)
-    for key, doubt in sorted(doubts.items(), key=lambda item: (kinds.index(item[1].kind), item[0])):
-        pair, detail = looks[key].pair, looks[key].detail
-        yield Difference(key, doubt.kind, _version(pair.sql), _version(pair.mongodb), detail)
-
-
-def _version(state: State | None) -> int | None:
-    return None if state is None or state.version <= NO_VERSION else state.version
-
-
-def _beside(sides: Sides, foreign: Foreign) -> Iterator[Difference]:
-    """What has no key that could be compared."""
-    if nameless := sides.rows.without_key():
-        text = f"{nameless:,} rows have NULL in a column of the key"
-        yield Difference("", "unusable", detail=text)
-    for id in foreign.ids:
-        text = f"its _id is no text, so it is not the mirror's: {foreign.count:,} such documents"
-        yield Difference(repr(id), "orphan", detail=text)

@@ -1,8 +1,10 @@
 """Make good what reconciling has found: send the events again that MongoDB ought to hold.
 
-They go the way of every edit, over the queue, and win over the same version (`rewrite`). Only a
-child that no event of its parent names is buried here, in its own version, so that everything
-newer still wins. What MongoDB has ahead of SQL cannot be repaired by sending anything.
+They go the way of every edit, over the queue, and win over the same version (`rewrite`). Only
+what no event can repair is done here, in the version that is there, so that everything newer
+still wins: a child that no event of its parent names is buried, and a tombstone that is not as it
+must be is made anew. What MongoDB has ahead of SQL cannot be repaired by sending anything. Nothing
+is ever concluded about a key that is not known to have no row.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from bridge.errors import ServerAway, UndecodableMessage
 from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.queue.publisher import Publisher
 from bridge.sync.reconcile.checksums import NO_VERSION
-from bridge.sync.reconcile.doubts import Kind
+from bridge.sync.reconcile.doubts import KINDS, TOLD, Kind
 from bridge.sync.reconcile.sides import Look, Sides
 
 __all__ = ["Repair"]
@@ -32,6 +34,10 @@ TOO_MANY = (
 )
 FEW = 100
 """So many documents may be without a row whatever the number of all."""
+DOUBLED = (
+    "a field is there twice, and MongoDB itself may end when such a document is updated: delete it "
+    "by hand (deleting is safe), then repair again"
+)
 FOREIGN = "its _v is no version, so it is somebody else's: delete the document by hand"
 
 
@@ -53,18 +59,26 @@ class Repair:
         notes: dict[str, str] = {}
         rows: dict[str, list[str]] = {}  # key of the row to the keys that its event repairs
         buried: list[Event] = []
-        rowless = sum(kinds[key] == "orphan" and looks[key].pair.sql is None for key in kinds)
+        rowless = sum(kinds[key] == "orphan" and _is_unheard_of(looks[key]) for key in kinds)
+        doubled = sides.mirrored.doubled([key for key, kind in kinds.items() if kind not in TOLD])
         too_many = rowless > FEW and rowless * 2 > documents
         for key, kind in kinds.items():
             seen = looks[key]
-            if kind in ("unusable", "unlookable"):
-                notes[key] = seen.detail
+            if kind in TOLD:
+                notes[key] = seen.detail or KINDS[kind]
+            elif key in doubled:
+                notes[key] = DOUBLED
             elif kind == "ahead":
                 notes[key] = AHEAD
             elif _is_foreign(seen):
                 notes[key] = FOREIGN
-            elif too_many and kind == "orphan" and seen.pair.sql is None:
+            elif too_many and kind == "orphan" and _is_unheard_of(seen):
                 notes[key] = TOO_MANY
+            elif kind == "tombstone" and _is_ahead(seen):
+                notes[key] = f"{seen.detail}; {AHEAD}"
+            elif kind == "tombstone" and (sides.parent is not None or not _is_late(seen)):
+                assert seen.found is not None
+                sides.mirrored.mend(key, seen.found, child=sides.parent is not None)
             elif kind == "orphan" and sides.parent is not None:
                 assert seen.found is not None
                 sides.mirrored.bury(key, seen.found)
@@ -72,26 +86,22 @@ class Repair:
                 rows.setdefault(seen.owner, []).append(key)
             else:
                 rows[key] = [key]
-        events = []
         owners = list(rows)
         for start in range(0, len(owners), AT_ONCE):
             some = owners[start : start + AT_ONCE]
-            found = {event.key: event for event in sides.events(some)}
-            for owner in some:
-                if (event := found.get(owner)) is not None:
-                    events.append(event)
-                elif kinds.get(owner) == "orphan":
-                    # SQL was asked once more, just now.
-                    mongodb = looks[owner].pair.mongodb
-                    assert mongodb is not None
-                    try:
-                        buried.append(
-                            Event(sides.name, "deleted", owner, mongodb.version, rewrite=True)
-                        )
-                    except UndecodableMessage as error:
-                        notes[owner] = f"no event can be made of it: {error}"
-            notes |= self._publish(events, rows)
-            events = []
+            found, bad = sides.source.rows_by_keys(some)
+            told = {event.key for event in found} | {one.key for one in bad}
+            lacking = [owner for owner in some if owner not in told]
+            # SQL was asked once more, just now; and in another way, which needs no event.
+            there, unlookable = sides.source.existing(lacking)
+            for owner in lacking:
+                if owner in there or owner in unlookable:
+                    notes[owner] = "a row has come up under this key: ask again"
+                elif kinds.get(owner) in ("orphan", "tombstone"):
+                    buried += _deletion(sides.name, owner, looks[owner], notes)
+            for one in bad:
+                notes |= dict.fromkeys(rows.get(one.key, ()), one.error)
+            notes |= self._publish(found, rows)
         notes |= self._publish(buried, rows)
         return notes
 
@@ -122,6 +132,35 @@ class Repair:
             self._publisher.send(texts)
         except ServerAway as error:
             raise ServerAway(f"the broker: {error}") from error
+
+
+def _deletion(entity: str, key: str, seen: Look, notes: dict[str, str]) -> list[Event]:
+    pair = seen.pair
+    assert pair.mongodb is not None
+    version = (
+        pair.mongodb.version if pair.sql is None else max(pair.mongodb.version, pair.sql.version)
+    )
+    try:
+        return [Event(entity, "deleted", key, max(version, 0), rewrite=True)]
+    except UndecodableMessage as error:
+        notes[key] = f"no event can be made of it: {error}"
+        return []
+
+
+def _is_unheard_of(seen: Look) -> bool:
+    """Whether SQL has no row, and no table of versions that knows of its deletion."""
+    sql = seen.pair.sql
+    return sql is None or (not sql.row and sql.version <= NO_VERSION)
+
+
+def _is_ahead(seen: Look) -> bool:
+    sql, mongodb = seen.pair.sql, seen.pair.mongodb
+    return sql is not None and mongodb is not None and mongodb.version > sql.highest
+
+
+def _is_late(seen: Look) -> bool:
+    sql, mongodb = seen.pair.sql, seen.pair.mongodb
+    return sql is not None and mongodb is not None and mongodb.version < sql.version
 
 
 def _is_foreign(seen: Look) -> bool:

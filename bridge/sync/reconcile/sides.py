@@ -5,19 +5,20 @@ MongoDB is read before SQL, always, see `bridge.sync.reconcile.doubts`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import NamedTuple
 
-import bson
 import sqlalchemy as sql
 from pymongo.database import Database
 
 from bridge.queue.events import Event
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.guard import Encoded, Ready, make_ready
-from bridge.sync.reconcile.contents import first_difference
-from bridge.sync.reconcile.doubts import Pair, State
+from bridge.sync.reconcile.bookkeeping import tombstone_fault
+from bridge.sync.reconcile.contents import Gap, decode, differences, in_words
+from bridge.sync.reconcile.doubts import Pair, State, verdict
 from bridge.sync.reconcile.mirrored import Found, Mirrored
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.sql.sums import KeyedRows
@@ -31,12 +32,14 @@ AT_ONCE = 500
 @dataclass(frozen=True, slots=True)
 class Look:
     """What was found under a key. owner: the key of the row whose event carries it, None where
-    nobody knows one. detail: how contents differ, or why there is no event."""
+    nobody knows one. detail: how contents differ, or why there is no event. gaps: where contents
+    differ."""
 
     pair: Pair
     owner: str | None
     found: Found | None
     detail: str = ""
+    gaps: tuple[Gap, ...] = ()
 
 
 class _Made(NamedTuple):
@@ -82,9 +85,26 @@ class Sides:
             looks |= self._look(some, [key for key in some if key in whole])
         return looks
 
+    def faulty(self, tombstones: Sequence[Found]) -> list[str]:
+        """Those of these tombstones that are not as they must be; their keys."""
+        held = {one.document["_id"]: one for one in tombstones}
+        looks = self._states(list(held), held)
+        return [
+            key for key, seen in looks.items() if verdict(self._examined(seen).pair) is not None
+        ]
+
     def _look(self, keys: Sequence[str], whole: Sequence[str]) -> dict[str, Look]:
         found = self.mirrored.find(keys)
-        found |= self.mirrored.find(whole, whole=True)
+        found |= self.mirrored.whole(whole)
+        looks = self._states(keys, found)
+        if whole:
+            self._compare(looks, whole)
+            for key in whole:
+                looks[key] = self._examined(looks[key])
+        return looks
+
+    def _states(self, keys: Sequence[str], found: Mapping[str, Found]) -> dict[str, Look]:
+        """What SQL has under these keys, beside what was found in MongoDB before."""
         told, unlookable = self.rows.states(keys)
         owners = {key: one.owner for key, one in told.items()}
         states = {key: one.state for key, one in told.items()}
@@ -99,23 +119,32 @@ class Sides:
                 owners[key] = owner
                 if (parent := parents.get(owner)) is not None:
                     # Not in the list of this version: deleted with it.
-                    states[key] = State(parent.state.version, False)
-        looks = {
-            key: Look(
-                Pair(
-                    None if (one := found.get(key)) is None else one.state,
-                    states.get(key),
-                    unlookable=unlookable.get(key, ""),
-                ),
-                owners.get(key),
-                found.get(key),
-                unlookable.get(key, ""),
+                    above = parent.state
+                    states[key] = State(above.version, False, row=False, most=above.highest)
+        looks = {}
+        for key in keys:
+            held = found.get(key)
+            rows = told[key].rows if key in told else 1
+            pair = Pair(
+                None if held is None else held.state,
+                states.get(key),
+                unlookable=unlookable.get(key, ""),
+                rows=rows,
             )
-            for key in keys
-        }
-        if whole:
-            self._compare(looks, whole)
+            text = f"{rows} rows have this key" if rows > 1 else pair.unlookable
+            looks[key] = Look(pair, owners.get(key), held, text)
         return looks
+
+    def _examined(self, seen: Look) -> Look:
+        """With what is wrong about a tombstone, where both sides say that there is nothing."""
+        pair, held = seen.pair, seen.found
+        if held is None or held.state.alive or (pair.sql is not None and pair.sql.alive):
+            return seen
+        child = self.parent is not None
+        fault = tombstone_fault(held.document, child=child, now=datetime.now(UTC))
+        if not fault and pair.sql is not None:
+            fault = _outdated(held.state.version, pair.sql, child=child)
+        return replace(seen, pair=replace(pair, fault=fault), detail=fault) if fault else seen
 
     def _compare(self, looks: dict[str, Look], keys: Sequence[str]) -> None:
         owners = sorted({owner for key in keys if (owner := looks[key].owner) is not None})
@@ -168,17 +197,28 @@ class Sides:
         return join(split("/".join(parts), len(parts))) if parts else key
 
 
+def _outdated(version: int, gone: State, *, child: bool) -> str:
+    """What is wrong with the version of a tombstone. Children that vanished long ago have that of
+    their parent at the time."""
+    if version > gone.highest:
+        return f"it has version {version}, and SQL never gave one above {gone.highest}"
+    if not child and version < gone.version:
+        return f"it has version {version}, and SQL has deleted the row with {gone.version}"
+    return ""
+
+
 def _unusable(seen: Look, state: State, text: str) -> Look:
     pair = replace(seen.pair, sql=replace(state, wrong=text))
     return replace(seen, pair=pair, detail=text)
 
 
 def _compared(look: Look, write: Encoded) -> Look:
-    expected = bson.decode(write.document.raw)
+    expected = decode(bytes(write.document.raw))
     alive = expected.get("_del") is not True
     state = State(write.version, alive)
-    found = look.found
+    found, pair = look.found, look.pair
     if found is None or found.state != state or not alive:
-        return replace(look, pair=Pair(look.pair.mongodb, state))
-    detail = first_difference(expected, found.document)
-    return replace(look, pair=Pair(look.pair.mongodb, state, not detail), detail=detail)
+        return replace(look, pair=replace(pair, sql=state))
+    gaps = differences(bytes(write.document.raw), found.raw)
+    pair = replace(pair, sql=state, same=not gaps)
+    return replace(look, pair=pair, detail=look.detail or in_words(gaps), gaps=tuple(gaps))

@@ -282,7 +282,8 @@ class Lookup:
         select: sql.Select[Any],
         key_of: Callable[[Any], tuple[Any, ...]],
     ) -> Iterator[list[Any]]:
-        """What `select` gives of the rows with these keys, each once."""
+        """What `select` gives of the rows with these keys, each once; of a key that several rows
+        have, all of them."""
         seen: set[tuple[Any, ...]] = set()
         for start in range(0, len(self._asked), AT_ONCE):
             some = self._asked[start : start + AT_ONCE]
@@ -293,8 +294,9 @@ class Lookup:
                 key = key_of(row)
                 # What the database takes for equal need not be.
                 if key not in seen and self._rows.name_of(key) in self._wanted:
-                    seen.add(key)
                     these.append(row)
+            # One text may be several values, asked for in several portions.
+            seen.update(map(key_of, these))
             yield these
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sql
@@ -22,11 +22,13 @@ from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue.database import reading
 from bridge.queue.rows import is_true, version_of
 from bridge.sync.documents import Mirror
-from bridge.sync.reconcile.checksums import NO_VERSION, Sums, add_all, in_buckets
+from bridge.sync.reconcile.checksums import NO_VERSION, Listed, Sums, add_all, listed
 from bridge.sync.reconcile.doubts import State
+from bridge.sync.sql import versions
 from bridge.sync.sql.expressions import bucket_in, sum_in
 from bridge.sync.sql.keys import Key, after, from_position, position, up_to
-from bridge.sync.sql.rows import Lookup, Rows, fetch, trouble
+from bridge.sync.sql.rows import AT_ONCE, Lookup, Rows, fetch, trouble
+from bridge.sync.types.catalog import dialect_of as _dialect
 from bridge.sync.types.column import Column
 from bridge.sync.types.keys import join
 from bridge.sync.types.learn import refresh
@@ -46,10 +48,12 @@ Progress = Callable[[int], None]
 @dataclass(frozen=True, slots=True)
 class Told:
     """What SQL says of one key. owner: the key of the row whose event carries it, which is the
-    parent's for a child."""
+    parent's for a child. rows: how many have the key; 0 where only the table of versions knows
+    of it."""
 
     state: State
     owner: str
+    rows: int = 1
 
 
 class KeyedRows:
@@ -80,7 +84,7 @@ class KeyedRows:
         with self._errors():
             plan = self._look()
             if plan.server is None:
-                add_all(sums, plan.alive_batches(self._engine, chunk, None), progress)
+                add_all(sums, plan.alive_batches(self._engine, chunk), progress)
                 return sums
             for lower, upper in plan.ranges(self._engine, chunk):
                 with reading(self._engine) as connection:
@@ -94,21 +98,15 @@ class KeyedRows:
 
     def keys(
         self, buckets: frozenset[int], progress: Progress = lambda rows: None, chunk: int = CHUNK
-    ) -> Iterator[tuple[str, int]]:
-        """Key and version of the rows that are alive and in these buckets."""
+    ) -> Iterator[Listed]:
+        """The rows that are alive and in these buckets, as they are in the sums."""
         with self._errors():
-            plan = self._look()
-            batches = plan.alive_batches(self._engine, chunk, buckets)
-            if plan.server is not None:
-                for batch in batches:
-                    progress(len(batch))
-                    yield from batch
-                return
-            yield from in_buckets(batches, buckets, progress)
+            yield from self._look().listed(self._engine, chunk, buckets, progress)
 
     def states(self, keys: Sequence[str]) -> tuple[dict[str, Told], dict[str, str]]:
-        """What SQL has under these keys now, nothing of what it has no row for; and those keys
-        that no row can have, each with the reason. Of these nothing is known."""
+        """What SQL has under these keys now, nothing of what it has no row for, unless versions
+        are beside the table and it knows more; and those keys that no row can have, each with the
+        reason. Of these nothing is known."""
         found: dict[str, Told] = {}
         with self._errors(), reading(self._engine) as connection:
             plan = self._learn(connection)
@@ -116,8 +114,31 @@ class KeyedRows:
             for rows in lookup.batches(connection, plan.rows(), plan.key_of):
                 for row in rows:
                     key, state, owner = plan.read(row)
-                    found[key] = Told(state, owner)
+                    if (other := found.get(key)) is None:
+                        found[key] = Told(state, owner)
+                    else:
+                        found[key] = replace(other, rows=other.rows + 1)
+            if plan.own.beside and plan.is_its_own:
+                rowless = [key for key in keys if key not in found and key not in lookup.unlookable]
+                found |= self._deleted(connection, rowless)
         return found, lookup.unlookable
+
+    def _deleted(self, connection: sql.Connection, keys: Sequence[str]) -> dict[str, Told]:
+        """Of keys without a row: the versions of their deletions, and how high one can be."""
+        if not keys:
+            return {}
+        base = versions.base_of(connection, self.name) or 0
+        entries: dict[str, int] = {}
+        for start in range(0, len(keys), AT_ONCE):
+            some = versions.entry_of(self.name, keys[start : start + AT_ONCE], _dialect(connection))
+            for id, version in fetch(connection, some):
+                text = id.decode("utf-8", "surrogateescape") if isinstance(id, bytes) else id
+                entries[text] = int(version)
+        found = {}
+        for key in keys:
+            version = entries.get(key, NO_VERSION)
+            found[key] = Told(State(version, False, row=False, most=max(version, base)), key, 0)
+        return found
 
     def without_key(self) -> int:
         """How many rows have no key at all, because one of its columns is NULL."""
@@ -135,7 +156,7 @@ class KeyedRows:
     def _look(self) -> _Plan:
         with reading(self._engine) as connection:
             plan = self._learn(connection)
-            if refresh(connection, self._mirror, [self.name] if plan.own.types else []):
+            if refresh(connection, self._mirror, plan.typed):
                 self._plan = None
             return self._learn(connection)
 
@@ -174,13 +195,13 @@ class _Server:
         # NULL makes no event; the row must be summed up to be found.
         version = sql.func.coalesce(as_text(plan.version, dialect), "")
         self.bucket = bucket_in(text, dialect)
-        self._sum = sum_in(text, version, dialect)
+        self.sum = sum_in(text, version, dialect)
         self.alive = sql.and_(*alive)
         self._source = plan.source
 
     def sums(self, where: sql.ColumnElement[bool]) -> sql.Select[Any]:
         rows = (
-            sql.select(self.bucket.label("b"), self._sum.label("s"))
+            sql.select(self.bucket.label("b"), self.sum.label("s"))
             .select_from(self._source)
             .where(where, self.alive)
             .subquery("t")
@@ -194,6 +215,8 @@ class _Plan:
 
     def __init__(self, connection: sql.Connection, own: Rows, parent: Rows | None) -> None:
         self.own, dialect = own, own.dialect
+        self.is_its_own = parent is None
+        self.typed = [side.entity for side in (own, parent) if side and side.types is not None]
         self.deleted = [side.deleted for side in (own, parent) if side and side.deleted is not None]
         self.owner_width = len((parent or own).key)
         if parent is None:
@@ -288,17 +311,9 @@ class _Plan:
             conditions.append(up_to(self.own.key, upper))
         return sql.and_(*conditions)
 
-    def alive_batches(
-        self, engine: sql.Engine, chunk: int, buckets: frozenset[int] | None
-    ) -> Iterator[list[tuple[str, int]]]:
-        """Key and version of the rows that are alive; with `buckets`, only of those in them where
-        the database can tell."""
-        only: sql.ColumnElement[bool] = sql.true()
-        if buckets is not None and self.server is not None:
-            only = sql.and_(self.server.bucket.in_(sorted(buckets)), self.server.alive)
-        for lower, upper in self.ranges(engine, chunk):
-            with reading(engine) as connection:
-                found = fetch(connection, self.rows().where(self.between(lower, upper), only))
+    def alive_batches(self, engine: sql.Engine, chunk: int) -> Iterator[list[tuple[str, int]]]:
+        """Key and version of the rows that are alive."""
+        for found in self._batches(engine, chunk, self.rows()):
             read = self.read
             batch = []
             for row in found:
@@ -306,6 +321,37 @@ class _Plan:
                 if state.alive:
                     batch.append((key, state.version))
             yield batch
+
+    def listed(
+        self, engine: sql.Engine, chunk: int, buckets: frozenset[int], progress: Progress
+    ) -> Iterator[Listed]:
+        """The rows of some buckets that are alive. `progress` is told how many were looked at."""
+        select = self.rows()
+        server = self.server
+        if server is not None:
+            # In front of the key columns, which are the last ones.
+            select = sql.select(server.bucket, server.sum, *select.selected_columns)
+            only = sql.and_(server.bucket.in_(sorted(buckets)), server.alive)
+            select = select.select_from(self.source).where(only)
+        for found in self._batches(engine, chunk, select):
+            for row in found:
+                bucket, total, *rest = row if server is not None else (0, 0, *row)
+                key, state, _ = self.read(rest)
+                if not state.alive:
+                    continue
+                one = listed(key, state.version, state.wrong)
+                if server is not None:
+                    one = one._replace(bucket=int(bucket), sum=int(total))
+                if one.bucket in buckets:
+                    yield one
+            progress(len(found))
+
+    def _batches(
+        self, engine: sql.Engine, chunk: int, select: sql.Select[Any]
+    ) -> Iterator[list[Any]]:
+        for lower, upper in self.ranges(engine, chunk):
+            with reading(engine) as connection:
+                yield fetch(connection, select.where(self.between(lower, upper)))
 
 
 def _column(rows: Rows, name: str) -> Column:
