@@ -1,4 +1,4 @@
-"""Verbs of the mirror itself: sync init; those that begin with the database are in `propose`."""
+"""Verbs of the mirror itself: sync init; others are in `propose` and `triggers`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from bridge.cli.output import Format, format_option, show_rows
 from bridge.cli.propose import propose, types
+from bridge.cli.triggers import triggers
 from bridge.errors import BridgeError, ServerAway
 from bridge.settings import Settings
 
@@ -36,6 +37,7 @@ def sync() -> None:
 
 sync.add_command(propose)
 sync.add_command(types)
+sync.add_command(triggers)
 
 
 @sync.command()

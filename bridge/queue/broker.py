@@ -10,6 +10,7 @@ with quorum queues and publisher confirms. Every other URL gets the transport th
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -30,6 +31,7 @@ __all__ = [
     "declare",
     "drop",
     "is_streams",
+    "oldest",
     "queue",
     "trouble",
 ]
@@ -154,6 +156,21 @@ def queue(connection: Connection, name: str) -> Queue:
 def declare(connection: Connection, channel: Any, name: str) -> None:
     """Make sure that the queue is there."""
     queue(connection, name)(channel).declare()
+
+
+def oldest(connection: Connection, name: str) -> float | None:
+    """When the oldest message of a queue was published, in seconds since 1970 by our clock; inf
+    when there is none, None where the broker cannot say. Raises redis-py's errors."""
+    channel: Any = connection.default_channel
+    if not is_streams(channel):
+        return None
+    words = "XRANGE", channel.key_of(name), "-", "+", "COUNT", 1
+    first = list(channel.client.execute_command(*words))
+    if not first:
+        return float("inf")
+    seconds, micro = channel.client.time()
+    age = seconds + micro / 1e6 - int(first[0][0].split(b"-")[0]) / 1000
+    return time.time() - float(age)
 
 
 def backoff(attempt: int) -> float:

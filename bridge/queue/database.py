@@ -14,11 +14,19 @@ import sqlalchemy as sql
 from bridge.errors import BridgeError
 from bridge.settings import redact_url
 
-__all__ = ["connect", "delete", "reading", "short", "taking"]
+__all__ = ["PRINTED", "connect", "delete", "reading", "short", "taking"]
 
 LOCK_SECONDS = 2
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 30
 """A server that does not answer for so long is away: it must not hold up the other sources."""
+PRINTED = {
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+}
+"""Settings of PostgreSQL with which values become text, here and in triggers."""
 # Errors of MySQL whose text shows values: Duplicate entry, Truncated incorrect value, syntax
 # error near, Incorrect string value.
 _TELL_VALUES = frozenset({1062, 1064, 1292, 1366})
@@ -43,7 +51,7 @@ def connect(url: str) -> sql.Engine:
             made = made.update_query_dict({"charset": "utf8mb4"})
         # Not the usual REPEATABLE READ: there InnoDB also locks the gaps between the rows that
         # are read, and the site's INSERTs would wait for us.
-        return sql.create_engine(
+        engine = sql.create_engine(
             made,
             isolation_level="READ COMMITTED",
             pool_pre_ping=True,
@@ -51,6 +59,9 @@ def connect(url: str) -> sql.Engine:
             hide_parameters=True,
             connect_args=_patience(made),
         )
+        if made.get_backend_name() == "postgresql":
+            sql.event.listen(engine, "connect", _print_alike)
+        return engine
     except ModuleNotFoundError as error:
         extra = "mysql" if "mysql" in (error.name or "") else "postgresql"
         raise BridgeError(
@@ -84,6 +95,15 @@ def _patience(url: sql.URL) -> dict[str, Any]:
             "tcp_user_timeout": ANSWER_SECONDS * 1000,
         }
     return {}
+
+
+def _print_alike(connection: Any, record: Any) -> None:
+    """Values as text do not depend on the settings of a role or a server: keys are such texts."""
+    cursor = connection.cursor()
+    for name, to in PRINTED.items():
+        cursor.execute(f"SET {name} = '{to}'")
+    cursor.close()
+    connection.commit()
 
 
 def _sqlite(url: sql.URL) -> sql.Engine:

@@ -12,7 +12,7 @@ Where old producers wrote a time of another clock, it is not believed beyond rea
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -28,6 +28,8 @@ from bridge.queue.sqlclock import SAME_CLOCK_MS, SqlClock, now_ms
 __all__ = ["CLAIM_BYTES", "Backlog", "Outbox", "Row", "connect", "now_ms"]
 
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z_][A-Za-z0-9_]{0,63})?")
+TOUCHED = ".touched"
+"""Ends the `type` of a row that only notes that something changed; see `bridge.queue.touched`."""
 FAR_MS = 2 * 3600 * 1000
 """No relay puts a row off for so long. Who did had a wrong clock."""
 BURIED_MS = 10**15
@@ -175,8 +177,11 @@ class Outbox:
                 delete(connection, self.table.c.id, ids)
 
     def published(self, rows: Sequence[Row], next_try: int) -> None:
-        """These rows are on the queue; look at them again at `next_try`."""
+        """These rows are on the queue, with the versions that they have here; look at them again
+        at `next_try`."""
         with self.engine.begin() as connection:
+            for version, ids in _given(rows).items():
+                self._set(connection, ids, ver=version)
             self._set(
                 connection,
                 [row.id for row in rows],
@@ -223,6 +228,16 @@ class Outbox:
                     "next_try": 0,
                 }
                 for row in rows
+            ],
+        )
+
+    def note(self, connection: sql.Connection, identities: Iterable[tuple[str, str]]) -> None:
+        """Note in a transaction of the caller's that these have changed, as triggers do."""
+        self.add(
+            connection,
+            [
+                {"entity": entity, "key": key, "change": TOUCHED[1:], "payload": None, "version": 0}
+                for entity, key in identities
             ],
         )
 
@@ -355,6 +370,15 @@ class Outbox:
 
 
 _AT_ONCE = 1000
+
+
+def _given(rows: Sequence[Row]) -> dict[int, list[int]]:
+    """Version to ids of the rows that had none in the table, or an older one."""
+    given: dict[int, list[int]] = {}
+    for row in rows:
+        if row.payload is None and row.type.endswith(TOUCHED):
+            given.setdefault(row.version, []).append(row.id)
+    return given
 
 
 def _ids(connection: sql.Connection, table: sql.Table, which: sql.ColumnElement[bool]) -> list[int]:

@@ -11,6 +11,8 @@ One step for rows whose time has come:
 3. decide                             `bridge.queue.plan`
 4. free what MongoDB holds
 5. publish the rest, and note when to look again
+
+Of rows that only note a change, what is published is fetched first: `bridge.queue.touched`.
 """
 
 # Most of what kombu offers has no annotations.
@@ -22,7 +24,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
@@ -37,11 +39,13 @@ from bridge.queue.buried import Buried
 from bridge.queue.database import short
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event
+from bridge.queue.looked import Looked, once
 from bridge.queue.outbox import Backlog, Outbox, Row, now_ms
 from bridge.queue.plan import Timing, plan
 from bridge.queue.publisher import publish_bodies
 from bridge.queue.sources import SqlQueue
 from bridge.queue.spool import Spool
+from bridge.queue.touched import Fetch, is_touched, resolve
 from bridge.settings import redact_url
 
 __all__ = ["Held", "Relay", "RelayCounters", "SpoolSource"]
@@ -84,7 +88,8 @@ class Relay:
     """Moves what waits in every source, in one thread.
 
     broker_url: as for the worker. outboxes: with the `source` of their events. held: asks
-    MongoDB. spools, queues (with their outbox), lists: the other sources. max_event: bytes.
+    MongoDB. spools, queues (with their outbox), lists: the other sources. fetch: asks the site's
+    database what has become of rows that were only noted. max_event: bytes.
     """
 
     def __init__(
@@ -97,6 +102,7 @@ class Relay:
         spools: Sequence[SpoolSource] = (),
         queues: Sequence[tuple[SqlQueue, Outbox]] = (),
         lists: Sequence[str] = (),
+        fetch: Fetch | None = None,
         counters: RelayCounters | None = None,
         timing: Timing = Timing(),  # noqa: B008  # frozen
         max_event: int = MAX_EVENT_BYTES,
@@ -106,6 +112,7 @@ class Relay:
         self.counters = RelayCounters() if counters is None else counters
         self._url, self._held, self._log, self._timing = broker_url, held, log, timing
         self._queue, self._dead_queue, self._max_event = queue, dead_queue, max_event
+        self._fetch, self._held_up = fetch, dict[str, tuple[str, float]]()
         self._outboxes, self._spools = tuple(outboxes), tuple(spools)
         self._connection: Any = None
         self._letters: DeadLetters | None = None
@@ -116,11 +123,11 @@ class Relay:
                 f"BRIDGE_BROKER_URL is {redact_url(broker_url)}: remove `lists:`, or let their "
                 "programs publish to that broker"
             )
-        self._sources: list[_Source] = [
-            *(_Source(f"{one!r}"[1:-1], self._relay(one, source)) for one, source in outboxes),
-            *(_Source(f"spool {one.spool.directory}", self._unspool(one)) for one in spools),
-            *(_Source(f"queue {one.table}", self._drain(one, outbox)) for one, outbox in queues),
-            *(_Source(f"list {name}", self._shift(name)) for name in lists),
+        self._sources: list[Looked] = [
+            *(Looked(f"{one!r}"[1:-1], self._relay(one, source)) for one, source in outboxes),
+            *(Looked(f"spool {one.spool.directory}", self._unspool(one)) for one in spools),
+            *(Looked(f"queue {one.table}", self._drain(one, outbox)) for one, outbox in queues),
+            *(Looked(f"list {name}", self._shift(name)) for name in lists),
         ]
 
     def run(self, stop: threading.Event) -> None:
@@ -142,7 +149,7 @@ class Relay:
         """Rows of all outboxes that MongoDB does not hold. Raises SQLAlchemy's errors."""
         return sum((outbox.backlog() for outbox, _ in self._outboxes), Backlog())
 
-    def _try(self, source: _Source) -> int:
+    def _try(self, source: Looked) -> int:
         try:
             done = source.step()
         except TROUBLE as error:
@@ -218,6 +225,14 @@ class Relay:
             raise failed from None
 
     def _move_rows(self, outbox: Outbox, rows: Sequence[Row], source: str) -> None:
+        # Of a note without a version nothing has been published yet.
+        fresh = [row for row in rows if is_touched(row) and not row.version]
+        self._fetch_rows(outbox, fresh)
+        if len(fresh) < len(rows):
+            rest = [row for row in rows if row.version or not is_touched(row)]
+            self._look_for(outbox, rest, source)
+
+    def _look_for(self, outbox: Outbox, rows: Sequence[Row], source: str) -> None:
         held = self._held([row.identity for row in rows])
         looked = False
 
@@ -231,10 +246,10 @@ class Relay:
         def oldest() -> float | None:
             nonlocal looked
             looked = False  # what left the queue meanwhile may be a letter now
-            return self._oldest()
+            return self._with_broker(lambda found: broker.oldest(found, self._queue))
 
         made = plan(
-            rows, held, now=now_ms(), oldest=_once(oldest), dead=is_dead, timing=self._timing
+            rows, held, now=now_ms(), oldest=once(oldest), dead=is_dead, timing=self._timing
         )
         if made.free:
             outbox.free(made.free)
@@ -243,33 +258,44 @@ class Relay:
             outbox.bury(made.bury, now_ms() + int(self._timing.dead_look * 1000))
         for seconds, some in made.by_seconds().items():
             outbox.postpone(some, now_ms() + int(seconds * 1000))
-        if made.publish:
-            bodies = [row.event(source) for row in made.publish]
-            self._with_broker(lambda found: publish_bodies(found, self._queue, bodies))
-            outbox.published(made.publish, now_ms() + int(self._timing.first_look * 1000))
-            self.counters.published += len(made.publish)
-            again = sum(1 for row in made.publish if row.published_at is not None)
-            self.counters.republished += again
-            if again:
-                self._log.info("relay.republished", rows=again, outbox=outbox.table.fullname)
+        events = [row for row in made.publish if not is_touched(row)]
+        self._publish(outbox, events, [row.event(source) for row in events])
+        self._fetch_rows(outbox, [row for row in made.publish if is_touched(row)])
 
-    def _oldest(self) -> float | None:
-        """When the oldest message of the queue was published, by our clock; inf when there is
-        none."""
+    def _fetch_rows(self, outbox: Outbox, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
+        if self._fetch is None:
+            raise BridgeError(
+                f"{outbox.table.fullname} has rows of triggers, and nobody fetches what they are "
+                "about: start the relay with a sync.yaml that names their entities"
+            )
+        found = resolve(rows, self._fetch)
+        if found.others:
+            with outbox.engine.begin() as connection:
+                outbox.note(connection, found.others)
+        for some, one in found.dead:
+            letter = DeadLetter.of(one.raw, one.error, "row")
+            self._put(replace(letter, entity=some[0].entity, key=some[0].key))
+            outbox.free(some)
+        for entity, cause, some in found.waiting:
+            outbox.postpone(some, now_ms() + int(self._timing.again * 1000))
+            known, told = self._held_up.get(entity, ("", 0.0))
+            if cause != known or monotonic() >= told:
+                self._held_up[entity] = cause, monotonic() + self._timing.quiet
+                self._log.warning("relay.held_up", entity=entity, cause=cause)
+        self._publish(outbox, found.publish, found.events)
 
-        def look(connection: Any) -> float | None:
-            channel = connection.default_channel
-            if not broker.is_streams(channel):
-                return None
-            words = "XRANGE", channel.key_of(self._queue), "-", "+", "COUNT", 1
-            first = list(channel.client.execute_command(*words))
-            if not first:
-                return float("inf")
-            seconds, micro = channel.client.time()
-            age = seconds + micro / 1e6 - int(first[0][0].split(b"-")[0]) / 1000
-            return float(now_ms() / 1000 - age)
-
-        return self._with_broker(look)
+    def _publish(self, outbox: Outbox, rows: Sequence[Row], bodies: list[bytes]) -> None:
+        if not rows:
+            return
+        self._with_broker(lambda found: publish_bodies(found, self._queue, bodies))
+        outbox.published(rows, now_ms() + int(self._timing.first_look * 1000))
+        self.counters.published += len(bodies)
+        again = sum(1 for row in rows if row.published_at is not None)
+        self.counters.republished += again
+        if again:
+            self._log.info("relay.republished", rows=again, outbox=outbox.table.fullname)
 
     # Other sources.
 
@@ -327,7 +353,9 @@ class Relay:
     # The broker.
 
     def _bury(self, raw: bytes, error: str, part: str = "body") -> None:
-        letter = DeadLetter.of(raw, error, part)
+        self._put(DeadLetter.of(raw, error, part))
+
+    def _put(self, letter: DeadLetter) -> None:
         self._with_broker(lambda connection: self._open_letters(connection).put(letter))
         self._log.warning("relay.dead_letter", letter=letter.id, error=letter.error)
         self.counters.dead += 1
@@ -363,37 +391,3 @@ class Relay:
         connection, self._connection, self._letters = self._connection, None, None
         if connection is not None:
             connection.release()
-
-
-class _Source:
-    """One thing that is looked at, with its own patience. needs_work: whether the trouble was
-    with what it needs for its work, so that finding none does not end it."""
-
-    def __init__(self, name: str, step: Callable[[], int]) -> None:
-        self.name, self.step, self.failures, self.cause = name, step, 0, ""
-        self.needs_work = False
-        self._not_before = self._tell_at = 0.0
-
-    def is_due(self) -> bool:
-        return monotonic() >= self._not_before
-
-    def waits(self, seconds: float, cause: str, quiet: float) -> bool:
-        """Not due for so long; whether that is news."""
-        self.failures += 1
-        now = monotonic()
-        self._not_before = now + seconds
-        if cause == self.cause and now < self._tell_at:
-            return False
-        self.cause, self._tell_at = cause, now + quiet
-        return True
-
-
-def _once(ask: Callable[[], T]) -> Callable[[], T]:
-    answers: list[T] = []
-
-    def answer() -> T:
-        if not answers:
-            answers.append(ask())
-        return answers[0]
-
-    return answer

@@ -26,6 +26,7 @@ from bridge.sync.documents import Mirror
 from bridge.sync.entities import File, load
 from bridge.sync.missing import check_broker, mongodb_missing
 from bridge.sync.mongodb import ping
+from bridge.sync.touched import Fetcher
 
 __all__ = ["Sources", "queue_status", "run_relay"]
 
@@ -133,6 +134,7 @@ def run_relay(
             ],
             queues=[(queue, sources.site) for queue in sources.file.queues if sources.site],
             lists=sources.file.lists,
+            fetch=Fetcher(sources.site.engine, mirror, source) if sources.site else None,
             counters=counters,
             max_event=sources.file.max_event,
         )

@@ -26,7 +26,7 @@ from bridge.sync.types.catalog import dialect_of
 from bridge.sync.types.keys import Unlookable, join
 from bridge.sync.types.learn import learn
 from bridge.sync.types.typed import Typed
-from bridge.sync.types.wire import KeyColumn, printed_text
+from bridge.sync.types.wire import KeyColumn, key_in_sql, printed_text
 from bridge.yamlfile import did_you_mean
 
 __all__ = ["AT_ONCE", "Lookup", "Rows", "fetch", "trouble"]
@@ -53,7 +53,9 @@ class Rows:
         assert source is not None
         self.entity, self.place = entity, source.table or f"the query of {entity}"
         self.dialect = dialect_of(connection)
-        self.beside = source.version is None
+        parent = mirror.entities[mirror.parent_of.get(entity, entity)].source
+        # A child has the versions of its parent, wherever they are.
+        self.beside = source.version is None and parent is not None and parent.version is None
         self.types = learn(connection, mirror, entity)
         if self.types is None:
             self._of_query(connection, source)
@@ -68,10 +70,18 @@ class Rows:
         self.key: list[KeyColumn] = list(types.key)
         self.table: Any = rows
         self.origin: Any = rows
-        if source.version is None:
+        if self.beside:
             if versions_missing := self._versions_missing(connection):
                 raise BridgeError(versions_missing)
+            if key_in_sql(self.key, self.dialect) is None:
+                raise BridgeError(
+                    f"entity {self.entity}: the database cannot write the key of {self.place}, so "
+                    "that no version can be beside the table: name another key, or a column that "
+                    "grows with every change as `version:`"
+                )
             self.origin, self.version = versions.joined(rows, self.key, self.entity, self.dialect)
+        elif source.version is None:
+            self.version = sql.literal_column("0")
         else:
             self.version = rows.c[_name(types, source.version)]
         self.deleted: Any = None

@@ -19,7 +19,7 @@ from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue.events import Event
 from bridge.queue.rows import is_true, to_json, version_of
 from bridge.sync.documents import Mirror
-from bridge.sync.sql.keys import Key, Position, after, from_position, one_of, position
+from bridge.sync.sql.keys import Key, Position, after, from_position, keys_of, one_of, position
 from bridge.sync.sql.rows import AT_ONCE, Lookup, Rows, fetch, trouble
 from bridge.sync.types.learn import refresh
 from bridge.sync.types.typed import Typed
@@ -59,6 +59,7 @@ class SqlSource:
     """The rows of one entity, with those of its children.
 
     name: the entity in sync.yaml. rewrite: whether the events also replace the same version.
+    sender: their `source`.
 
     Raises BridgeError when the entity has no source or is a child; every method raises
     BridgeError when sync.yaml names a table or column that is not there, and ServerAway when
@@ -66,7 +67,13 @@ class SqlSource:
     """
 
     def __init__(
-        self, engine: sql.Engine, name: str, mirror: Mirror, *, rewrite: bool = False
+        self,
+        engine: sql.Engine,
+        name: str,
+        mirror: Mirror,
+        *,
+        rewrite: bool = False,
+        sender: str = SOURCE,
     ) -> None:
         if name not in mirror.entities:
             known = ", ".join(sorted(mirror.entities)) or "none"
@@ -79,6 +86,7 @@ class SqlSource:
             )
         self.name, self.source = name, entity.source
         self._engine, self._mirror, self.rewrite = engine, mirror, rewrite
+        self._sender = sender
         self._lead = engine.dialect.name == "sqlite"
         self._rows: Rows | None = None
         self._children: list[tuple[str, Rows]] = []
@@ -180,6 +188,20 @@ class SqlSource:
 
         return self._ask(ask)
 
+    def alike(self, keys: Sequence[str]) -> set[str]:
+        """The key texts of the rows that the database takes for rows with these keys, as MySQL does
+        with `vim` and `VIM`; those with these very texts included."""
+
+        def ask(connection: sql.Connection, rows: Rows) -> set[str]:
+            found = [one for key in keys for one in keys_of(rows.key, key)]
+            there: set[str] = set()
+            for some in _batches(found):
+                which = rows.select_keys().where(one_of(rows.key, some, lead=self._lead))
+                there.update(rows.text_of(tuple(row)) for row in fetch(connection, which))
+            return there
+
+        return self._ask(ask)
+
     def _ask(self, question: Callable[[sql.Connection, Rows], T]) -> T:
         """Ask in a transaction that sees one moment of the database.
 
@@ -269,7 +291,7 @@ class SqlSource:
                         version,
                         data,
                         f"{batch}.{number}",
-                        SOURCE,
+                        self._sender,
                         now,
                         rewrite,
                     )

@@ -1,13 +1,14 @@
 """Versions beside the table: a table of the bridge's with the version of each row that changed.
 
-Where no column of the site's table is a version, the triggers of `bridge sync triggers` keep one in
-`bridge_versions`. A version is the time of the change in microseconds since 1970 by the database's
-clock, and always above the one before. So it never goes back: not when a key returns, and not
-when the database is restored from a backup.
+Where no column of the site's table is a version, the triggers of `bridge sync triggers` note which
+rows change, and the relay keeps their versions in `bridge_versions`. A version is the time at
+which it came to the row, in microseconds since 1970 by the database's clock, and always above the
+one before. So it never goes back: not when a key returns, and not when the database is restored
+from a backup.
 
 A row that has not changed since the triggers were made has no entry. Its version is that of its
-entity: the time at which its triggers were made, or its versions were raised. `raised` is how
-everything is lifted above what MongoDB may hold after a restore: by one row.
+entity: the time at which its triggers were made, or its versions were raised. So everything is
+lifted above what MongoDB may hold after a restore by one row: `raise_base`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 
+from bridge.errors import BridgeError
 from bridge.sync.types.catalog import dialect_of
 from bridge.sync.types.wire import KeyColumn, key_in_sql
 
-__all__ = ["BASE", "base_of", "entry_of", "joined", "table"]
+__all__ = [
+    "BASE",
+    "base_of",
+    "definition",
+    "entry_of",
+    "forget_base",
+    "joined",
+    "raise_base",
+    "raise_entries",
+    "table",
+]
 
 BASE = ".base"
 """The `aggregatetype` of the rows with the versions of entities; no entity is named so."""
@@ -31,6 +43,22 @@ def table(schema: str | None = None) -> sql.TableClause:
     """bridge_versions: aggregatetype, aggregateid, ver."""
     columns: list[Any] = [sql.column(name) for name in ("aggregatetype", "aggregateid", "ver")]
     return sql.table("bridge_versions", *columns, schema=schema)
+
+
+def definition(dialect: str) -> str:
+    """CREATE TABLE of bridge_versions, which does no harm where it is there."""
+    kinds = {
+        "mysql": ("VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin", "VARBINARY(1024)"),
+        "postgresql": ("VARCHAR(64)", "VARCHAR(1024)"),
+        "sqlite": ("TEXT", "TEXT"),
+    }
+    entity, key = kinds[dialect]
+    engine = " ENGINE=InnoDB ROW_FORMAT=DYNAMIC" if dialect == "mysql" else ""
+    return (
+        f"CREATE TABLE IF NOT EXISTS bridge_versions (\n    aggregatetype {entity} NOT NULL,\n"
+        f"    aggregateid {key} NOT NULL,\n    ver BIGINT NOT NULL,\n"
+        f"    PRIMARY KEY (aggregatetype, aggregateid)\n){engine}"
+    )
 
 
 def joined(
@@ -86,6 +114,83 @@ def base_of(connection: sql.Connection, entity: str) -> int | None:
         )
     ).scalar()
     return None if found is None else int(found)
+
+
+def raise_base(dialect: str, entity: str, *, anew: bool) -> str:
+    """A statement that gives an entity its base version: now, and above all that its rows ever
+    had. anew: also where it has one, so that all of its rows have a new version."""
+    key = f"CAST('{entity}' AS BINARY)" if dialect == "mysql" else f"'{entity}'"
+    greatest = "max" if dialect == "sqlite" else "GREATEST"
+    replaced = "VALUES(ver)" if dialect == "mysql" else "excluded.ver"
+    word, conflict = "INSERT", ""
+    if dialect == "mysql":
+        word = "INSERT" if anew else "INSERT IGNORE"
+        conflict = f"\nON DUPLICATE KEY UPDATE ver = {replaced}" if anew else ""
+    else:
+        do = f"UPDATE SET ver = {replaced}" if anew else "NOTHING"
+        conflict = f"\nON CONFLICT (aggregatetype, aggregateid) DO {do}"
+    return (
+        f"{word} INTO bridge_versions (aggregatetype, aggregateid, ver)\n"
+        f"SELECT '{BASE}', {key}, {greatest}({_NOW[dialect]}, COALESCE(MAX(v.ver), 0) + 1)\n"
+        "FROM bridge_versions AS v\n"
+        f"WHERE v.aggregatetype = '{entity}'\n"
+        f"    OR v.aggregatetype = '{BASE}' AND v.aggregateid = {key}{conflict}"
+    )
+
+
+def forget_base(dialect: str, entity: str) -> str:
+    """A statement that takes the base version of an entity away, which then has no triggers."""
+    key = f"CAST('{entity}' AS BINARY)" if dialect == "mysql" else f"'{entity}'"
+    where = f"aggregatetype = '{BASE}' AND aggregateid = {key}"
+    return f"DELETE FROM bridge_versions WHERE {where}"  # noqa: S608  # names of entities are words
+
+
+def raise_entries(connection: sql.Connection, entity: str, keys: Sequence[str]) -> dict[str, int]:
+    """Give each of these keys a new version, above all that it had. keys: in order, so that two
+    who do this at once wait for each other and nothing else.
+
+    Raises BridgeError when the entity has no base version, and SQLAlchemy's errors.
+    """
+    dialect = dialect_of(connection)
+    base = base_of(connection, entity)
+    if base is None:
+        raise BridgeError(
+            f"entity {entity}: bridge_versions has no base version of it: run "
+            f"`bridge sync triggers {entity} --apply`"
+        )
+    now = int(connection.execute(sql.select(sql.literal_column(_NOW[dialect]))).scalar_one())
+    entries = table()
+    ids = {key: key.encode() if dialect == "mysql" else key for key in keys}
+    rows = [
+        {"aggregatetype": entity, "aggregateid": id, "ver": max(now, base + 1)}
+        for id in ids.values()
+    ]
+    greatest = sql.func.max if dialect == "sqlite" else sql.func.greatest
+    if dialect == "mysql":
+        insert: Any = mysql.insert(entries).values(rows)
+        insert = insert.on_duplicate_key_update(
+            ver=greatest(entries.c.ver + 1, insert.inserted.ver)
+        )
+    else:
+        insert = (postgresql if dialect == "postgresql" else sqlite).insert(entries).values(rows)
+        insert = insert.on_conflict_do_update(
+            index_elements=["aggregatetype", "aggregateid"],
+            set_={"ver": greatest(entries.c.ver + 1, insert.excluded.ver)},
+        )
+    connection.execute(insert)
+    given = {
+        bytes(id) if dialect == "mysql" else id: int(version)
+        for id, version in connection.execute(entry_of(entity, keys, dialect))
+    }
+    return {key: given[id] for key, id in ids.items()}
+
+
+# The time in microseconds. Not UNIX_TIMESTAMP(NOW(6)): an hour of a night in autumn is there twice.
+_NOW = {
+    "mysql": "UNIX_TIMESTAMP() * 1000000 + MICROSECOND(NOW(6))",
+    "postgresql": "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)",
+    "sqlite": "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)",
+}
 
 
 def _text(word: str) -> sql.ColumnElement[Any]:

@@ -363,7 +363,7 @@ def _candidates(text: str) -> list[Any]:
         found.append(int(text))
     if _SQLITE_REAL.fullmatch(text) and repr(float(text)) == text:
         found.append(float(text))
-    if text and len(text) % 2 == 0 and _SQLITE_HEX.fullmatch(text):
+    if len(text) % 2 == 0 and _SQLITE_HEX.fullmatch(text):
         found.append(bytes.fromhex(text))
     return found
 

@@ -1,0 +1,100 @@
+"""The verb sync triggers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from bridge.cli.output import Format, format_option, show_rows
+from bridge.errors import BridgeError, ServerAway, ServerMissing
+from bridge.settings import Settings, redact_url
+
+if TYPE_CHECKING:
+    from bridge.sync.triggers.commands import State
+
+__all__ = ["triggers"]
+
+
+@click.command()
+@click.argument("entities", nargs=-1, metavar="[ENTITY]...")
+@click.option("--apply", "way", flag_value="apply", help="Run it: make what is not there.")
+@click.option("--check", "way", flag_value="check", help="Say what is there; exit code 1 for no.")
+@click.option("--drop", "way", flag_value="drop", help="Remove the triggers.")
+@click.option(
+    "--raise",
+    "way",
+    flag_value="raise",
+    help="Give every row a new version, for example after the database was restored.",
+)
+@format_option
+def triggers(entities: tuple[str, ...], way: str | None, output: Format) -> None:
+    """Note every change of the tables without a `version:`, by triggers of the bridge.
+
+    Without an option it prints the SQL, for whoever has the rights to run it. All entities that
+    need triggers are meant, or those that are named, with their children. A trigger writes one row
+    to the outbox after the site's own row, and locks nothing that others wait for.
+
+    \b
+    Example:
+      bridge sync triggers > triggers.sql        # and mysql shop < triggers.sql
+      bridge sync triggers order customer --apply
+      bridge sync triggers --check
+    """
+    from bridge.cli.options import check_entities
+    from bridge.queue.database import connect
+    from bridge.queue.outbox import Outbox
+    from bridge.sync.documents import Mirror
+    from bridge.sync.missing import no_entities
+    from bridge.sync.triggers.commands import Triggers
+
+    settings = Settings.from_environ()
+    mirror = Mirror.of(settings)
+    if way != "drop":
+        check_entities(settings, mirror, entities)
+        if not mirror.entities:
+            raise no_entities(settings)
+    if not settings.sql_url:
+        raise BridgeError("set BRIDGE_SQL_URL to the database of the site, which has its tables")
+    engine = connect(settings.sql_url)
+    try:
+        outbox = Outbox(engine, table=mirror.file.outbox.table)
+        made = Triggers(engine, mirror, outbox)
+        if way is None:
+            text = made.script(entities)
+            click.echo(json.dumps({"sql": text}, ensure_ascii=False) if output == "json" else text)
+            return
+        do = {
+            "apply": made.apply,
+            "check": made.check,
+            "drop": made.drop,
+            "raise": made.raise_versions,
+        }[way]
+        states = do(entities)
+    except ServerAway as error:
+        where = redact_url(settings.sql_url)
+        raise ServerMissing("the SQL database", where, "its service", error) from error
+    finally:
+        engine.dispose()
+    _show_triggers(states, output)
+    if way == "check" and not all(state.good for state in states):
+        raise click.exceptions.Exit(1)
+
+
+def _show_triggers(states: Sequence[State], output: Format) -> None:
+    rows = [asdict(state) for state in states]
+    for row in rows:
+        row["state"] = f"{row['state']}, unproven" if row["unproven"] else row["state"]
+    headings = {
+        "entity": "Entity",
+        "table": "Table",
+        "state": "Triggers",
+        "did": "Done",
+        "do": "To do",
+        "unseen": "Not seen",
+    }
+    shown = {key: word for key, word in headings.items() if any(row[key] for row in rows)}
+    show_rows(rows, shown, output, data=[asdict(state) for state in states])

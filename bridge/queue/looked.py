@@ -1,0 +1,46 @@
+"""One of the sources that a relay looks at in turn, with its own patience when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TypeVar
+
+__all__ = ["Looked", "once"]
+
+T = TypeVar("T")
+
+
+class Looked:
+    """One thing that is looked at, with its own patience. needs_work: whether the trouble was
+    with what it needs for its work, so that finding none does not end it."""
+
+    def __init__(self, name: str, step: Callable[[], int]) -> None:
+        self.name, self.step, self.failures, self.cause = name, step, 0, ""
+        self.needs_work = False
+        self._not_before = self._tell_at = 0.0
+
+    def is_due(self) -> bool:
+        return monotonic() >= self._not_before
+
+    def waits(self, seconds: float, cause: str, quiet: float) -> bool:
+        """Not due for so long; whether that is news."""
+        self.failures += 1
+        now = monotonic()
+        self._not_before = now + seconds
+        if cause == self.cause and now < self._tell_at:
+            return False
+        self.cause, self._tell_at = cause, now + quiet
+        return True
+
+
+def once(ask: Callable[[], T]) -> Callable[[], T]:
+    """What asks at most once."""
+    answers: list[T] = []
+
+    def answer() -> T:
+        if not answers:
+            answers.append(ask())
+        return answers[0]
+
+    return answer

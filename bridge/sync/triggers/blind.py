@@ -1,0 +1,40 @@
+"""What no trigger sees of a table, and what to do about it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from bridge.sync.types.column import Table
+
+__all__ = ["unseen"]
+
+_WRITES = ("CASCADE", "SET NULL", "SET DEFAULT")
+
+
+def unseen(table: Table, strange: Sequence[str] = ()) -> Iterator[str]:
+    """One sentence for each thing. strange: unique indexes of SQLite over expressions."""
+    if table.dialect == "mysql":
+        for key in table.foreign:
+            columns = ", ".join(key.columns)
+            if key.deletes in _WRITES:
+                yield (
+                    f"ON DELETE {key.deletes} of the foreign key ({columns}) to {key.table}: let "
+                    f"the site delete or change the rows itself before those of {key.table}, or "
+                    f"run `bridge reconcile --deep --repair` after deletions"
+                )
+            if key.updates in _WRITES:
+                yield (
+                    f"ON UPDATE {key.updates} of the foreign key ({columns}) to {key.table}: run "
+                    f"`bridge reconcile --deep --repair` after a key of {key.table} was changed"
+                )
+        if table.engine and table.engine.casefold() != "innodb":
+            yield (
+                f"{table.engine} keeps what a transaction wrote that is rolled back, and the note "
+                "of it goes: run `bridge reconcile --deep --repair` now and then, or ALTER TABLE "
+                "… ENGINE=InnoDB"
+            )
+    for index in strange:
+        yield (
+            f"REPLACE may delete a row because of the unique index {index}, which is over an "
+            "expression: run `bridge reconcile --repair` after it"
+        )
