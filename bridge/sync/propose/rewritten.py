@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import bson
@@ -21,7 +22,7 @@ from pymongo.errors import PyMongoError
 from bridge.errors import UnusableEvent
 from bridge.sync.documents import Document, Mirror, Write
 from bridge.sync.mongodb import away
-from bridge.sync.reconcile.contents import first_difference
+from bridge.sync.reconcile.contents import differences
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.types.keys import Unlookable
 
@@ -29,6 +30,8 @@ __all__ = ["COLUMNS", "Change", "Rewritten", "rewritten", "summary"]
 
 AT_ONCE = 1000
 """Rows of one read."""
+_ONCE = datetime(2000, 1, 1, tzinfo=UTC)
+"""Documents end with a time, which is not compared."""
 SHOWN = 40
 """Characters of an example."""
 COLUMNS = {
@@ -187,7 +190,8 @@ def _document(into: Rewritten, write: Write, old: Document) -> None:
         if name.startswith("_"):
             continue
         pair = [{name: one[name]} if name in one else {} for one in (new, old)]
-        if not first_difference(pair[0], pair[1]):
+        now, before = (bson.encode({**side, "_at": _ONCE}) for side in pair)
+        if not differences(now, before):
             continue
         changed = True
         was, becomes = _kind(old, name), _kind(new, name)
