@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference, UpdateOne
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -149,12 +151,25 @@ def mark_doubles(collection: Collection[Document], fields: Sequence[str]) -> int
     ]
     marked = 0
     for group in collection.aggregate(pipeline, allowDiskUse=True):
-        others = group["ids"][1:]
+        others = _without_doubles(collection, group["ids"][1:])
         mark: list[Document] = [{"$set": {TWIN: "$_id"}}]
         for start in range(0, len(others), AT_ONCE):
             these = {"_id": {"$in": others[start : start + AT_ONCE]}}
             marked += collection.update_many(these, mark).modified_count
     return marked
+
+
+def _without_doubles(collection: Collection[Document], ids: Sequence[Any]) -> list[Any]:
+    """Without documents that have a field twice: MongoDB 6.0 would end at their update."""
+    # What reads documents is built on what writes them, and that on this.
+    from bridge.sync.reconcile.contents import has_doubles
+
+    raw = collection.with_options(CodecOptions(document_class=RawBSONDocument))
+    kept: list[Any] = []
+    for start in range(0, len(ids), AT_ONCE):
+        found = raw.find({"_id": {"$in": list(ids[start : start + AT_ONCE])}})
+        kept += [one["_id"] for one in found if not has_doubles(bytes(one.raw))]
+    return kept
 
 
 def left(database: Database[Document], mirror: Mirror | File, entity: str) -> list[Twin]:

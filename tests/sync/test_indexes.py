@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bson
 import pytest
+from bson.raw_bson import RawBSONDocument
 from minimal_sync import mirror_of, write_sync
 from pymongo.database import Database
 
@@ -19,6 +21,7 @@ from bridge.queue.events import Event
 from bridge.sync import indexes
 from bridge.sync.apply import apply, connect
 from bridge.sync.documents import Mirror
+from bridge.sync.twins import mark_doubles
 from stack.ports import free_port
 
 Db = Database[dict[str, Any]]
@@ -240,3 +243,16 @@ def test_the_command_says_what_to_drop(
     assert "in the way" in dry.stdout
     assert 'dropIndex("theirs")' in dry.stdout
     assert 'dropIndex("theirs")' in bridge("sync", "init", expect=1).stderr
+
+
+def test_a_document_with_a_field_twice_is_not_touched(clean_mongodb: Db, shop: Mirror) -> None:
+    """MongoDB 6.0 ends at the update of such a one; the index says what is in its way."""
+    body = bson.encode({"_id": "b", "_v": 1, "name": "same"})[4:-1]
+    double = body + body[-(len("name") + 1 + 1 + 4 + len("same") + 1) :]
+    raw = RawBSONDocument((len(double) + 5).to_bytes(4, "little") + double + b"\0")
+    clean_mongodb.projects.insert_one({"_id": "a", "_v": 1, "name": "same"})
+    clean_mongodb.projects.insert_one(raw)
+
+    assert mark_doubles(clean_mongodb.projects, ["name"]) <= 1
+    assert clean_mongodb.projects.count_documents({"_id": "b", "_twin": {"$exists": True}}) == 0
+    assert clean_mongodb.command("ping")["ok"] == 1
