@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,10 +42,14 @@ def env(tmp_path: Path, redis_url: str, mongodb_url: str, clean_mongodb: Db) -> 
         ):
             connection.exec_driver_sql(words)
     engine.dispose()
+    at = datetime.now(UTC)
     clean_mongodb.projects.insert_many(
-        [{"_id": "vim", "_v": 3, "name": "vim"}, {"_id": "git", "_v": 4, "name": "git"}]
+        [
+            {"_id": "vim", "_v": 3, "name": "vim", "_at": at},
+            {"_id": "git", "_v": 4, "name": "git", "_at": at},
+        ]
     )
-    clean_mongodb.people.insert_one({"_id": "1", "_v": 1, "id": 1})
+    clean_mongodb.people.insert_one({"_id": "1", "_v": 1, "id": 1, "_at": at})
     (tmp_path / "sync.yaml").write_text(SYNC)
     return {
         "BRIDGE_ROUTES": str(tmp_path / "routes.yaml"),
@@ -124,6 +129,54 @@ def test_differences_are_shown_and_kept_for_the_status(bridge: Bridge, clean_mon
         ("project", {"behind": 1, "orphan": 1}),
     ]
     assert "reconciled: project" in bridge("status", expect=1).stdout
+
+
+def test_both_values_are_shown_to_whoever_asks(bridge: Bridge, clean_mongodb: Db) -> None:
+    clean_mongodb.people.update_one({"_id": "1"}, {"$set": {"id": "1\x1b[2J"}})
+
+    hidden = bridge("reconcile", "person", "--deep", "--wait", "0s", expect=1).stdout
+    shown = bridge("reconcile", "person", "--values", "--wait", "0s", expect=1).stdout
+    told = json.loads(
+        bridge("reconcile", "person", "--values", "--wait", "0s", "-o", "json", expect=1).stdout
+    )
+
+    assert "id is a text, not a whole number" in hidden
+    assert "integer 1" not in hidden
+    assert "integer 1" in shown
+    assert 'text "1' in shown
+    assert "\x1b" not in shown
+    [person] = told["entities"][0]["differences"]
+    assert person["values"] == [{"field": "id", "sql": "integer 1", "mongodb": 'text "1\\x1b[2J"'}]
+    kept = clean_mongodb.bridge_state.find_one({"_id": "reconcile:person"})
+    assert kept is not None
+    assert "integer 1" not in str(kept)
+
+
+@pytest.mark.parametrize(
+    ("words", "change", "kind"),
+    [
+        ("INSERT INTO projects VALUES (NULL, 1), (NULL, 2)", {}, "2 nameless"),
+        ("INSERT INTO people VALUES (2, NULL)", {}, "1 unusable"),
+        ("", {"_id": 5, "_v": 1}, "1 foreign"),
+        ("", {"_id": "007", "_v": 1}, "1 unlookable"),
+        ("", {"_id": "9", "_v": 1, "_del": True}, "1 tombstone"),
+    ],
+)
+def test_whatever_does_not_add_up_ends_with_1(
+    bridge: Bridge, env: dict[str, str], clean_mongodb: Db, words: str, change: Any, kind: str
+) -> None:
+    if words:
+        engine = connect(env["BRIDGE_SQL_URL"])
+        with engine.begin() as connection:
+            connection.exec_driver_sql(words)
+        engine.dispose()
+    if change:
+        clean_mongodb.people.insert_one(change)
+
+    shown = bridge("reconcile", "--deep", "--wait", "0s", expect=1).stdout
+
+    assert kind in shown
+    assert kind in bridge("status", expect=1).stdout
 
 
 def test_without_a_worker_repairing_says_what_is_left(bridge: Bridge, clean_mongodb: Db) -> None:
