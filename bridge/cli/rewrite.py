@@ -16,7 +16,7 @@ from bridge.sync.documents import Mirror
 from bridge.sync.missing import mongodb_missing
 from bridge.sync.mongodb import connect as connect_mongodb
 from bridge.sync.propose.rewritten import COLUMNS, Rewritten, rewritten, summary
-from bridge.sync.snapshot.load import choose
+from bridge.sync.snapshot.choice import choose
 
 __all__ = ["dry_run"]
 

@@ -171,7 +171,7 @@ def _tell(results: list[Result], output: Format) -> None:
 
 
 def _pause(settings: Settings, entities: tuple[str, ...], paused: bool, output: Format) -> None:
-    from bridge.sync.snapshot.load import pause
+    from bridge.sync.snapshot.choice import pause
 
     found = pause(settings, entities, paused=paused)
     rows = [

@@ -589,6 +589,24 @@ def test_what_has_no_row_any_more_is_buried(any_site: Site) -> None:
     assert any_site.documents()["gone"] == (5, "event")
 
 
+@pytest.mark.parametrize("any_site", ["mariadb", "postgresql"], indirect=True)
+def test_documents_under_keys_of_an_earlier_version_are_buried(any_site: Site) -> None:
+    """Where their row has its document under the key that it has now; others stay."""
+    any_site.run_sql(
+        "DROP TABLE projects",
+        "CREATE TABLE projects (name DECIMAL(9,2) PRIMARY KEY, ver BIGINT NOT NULL, "
+        "title VARCHAR(64), gone INT NOT NULL)",
+        "INSERT INTO projects VALUES (1.5, 3, 'a', 0)",
+    )
+    any_site.database.projects.insert_many(
+        {"_id": key, "_v": 3} for key in ("1.500", "2.500", "strange")
+    )
+    result = any_site.load()
+    left = {one["_id"] for one in any_site.database.projects.find({"_del": {"$ne": True}})}
+    assert left == {"1.50", "2.500", "strange"}
+    assert result.buried == 1
+
+
 def test_a_row_that_comes_before_the_burial_is_not_buried(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,8 @@ whatever is newer wins.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from pymongo import ReadPreference
 from pymongo.database import Database
@@ -18,8 +19,11 @@ from bridge.errors import BridgeError
 from bridge.queue.events import MAX_VERSION, Event
 from bridge.sync.documents import Document
 from bridge.sync.mongodb import away
+from bridge.sync.reconcile.mirrored import Mirrored
+from bridge.sync.types.keys import Unlookable
+from bridge.sync.types.typed import Typed
 
-__all__ = ["Alive", "batches", "burial", "check_amount", "walk"]
+__all__ = ["Alive", "batches", "burial", "bury_renamed", "check_amount", "renamed", "walk"]
 
 Alive = dict[str, int]
 """Key to version, of documents that are alive."""
@@ -79,6 +83,31 @@ def burial(entity: str, alive: Alive, there: There) -> list[Event]:
         for key, version in alive.items()
         if key not in rows and key not in unlookable
     ]
+
+
+def renamed(types: Typed | None, keys: Iterable[str]) -> dict[str, str]:
+    """Of keys that no row can have, those that are only written otherwise than a row's: by an
+    earlier version of the bridge, as `00000042` for 42. Each with the key of that row."""
+    found: dict[str, str] = {}
+    for key in keys if types is not None else ():
+        with suppress(Unlookable):
+            if (name := types.canonical(key)) != key:  # type: ignore[union-attr]
+                found[key] = name
+    return found
+
+
+def bury_renamed(
+    database: Database[Document], collection: str, names: Mapping[str, str]
+) -> set[str]:
+    """Put tombstones in the places of documents whose row has a document under its own key; which.
+    names: what `renamed` gave, of rows that are there. Raises ServerAway."""
+    mirrored = Mirrored(database, collection)
+    held = mirrored.find([*names, *names.values()])
+    return {
+        key
+        for key, name in names.items()
+        if name in held and held[name].state.alive and key in held and mirrored.bury(key, held[key])
+    }
 
 
 def check_amount(entity: str, gone: Alive, alive: int) -> None:

@@ -10,7 +10,7 @@ has no row any more, (4) keep the result. `bridge snapshot` calls `run`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import TypeVar
@@ -25,19 +25,19 @@ from bridge.settings import Settings
 from bridge.sync import apply as mongodb
 from bridge.sync import twins
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.missing import check_mongodb, mongodb_missing
+from bridge.sync.missing import check_mongodb
 from bridge.sync.pace import Stopped
 from bridge.sync.relay import Sources, queue_status
-from bridge.sync.snapshot import checkpoint, gone
+from bridge.sync.snapshot import gone
 from bridge.sync.snapshot.checkpoint import Checkpoint, Leases, digest, forget_reason
+from bridge.sync.snapshot.choice import choose
 from bridge.sync.snapshot.letters import Letters, letter_of, letter_of_row, too_many
 from bridge.sync.snapshot.reader import Reader
 from bridge.sync.snapshot.throttle import Throttle
 from bridge.sync.sql.source import BadRow, Chunk, SqlSource
 from bridge.sync.state import State
-from bridge.yamlfile import did_you_mean
 
-__all__ = ["Options", "Progress", "Result", "choose", "pause", "run"]
+__all__ = ["Options", "Progress", "Result", "run"]
 
 T = TypeVar("T")
 
@@ -91,43 +91,6 @@ class Result:
     seconds: float
     rate: float
     resumed: bool
-
-
-def choose(mirror: Mirror, names: Sequence[str]) -> list[str]:
-    """The entities to load: those named, or all that have a source. Raises BridgeError."""
-    for name in names:
-        if name not in mirror.entities:
-            hint = did_you_mean(name, mirror.entities) or f"it has: {', '.join(mirror.entities)}"
-            raise BridgeError(f"sync.yaml has no entity {name}; {hint}")
-        if (parent := mirror.parent_of.get(name)) is not None:
-            raise BridgeError(f"{name} comes with its {parent}: bridge snapshot {parent}")
-    if names:
-        return list(dict.fromkeys(names))
-    found = [
-        name
-        for name, entity in mirror.entities.items()
-        if entity.source is not None and name not in mirror.parent_of
-    ]
-    if not found:
-        raise BridgeError(
-            "there is nothing to load: sync.yaml has no entity with a source; write the table, "
-            "its key and its version under `entities: NAME: source:`"
-        )
-    return found
-
-
-def pause(settings: Settings, names: Sequence[str], *, paused: bool) -> dict[str, bool]:
-    """Tell the snapshots of these entities, of all by default, to wait or to go on; for each,
-    whether there is one that is not done. Raises ServerMissing."""
-    mirror = Mirror.of(settings)
-    with mongodb.connect(settings.mongodb_url) as client:
-        state = State(client.get_default_database())
-        try:
-            return {
-                name: checkpoint.pause(state, name, paused=paused) for name in choose(mirror, names)
-            }
-        except ServerAway as error:
-            raise mongodb_missing(settings.mongodb_url, error) from error
 
 
 def run(
@@ -312,6 +275,8 @@ class _Load:
             }
             if after is None:
                 break
+        for key in self._bury_renamed(source, collection, odd):
+            del odd[key]
         if odd:
             key, why = next(iter(odd.items()))
             self._say(
@@ -333,6 +298,18 @@ class _Load:
             )
             self._point.buried += result.written
             self._keep()
+
+    def _bury_renamed(self, source: SqlSource, collection: str, odd: Iterable[str]) -> set[str]:
+        """Documents of rows that have one under the key that they have now."""
+        names = gone.renamed(self._mirror.typed(self._name), odd)
+        if not names:
+            return set()
+        there, _ = self._sql(lambda: source.existing(list(names.values())))
+        names = {key: name for key, name in names.items() if name in there}
+        buried = self._mongodb(lambda: gone.bury_renamed(self._database, collection, names))
+        self._point.buried += len(buried)
+        self._keep()
+        return buried
 
     def _tell_twins(self) -> None:
         same = self._mongodb(lambda: twins.left(self._database, self._mirror, self._name))
