@@ -31,8 +31,8 @@ from bridge.settings import Settings
 from bridge.sync import apply as mongodb
 from bridge.sync.documents import Mirror
 from bridge.sync.pace import Stopped
+from bridge.sync.snapshot import choice, reader, throttle
 from bridge.sync.snapshot import load as snapshot
-from bridge.sync.snapshot import reader, throttle
 from bridge.sync.snapshot.checkpoint import Checkpoint, forget_reason, state_id
 from bridge.sync.snapshot.load import Options, Progress, Result
 from bridge.sync.snapshot.throttle import why
@@ -254,6 +254,7 @@ KILLED = """
 import os, signal, sys, threading
 from bridge.settings import Settings
 from bridge.sync import apply
+from bridge.sync.snapshot import choice
 from bridge.sync.snapshot import load as snapshot
 from bridge.sync.snapshot.checkpoint import Leases
 step, count = sys.argv[1], int(sys.argv[2])
@@ -391,11 +392,11 @@ def test_paused_it_waits_until_it_is_told_to_go_on(site: Site) -> None:
 
     def show(progress: Progress) -> None:
         if progress.rows == 6 and not progress.waiting and not rows_when_waiting:
-            assert snapshot.pause(site.settings, [], paused=True) == {"project": True}
+            assert choice.pause(site.settings, [], paused=True) == {"project": True}
         if progress.waiting and not rows_when_waiting:
             rows_when_waiting.append(progress.rows)
             site.run_sql("UPDATE projects SET ver = 2 WHERE name = 'p010'")
-            snapshot.pause(site.settings, ["project"], paused=False)
+            choice.pause(site.settings, ["project"], paused=False)
 
     site.load(show=show)
     assert 6 <= rows_when_waiting[0] <= 9
@@ -408,7 +409,7 @@ def test_paused_it_waits_until_it_is_told_to_go_on(site: Site) -> None:
 
 def test_there_is_nothing_to_pause_when_all_is_done(site: Site) -> None:
     site.load()
-    assert snapshot.pause(site.settings, [], paused=True) == {"project": False}
+    assert choice.pause(site.settings, [], paused=True) == {"project": False}
     assert "paused" not in site.checkpoint()
 
 
