@@ -2,7 +2,7 @@
 
 The code is served from where the package put it; settings, uploads and cache lie in a private
 directory. It sends no mail, speaks with no server but its database, and runs its jobs only when
-`run_jobs` is called, so that a test knows when it is through.
+`maintenance` is told to, so that a test knows when it is through.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ $wgShowExceptionDetails = true;
 class MediaWiki(PhpServer):
     """MediaWiki behind `php -S`, with its tables in a database of a MariaDB that runs.
 
-    directory: its settings and uploads are in it. database: made, in place of one of that name,
-    by the first start, which installs it; a restart keeps what was written.
+    directory: its settings and uploads are in it. database: made by `install`, in place of one of
+    that name. Settings, database and uploads survive a restart.
     """
 
     name: ClassVar[str] = "mediawiki"
@@ -75,20 +75,21 @@ class MediaWiki(PhpServer):
         self.user, self.password = user, password
 
     def prepare(self) -> None:
-        """Make its tables, its first page and user, and its settings, once.
-
-        Raises BinaryMissing when the package is missing, and subprocess.CalledProcessError with
-        what its installer said.
-        """
+        """Make its folders. Raises BinaryMissing when the package is missing."""
         super().prepare()
-        if self.local_settings.exists():
-            return
         if not (CODE / "maintenance" / "install.php").is_file():
             raise BinaryMissing("mediawiki", INSTALL)
-        for folder in ("images", "cache", "tmp", "new"):
+        for folder in ("images", "cache", "tmp"):
             (self.directory / folder).mkdir(exist_ok=True)
+
+    def install(self) -> None:
+        """Make its tables, its first page and user, and its settings, by its own installer.
+
+        Raises subprocess.CalledProcessError with what that said.
+        """
         self.mariadb.create_database(self.database)
         unfinished = self.directory / "new"
+        unfinished.mkdir()
         words = {
             "confpath": str(unfinished),
             "server": self.url,
@@ -99,21 +100,12 @@ class MediaWiki(PhpServer):
             "dbpass": "",
             "pass": self.password,
         }
-        run_php(
-            CODE / "maintenance" / "install.php",
-            *(f"--{key}={value}" for key, value in words.items()),
-            "Forge wiki",
-            self.user,
-            bound=120,
-        )
-        settings = (unfinished / "LocalSettings.php").read_text(encoding="utf-8")
-        settings += _SETTINGS.replace("@HOME@", str(self.directory))
-        (unfinished / "LocalSettings.php").write_text(settings, encoding="utf-8")
-        (unfinished / "LocalSettings.php").rename(self.local_settings)
-
-    def run_jobs(self) -> str:
-        """Do what it has put off, as its documentation's cron job does; what that printed."""
-        return self.maintenance("runJobs")
+        options = [f"--{key}={value}" for key, value in words.items()]
+        run_php(CODE / "maintenance" / "install.php", *options, "Forge wiki", self.user, bound=120)
+        settings = unfinished / "LocalSettings.php"
+        with settings.open("a", encoding="utf-8") as file:
+            file.write(_SETTINGS.replace("@HOME@", str(self.directory)))
+        settings.rename(self.local_settings)
 
     def maintenance(self, script: str, *arguments: str) -> str:
         """Run one of its maintenance scripts; what it printed.

@@ -47,8 +47,8 @@ require_once ABSPATH . 'wp-settings.php';
 class WordPress(PhpServer):
     """WordPress behind `php -S`, with its tables in a database of a MariaDB that runs.
 
-    directory: its code and uploads are in it. database: made, in place of one of that name, when
-    the code is copied, so a restart keeps what was written.
+    directory: its code and uploads are in it. database: made by `install`, in place of one of that
+    name. Both survive a restart.
     """
 
     name: ClassVar[str] = "wordpress"
@@ -97,14 +97,14 @@ class WordPress(PhpServer):
         text = _CONFIGURATION.replace("@SALTS@", "\n".join(salts))
         text = text.replace("@DATABASE@", self.database).replace("@ADDRESS@", self.mariadb.address)
         (unfinished / "wp-config.php").write_text(text, encoding="utf-8")
-        self.mariadb.create_database(self.database)
         unfinished.rename(self.docroot)
 
     def install(self) -> None:
-        """Answer the two questions of its first page, as whoever sets up a site does.
+        """Make its database, and fill in the form with which a site is set up.
 
         Raises ServerFailed with the end of its answer.
         """
+        self.mariadb.create_database(self.database)
         answer = requests.post(
             f"{self.url}/wp-admin/install.php?step=2",
             data={

@@ -19,6 +19,30 @@ TEXT = f"""\
 [[Category:Tiere & Größe|🦊]] __NOTOC__ [[wikipedia:Fox]] [[Missing page]] ~~~~
 """
 
+TOUCHED = {
+    "actor", "archive", "category", "categorylinks", "change_tag", "change_tag_def", "comment",
+    "content", "externallinks", "filearchive", "image", "imagelinks", "ip_changes", "ipblocks",
+    "iwlinks", "linktarget", "log_search", "logging", "objectcache", "oldimage", "page",
+    "page_props", "page_restrictions", "pagelinks", "protected_titles", "querycache",
+    "querycache_info", "querycachetwo", "recentchanges", "redirect", "revision",
+    "revision_comment_temp", "searchindex", "site_stats", "slots", "templatelinks", "text", "user",
+    "user_former_groups", "user_groups", "user_properties", "watchlist", "watchlist_expiry",
+}  # fmt: skip
+"""The tables in which `use` changes rows, of 58."""
+
+
+def use(site: MediaWiki) -> None:
+    """Whatever its API and its forms can do, and what it has put off."""
+    administrator = Administrator(site)
+    administrator.write_pages()
+    administrator.move_and_delete()
+    administrator.upload()
+    administrator.change_users()
+    Person(site).edit_by_form("Main_Page", TEXT[::-1])
+    administrator.undo_of("Main Page")
+    site.maintenance("runJobs")
+    site.maintenance("updateSpecialPages")
+
 
 class Person:
     """A visitor of a MediaWiki who has no name yet."""

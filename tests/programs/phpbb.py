@@ -14,6 +14,14 @@ from stack.php import PhpServer
 HERE = Path(__file__).parent
 TEXT = "Grüße 🦊 – “quoted”, 日本語: \\ ' \" % _ café €"
 
+TOUCHED = {
+    "board_attachments", "board_auth_access", "board_banlist", "board_config", "board_events",
+    "board_forums", "board_log", "board_posts", "board_posts_text", "board_search_matches",
+    "board_search_words", "board_session_keys", "board_topics", "board_topics_track",
+    "board_topics_watch", "board_users", "board_votes",
+}  # fmt: skip
+"""The tables in which `use` leaves rows that are not as they were; of sessions none is left."""
+
 
 class Board(PhpServer):
     """The board behind `php -S`, with its tables in a database of a MariaDB that runs."""
@@ -52,7 +60,7 @@ class Board(PhpServer):
         return int(topic), int(post)
 
 
-def live_on(board: Board) -> None:
+def use(board: Board) -> None:
     """A day on a board: whatever its forms can do, and what its moderator does besides."""
     users = _join(board)
     for user in users:

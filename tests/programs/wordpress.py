@@ -17,6 +17,25 @@ EMOJI = "Grüße 🦊 – “quoted”, naïve, 日本語, \U0002070e, a\u0301"
 TWICE = "Ã¼ber cafÃ© â‚¬ looks as if it were encoded twice"
 QUOTES = "\\ ' \" % _ -- ; %s \\0"
 
+TOUCHED = {
+    "wp_commentmeta", "wp_comments", "wp_links", "wp_options", "wp_postmeta", "wp_posts",
+    "wp_term_relationships", "wp_term_taxonomy", "wp_terms", "wp_usermeta", "wp_users",
+}  # fmt: skip
+"""The tables in which `use` changes rows: all but one that only plugins fill."""
+
+
+def use(site: WordPress) -> None:
+    """Whatever its forms, its editor and its older interface can do."""
+    administrator = Administrator(site)
+    post = administrator.write_posts()
+    comment_as_visitor(site, post)
+    administrator.moderate(post)
+    administrator.upload()
+    administrator.set_options()
+    administrator.change_users()
+    write_by_xmlrpc(site)
+    administrator.do_timed_work()
+
 
 class Administrator:
     """The first user of a WordPress, logged in."""

@@ -1,0 +1,56 @@
+"""Each of the programs with its mirror, one after the other, on the servers of the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pytest
+
+from programs import mediawiki, phpbb, wordpress
+from programs.mirrored import Mirrored
+from stack.mariadb import MariaDB
+from stack.mediawiki import MediaWiki
+from stack.mongod import Mongod
+from stack.php import PhpServer
+from stack.redis import Redis
+from stack.wordpress import WordPress
+
+
+class Program(NamedTuple):
+    """A program that is installed and runs; what uses it, and the tables that this changes."""
+
+    server: PhpServer
+    use: Callable[[PhpServer], None]
+    touched: set[str]
+    mirrored: Mirrored
+
+
+PROGRAMS = {
+    "WordPress": (WordPress, wordpress.use, wordpress.TOUCHED),
+    "MediaWiki": (MediaWiki, mediawiki.use, mediawiki.TOUCHED),
+    "board": (phpbb.Board, phpbb.use, phpbb.TOUCHED),
+}
+
+
+@pytest.fixture(scope="session", params=PROGRAMS)
+def program(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    mariadb: MariaDB,
+    mongodb: Mongod,
+    redis_server: Redis,
+) -> Iterator[Program]:
+    """Installed as it comes, and mirrored by the commands that an operator types."""
+    make, use, touched = PROGRAMS[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    with make(folder / "program", mariadb) as server, mongodb.client() as client:
+        server.install()
+        with redis_server.client() as redis:
+            redis.flushall()
+        mirrored = Mirrored(
+            folder, server.database,
+            mariadb=mariadb, mongodb=mongodb, redis=redis_server, database=client[server.database],
+        )  # fmt: skip
+        with mirrored:
+            yield Program(server, use, touched, mirrored)
