@@ -153,11 +153,17 @@ class Mirrored:
             elif kind == "behind":
                 collection.update_one({"_id": key}, {"$inc": {"_v": -1}})
             else:
-                if not key.isdigit():
-                    continue  # its key must be one that a row could have
+                if not self._has_numbers_for_keys(entity):
+                    continue  # a key that no row could have would be a difference of another kind
                 key = "60000"
-                collection.insert_one(one | {"_id": key})
+                collection.insert_one({"_id": key, "_v": one["_v"]})
             yield entity, kind, key
+
+    def _has_numbers_for_keys(self, entity: str) -> bool:
+        source = self.entities[entity]["source"]
+        key = [source["key"]] if isinstance(source["key"], str) else source["key"]
+        types = {one.name: one.type for one in self.tables.columns(source["table"])}
+        return len(key) == 1 and types[key[0]] in ("smallint", "mediumint", "int", "bigint")
 
 
 def _data(document: Document) -> Document:
