@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,18 +18,18 @@ from stack.wordpress import WordPress
 
 
 class Program(NamedTuple):
-    """A program that is installed and runs; what uses it, and the tables that this changes."""
+    """A program that runs, all who use it, the tables that these change, and its mirror."""
 
     server: PhpServer
-    use: Callable[[PhpServer], None]
+    people: Any
     touched: set[str]
     mirrored: Mirrored
 
 
 PROGRAMS = {
-    "WordPress": (WordPress, wordpress.use, wordpress.TOUCHED),
-    "MediaWiki": (MediaWiki, mediawiki.use, mediawiki.TOUCHED),
-    "board": (phpbb.Board, phpbb.use, phpbb.TOUCHED),
+    "WordPress": (WordPress, wordpress),
+    "MediaWiki": (MediaWiki, mediawiki),
+    "board": (phpbb.Board, phpbb),
 }
 
 
@@ -41,11 +41,13 @@ def program(
     mongodb: Mongod,
     redis_server: Redis,
 ) -> Iterator[Program]:
-    """Installed as it comes, and mirrored by the commands that an operator types."""
-    make, use, touched = PROGRAMS[request.param]
+    """Installed as it comes, used for a while, then mirrored by what an operator types."""
+    make, module = PROGRAMS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     with make(folder / "program", mariadb) as server, mongodb.client() as client:
         server.install()
+        people = module.People(server)
+        people.begin()
         with redis_server.client() as redis:
             redis.flushall()
         mirrored = Mirrored(
@@ -53,4 +55,4 @@ def program(
             mariadb=mariadb, mongodb=mongodb, redis=redis_server, database=client[server.database],
         )  # fmt: skip
         with mirrored:
-            yield Program(server, use, touched, mirrored)
+            yield Program(server, people, module.TOUCHED, mirrored)

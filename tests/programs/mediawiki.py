@@ -22,26 +22,35 @@ TEXT = f"""\
 TOUCHED = {
     "actor", "archive", "category", "categorylinks", "change_tag", "change_tag_def", "comment",
     "content", "externallinks", "filearchive", "image", "imagelinks", "ip_changes", "ipblocks",
-    "iwlinks", "linktarget", "log_search", "logging", "objectcache", "oldimage", "page",
+    "iwlinks", "log_search", "logging", "objectcache", "oldimage", "page",
     "page_props", "page_restrictions", "pagelinks", "protected_titles", "querycache",
     "querycache_info", "querycachetwo", "recentchanges", "redirect", "revision",
     "revision_comment_temp", "searchindex", "site_stats", "slots", "templatelinks", "text", "user",
     "user_former_groups", "user_groups", "user_properties", "watchlist", "watchlist_expiry",
 }  # fmt: skip
-"""The tables in which `use` changes rows, of 58."""
+"""The tables in which `go_on` changes rows, of 58."""
 
 
-def use(site: MediaWiki) -> None:
-    """Whatever its API and its forms can do, and what it has put off."""
-    administrator = Administrator(site)
-    administrator.write_pages()
-    administrator.move_and_delete()
-    administrator.upload()
-    administrator.change_users()
-    Person(site).edit_by_form("Main_Page", TEXT[::-1])
-    administrator.undo_of("Main Page")
-    site.maintenance("runJobs")
-    site.maintenance("updateSpecialPages")
+class People:
+    """All who use a MediaWiki: at first, and then."""
+
+    def __init__(self, site: MediaWiki) -> None:
+        self.site = site
+
+    def begin(self) -> None:
+        """Write its first pages."""
+        self.administrator = Administrator(self.site)
+        self.administrator.write_pages()
+
+    def go_on(self) -> None:
+        """Do whatever its API and its forms can do, and what it has put off."""
+        self.administrator.move_and_delete()
+        self.administrator.upload()
+        self.administrator.change_users()
+        Person(self.site).edit_by_form("Main_Page", TEXT[::-1])
+        self.administrator.undo_of("Main Page")
+        self.site.maintenance("runJobs")
+        self.site.maintenance("updateSpecialPages")
 
 
 class Person:

@@ -76,7 +76,7 @@ class Mirrored:
 
     def propose(self) -> None:
         """Let sync.yaml be written from the database."""
-        self.bridge("sync", "propose")
+        self.bridge("sync", "propose", "--write")
 
     @property
     def entities(self) -> dict[str, Any]:
@@ -122,8 +122,9 @@ class Mirrored:
     def unlike(self, entity: str) -> list[tuple[str, Document]]:
         """What is in one side only: of each row what its document has to hold, and of each
         document what it holds."""
-        table = self.entities[entity]["source"]["table"]
-        rows = Counter(_frozen(one) for one in self.tables.expected(table))
+        declared = self.entities[entity]
+        table, utf8 = declared["source"]["table"], _in_utf8(declared)
+        rows = Counter(_frozen(one) for one in self.tables.expected(table, utf8))
         documents = Counter(_frozen(_data(one)) for one in self.documents(entity))
         only_rows = [("MariaDB", decode(one)) for one in (rows - documents).elements()]
         return only_rows + [("MongoDB", decode(one)) for one in (documents - rows).elements()]
@@ -164,6 +165,14 @@ class Mirrored:
         key = [source["key"]] if isinstance(source["key"], str) else source["key"]
         types = {one.name: one.type for one in self.tables.columns(source["table"])}
         return len(key) == 1 and types[key[0]] in ("smallint", "mediumint", "int", "bigint")
+
+
+def _in_utf8(declared: dict[str, Any]) -> set[str]:
+    """The fields of which sync.yaml says that their bytes are UTF-8, not what the column says."""
+    fields = declared.get("fields", {})
+    texts = {name: one["text"] for name, one in fields.items() if "text" in one}
+    assert all(one["stored"] == "utf-8" for one in texts.values()), texts
+    return set(texts)
 
 
 def _data(document: Document) -> Document:

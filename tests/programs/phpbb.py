@@ -20,7 +20,7 @@ TOUCHED = {
     "board_search_words", "board_session_keys", "board_topics", "board_topics_track",
     "board_topics_watch", "board_users", "board_votes",
 }  # fmt: skip
-"""The tables in which `use` leaves rows that are not as they were; of sessions none is left."""
+"""The tables in which `go_on` leaves rows that are not as they were; of sessions none is left."""
 
 
 class Board(PhpServer):
@@ -60,25 +60,36 @@ class Board(PhpServer):
         return int(topic), int(post)
 
 
-def use(board: Board) -> None:
-    """A day on a board: whatever its forms can do, and what its moderator does besides."""
-    users = _join(board)
-    for user in users:
-        board.do("login", user=user)
-    board.do("login", user=users[0])
-    topics = _discuss(board, users)
-    _moderate(board, users, topics)
-    _fill_calendar(board)
-    for name, value in {"sitename": TEXT, "sitename ü": "", "a/b": "100%"}.items():
-        board.do("configure", name=name, value=value)
-    board.do("rename_setting", **{"from": "path/with/slashes", "to": "path/%2F"})
-    board.do("rename_setting", **{"from": "", "to": "it has a name"})
-    for group, forum, option in ((1, 1, "a/b"), (1, 1, "a%2Fb"), (-1, 0, ""), (1, 2, "größe")):
-        board.do("grant", group=group, forum=forum, option=option)
-    board.do("swap_names", one=users[0], other=users[1])
-    board.do("renumber")
-    board.do("prune", forum=103)
-    board.do("logout_all")
+class People:
+    """All who use a board: at first, and then."""
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+
+    def begin(self) -> None:
+        """Users join, and one of them writes."""
+        self.users = _join(self.board)
+        for _ in range(3):
+            self.board.post(user=self.users[0])
+
+    def go_on(self) -> None:
+        """Do whatever its forms can do, and what its moderator does besides."""
+        board, users = self.board, self.users
+        for user in (*users, users[0]):
+            board.do("login", user=user)
+        topics = _discuss(board, users)
+        _moderate(board, users, topics)
+        _fill_calendar(board)
+        for name, value in {"sitename": TEXT, "sitename ü": "", "a/b": "100%"}.items():
+            board.do("configure", name=name, value=value)
+        board.do("rename_setting", **{"from": "path/with/slashes", "to": "path/%2F"})
+        board.do("rename_setting", **{"from": "", "to": "it has a name"})
+        for group, forum, option in ((1, 1, "a/b"), (1, 1, "a%2Fb"), (-1, 0, ""), (1, 2, "größe")):
+            board.do("grant", group=group, forum=forum, option=option)
+        board.do("swap_names", one=users[0], other=users[1])
+        board.do("renumber")
+        board.do("prune", forum=103)
+        board.do("logout_all")
 
 
 def _join(board: Board) -> list[int]:

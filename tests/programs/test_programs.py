@@ -22,7 +22,7 @@ def test_every_table_that_can_be_is_mirrored(program: Program) -> None:
 
 
 def test_the_first_load_is_equal(program: Program) -> None:
-    """Before the first edit, with whatever the program has written for itself."""
+    """Before anybody goes on to edit."""
     program.mirrored.check_equal()
 
 
@@ -32,7 +32,7 @@ def test_what_people_do_with_it_is_in_mongodb(
     """Hundreds of rows in all tables that they can reach, nothing in the dead letters."""
     tables = program.mirrored.tables
     tables.remember()
-    program.use(program.server)
+    program.people.go_on()
     changed = tables.changed()
     with capsys.disabled():
         print(f"\n{program.server.name}: {sum(changed.values())} rows in {len(changed)} tables")

@@ -6,7 +6,7 @@ Rows are read as the text that the server prints, so that no driver's idea of a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -84,9 +84,13 @@ class Tables:
         )
         return [Column(*row) for row in rows]
 
-    def rows(self, table: str) -> Counter[Row]:
-        """The rows of a table."""
-        return Counter(self.ask(f"SELECT * FROM `{table}`"))
+    def rows(self, table: str, stored: Collection[str] = ()) -> Counter[Row]:
+        """The rows of a table. stored: columns whose bytes are wanted as they lie there."""
+        wanted = [
+            f"CAST(`{one.name}` AS BINARY)" if one.name in stored else f"`{one.name}`"
+            for one in self.columns(table)
+        ]
+        return Counter(self.ask(f"SELECT {', '.join(wanted)} FROM `{table}`"))
 
     def remember(self) -> None:
         """Keep what all tables hold now, for `changed`."""
@@ -101,11 +105,23 @@ class Tables:
                 found[name] = number
         return found
 
-    def expected(self, table: str) -> Iterator[dict[str, Any]]:
-        """The fields that the document of each row has to have."""
+    def expected(self, table: str, utf8: Collection[str] = ()) -> Iterator[dict[str, Any]]:
+        """The fields that the document of each row has to have. utf8: columns whose bytes are
+        UTF-8, whatever their charset is said to be."""
         columns = self.columns(table)
-        for row in self.rows(table).elements():
-            yield {one.name: field(one, raw) for one, raw in zip(columns, row, strict=True)}
+        for row in self.rows(table, utf8).elements():
+            yield {
+                one.name: text_of(raw) if one.name in utf8 else field(one, raw)
+                for one, raw in zip(columns, row, strict=True)
+            }
+
+
+def text_of(raw: Raw) -> Raw:
+    """What the document holds for bytes that ought to be UTF-8; where they are not, they stay."""
+    try:
+        return raw.decode("utf-8") if isinstance(raw, bytes) else raw
+    except UnicodeDecodeError:
+        return raw
 
 
 def field(column: Column, raw: Raw) -> Any:

@@ -21,20 +21,31 @@ TOUCHED = {
     "wp_commentmeta", "wp_comments", "wp_links", "wp_options", "wp_postmeta", "wp_posts",
     "wp_term_relationships", "wp_term_taxonomy", "wp_terms", "wp_usermeta", "wp_users",
 }  # fmt: skip
-"""The tables in which `use` changes rows: all but one that only plugins fill."""
+"""The tables in which `go_on` changes rows: all but one that only plugins fill."""
 
 
-def use(site: WordPress) -> None:
-    """Whatever its forms, its editor and its older interface can do."""
-    administrator = Administrator(site)
-    post = administrator.write_posts()
-    comment_as_visitor(site, post)
-    administrator.moderate(post)
-    administrator.upload()
-    administrator.set_options()
-    administrator.change_users()
-    write_by_xmlrpc(site)
-    administrator.do_timed_work()
+class People:
+    """All who use a WordPress: at first, and then."""
+
+    def __init__(self, site: WordPress) -> None:
+        self.site = site
+
+    def begin(self) -> None:
+        """Set it up, and write with the older interface."""
+        self.administrator = Administrator(self.site)
+        self.administrator.set_options()
+        write_by_xmlrpc(self.site)
+
+    def go_on(self) -> None:
+        """Do whatever its forms, its editor and its older interface can do."""
+        post = self.administrator.write_posts()
+        comment_as_visitor(self.site, post)
+        self.administrator.moderate(post)
+        self.administrator.upload()
+        self.administrator.add_link()
+        self.administrator.change_users()
+        write_by_xmlrpc(self.site)
+        self.administrator.do_timed_work()
 
 
 class Administrator:
@@ -130,7 +141,7 @@ class Administrator:
         return int(made["id"])
 
     def set_options(self) -> None:
-        """Change settings: a title, the time zone, the form of addresses, hundreds at once."""
+        """Change settings: a title, the time zone, the form of addresses, and all on one page."""
         self.form(
             "options-general.php", "options.php",
             blogname=EMOJI[:40], timezone_string="Europe/Berlin", users_can_register="1",
@@ -140,6 +151,9 @@ class Administrator:
             selection="custom", permalink_structure="/%year%/%postname%/",
         )  # fmt: skip
         self.form("options.php", "all-options", link_manager_enabled="1", blogdescription=TWICE)
+
+    def add_link(self) -> None:
+        """Put a link beside the pages, as blogs of 2005 had them."""
         self.form("link-add.php", "addlink", link_url="http://example.org/", link_name=EMOJI)
 
     def change_users(self) -> None:
