@@ -18,11 +18,15 @@ from stack.wordpress import WordPress
 
 
 class Program(NamedTuple):
-    """A program that runs, all who use it, the tables that these change, and its mirror."""
+    """A program that runs, all who use it, and its mirror.
+
+    touched: the tables that they change. seen: table, column and value of what they wrote.
+    """
 
     server: PhpServer
     people: Any
     touched: set[str]
+    seen: tuple[str, str, str]
     mirrored: Mirrored
 
 
@@ -55,4 +59,4 @@ def program(
             mariadb=mariadb, mongodb=mongodb, redis=redis_server, database=client[server.database],
         )  # fmt: skip
         with mirrored:
-            yield Program(server, people, module.TOUCHED, mirrored)
+            yield Program(server, people, module.TOUCHED, module.SEEN, mirrored)

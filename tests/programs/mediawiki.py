@@ -30,6 +30,9 @@ TOUCHED = {
 }  # fmt: skip
 """The tables in which `go_on` changes rows, of 58."""
 
+SEEN = ("page", "page_title", "Größe")
+"""Table, column and value of what `go_on` has written, as people read it."""
+
 
 class People:
     """All who use a MediaWiki: at first, and then."""

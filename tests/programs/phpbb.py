@@ -22,6 +22,9 @@ TOUCHED = {
 }  # fmt: skip
 """The tables in which `go_on` leaves rows that are not as they were; of sessions none is left."""
 
+SEEN = ("board_posts_text", "post_text", TEXT)
+"""Table, column and value of what `go_on` has written, as people read it."""
+
 
 class Board(PhpServer):
     """The board behind `php -S`, with its tables in a database of a MariaDB that runs."""

@@ -11,7 +11,7 @@ import pytest
 
 from programs.conftest import Program
 
-pytestmark = [pytest.mark.programs, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(600)]
 
 
 def test_every_table_that_can_be_is_mirrored(program: Program) -> None:
@@ -38,6 +38,14 @@ def test_what_people_do_with_it_is_in_mongodb(
         print(f"\n{program.server.name}: {sum(changed.values())} rows in {len(changed)} tables")
     assert changed.keys() >= program.touched
     program.mirrored.check_equal()
+
+
+def test_what_people_wrote_can_be_read_in_mongodb(program: Program) -> None:
+    """As text, whether the column is in latin1, in utf8mb4 or has no charset at all."""
+    table, column, value = program.seen
+    mirrored = program.mirrored
+    [entity] = [n for n, one in mirrored.entities.items() if one["source"]["table"] == table]
+    assert value in [document[column] for document in mirrored.documents(entity)]
 
 
 def test_it_notices_nothing(program: Program) -> None:

@@ -23,6 +23,9 @@ TOUCHED = {
 }  # fmt: skip
 """The tables in which `go_on` changes rows: all but one that only plugins fill."""
 
+SEEN = ("wp_posts", "post_title", EMOJI)
+"""Table, column and value of what `go_on` has written, as people read it."""
+
 
 class People:
     """All who use a WordPress: at first, and then."""
