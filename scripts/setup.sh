@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# Sourced by scripts/demo and scripts/test: makes ready a fresh Debian 12 machine with
-# Python 3.11 or newer. Only what is missing is installed, so the second run takes seconds.
+# Sourced by scripts/demo, scripts/test and scripts/programs: makes ready a fresh Debian 12
+# machine with Python 3.11 or newer. Only what is missing is installed, so the second run takes
+# seconds.
 
 REPOSITORY=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$REPOSITORY/.venv
