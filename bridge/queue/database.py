@@ -47,8 +47,7 @@ def connect(url: str) -> sql.Engine:
         if made.get_backend_name() == "sqlite":
             return _sqlite(made)
         if made.get_backend_name() in ("mysql", "mariadb"):
-            # With another one the server would send ? for what it cannot write.
-            made = made.update_query_dict({"charset": "utf8mb4"})
+            made = _in_utf8(made)
         # Not the usual REPEATABLE READ: there InnoDB also locks the gaps between the rows that
         # are read, and the site's INSERTs would wait for us.
         engine = sql.create_engine(
@@ -61,6 +60,8 @@ def connect(url: str) -> sql.Engine:
         )
         if made.get_backend_name() == "postgresql":
             sql.event.listen(engine, "connect", _print_alike)
+        elif made.get_backend_name() in ("mysql", "mariadb"):
+            sql.event.listen(engine, "connect", _compare_alike)
         return engine
     except ModuleNotFoundError as error:
         extra = "mysql" if "mysql" in (error.name or "") else "postgresql"
@@ -78,6 +79,18 @@ def connect(url: str) -> sql.Engine:
         ) from None
 
 
+def _in_utf8(url: sql.URL) -> sql.URL:
+    """With another charset the server would send ? for what it cannot write."""
+    given = url.query.get("charset", "utf8mb4")
+    if given != "utf8mb4":
+        raise BridgeError(
+            f"the SQL URL has charset={given!s}, and the bridge always speaks utf8mb4: leave it "
+            "out. Where the bytes of a text are in another character set than its column says, "
+            "write in sync.yaml for its field `text: {stored: utf-8, column: latin1}`"
+        )
+    return url.update_query_dict({"charset": "utf8mb4"})
+
+
 def _patience(url: sql.URL) -> dict[str, Any]:
     driver = url.drivername.partition("+")[2]
     if driver == "pymysql":
@@ -88,6 +101,7 @@ def _patience(url: sql.URL) -> dict[str, Any]:
         }
     if driver == "psycopg":
         return {
+            "client_encoding": "utf8",
             "connect_timeout": CONNECT_SECONDS,
             "keepalives_idle": ANSWER_SECONDS // 3,
             "keepalives_interval": ANSWER_SECONDS // 3,
@@ -104,6 +118,17 @@ def _print_alike(connection: Any, record: Any) -> None:
         cursor.execute(f"SET {name} = '{to}'")
     cursor.close()
     connection.commit()
+
+
+def _compare_alike(connection: Any, record: Any) -> None:
+    """A row of MySQL may have a date that no calendar has, and is to be found by it; and nothing
+    is padded with blanks, which a server can be told to do."""
+    cursor = connection.cursor()
+    cursor.execute(
+        "SET SESSION sql_mode = CONCAT(REPLACE(@@SESSION.sql_mode, 'PAD_CHAR_TO_FULL_LENGTH', ''), "
+        "',ALLOW_INVALID_DATES')"
+    )
+    cursor.close()
 
 
 def _sqlite(url: sql.URL) -> sql.Engine:

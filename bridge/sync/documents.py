@@ -236,7 +236,7 @@ class _Shape:
             try:
                 data[field] = convert(value)
             except ValueError as error:
-                data[field] = misfitting(value, misfit, f"data.{field}", error)
+                data[field] = misfitting(value, misfit, f"data.{field}", error, convert)
         if self.names:
             renamed: Document = {}
             for field, value in data.items():

@@ -253,7 +253,14 @@ class Rows:
 
     def named(self) -> sql.ColumnElement[bool]:
         """That a row has a key."""
-        return sql.and_(*(column.left.is_not(None) for column in self.key))
+        # Of a column that cannot be NULL it is not asked: MySQL says yes for a zero date there.
+        # SQLite has NULL in a primary key.
+        nullable = [
+            one.left.is_not(None)
+            for one in self.key
+            if one.column.nullable or self.dialect == "sqlite"
+        ]
+        return sql.and_(sql.true(), *nullable)
 
     def order(self) -> list[Any]:
         """What to order by."""

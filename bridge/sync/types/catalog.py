@@ -106,7 +106,7 @@ def _definition(connection: sql.Connection, schema: str | None, table: str) -> s
 _MYSQL_COLUMNS = """
 SELECT column_name, data_type, column_type, is_nullable, character_maximum_length,
     numeric_precision, numeric_scale, character_set_name, collation_name, extra,
-    generation_expression, column_default
+    generation_expression, datetime_precision
 FROM information_schema.columns
 WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name ORDER BY ordinal_position
 """
@@ -149,7 +149,7 @@ def _mysql(connection: sql.Connection, schema: str | None, name: str) -> Table |
         json_columns = {
             str(row[0]).casefold()
             for row in connection.execute(sql.text(_MARIADB_JSON), where)
-            if str(row[1]) == f"json_valid(`{row[0]}`)"
+            if str(row[1]) in _json_checks(str(row[0]))
         }
     columns = tuple(_mysql_column(row, json_columns) for row in found)
     nullable = {one.name for one in columns if one.nullable}
@@ -195,9 +195,14 @@ def _mysql(connection: sql.Connection, schema: str | None, name: str) -> Table |
     )
 
 
+def _json_checks(name: str) -> set[str]:
+    """The check of a column of JSON; which quotes there are is a setting."""
+    return {f"json_valid({quote}{name.replace(quote, quote * 2)}{quote})" for quote in '`"'}
+
+
 def _mysql_column(row: Any, json_columns: set[str]) -> Column:
     name, kind, declared, nullable, characters, precision, scale, charset, collation = row[:9]
-    extra, expression, _ = str(row[9] or "").upper(), row[10], row[11]
+    extra, expression = str(row[9] or "").upper(), row[10]
     kind, declared = str(kind).casefold(), str(declared)
     lower = declared.casefold()
     length = characters if characters is not None else precision
@@ -205,6 +210,8 @@ def _mysql_column(row: Any, json_columns: set[str]) -> Column:
         # Only FLOAT(M, D) has digits of its own.
         given = _DECLARED.search(declared)
         scale = int(given[2]) if given and given[2] else None
+    if kind == "time":
+        scale = row[11] or 0
     members: tuple[str, ...] = ()
     if kind in ("enum", "set"):
         members = tuple(one.replace("''", "'") for one in _MEMBER.findall(declared))

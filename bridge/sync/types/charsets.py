@@ -1,11 +1,12 @@
-"""Character sets by the names that databases and people give them. Pure."""
+"""Character sets by the names that databases and people give them, and text that is in none.
+Pure."""
 
 from __future__ import annotations
 
 import codecs
 from typing import Any
 
-__all__ = ["codec_of"]
+__all__ = ["codec_of", "readable"]
 
 # MySQL's own names. Its latin1 is Windows-1252 with the five bytes that are no character there.
 _MYSQL = {
@@ -62,4 +63,16 @@ def _find(name: str) -> codecs.CodecInfo | None:
     return codecs.CodecInfo(encode, decode, name="bridge-latin1")
 
 
+def readable(raw: bytes) -> str:
+    """Bytes as text: UTF-8, and what is none is read as Windows-1252, byte by byte. So PHP's
+    producer sends them (`BridgeProducerEvents::text`)."""
+    return raw.decode("utf-8", "bridge-readable")
+
+
+def _as_latin1(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return _LATIN1[error.object[error.start]], error.start + 1
+
+
 codecs.register(_find)
+codecs.register_error("bridge-readable", _as_latin1)

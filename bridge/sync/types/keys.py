@@ -24,8 +24,12 @@ _WHOLE = re.compile(r"-?[0-9]{1,80}")
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
 _DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_DAY = re.compile(r"(\d{4,7})-(\d\d)-(\d\d)")
-_MOMENT = re.compile(r"(\d{4,7}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(\.\d{1,6})?(?:Z|\+00(?::?00)?)?")
+_DAY = re.compile(r"([0-9]{4,7})-([0-9]{2})-([0-9]{2})")
+_LAX_DAY = re.compile(r"[0-9]{4}-([0-9]{2})-([0-9]{2})")
+_MOMENT = re.compile(
+    r"([0-9]{4,7}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,6})?"
+    r"(?:Z|\+00(?::?00)?)?"
+)
 
 
 class Unlookable(ValueError):
@@ -75,10 +79,12 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+def _any_decimal(text: str) -> Decimal:
+    return Decimal(text) if text in ("NaN", "Infinity", "-Infinity") else _decimal(text)
+
+
 def _decimal(text: str) -> Decimal:
     if not _DECIMAL.fullmatch(text):
-        if text in ("NaN", "Infinity", "-Infinity"):
-            return Decimal(text)
         raise Unlookable("it is no decimal number")
     try:
         return Decimal(text)
@@ -149,19 +155,49 @@ def _moment(text: str) -> str:
         raise Unlookable("it is no moment, as in 2024-01-31 12:00:00")
     era = " BC" if text.endswith(" BC") else ""
     _day(found[1] + era)
+    return f"{_on_the_clock(found)}{era}"
+
+
+def _on_the_clock(found: re.Match[str]) -> str:
     hours, minutes, seconds = map(int, found[2].split(":"))
     if hours > 23 or minutes > 59 or seconds > 59:
         raise Unlookable("it is no time of day")
-    return f"{found[1]} {found[2]}{found[3] or ''}{era}"
+    return f"{found[1]} {found[2]}{found[3] or ''}"
+
+
+def _lax_day(text: str) -> str:
+    if (found := _LAX_DAY.fullmatch(text)) is None or int(found[1]) > 12 or int(found[2]) > 31:
+        raise Unlookable("it is no date, as in 2024-01-31 or 2005-03-00")
+    return text
+
+
+def _lax_moment(text: str) -> str:
+    found = _MOMENT.fullmatch(text)
+    if found is None:
+        raise Unlookable("it is no moment, as in 2024-01-31 12:00:00")
+    _lax_day(found[1])
+    return _on_the_clock(found)
 
 
 def _any_text(text: str) -> str:
-    return text.replace("T", " ", 1) if _MOMENT.fullmatch(text) else text
+    return _text(text.replace("T", " ", 1) if _MOMENT.fullmatch(text) else text)
+
+
+def _any_text_without_nul(text: str) -> str:
+    return _text_without_nul(_any_text(text))
+
+
+def _object_id(text: str) -> int:
+    if (found := _whole(text)) < 0 or found >= 2**32:
+        raise Unlookable("it is no number of 32 bits")
+    return found
 
 
 KINDS: dict[str, Kind] = {
     "whole": Kind("its digits, without zeros in front", _whole),
     "decimal": Kind("as the database prints it", _decimal, _plain),
+    "any decimal": Kind("as the database prints it", _any_decimal, _plain),
+    "object id": Kind("its digits", _object_id),
     "text": Kind("the text itself", _text),
     "text without NUL": Kind("the text itself", _text_without_nul),
     "bytes": Kind("lower-case hexadecimal", _bytes, bytes.hex),
@@ -169,6 +205,9 @@ KINDS: dict[str, Kind] = {
     "boolean": Kind("1 or 0", _boolean, lambda value: "1" if value else "0"),
     "day": Kind("YYYY-MM-DD", _day),
     "moment": Kind("YYYY-MM-DD HH:MM:SS", _moment),
+    "lax day": Kind("YYYY-MM-DD", _lax_day),
+    "lax moment": Kind("YYYY-MM-DD HH:MM:SS", _lax_moment),
+    "printed without NUL": Kind("as the database prints it", _any_text_without_nul),
     "printed": Kind("as the database prints it", _any_text),
 }
 """By name."""

@@ -6,8 +6,10 @@ The table in docs/sync-yaml.md is made from RULES.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from functools import partial
@@ -15,6 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from bridge.errors import UnusableEvent
+from bridge.queue.events import Number, dump_json
 from bridge.sync.models import FieldRule
 from bridge.sync.types import values
 from bridge.sync.types.charsets import codec_of
@@ -68,7 +71,8 @@ def _families() -> Iterator[Family]:
     whole = "64-bit integer"
     yield Family("mysql", ("tinyint", "smallint", "mediumint", "int", "bigint"), "integer", whole,
                  "as is", "whole", "BIGINT UNSIGNED above 2^63-1: decimal")  # fmt: skip
-    yield Family("postgresql", ("int2", "int4", "int8", "oid"), "integer", whole, "as is", "whole")
+    yield Family("postgresql", ("int2", "int4", "int8"), "integer", whole, "as is", "whole")
+    yield Family("postgresql", ("oid",), "integer", whole, "as is", "object id")
     yield Family("sqlite", ("INT…",), "integer", whole, "as is", "stored")
     yield Family("mysql", ("year",), "integer", "64-bit integer", "number", "whole")
     yield Family("mysql", ("bit",), "integer", "64-bit integer", "number", "whole",
@@ -76,7 +80,7 @@ def _families() -> Iterator[Family]:
     printed, moment = "as the database prints it", "moment, UTC, milliseconds"
     yield Family("mysql", ("decimal",), "decimal", "decimal, exactly", "text", "decimal",
                  "more than 34 digits: text")  # fmt: skip
-    yield Family("postgresql", ("numeric",), "decimal", "decimal, exactly", "text", "decimal",
+    yield Family("postgresql", ("numeric",), "decimal", "decimal, exactly", "text", "any decimal",
                  "declared with more than 34 digits: text; NaN and infinities stay")  # fmt: skip
     yield Family("postgresql", ("money",), "decimal", "decimal, exactly", "number")
     yield Family("sqlite", ("DECIMAL", "NUMERIC", "MONEY"), "decimal", "decimal", "as is", "stored",
@@ -111,11 +115,13 @@ def _families() -> Iterator[Family]:
     yield Family("sqlite", ("BLOB",), "binary", "binary", "bytes", "stored")
     yield Family("postgresql", ("bool",), "boolean", "boolean", "as is", "boolean")
     yield Family("sqlite", ("BOOL…",), "boolean", "boolean", "as is", "stored")
-    yield Family("mysql", ("date",), "date", "text YYYY-MM-DD", "text", "day", "zero date: null")
+    yield Family(
+        "mysql", ("date",), "date", "text YYYY-MM-DD", "text", "lax day", "zero date: null"
+    )
     yield Family("postgresql", ("date",), "date", "text YYYY-MM-DD", "text", "day",
                  "infinity and BC: text, as PostgreSQL prints it")  # fmt: skip
     yield Family("sqlite", ("DATE",), "date", "text YYYY-MM-DD", "as is", "stored")
-    yield Family("mysql", ("datetime",), "datetime", moment, "text", "moment",
+    yield Family("mysql", ("datetime",), "datetime", moment, "text", "lax moment",
                  "in `zone`, UTC without one; zero date: null; 2005-03-00: text")  # fmt: skip
     yield Family("mysql", ("timestamp",), "datetime", moment, "utc", "utc",
                  "PHP's text is in `zone`; zero date: null")  # fmt: skip
@@ -128,6 +134,7 @@ def _families() -> Iterator[Family]:
     yield Family("mysql", ("time",), "time", "text [-]HH:MM:SS", "text", "printed")
     yield Family("postgresql", ("time", "timetz"), "time", "text HH:MM:SS", "text", "printed")
     yield Family("sqlite", ("TIME",), "time", "text HH:MM:SS", "as is", "stored")
+    yield Family("postgresql", ("inet",), "string", f"text, {printed}", "address", "printed")
     yield Family("mysql", ("json",), "json", "what the JSON holds", "text", "",
                  "MariaDB's JSON, too; what a document cannot hold: text")  # fmt: skip
     yield Family("postgresql", ("json", "jsonb"), "json", "what the JSON holds", "text", "",
@@ -168,20 +175,40 @@ def field_convert(field: FieldRule) -> Convert | None:
     return convert
 
 
-def misfitting(value: Any, policy: str, place: str, error: ValueError) -> Any:
-    """What the document holds where a value does not fit. Raises UnusableEvent for `dead`."""
+def misfitting(
+    value: Any, policy: str, place: str, error: ValueError, convert: Convert | None = None
+) -> Any:
+    """What the document holds where a value does not fit. convert: what did not take it; bytes and
+    a boolean may fit as the text that they are. Raises UnusableEvent for `dead`."""
+    text = _as_text(value, error)
+    is_read = isinstance(error, values.NotThatText)
+    if convert is not None and type(value) in (bool, dict) and not is_read:
+        with suppress(ValueError):
+            return convert(text)
     if policy == "null":
         return None
     if policy == "text":
-        if isinstance(value, dict) and set(value) == {values.BYTES}:
-            return values.binary(value)
-        if isinstance(value, str):
-            return value
-        if isinstance(value, int | float):
-            return values.string(value)
+        return text
     shown = ascii(value)
     shown = shown if len(shown) <= 300 else shown[:297] + "..."
     raise UnusableEvent(f"{place} {error}: {shown}") from None
+
+
+def _as_text(value: Any, error: ValueError) -> str:
+    if isinstance(error, values.NotThatText):
+        return error.text
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, dict) and set(value) == {values.BYTES}:
+        with suppress(ValueError):
+            return values.string(value)
+    if isinstance(value, list | dict):
+        return dump_json(value)
+    if isinstance(value, Number):
+        # Exact, unless it is the digits that a program has for a float.
+        text = value.text.casefold()
+        return text.removesuffix(".0") if value and "e" not in text else values.string(value + 0.0)
+    return values.string(value)
 
 
 def _by_type(column: Column, dialect: str) -> Rule:
@@ -197,6 +224,8 @@ def _by_type(column: Column, dialect: str) -> Rule:
         return _of_mysql(column, family)
     if dialect == "postgresql":
         return _of_postgresql(column, family)
+    if family.kind == "decimal":
+        return Rule(family, values.shortest_decimal)
     return _of_kind(family)
 
 
@@ -244,9 +273,13 @@ def _of_mysql(column: Column, family: Family) -> Rule:
         return _of_kind(replace(family, read="text"))
     if column.type == "bigint" and column.unsigned:
         return Rule(family, values.whole, int)
-    if column.type == "float":
-        # FLOAT(M, D) prints D digits after the point instead.
-        return Rule(family, values.single if column.scale is None else values.double)
+    if column.type == "time":
+        return Rule(family, partial(values.time, digits=column.scale))
+    if family.kind == "number":
+        # FLOAT(M, D) and DOUBLE(M, D) print D digits after the point.
+        if column.scale is not None:
+            return Rule(family, partial(values.double, digits=column.scale))
+        return Rule(family, values.single if column.type == "float" else values.double)
     return _of_digits(column, family) if family.kind == "decimal" else _of_kind(family)
 
 
@@ -309,13 +342,19 @@ def _of_type(field: FieldRule, unix: bool | None) -> Convert | None:
     return None if field.type is None else values.CONVERSIONS[field.type]
 
 
+_CENTS = re.compile(r"[.,٫]([0-9]{1,2})[^0-9]*$")
+
+
 def _money(value: Any) -> Any:
-    """PostgreSQL's money as it prints it, `-$1,234.50` or `($5.00)`."""
-    if not isinstance(value, str):
+    """PostgreSQL's money however `lc_monetary` prints it: `-$1,234.50`, `($5.00)`, `1.234,50 €`."""
+    if not isinstance(value, str) or isinstance(value, bool):
         return values.decimal(value, 2)
-    digits = re.sub(r"[^0-9.]", "", value)
+    cents = _CENTS.search(value)
+    whole = re.sub(r"[^0-9]", "", value[: cents.start()] if cents else value)
+    if not whole and cents is None:
+        raise ValueError("is no money")
     minus = "-" if "-" in value or "(" in value else ""
-    return values.decimal(f"{minus}{digits}")
+    return values.decimal(f"{minus}{whole or 0}.{cents[1] if cents else 0}", 2)
 
 
 def _as_stored(value: Any) -> Any:
@@ -331,7 +370,9 @@ def _numeric(value: Any) -> Any:
         return values.binary(value)
     for convert in (values.integer, values.double):
         try:
-            return convert(value)
+            found = convert(value)
         except ValueError:
             continue
+        if isinstance(found, int) or math.isfinite(found):
+            return found
     return values.string(value)

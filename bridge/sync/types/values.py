@@ -21,11 +21,13 @@ from bson.decimal128 import Decimal128
 
 from bridge.errors import UndecodableMessage
 from bridge.queue.events import Number, check_data, load_json
+from bridge.sync.types.charsets import readable
 
 __all__ = [
     "BYTES",
     "CONVERSIONS",
     "EXACT",
+    "NotThatText",
     "binary",
     "boolean",
     "day",
@@ -47,31 +49,50 @@ BYTES = "base64"
 MOST_JSON = 32 * 1024 * 1024
 _INTEGER = re.compile(r"[+-]?[0-9]{1,80}")
 _ZERO_DATE = re.compile(r"0000-00-00(?:[T ]00:00:00(?:\.0*)?)?")
-_DATE = re.compile(r"(\d{4,6}-\d\d-\d\d)(?:[T ]00:00:00(?:\.0*)?(?:Z|[+-]00(?::?00)?)?)?")
-_TIME = re.compile(r"([+-]?)(\d{1,3}):(\d\d)(?::(\d\d)(\.\d{1,9})?)?((?:[+-]\d\d(?::\d\d){0,2})?)")
-_UNIX = re.compile(r"[+-]?\d+(?:\.\d*)?")
+_DATE = re.compile(
+    r"([0-9]{4,6}-[0-9]{2}-[0-9]{2})(?:[T ]00:00:00(?:\.0*)?(?:Z|[+-]00(?::?00)?)?)?"
+)
+_TIME = re.compile(
+    r"([+-]?)([0-9]{1,3}):([0-9]{2})(?::([0-9]{2})(\.[0-9]{1,9})?)?"
+    r"((?:[+-][0-9]{2}(?::[0-9]{2}){0,2})?)"
+)
+_SPAN = re.compile(r"(-?[0-9]{1,2}) days?, ([0-9]{1,2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,6}))?")
+_UNIX = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # As many digits as MySQL and PostgreSQL can have, so that nothing is rounded on the way.
 EXACT = Context(prec=200_000, rounding=ROUND_HALF_UP, Emax=999_999, Emin=-999_999)
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 """As PostgreSQL prints them."""
+_NOT_FINITE_WORDS = frozenset({"nan", "inf", "-inf", "infinity", "-infinity"})
+"""Of floating-point numbers, as PHP and SQLite print them, too."""
 _WORDS = {
     "1": True, "true": True, "t": True, "yes": True, "y": True, "on": True,
     "0": False, "false": False, "f": False, "no": False, "n": False, "off": False, "": False,
 }  # fmt: skip
 
 
+class NotThatText(ValueError):
+    """Bytes that are not in the character set that they are said to be in. text: how they can be
+    read."""
+
+    def __init__(self, codec: str, raw: bytes) -> None:
+        super().__init__(f"is no {codec}")
+        self.text = readable(raw)
+
+
 def string(value: Any) -> str:
-    """Text. A number becomes its digits, as PHP prints it."""
+    """Text. A number becomes its digits, as PHP prints it; bytes are read as PHP's producer reads
+    them."""
     if isinstance(value, str):
         return value
+    if isinstance(value, dict):
+        return readable(binary(value))
     if isinstance(value, Number):
         return value.text
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("is no text")
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return str(value)
+    return str(value + 0).removesuffix(".0")  # never -0
 
 
 def integer(value: Any) -> int:
@@ -100,17 +121,30 @@ def _whole(value: Any) -> int:
     return int(value)
 
 
-def double(value: Any) -> float:
-    """A number of double precision; NaN and the infinities where the database has them."""
+def double(value: Any, digits: int | None = None) -> float:
+    """A number of double precision; NaN and the infinities where the database has them. digits:
+    how many the database prints after the point, where it was told so."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("is no number")
+    if isinstance(value, str):
+        if (word := value.strip().casefold()) in _NOT_FINITE_WORDS:
+            return float(word)
+        _numeral(value)
     try:
         found = float(value)
-    except (ValueError, OverflowError):
+    except OverflowError:
         raise ValueError("is no number") from None
-    if not math.isfinite(found) and value not in _NOT_FINITE:
+    if not math.isfinite(found):
         raise ValueError("is no number of double precision")
+    if digits is not None:
+        found = round(found, digits)
     return found + 0.0  # never -0.0
+
+
+def _numeral(text: str) -> None:
+    # Python would also take 1_000, and digits of other scripts.
+    if not _NUMBER.fullmatch(text.strip()):
+        raise ValueError("is no number")
 
 
 def single(value: Any) -> float:
@@ -130,8 +164,8 @@ def boolean(value: Any) -> bool:
         word = value.strip().casefold()
         if word in _WORDS:
             return _WORDS[word]
-        if _INTEGER.fullmatch(word):
-            return int(word) != 0
+        if _NUMBER.fullmatch(word):
+            return float(word) != 0
         if word in ("\0", "\x01"):  # BIT(1), as old drivers of PHP give it
             return word == "\x01"
     raise ValueError("is neither true nor false")
@@ -149,6 +183,7 @@ def decimal(value: Any, scale: int | None = None) -> Decimal128:
             if text not in _NOT_FINITE:
                 raise ValueError("is no decimal number")
             return Decimal128(found)
+        _numeral(text)
         if scale is not None:
             found = found.quantize(Decimal(1).scaleb(-scale), context=EXACT)
         if not found:
@@ -158,6 +193,16 @@ def decimal(value: Any, scale: int | None = None) -> Decimal128:
         raise ValueError("is no decimal number of at most 34 digits") from None
 
 
+def shortest_decimal(value: Any) -> Decimal128:
+    """A decimal without zeros at its end, for SQLite, which keeps none."""
+    found = decimal(value).to_decimal()
+    if found.is_finite():
+        found = found.normalize(EXACT)
+        if 0 < found.as_tuple().exponent <= 34 - len(found.as_tuple().digits):  # type: ignore[operator]
+            found = found.quantize(Decimal(1), context=EXACT)
+    return Decimal128(found)
+
+
 def decimal_text(value: Any, scale: int | None = None) -> str:
     """The same as text, for columns with more digits than MongoDB's decimals have."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -165,6 +210,10 @@ def decimal_text(value: Any, scale: int | None = None) -> str:
     text = value.text if isinstance(value, Number) else str(value).strip()
     try:
         found = Decimal(text)
+        if found.is_finite():
+            _numeral(text)
+        elif text not in _NOT_FINITE:
+            raise ValueError("is no decimal number")
         if scale is not None and found.is_finite():
             found = found.quantize(Decimal(1).scaleb(-scale), context=EXACT)
     except DecimalException:
@@ -185,13 +234,34 @@ def day(value: Any) -> str | None:
     return found[1]
 
 
-def time(value: Any) -> str:
-    """A time of day, or a span, as `[-]HH:MM:SS[.ffffff][+ZZ]`."""
-    if not isinstance(value, str) or (found := _TIME.fullmatch(value.strip())) is None:
+def time(value: Any, digits: int | None = None) -> str:
+    """A time of day, or a span, as `[-]HH:MM:SS[.ffffff][+ZZ]`. digits: how many there are after
+    the point, in every document; None for as many as came. Python's `1 day, 2:30:00` is one."""
+    if not isinstance(value, str):
+        raise ValueError("is no time")
+    text = value.strip()
+    if (span := _SPAN.fullmatch(text)) is not None:
+        text = _clock(span)
+    if (found := _TIME.fullmatch(text)) is None:
         raise ValueError("is no time")
     sign, hours, minutes, seconds, fraction, zone = found.groups()
-    minus = "-" if sign == "-" else ""
-    return f"{minus}{int(hours):02}:{minutes}:{seconds or '00'}{fraction or ''}{zone}"
+    fraction = fraction or ""
+    if digits is not None:
+        fraction = f".{fraction[1 : digits + 1]:0<{digits}}" if digits else ""
+    made = f"{int(hours):02}:{minutes}:{seconds or '00'}{fraction}"
+    minus = "-" if sign == "-" and made.strip("0:.") else ""
+    return f"{minus}{made}{zone}"
+
+
+def _clock(span: re.Match[str]) -> str:
+    """A timedelta of Python on one clock: `-1 day, 23:59:59` is `-00:00:01`."""
+    days, hours, minutes, seconds, fraction = span.groups()
+    micros = int(f"{fraction or '':0<6}"[:6])
+    at = timedelta(int(days), int(seconds), micros, minutes=int(minutes), hours=int(hours))
+    sign, at = ("-", -at) if at < timedelta(0) else ("", at)
+    whole, rest = divmod(at, timedelta(seconds=1))
+    end = f".{rest.microseconds:06}" if rest else ""
+    return f"{sign}{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{end}"
 
 
 def moment(value: Any, zone: tzinfo = UTC, *, unix: bool | None = None) -> datetime | None:
@@ -206,7 +276,7 @@ def moment(value: Any, zone: tzinfo = UTC, *, unix: bool | None = None) -> datet
         if not text or (text[0] == "0" and _ZERO_DATE.fullmatch(text)):
             return None
         if (
-            "-" not in text[1:]
+            text[4:5] != "-"
             and _UNIX.fullmatch(text)
             and (unix or (unix is None and len(text) != 8))
         ):
@@ -238,12 +308,14 @@ def _since_1970(seconds: float) -> datetime:
 
 
 def binary(value: Any) -> bytes:
-    """Bytes, from base64 or from `{"base64": "…"}`."""
+    """Bytes, from base64, from `{"base64": "…"}`, or from PostgreSQL's `\\x…`."""
     if isinstance(value, dict) and set(value) == {BYTES}:
         value = value[BYTES]
     if not isinstance(value, str):
         raise ValueError("is no base64 text")
     try:
+        if value.startswith("\\x"):
+            return bytes.fromhex(value[2:])
         # MySQL and PostgreSQL write lines of 76 characters.
         return base64.b64decode("".join(value.split()), validate=True)
     except (binascii.Error, ValueError):
@@ -258,7 +330,7 @@ def stored_text(value: Any, codec: str) -> str:
         try:
             return raw.decode(codec)
         except UnicodeDecodeError:
-            raise ValueError(f"is no {codec}") from None
+            raise NotThatText(codec, raw) from None
     return string(value)
 
 

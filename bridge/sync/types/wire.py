@@ -9,7 +9,7 @@ trigger.
 from __future__ import annotations
 
 import base64
-import re
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -20,10 +20,13 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
 
 from bridge.errors import UndecodableMessage
+from bridge.queue.events import MAX_VERSION
+from bridge.sync.types.charsets import readable
 from bridge.sync.types.column import Column
 from bridge.sync.types.keys import KINDS, Kind, Unlookable
 from bridge.sync.types.rules import Rule
-from bridge.sync.types.values import BYTES, EXACT
+from bridge.sync.types.stored import candidates, text_of_any, whole_first
+from bridge.sync.types.values import BYTES, EXACT, whole
 
 __all__ = [
     "KeyColumn",
@@ -51,6 +54,8 @@ def value(column: Any, rule: Rule, dialect: str) -> Expression:
     read = rule.family.read
     if read == "text":
         return as_text(column, dialect)
+    if read == "address":
+        return sql.func.abbrev(column)
     if read == "number":
         if dialect == "postgresql":
             return as_text(sql.cast(column, sql.Numeric), dialect)
@@ -73,7 +78,11 @@ def plain(rule: Rule, dialect: str) -> Callable[[Any], Any] | None:
     if read == "bytes":
         return _base64
     if dialect == "sqlite":
-        return _of_sqlite
+        return _of_sqlite if rule.family.kind in ("binary", "any", "numeric") else _text_of_sqlite
+    if rule.convert is whole and rule.plain is int:
+        return _large_as_text
+    if rule.family.kind == "number" and dialect == "postgresql":
+        return _finite
     if read == "number":
         return lambda found: int(found) if isinstance(found, Decimal) else found
     # A database of PostgreSQL without an encoding gives texts as bytes.
@@ -91,8 +100,10 @@ class _Utc(sql.sql.functions.FunctionElement[str]):
 @compiles(_Utc)
 def _compile_utc(element: Any, compiler: Any, **options: Any) -> str:
     [column] = element.clauses
-    seconds = f"UNIX_TIMESTAMP({compiler.process(column, **options)})"
-    return f"DATE_ADD('1970-01-01 00:00:00', INTERVAL {seconds} SECOND)"
+    name = compiler.process(column, **options)
+    moment = f"DATE_ADD('1970-01-01 00:00:00', INTERVAL UNIX_TIMESTAMP({name}) SECOND)"
+    # The zero date is second 0, and no other moment is.
+    return f"IF(UNIX_TIMESTAMP({name}) = 0, CAST({name} AS CHAR), CAST({moment} AS CHAR))"
 
 
 def _raw(column: Any, rule: Rule, dialect: str) -> Expression:
@@ -121,7 +132,10 @@ def _decoded(found: Any, codec: str) -> Any:
 
 
 def _base64(found: Any) -> Any:
-    if isinstance(found, str):  # SQLite keeps whatever it is given
+    # SQLite keeps whatever it is given.
+    if isinstance(found, float):
+        found = _finite(found)
+    if isinstance(found, str):
         found = found.encode("utf-8", "surrogateescape")
     if isinstance(found, bytes | bytearray | memoryview):
         return base64.b64encode(bytes(found)).decode("ascii")
@@ -129,18 +143,36 @@ def _base64(found: Any) -> Any:
 
 
 def _of_sqlite(found: Any) -> Any:
-    if isinstance(found, bytes):
+    if type(found) is bytes:
         return {BYTES: base64.b64encode(found).decode("ascii")}
-    if isinstance(found, str) and not found.isascii():
-        return _text_of_bytes(found.encode("utf-8", "surrogateescape"))
-    return found
+    return _text_of_sqlite(found)
+
+
+def _text_of_sqlite(found: Any) -> Any:
+    """Where PHP sees no difference between bytes and text."""
+    kind = type(found)
+    if kind is str:
+        return found if found.isascii() else readable(found.encode("utf-8", "surrogateescape"))
+    if kind is bytes:
+        return readable(found)
+    return _finite(found) if kind is float else found
+
+
+def _finite(found: float) -> float | str:
+    """JSON has no word for the others; this one is PostgreSQL's."""
+    if math.isfinite(found):
+        return found
+    return "NaN" if math.isnan(found) else "Infinity" if found > 0 else "-Infinity"
+
+
+def _large_as_text(found: int | Decimal) -> int | str:
+    """Events have whole numbers of 64 bits."""
+    return int(found) if found <= MAX_VERSION else str(found)
 
 
 def _text_of_bytes(found: Any) -> Any:
     """Of a text whose bytes are no UTF-8, or that the driver gives as bytes."""
-    if not isinstance(found, bytes | bytearray | memoryview):
-        return found
-    return _decoded(found, "utf-8")
+    return readable(bytes(found)) if isinstance(found, bytes | bytearray | memoryview) else found
 
 
 # Keys.
@@ -188,18 +220,22 @@ def key_column(reference: Any, column: Column, rule: Rule, dialect: str) -> KeyC
     if family.key == "bytes":
         return _bytes(reference, column, dialect)
     kind = KINDS["printed" if family.key == "utc" else family.key]
+    if family.key == "printed" and dialect == "postgresql":
+        kind = KINDS["printed without NUL"]
     text = as_text(reference, dialect)
+    if family.read == "address":
+        text = sql.func.abbrev(reference)
     printed: Any = text
     left: Any = reference
     bound = None
-    if family.key in ("whole", "decimal"):
+    if family.key in ("whole", "object id", "decimal", "any decimal"):
         number = reference
         if column.zerofill or family.read == "number":
             number = reference + sql.literal_column("0")
         text = as_text(number, dialect)
-        printed = number if family.key == "whole" else text
-        if family.key == "decimal":
-            kind = _of_scale(column)
+        printed = text if "decimal" in family.key else number
+        if "decimal" in family.key:
+            kind = _of_scale(kind, column.scale)
     elif family.key in ("text", "text without NUL"):
         if column.members:
             # Sorted as numbers and compared as text.
@@ -251,9 +287,8 @@ def printed_text(found: Any) -> str:
     return found if type(found) is str else str(found)
 
 
-def _of_scale(column: Column) -> Kind:
+def _of_scale(kind: Kind, scale: int | None) -> Kind:
     """Decimals as a column of this scale prints them."""
-    kind, scale = KINDS["decimal"], column.scale
     if scale is None:
         return kind
     unit = Decimal(1).scaleb(-scale)
@@ -342,40 +377,6 @@ def _of_any(reference: Any, column: Column, whole: bool) -> KeyColumn:
     in_sql = sql.case(
         (kind_of == sql.literal_column("'blob'"), blob), else_=sql.cast(reference, sql.Text)
     )
-    parse = _whole_first if whole else _candidates
+    parse = whole_first if whole else candidates
     kind = Kind("as it is stored; bytes as hexadecimal", parse, lambda found: str(found[0]))
-    return KeyColumn(column, kind, reference, reference, in_sql, _text_of_any, dynamic=True)
-
-
-def _text_of_any(found: Any) -> str:
-    if isinstance(found, bytes):
-        return found.hex()
-    if isinstance(found, float) and (
-        "e" in (text := repr(found)) or float(f"{found:.15g}") != found
-    ):
-        raise UndecodableMessage(f"a key column holds {text}, which SQLite prints otherwise")
-    return str(found)
-
-
-def _candidates(text: str) -> list[Any]:
-    found: list[Any] = [text]
-    if _SQLITE_INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63:
-        found.append(int(text))
-    if _SQLITE_REAL.fullmatch(text) and repr(float(text)) == text:
-        found.append(float(text))
-    if len(text) % 2 == 0 and _SQLITE_HEX.fullmatch(text):
-        found.append(bytes.fromhex(text))
-    return found
-
-
-def _whole_first(text: str) -> list[Any]:
-    """Of a column that makes whole numbers of texts that are some."""
-    if _SQLITE_DIGITS.fullmatch(text) and -(2**63) <= int(text) < 2**63:
-        return [int(text)]
-    return _candidates(text)
-
-
-_SQLITE_DIGITS = re.compile(r"[+-]?[0-9]{1,40}")
-_SQLITE_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
-_SQLITE_REAL = re.compile(r"-?[0-9]{1,16}\.[0-9]{1,16}")
-_SQLITE_HEX = re.compile(r"[0-9a-f]*")
+    return KeyColumn(column, kind, reference, reference, in_sql, text_of_any, dynamic=True)
