@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, UndecodableMessage
 from bridge.sync.types.column import Column
 from bridge.sync.types.keys import KINDS, Kind, Unlookable, split
 from bridge.sync.types.wire import NO_TYPE, KeyColumn
@@ -41,12 +41,17 @@ Key = tuple[Any, ...]
 
 
 def position(columns: Sequence[KeyColumn], found: Iterable[Any]) -> Position:
-    """What can be kept of the key of a row, as the driver gives it. Raises UndecodableMessage for
-    a row without a name."""
-    return [
-        _keep(value if column.dynamic else column.text(value))
-        for column, value in zip(columns, found, strict=True)
-    ]
+    """What can be kept of the key of a row, as the driver gives it."""
+    return [_keep(_text_or_value(*one)) for one in zip(columns, found, strict=True)]
+
+
+def _text_or_value(column: KeyColumn, found: Any) -> Any:
+    if column.dynamic:
+        return found
+    try:
+        return column.text(found)
+    except UndecodableMessage:
+        return found  # it has no name, and yet a place in the order
 
 
 def _keep(found: Any) -> Any:
