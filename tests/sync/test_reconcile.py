@@ -19,6 +19,8 @@ from bridge.errors import BridgeError, ServerAway
 from bridge.queue.database import connect
 from bridge.queue.events import Event
 from bridge.sync import mongodb
+from bridge.sync.documents import Mirror
+from bridge.sync.entities import load
 from bridge.sync.pace import Stopped
 from bridge.sync.reconcile.reconciler import Asked, Reconciler
 from bridge.sync.sql.source import SqlSource
@@ -402,6 +404,65 @@ def test_it_stops_when_told_to(small_site: Site) -> None:
             stop=stop,
             progress=end_it,
         ).run("person")
+
+
+LOOSE = """\
+version: 1
+entities:
+  word: {collection: words, source: {table: words, key: name, version: ver}}
+  raw:
+    collection: raws
+    source: {table: raws, key: name, version: ver}
+    fields: {name: {text: {stored: utf-8}}}
+"""
+
+
+@pytest.fixture
+def loose_site(small_site: Site, tmp_path: Path) -> Site:
+    """Tables whose keys are not what keys should be."""
+    (tmp_path / "sync.yaml").write_text(LOOSE)
+    small_site.mirror = Mirror(load(tmp_path / "sync.yaml"))
+    small_site.sql(
+        "CREATE TABLE words (name TEXT COLLATE NOCASE, title TEXT, ver INTEGER)",
+        "CREATE TABLE raws (name BLOB PRIMARY KEY, ver INTEGER)",
+    )
+    return small_site
+
+
+def test_rows_that_a_collation_takes_for_equal_are_compared_at_the_end_of_a_page_too(
+    loose_site: Site,
+) -> None:
+    # One in front, so that pages end within a pair.
+    names = ["0", *(f"{n:04}{letter}" for n in range(600) for letter in "xX")]
+    loose_site.rows("words", [{"name": name, "title": "one", "ver": 1} for name in names])
+    loose_site.apply(*loose_site.events("word"))
+    assert loose_site.reconcile("word", deep=True).compared == len(names)
+
+    loose_site.sql("UPDATE words SET title = 'two'")
+
+    assert loose_site.reconcile("word", deep=True).by_kind == {"different": len(names)}
+
+
+@pytest.mark.parametrize("size", [1, 499, 500, 501])
+def test_no_row_is_passed_over_however_many_have_its_key(loose_site: Site, size: int) -> None:
+    loose_site.rows("words", [{"name": "a", "title": str(n), "ver": 1} for n in range(size)])
+    loose_site.rows("words", [{"name": "b", "title": "b", "ver": 1}])
+
+    chunk = loose_site.source("word").chunk(None, 500)
+
+    assert {event.data["title"] for event in chunk.events if event.data} >= {
+        str(n) for n in range(size)
+    }
+
+
+def test_a_row_whose_key_is_no_text_is_named(loose_site: Site) -> None:
+    loose_site.rows("raws", [{"name": name, "ver": 1} for name in (b"a", b"b", b"\xff")])
+    loose_site.apply(*loose_site.events("raw"))
+
+    result = loose_site.reconcile("raw", deep=True)
+
+    assert [one.kind for one in result.differences] == ["unusable"]
+    assert "no utf-8" in result.differences[0].detail
 
 
 def test_the_rate_is_kept(small_site: Site) -> None:

@@ -186,6 +186,7 @@ def test_the_results_are_metrics() -> None:
     assert 'bridge_reconcile_age_seconds{entity="project"} 60.5' in text
     assert 'bridge_reconcile_differences{entity="project"} 3.0' in text
     assert 'bridge_reconcile_rows{entity="project"} 1000.0' in text
+    assert 'by_kind{entity="project",kind="ahead"} 1.0' in text
     assert reconciled.metrics([]) == b""
 
 

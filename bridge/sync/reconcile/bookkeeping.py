@@ -11,16 +11,13 @@ from typing import Any
 from bson.datetime_ms import DatetimeMS
 
 from bridge.sync.documents import Document
+from bridge.sync.models import TWIN
 from bridge.sync.reconcile.checksums import NO_VERSION, version_in
 
 __all__ = ["SAID", "is_moment", "may_have", "tombstone_fault"]
 
 SAID = frozenset({"_id", "_v", "_parent"})
 """What the event says, and what is compared with it."""
-
-TWIN = "_twin"
-"""A document that has a value of a unique index together with another one holds its own key here
-until that is over."""
 
 TOMBSTONE = frozenset({"_id", "_v", "_del", "_at"})
 """What a tombstone has; of a child `_parent`, too."""
@@ -38,6 +35,7 @@ def may_have(document: Document, name: str) -> bool:
     """Whether a document that is alive may have this field, of those that no event says."""
     if name == "_at":
         return True
+    # As long as another document has the same value of a unique index.
     return name == TWIN and document[name] == document["_id"]
 
 

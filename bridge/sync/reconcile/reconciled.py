@@ -187,6 +187,15 @@ def metrics(results: Sequence[Last]) -> bytes:
         for last in results:
             family.add_metric([last.entity], value(last))
         families.append(family)
+    kinds = GaugeMetricFamily(
+        "bridge_reconcile_differences_by_kind",
+        "What it left different, by kind",
+        labels=["entity", "kind"],
+    )
+    for last in results:
+        for kind, count in last.differences.items():
+            kinds.add_metric([last.entity, kind], count)
+    families.append(kinds)
     registry = prometheus.CollectorRegistry()
     registry.register(_Families(families))
     return prometheus.generate_latest(registry) if results else b""

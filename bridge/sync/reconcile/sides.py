@@ -117,7 +117,8 @@ class Sides:
             parents, _ = self._owners.states(sorted(set(guessed.values())))
             for key, owner in guessed.items():
                 owners[key] = owner
-                if (parent := parents.get(owner)) is not None:
+                parent = parents.get(owner)
+                if parent is not None and not parent.state.wrong:
                     # Not in the list of this version: deleted with it.
                     above = parent.state
                     states[key] = State(above.version, False, row=False, most=above.highest)

@@ -41,9 +41,10 @@ class Rows:
     """One source, ready to be read.
 
     table: the rows alone; origin: what to select from, with their versions. key: the key columns.
-    version, deleted: expressions; deleted is None where there is none. beside: whether the version
-    is in a table of the bridge's. names: the fields of the data. place: what to call it in
-    messages.
+    unique: whether no two rows can have a key that the database takes for the same, as far as is
+    known. version, deleted: expressions; deleted is None where there is none. beside: whether the
+    version is in a table of the bridge's. names: the fields of the data. place: what to call it
+    in messages.
 
     Raises BridgeError when the table or a column is not there.
     """
@@ -57,6 +58,7 @@ class Rows:
         # A child has the versions of its parent, wherever they are.
         self.beside = source.version is None and parent is not None and parent.version is None
         self.types = learn(connection, mirror, entity)
+        self.unique = False
         if self.types is None:
             self._of_query(connection, source)
         else:
@@ -67,6 +69,8 @@ class Rows:
 
     def _of_table(self, connection: sql.Connection, source: Source, types: Typed) -> None:
         table, rows = types.table, types.rows
+        named = {column.column.name for column in types.key}
+        self.unique = any(one and named >= set(one) for one in (table.key, *table.unique))
         self.key: list[KeyColumn] = list(types.key)
         self.table: Any = rows
         self.origin: Any = rows

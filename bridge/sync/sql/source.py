@@ -45,7 +45,8 @@ class BadRow:
 class Chunk:
     """Some rows in the order of their key.
 
-    rows: how many were read; fewer than were asked for means that these were the last ones.
+    rows: how many were read; fewer than were asked for means that these were the last ones. There
+    are more where the last ones have a key that the database takes for the same.
     last: the position of the last one, to go on after; None when there was no row.
     """
 
@@ -144,11 +145,24 @@ class SqlSource:
             ordered = ordered.where(rows.named())
         else:
             ordered = ordered.where(after(rows.key, from_position(rows.key, after_)))
-        found += fetch(connection, ordered)
+        page = fetch(connection, ordered)
+        if len(page) == size and not rows.unique:
+            page += self._ties(connection, rows, page)
+        found += page
         events, bad = self._events(connection, rows, found)
         count = len(found) - headless
         last = position(rows.key, rows.key_of(found[-1])) if count else None
         return Chunk(events, bad, last, count)
+
+    def _ties(self, connection: sql.Connection, rows: Rows, page: Sequence[Any]) -> list[Any]:
+        """The rows that the database takes for equal to the last one of a page, and that are not
+        in it: whoever goes on after that one does not see them."""
+        last = from_position(rows.key, position(rows.key, rows.key_of(page[-1])))
+        found = fetch(connection, rows.select().where(one_of(rows.key, [last])))
+        for row in page:
+            if row in found:
+                found.remove(row)
+        return found
 
     def by_keys(self, keys: Sequence[str]) -> list[Event]:
         """The events of the rows that have these key texts; of what is not there, none.
