@@ -161,7 +161,7 @@ def _queue(folder: Path, quick: bool) -> Iterator[Count]:
 @contextlib.contextmanager
 def _sync(folder: Path, quick: bool) -> Iterator[Count]:
     """The forge: its events with its sync.yaml, and its rows in MariaDB."""
-    size, times = (100, 1) if quick else (1000, TIMES)
+    size, times = (100, 1) if quick else (500, TIMES)
     # A command reads its configuration anew, so its work must be large beside that.
     projects = {"small": size // 2, "large": size * 2}
     with (
