@@ -145,7 +145,7 @@ def _families() -> Iterator[Family]:
     )
     yield Family("sqlite", ("…",), "numeric", "number or text", "as is", "stored")
     yield Family("postgresql", ("…",), "string", f"text, {printed}", "text", "printed",
-                 "enums, arrays, ranges, intervals, inet, geometry …")  # fmt: skip
+                 "enums, arrays, ranges, intervals, geometry …")  # fmt: skip
 
 
 RULES: tuple[Family, ...] = tuple(_families())
