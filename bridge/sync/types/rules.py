@@ -145,7 +145,7 @@ def _families() -> Iterator[Family]:
     )
     yield Family("sqlite", ("…",), "numeric", "number or text", "as is", "stored")
     yield Family("postgresql", ("…",), "string", f"text, {printed}", "text", "printed",
-                 "enums, arrays, ranges, intervals, inet, geometry …")  # fmt: skip
+                 "enums, arrays, ranges, intervals, geometry …")  # fmt: skip
 
 
 RULES: tuple[Family, ...] = tuple(_families())
@@ -351,7 +351,7 @@ def _money(value: Any) -> Any:
         return values.decimal(value, 2)
     cents = _CENTS.search(value)
     whole = re.sub(r"[^0-9]", "", value[: cents.start()] if cents else value)
-    if not whole and cents is None:
+    if (not whole and cents is None) or value[0] in '[{"':
         raise ValueError("is no money")
     minus = "-" if "-" in value or "(" in value else ""
     return values.decimal(f"{minus}{whole or 0}.{cents[1] if cents else 0}", 2)

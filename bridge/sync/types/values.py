@@ -276,7 +276,7 @@ def moment(value: Any, zone: tzinfo = UTC, *, unix: bool | None = None) -> datet
         if not text or (text[0] == "0" and _ZERO_DATE.fullmatch(text)):
             return None
         if (
-            text[4:5] != "-"
+            (text[4:5] != "-" or text[3] in "eE")
             and _UNIX.fullmatch(text)
             and (unix or (unix is None and len(text) != 8))
         ):

@@ -15,6 +15,8 @@ from keyed import judge, mirror_of
 
 from bridge.errors import UnusableEvent
 from bridge.queue.database import connect
+from bridge.queue.events import Event
+from bridge.queue.spool import Spool
 from bridge.sync.documents import Mirror
 from bridge.sync.models import File
 from bridge.sync.sql.source import SqlSource
@@ -168,14 +170,15 @@ def test_text_of_utf8_stays_and_any_other_bytes_become_text(raw: bytes) -> None:
 )
 def test_bytes_are_readable_as_phps_producer_reads_them(tmp_path: Path, raw: list[bytes]) -> None:
     """The two of them agree on every byte."""
-    script = tmp_path / "text.php"
+    script, spool = tmp_path / "text.php", Spool(tmp_path / "spool")
     producer = Path(__file__).parents[3] / "php" / "BridgeProducer.php"
     script.write_text(
         f"<?php require '{producer}';"
-        "$events = new BridgeProducerEvents('/site');"
-        "foreach (explode(',', $argv[1]) as $hex) {"
-        "    echo bin2hex($events->text(hex2bin($hex))), ',';"
-        "}"
+        f"$bridge = new BridgeProducer(array('spool_dir' => '{spool.directory}'));"
+        "$texts = array_map('hex2bin', explode(',', $argv[1]));"
+        "$bridge->spool('text', 'changed', 'k', 1, array('texts' => $texts));"
     )
-    told = run_php(script, ",".join(one.hex() for one in raw)).split(",")[:-1]
-    assert told == [readable(one).encode().hex() for one in raw]
+    run_php(script, ",".join(one.hex() for one in raw))
+    [line] = spool.lines() or []
+    spool.done()
+    assert Event.parse(line).data == {"texts": [readable(one) for one in raw]}
