@@ -11,11 +11,13 @@ from pymongo.database import Database
 from reconcile_site import Site, in_background, run_a_worker, settings_of
 
 from bridge.errors import ServerAway
+from bridge.queue.events import Event
 from bridge.queue.publisher import Publisher
 from bridge.settings import Settings
 from bridge.sync.reconcile.findings import Result
 from bridge.sync.reconcile.repair import Repair
 from stack.ports import free_port
+from stack.waiting import wait_for
 
 Db = Database[dict[str, Any]]
 
@@ -45,6 +47,8 @@ def repair(site: Site, settings: Settings, name: str, wait: float = 5.0) -> Resu
     """Reconcile and repair while a worker runs. What is there now is there for good, so the first
     look needs no time."""
     with Publisher(settings.broker_url) as publisher:
+        publisher.publish(Event("note", "changed", name, 1, {}))
+        wait_for(lambda: site.database.notes.find_one({"_id": name}), 30, "the worker")
         return site.reconcile(name, wait=wait, deep=True, repair=Repair(publisher))
 
 
@@ -59,8 +63,8 @@ def test_everything_that_can_be_repaired_is(site: Site, settings: Settings) -> N
     people.update_one({"_id": "3"}, {"$unset": {"_v": 1}})
 
     with in_background(run_a_worker(settings)):
-        found = repair(site, settings, "project", wait=0.3)
-        also = repair(site, settings, "person", wait=0.3)
+        found = repair(site, settings, "project", wait=1.0)
+        also = repair(site, settings, "person", wait=1.0)
 
     assert found.equal, found
     assert found.repaired == {"missing": 1, "behind": 1, "different": 1, "orphan": 1}
@@ -81,7 +85,7 @@ def test_children_are_repaired_with_their_parent(site: Site, settings: Settings)
     releases.insert_one({"_id": "never/1/x86", "_v": 2})
 
     with in_background(run_a_worker(settings)):
-        found = repair(site, settings, "release", wait=0.3)
+        found = repair(site, settings, "release", wait=1.0)
 
     assert found.equal, found
     assert found.repaired == {"missing": 1, "behind": 1, "different": 1, "orphan": 3}
@@ -96,7 +100,7 @@ def test_what_cannot_be_repaired_is_left_and_explained(site: Site, settings: Set
     site.sql(f"UPDATE projects SET title = '{'x' * 61}', ver = 4 WHERE name = 'git'")
 
     with in_background(run_a_worker(settings)):
-        found = repair(site, settings, "project", wait=0.3)
+        found = repair(site, settings, "project", wait=1.0)
 
     notes = {one.key: (one.kind, one.detail) for one in found.differences}
     assert notes.keys() == {"a/b", "vim", "stranger", "git"}
@@ -122,7 +126,8 @@ def test_an_event_that_is_too_large_for_the_queue_is_named(site: Site, settings:
 def test_without_a_worker_the_differences_are_left(site: Site, settings: Settings) -> None:
     site.database.people.delete_one({"_id": "5"})
 
-    [left] = repair(site, settings, "person", wait=0.3).differences
+    with Publisher(settings.broker_url) as publisher:
+        [left] = site.reconcile("person", wait=0.3, repair=Repair(publisher)).differences
 
     assert (left.kind, left.key) == ("missing", "5")
     assert "worker" in left.detail
