@@ -16,7 +16,7 @@ from bench.load import BenchmarkFailed
 from bench.report import Report
 from stack.errors import StackError
 
-NAMES = ("dispatcher", "engine", "kill", "queue", "slow", "sync")
+NAMES = ("dispatcher", "engine", "kill", "queue", "slow", "sync", "triggers")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,13 +1,12 @@
 -- The outbox of the bridge, for SQLite 3.
 --
 -- One row for one change, written in the transaction of the change by BridgeProducer::enqueue()
--- or by triggers.sqlite.sql. `bridge relay` brings rows to the queue and forgets a row when
+-- or by the triggers of `bridge sync triggers`. `bridge relay` brings rows to the queue and forgets a row when
 -- MongoDB holds its version. Running this file again does no harm.
 --
 -- Versions: give every table that is mirrored a column
 --     ver INTEGER NOT NULL DEFAULT 1
 -- and raise it in the transaction of the change: ver = ver + 1.
--- A deleted entity that comes back must go on counting: triggers.sqlite.sql shows how.
 
 CREATE TABLE IF NOT EXISTS bridge_outbox (
     id            INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
