@@ -16,7 +16,7 @@ from bench.load import BenchmarkFailed
 from bench.report import Report
 from stack.errors import StackError
 
-NAMES = ("dispatcher", "engine", "kill", "queue", "slow", "sync", "truth")
+NAMES = ("dispatcher", "engine", "kill", "queue", "slow", "sync", "triggers", "truth")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,19 +1,18 @@
 -- The outbox of the bridge, for MySQL 5.7 and MariaDB 10.3 and newer.
 --
 -- One row for one change, written in the transaction of the change by BridgeProducer::enqueue()
--- or by triggers.mysql.sql. `bridge relay` brings rows to the queue and forgets a row when
--- MongoDB holds its version. Running this file again does no harm.
+-- or by the triggers of `bridge sync triggers`. `bridge relay` brings rows to the queue and forgets
+-- a row when MongoDB holds its version. Running this file again does no harm.
 --
 -- Versions: give every table that is mirrored a column
 --     ver BIGINT NOT NULL DEFAULT 1
 -- and raise it in the transaction of the change, under the lock of the row: ver = ver + 1.
--- A deleted entity that comes back must go on counting: triggers.mysql.sql shows how.
 
 CREATE TABLE IF NOT EXISTS bridge_outbox (
     id            BIGINT        NOT NULL AUTO_INCREMENT PRIMARY KEY,
     aggregatetype VARCHAR(64)   NOT NULL,            -- the entity, for example project
     aggregateid   VARCHAR(1024) NOT NULL,            -- its key
-    type          VARCHAR(80)   NOT NULL,            -- project.changed or project.deleted
+    type          VARCHAR(80)   NOT NULL,            -- project.changed, .deleted or .touched
     payload       LONGTEXT      NULL,                -- the full state as a JSON object
     ver           BIGINT        NOT NULL,            -- its version
     created_at    BIGINT        NOT NULL,            -- times are milliseconds since 1970, UTC

@@ -1,19 +1,18 @@
 -- The outbox of the bridge, for SQLite 3.
 --
 -- One row for one change, written in the transaction of the change by BridgeProducer::enqueue()
--- or by triggers.sqlite.sql. `bridge relay` brings rows to the queue and forgets a row when
--- MongoDB holds its version. Running this file again does no harm.
+-- or by the triggers of `bridge sync triggers`. `bridge relay` brings rows to the queue and forgets
+-- a row when MongoDB holds its version. Running this file again does no harm.
 --
 -- Versions: give every table that is mirrored a column
 --     ver INTEGER NOT NULL DEFAULT 1
 -- and raise it in the transaction of the change: ver = ver + 1.
--- A deleted entity that comes back must go on counting: triggers.sqlite.sql shows how.
 
 CREATE TABLE IF NOT EXISTS bridge_outbox (
     id            INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     aggregatetype TEXT    NOT NULL,            -- the entity, for example project
     aggregateid   TEXT    NOT NULL,            -- its key
-    type          TEXT    NOT NULL,            -- project.changed or project.deleted
+    type          TEXT    NOT NULL,            -- project.changed, .deleted or .touched
     payload       TEXT    NULL,                -- the full state as a JSON object
     ver           INTEGER NOT NULL,            -- its version
     created_at    INTEGER NOT NULL,            -- times are milliseconds since 1970, UTC

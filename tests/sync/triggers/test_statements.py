@@ -303,3 +303,29 @@ def test_a_role_of_the_site_needs_no_right_on_the_outbox(site: Site) -> None:
         site.assert_equal()
     finally:
         site.run("DROP OWNED BY visitor", "DROP ROLE visitor")
+
+
+@pytest.mark.parametrize("kind", ["mariadb"])
+def test_bytes_that_are_no_text_do_not_fail_the_sites_statement(
+    request: pytest.FixtureRequest, kind: str, clean_mongodb: Mongo, tmp_path: Path
+) -> None:
+    """A key of bytes that sync.yaml says are UTF-8, under a strict mode."""
+    sync = """\
+version: 1
+entities:
+  page:
+    collection: pages
+    source: {table: pages, key: title}
+    fields: {title: {text: {stored: utf-8, column: binary}}}
+"""
+    site = Site(url_for(request, kind), clean_mongodb, tmp_path, sync)
+    site.begin("CREATE TABLE pages (title VARBINARY(100) NOT NULL PRIMARY KEY, n INT)")
+    site.run(
+        "SET SESSION sql_mode = 'STRICT_ALL_TABLES'",
+        "INSERT INTO pages VALUES (X'FF41', 1), ('caf\u00e9', 2)",
+        "UPDATE pages SET n = 3",
+    )
+
+    site.pump()
+    assert site.keys("pages") == {"caf\u00e9"}
+    site.engine.dispose()
