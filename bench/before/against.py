@@ -122,7 +122,7 @@ def report(
     what = "one short run: no verdict" if quick else f"medians of {len(pairs)} pairs of runs"
     made = Report(
         f"{name}: this checkout over {commit[:12]}, {what} (smallest–largest); above 1 is slower",
-        ("", "before", "now", "now over before", "", "at most", ""),
+        ("", "before", "now", "cost now over before", "", "at most", ""),
     )
     for figures, key in ((made.ratios, "ratios"), (made.figures, "figures")):
         first: dict[str, float] = dict(getattr(pairs[0][1], key))
@@ -143,7 +143,7 @@ def _row(what: str, found: Compared, *, verdict: bool) -> Sequence[str]:
     limit = limit_of(what)
     spread = f"({min(found.ratios):.3f}–{max(found.ratios):.3f})" if len(found.ratios) > 1 else ""
     return (
-        what.removesuffix("_over_before").replace("_", " "),
+        found.figure,
         f"{found.before:,.6g}",
         f"{found.now:,.6g}",
         f"{found.ratio:.3f}",

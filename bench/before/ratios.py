@@ -40,8 +40,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Compared:
-    """One figure on both sides: medians, and the cost now over before, one a pair of runs."""
+    """One figure on both sides: its key, medians of it in its own unit, and the cost now over
+    before, one a pair of runs."""
 
+    figure: str
     before: float
     now: float
     ratios: Sequence[float]
@@ -95,6 +97,7 @@ def compare(pairs: Sequence[tuple[Found, Found]]) -> dict[str, Compared]:
         name, is_rate = made
         ratios = [before / now if is_rate else now / before for before, now in values]
         compared[name] = Compared(
+            key,
             statistics.median(before for before, _ in values),
             statistics.median(now for _, now in values),
             ratios,
