@@ -64,7 +64,7 @@ EXACT = Context(prec=200_000, rounding=ROUND_HALF_UP, Emax=999_999, Emin=-999_99
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,6})?")
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 """As PostgreSQL prints them."""
-_NOT_FINITE_WORDS = frozenset({"nan", "inf", "-inf", "infinity", "-infinity"})
+_NOT_FINITE_WORDS = frozenset({*_NOT_FINITE, "NAN", "INF", "-INF", "Inf", "-Inf"})
 """Of floating-point numbers, as PHP and SQLite print them, too."""
 _WORDS = {
     "1": True, "true": True, "t": True, "yes": True, "y": True, "on": True,
@@ -127,8 +127,8 @@ def double(value: Any, digits: int | None = None) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("is no number")
     if isinstance(value, str):
-        if (word := value.strip().casefold()) in _NOT_FINITE_WORDS:
-            return float(word)
+        if value in _NOT_FINITE_WORDS:
+            return float(value)
         _numeral(value)
     try:
         found = float(value)

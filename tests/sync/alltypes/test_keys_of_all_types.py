@@ -17,8 +17,8 @@ from bridge.errors import BridgeError
 from bridge.queue.database import connect
 from bridge.sync.sql.source import SqlSource
 
-KEYLESS = frozenset({"jsonb", "money"})
-"""PostgreSQL takes them, and the bridge refuses them by name."""
+KEYLESS = frozenset({"jsonb", "money", "JSON"})
+"""Databases take them, and the bridge refuses them by name."""
 SHORT = frozenset(
     {
         "bigint unsigned",
