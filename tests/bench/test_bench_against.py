@@ -275,6 +275,7 @@ def test_the_benchmarks_that_are_compared_are_those_that_are_counted() -> None:
     assert set(COUNTED) == set(COMPARABLE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_interrupted_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "bench", "queue", "--against", "HEAD", "--rounds", "2"]
@@ -362,7 +363,7 @@ def test_a_process_that_callgrind_does_not_run_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "units"),
     [
-        ("queue", {"event"}),
+        pytest.param("queue", {"event"}, marks=pytest.mark.long),
         pytest.param(
             "sync",
             {"event", "row", "reconcile_row", "deep_row"},
@@ -388,6 +389,7 @@ def quick() -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=115, cwd=REPOSITORY)
 
 
+@pytest.mark.long
 def test_the_last_line_has_the_ratios_to_the_commit_before(
     quick: subprocess.CompletedProcess[str],
 ) -> None:
@@ -405,6 +407,7 @@ def test_the_last_line_has_the_ratios_to_the_commit_before(
     assert 0.5 < result["ratios"]["instructions_request_over_before"] < 2
 
 
+@pytest.mark.long
 def test_progress_names_both_sides(quick: subprocess.CompletedProcess[str]) -> None:
     assert "before: start the servers" in quick.stderr
     assert "now: start the servers" in quick.stderr
