@@ -21,17 +21,19 @@ __all__ = ["triggers"]
 
 @click.command()
 @click.argument("entities", nargs=-1, metavar="[ENTITY]...")
-@click.option("--apply", "way", flag_value="apply", help="Run it: make what is not there.")
-@click.option("--check", "way", flag_value="check", help="Say what is there; exit code 1 for no.")
-@click.option("--drop", "way", flag_value="drop", help="Remove the triggers.")
+@click.option("--apply", is_flag=True, help="Run it: make what is not there.")
+@click.option("--check", is_flag=True, help="Say what is there; exit code 1 for no.")
+@click.option("--drop", is_flag=True, help="Remove the triggers.")
 @click.option(
     "--raise",
-    "way",
-    flag_value="raise",
+    "anew",
+    is_flag=True,
     help="Give every row a new version, for example after the database was restored.",
 )
 @format_option
-def triggers(entities: tuple[str, ...], way: str | None, output: Format) -> None:
+def triggers(
+    entities: tuple[str, ...], apply: bool, check: bool, drop: bool, anew: bool, output: Format
+) -> None:
     """Note every change of the tables without a `version:`, by triggers of the bridge.
 
     Without an option it prints the SQL, for whoever has the rights to run it. All entities that
@@ -51,6 +53,11 @@ def triggers(entities: tuple[str, ...], way: str | None, output: Format) -> None
     from bridge.sync.missing import no_entities
     from bridge.sync.triggers.commands import Triggers
 
+    asked = {"apply": apply, "check": check, "drop": drop, "raise": anew}
+    ways = [name for name, given in asked.items() if given]
+    if len(ways) > 1:
+        raise click.UsageError(f"--{' and --'.join(ways)}? Give one of them")
+    way = ways[0] if ways else None
     settings = Settings.from_environ()
     mirror = Mirror.of(settings)
     if way != "drop":

@@ -14,7 +14,7 @@ import sqlalchemy as sql
 from bridge.errors import BridgeError
 from bridge.settings import redact_url
 
-__all__ = ["PRINTED", "connect", "delete", "reading", "short", "taking"]
+__all__ = ["PRINTED", "connect", "delete", "nested", "reading", "short", "taking"]
 
 LOCK_SECONDS = 2
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 30
@@ -156,6 +156,16 @@ def reading(engine: sql.Engine) -> Iterator[sql.Connection]:
         connection = connection.execution_options(only_reads=True)
         with connection.begin():
             yield connection
+
+
+@contextmanager
+def nested(connection: sql.Connection) -> Iterator[None]:
+    """What fails in here leaves the transaction of the connection as it was, where it has one."""
+    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        yield
+        return
+    with connection.begin_nested():
+        yield
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Only asks, never changes. Servers that do not answer at all are told by `bridge.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -82,6 +83,13 @@ def _source(
 def _is_unique(connection: sql.Connection, table: str, key: Sequence[str]) -> bool:
     """Whether the database keeps two rows from having the same key. A view has no keys, and is
     given the benefit of the doubt."""
+    with warnings.catch_warnings():
+        # SQLAlchemy warns of types that it does not know, such as POINT.
+        warnings.simplefilter("ignore", sql.exc.SAWarning)
+        return _has_unique(connection, table, key)
+
+
+def _has_unique(connection: sql.Connection, table: str, key: Sequence[str]) -> bool:
     schema, _, name = table.rpartition(".")
     inspector = sql.inspect(connection)
     place = {"schema": schema or None}

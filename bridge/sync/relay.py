@@ -159,6 +159,7 @@ def _check_outbox(outbox: Outbox, settings: Settings) -> None:
 def _no_table(outbox: Outbox, where: str) -> BridgeError:
     dialect = outbox.engine.dialect.name.replace("mariadb", "mysql")
     return BridgeError(
-        f"there is no table {outbox.table.fullname} at {where}: create it with "
-        f"php/sql/outbox.{dialect}.sql, or name yours in sync.yaml under `outbox: table:`"
+        f"there is no table {outbox.table.fullname} at {where}: `bridge sync triggers --apply` "
+        f"makes it, or create it with php/sql/outbox.{dialect}.sql, or name yours in sync.yaml "
+        "under `outbox: table:`"
     )

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
+from bridge.queue.database import nested
 from bridge.queue.rows import AS_THEY_ARE
 from bridge.queue.rows import plain as plain_value
 from bridge.queue.sqlcause import cause_of
@@ -102,7 +103,7 @@ class Rows:
     def _versions_missing(self, connection: sql.Connection) -> str:
         advice = f"run `bridge sync triggers {self.entity} --apply`"
         try:
-            with connection.begin_nested():
+            with nested(connection):
                 found = versions.base_of(connection, self.entity)
         except sql.exc.DBAPIError as error:
             if cause_of(error, connection.engine.url).kind != "no table":

@@ -268,9 +268,13 @@ class Triggers:
         table, dialect = self._outbox.table, dialect_of(connection)
         there = catalog.read(connection, table.fullname)
         if there is None:
-            yield str(sql.schema.CreateTable(table).compile(dialect=connection.dialect)).strip()
+            # What is printed may be run again. MySQL cannot say so of an index, MariaDB can.
+            again = dialect != "mysql" or bool(getattr(connection.dialect, "is_mariadb", False))
+            make: Any = sql.schema.CreateTable(table, if_not_exists=True)
+            yield str(make.compile(dialect=connection.dialect)).strip()
             for index in table.indexes:
-                yield str(sql.schema.CreateIndex(index).compile(dialect=connection.dialect))
+                make = sql.schema.CreateIndex(index, if_not_exists=again)
+                yield str(make.compile(dialect=connection.dialect))
         elif dialect == "mysql":
             key = there.column("aggregateid")
             if key is None or key.charset not in ("utf8mb4", "") or (key.length or 0) < 1024:

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sql
 
+from bridge.queue.database import nested
 from bridge.sync.triggers.noted import Noted, name_of, quote
 from bridge.sync.types.catalog import dialect_of
 from bridge.sync.types.column import Table
@@ -169,7 +170,7 @@ def may_not(connection: sql.Connection, table: Table, schema: str) -> str:
 
 def _mysql_may_not(connection: sql.Connection, table: Table) -> str:
     try:
-        with connection.begin_nested():
+        with nested(connection):
             grants = [str(row[0]) for row in connection.exec_driver_sql("SHOW GRANTS")]
     except sql.exc.DBAPIError:
         return ""  # a server without grants

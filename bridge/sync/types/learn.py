@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError
+from bridge.queue.database import nested
 from bridge.queue.sqlcause import cause_of
 from bridge.sync.documents import Mirror
 from bridge.sync.types import catalog
@@ -44,7 +45,7 @@ def _unreadable(connection: sql.Connection, name: str, place: str) -> BridgeErro
         sql.table(table, schema=schema or None)
     )
     try:
-        with connection.begin_nested():
+        with nested(connection):
             connection.execute(probe.limit(0))
     except sql.exc.DBAPIError as error:
         cause = cause_of(error, connection.engine.url)

@@ -79,7 +79,8 @@ class Watch:
                 except BridgeError as error:
                     waiting[self._mirror.parent_of.get(name, name)] = str(error)
         for name in changed:
-            self._log.info("types.changed", entity=name)
+            do = f"bridge snapshot {name} --rewrite: older documents keep their types until then"
+            self._log.warning("types.changed", entity=name, do=do)
         if changed or waiting != self._waiting:
             self._keep(family)
         for name, why in waiting.items():
