@@ -202,6 +202,21 @@ class TestManyAtOnce:
                 assert pool.submit(outbox.drop, "project", "c", 2).result(3) == 1
                 assert pool.submit(outbox.backlog).result(3).rows == 0
 
+    @pytest.mark.parametrize("count", [1, 2, 20, 260])
+    def test_freeing_all_rows_does_not_wait_for_one_between_them_that_is_not_committed(
+        self, server_engine: sql.Engine, count: int
+    ) -> None:
+        outbox = outbox_in(server_engine)
+        add(outbox, *(change(f"a{n}") for n in range(count)))
+        with server_engine.connect() as site, site.begin():
+            outbox.add(site, [change("open")])
+            add(outbox, *(change(f"b{n}") for n in range(count)))
+            rows = outbox.claim(2 * count, 30)
+            assert len(rows) == 2 * count
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(outbox.free, rows).result(3)
+        assert [row.aggregateid for row in rows_of(outbox)] == ["open"]
+
     def test_a_row_of_the_lock_holder_comes_back_when_it_dies(
         self, server_engine: sql.Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:

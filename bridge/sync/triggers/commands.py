@@ -139,7 +139,7 @@ class Triggers:
             table = (entity.source and entity.source.table if entity else "") or ""
             with self._errors(), self._engine.begin() as connection:
                 _be_quick(connection)
-                statements = left_over(connection, name)
+                statements = left_over(connection, name, self._schema(connection))
                 for statement in statements:
                     _run(connection, statement)
                 if sql.inspect(connection).has_table("bridge_versions"):

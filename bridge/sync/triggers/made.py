@@ -89,16 +89,19 @@ def same(one: str, other: str) -> bool:
     return _BLANK.sub(" ", one).strip() == _BLANK.sub(" ", other).strip()
 
 
-def left_over(connection: sql.Connection, entity: str) -> list[str]:
+def left_over(connection: sql.Connection, entity: str, schema: str) -> list[str]:
     """Statements that drop every trigger that is called like one of this entity's, also of tables
-    that sync.yaml does not name any more."""
+    that sync.yaml does not name any more. Those of a bridge of another database, or schema of
+    PostgreSQL, are left alone: they write to an outbox of their own. schema: of the bridge's
+    tables in PostgreSQL."""
     names = [name_of(entity, what) for what in ("i", "u", "d", "ri", "ru", "n", "t")]
     dialect = dialect_of(connection)
     given: Any = sql.bindparam("names", names, expanding=True)
     if dialect == "mysql":
         words = (
             "SELECT trigger_schema, trigger_name FROM information_schema.triggers "
-            "WHERE trigger_name IN :names"
+            "WHERE trigger_name IN :names AND (trigger_schema = DATABASE() "
+            "OR LOCATE(CONCAT('INSERT INTO `', DATABASE(), '`.'), action_statement) > 0)"
         )
         rows = connection.execute(sql.text(words).bindparams(given))
         return [f"DROP TRIGGER IF EXISTS {quote(dialect, *row)}" for row in rows]
@@ -109,36 +112,43 @@ def left_over(connection: sql.Connection, entity: str) -> list[str]:
     words = (
         "SELECT t.tgname, s.nspname, c.relname FROM pg_trigger t JOIN pg_class c "
         "ON c.oid = t.tgrelid JOIN pg_namespace s ON s.oid = c.relnamespace "
-        "WHERE NOT t.tgisinternal AND NOT c.relispartition AND t.tgname IN :names"
+        "JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace "
+        "WHERE NOT t.tgisinternal AND NOT c.relispartition AND t.tgname IN :names "
+        "AND n.nspname = :schema"
     )
-    rows = connection.execute(sql.text(words).bindparams(given))
+    rows = connection.execute(sql.text(words).bindparams(given), {"schema": schema})
     drops = [
         f"DROP TRIGGER IF EXISTS {quote(dialect, name)} ON {quote(dialect, schema, table)}"
         for name, schema, table in rows
     ]
     words = (
         "SELECT n.nspname, p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
-        "WHERE p.proname = :name AND p.pronargs = 0"
+        "WHERE p.proname = :name AND p.pronargs = 0 AND n.nspname = :schema"
     )
-    functions = connection.execute(sql.text(words), {"name": name_of(entity, "touch")})
+    which = {"name": name_of(entity, "touch"), "schema": schema}
+    functions = connection.execute(sql.text(words), which)
     return drops + [f"DROP FUNCTION IF EXISTS {quote(dialect, *row)}()" for row in functions]
 
 
-def uniques(connection: sql.Connection, table: Table) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Of SQLite: the columns of every unique index, the primary key included, and the names of
-    those over expressions, which cannot be followed."""
-    found: list[tuple[str, ...]] = [table.key] if table.key else []
+def uniques(
+    connection: sql.Connection, table: Table
+) -> tuple[list[tuple[tuple[str, str], ...]], list[str]]:
+    """Of SQLite: the columns of every unique index with the collation that it compares them by,
+    the primary key included, and the names of those over expressions, which cannot be followed."""
+    # A whole number that is the primary key has no index.
+    found = [tuple((column, "BINARY") for column in table.key)] if table.key else []
     strange: list[str] = []
     name = "'" + table.name.replace("'", "''") + "'"
     for row in connection.exec_driver_sql(f"PRAGMA index_list({name})").all():
         if not row[2]:
             continue
         index = "'" + str(row[1]).replace("'", "''") + "'"
-        parts = connection.exec_driver_sql(f"PRAGMA index_info({index})").all()
-        if any(part[2] is None for part in parts):
+        parts = connection.exec_driver_sql(f"PRAGMA index_xinfo({index})").all()
+        key = [part for part in parts if part[5]]
+        if any(part[2] is None for part in key):
             strange.append(str(row[1]))
         else:
-            found.append(tuple(str(part[2]) for part in parts))
+            found.append(tuple((str(part[2]), str(part[4])) for part in key))
     return list(dict.fromkeys(found)), strange
 
 

@@ -16,8 +16,12 @@ __all__ = ["script", "triggers"]
 _NOW = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
 
 
-def triggers(noted: Noted, unique: Sequence[Sequence[str]]) -> list[Made]:
-    """unique: the columns of each unique index, the primary key included."""
+Unique = Sequence[tuple[str, str]]
+"""The columns of a unique index, each with the collation that it is compared by."""
+
+
+def triggers(noted: Noted, unique: Sequence[Unique]) -> list[Made]:
+    """unique: of each unique index, the primary key included."""
     others = [columns for columns in unique if not _is_the_key(noted, columns)]
     bodies = {
         "i": ("AFTER INSERT", [_insert(noted, "NEW")]),
@@ -49,10 +53,10 @@ def triggers(noted: Noted, unique: Sequence[Sequence[str]]) -> list[Made]:
     return made
 
 
-def _is_the_key(noted: Noted, columns: Sequence[str]) -> bool:
+def _is_the_key(noted: Noted, columns: Unique) -> bool:
     """Whether a row that has the same values in these columns has the same key. Of texts only the
     collation knows which are the same."""
-    return {column.name for column in noted.columns} <= set(columns) and all(
+    return {column.name for column in noted.columns} <= {name for name, _ in columns} and all(
         "INT" in column.type.upper() for column in noted.columns
     )
 
@@ -72,11 +76,12 @@ def _insert(noted: Noted, row: str, *, where: str = "", origin: str = "") -> str
     )
 
 
-def _replaced(noted: Noted, columns: Sequence[str], stays: str) -> str:
+def _replaced(noted: Noted, columns: Unique, stays: str) -> str:
     """A note of the rows that have a value which is to be NEW's, and which must be unique. stays:
     the row that is not meant, for it is noted anyway."""
-    names = [quote("sqlite", column) for column in columns]
-    same = " AND ".join(f"t.{name} = NEW.{name}" for name in names)
+    # The index may have another collation than the column.
+    names = [(quote("sqlite", column), quote("sqlite", by)) for column, by in columns]
+    same = " AND ".join(f"t.{name} = NEW.{name} COLLATE {by}" for name, by in names)
     origin = f" FROM {quote('sqlite', noted.table.name)} AS t"
     return _insert(noted, "t", where=f"{same} AND {_differ(noted, 't', stays)}", origin=origin)
 

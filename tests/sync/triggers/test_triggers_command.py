@@ -487,3 +487,70 @@ class TestCommandLine:
     @pytest.mark.parametrize("site", ["sqlite"], indirect=True)
     def test_a_name_that_is_no_entity_is_refused(self, run: Any) -> None:
         assert run("thin", "--apply").exit_code == 2
+
+
+def two_sites(
+    request: pytest.FixtureRequest, kind: str, database: Mongo, folder: Path
+) -> tuple[Site, Site]:
+    """Of one server, with the same entities: two databases, or two schemas of PostgreSQL."""
+    url = url_for(request, kind)
+    if kind == "mariadb":
+        urls = [url, request.getfixturevalue("mariadb").create_database("another_site")]
+    else:
+        made = Site(url, database, folder, SYNC)
+        made.run("CREATE SCHEMA one", "CREATE SCHEMA other")
+        made.engine.dispose()
+        urls = [f"{url}?options=-csearch_path%3D{name}" for name in ("one", "other")]
+    one, other = (Site(each, database, folder, SYNC) for each in urls)
+    return one, other
+
+
+@pytest.mark.parametrize("kind", ["mariadb", "postgresql"])
+def test_dropping_leaves_the_triggers_of_another_site_of_the_same_server(
+    request: pytest.FixtureRequest, kind: str, clean_mongodb: Mongo, tmp_path: Path
+) -> None:
+    one, other = two_sites(request, kind, clean_mongodb, tmp_path)
+    for site in (one, other):
+        site.begin(*TABLES)
+
+    one.triggers.drop([])
+    assert (state(one), state(other)) == ("missing", "there")
+    other.run("INSERT INTO things VALUES (3, 3)")
+    assert [event.key for event in other.pump()] == ["3"]
+    for site in (one, other):
+        site.engine.dispose()
+
+
+def test_dropping_finds_triggers_on_a_table_of_another_database(
+    request: pytest.FixtureRequest, clean_mongodb: Mongo, tmp_path: Path
+) -> None:
+    request.getfixturevalue("mariadb").create_database("with_tables")
+    sync = SYNC.replace("table: things", "table: with_tables.things")
+    site = Site(url_for(request, "mariadb"), clean_mongodb, tmp_path, sync)
+    site.begin(*TABLES, "CREATE TABLE with_tables.things (id INT NOT NULL PRIMARY KEY, n INT)")
+
+    [dropped, *_] = site.triggers.drop(["thing"])
+    assert dropped.did == "3 dropped"
+    site.engine.dispose()
+
+
+def test_replace_is_seen_by_the_collation_of_the_index_that_it_is_made_for(
+    clean_mongodb: Mongo, tmp_path: Path
+) -> None:
+    """SQLite compares by that of the index, which need not be that of the column."""
+    site = Site(f"sqlite:///{tmp_path / 'site.sqlite'}", clean_mongodb, tmp_path, SYNC)
+    site.begin(
+        TABLES[1],
+        "CREATE TABLE things (id INT NOT NULL PRIMARY KEY, word TEXT)",
+        "CREATE UNIQUE INDEX words ON things (word COLLATE NOCASE)",
+    )
+    site.run("INSERT INTO things VALUES (1, 'vim')")
+    site.pump()
+    site.run("REPLACE INTO things VALUES (2, 'VIM')")
+
+    assert {(event.key, event.change) for event in site.pump()} == {
+        ("1", "deleted"),
+        ("2", "changed"),
+    }
+    site.assert_equal()
+    site.engine.dispose()
