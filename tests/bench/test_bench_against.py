@@ -278,7 +278,7 @@ def test_the_benchmarks_that_are_compared_are_those_that_are_counted() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_interrupted_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "bench", "queue", "--against", "HEAD", "--rounds", "2"]
+    command = [sys.executable, "-m", "bench", "queue", "--against", "HEAD", "--quick"]
     with subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
@@ -289,7 +289,7 @@ def test_a_run_that_is_interrupted_leaves_nothing(tmp_path: Path, number: signal
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "before: round 1 of 2" in line:
+            if "count instructions 1: before" in line:
                 break
         process.send_signal(number)
         process.communicate(timeout=100)
@@ -297,6 +297,20 @@ def test_a_run_that_is_interrupted_leaves_nothing(tmp_path: Path, number: signal
     assert str(tmp_path) not in git(REPOSITORY, "worktree", "list")
     wait_for(lambda: not list(tmp_path.glob("bench-*")), 30, "the folder to go")
     wait_for(lambda: not started_in(tmp_path), 30, "the servers to end")
+
+
+def test_a_side_whose_turn_does_not_come_any_more_ends(
+    slower: tuple[Tree, Tree], tmp_path: Path
+) -> None:
+    def work() -> None:
+        with Side(slower[0], "toy", tmp_path / "run", 9, 1) as side:
+            side.step()
+            assert started_in(tmp_path / "run")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert not started_in(tmp_path / "run")
 
 
 # Instructions.
@@ -386,10 +400,11 @@ def test_what_our_programs_do_is_counted(name: str, units: set[str], tmp_path: P
 def quick() -> subprocess.CompletedProcess[str]:
     """One quick run for the tests below."""
     command = [sys.executable, "-m", "bench", "engine", "--quick", "--against", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=115, cwd=REPOSITORY)
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=REPOSITORY)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 def test_the_last_line_has_the_ratios_to_the_commit_before(
     quick: subprocess.CompletedProcess[str],
 ) -> None:
@@ -408,6 +423,7 @@ def test_the_last_line_has_the_ratios_to_the_commit_before(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 def test_progress_names_both_sides(quick: subprocess.CompletedProcess[str]) -> None:
     assert "before: start the servers" in quick.stderr
     assert "now: start the servers" in quick.stderr
