@@ -21,7 +21,7 @@ __all__ = ["bodies", "explained", "left_over", "may_not", "same", "schema_of", "
 _BLANK = re.compile(r"\s+")
 
 _MYSQL = """
-SELECT trigger_name, action_statement, sql_mode FROM information_schema.triggers
+SELECT trigger_name, action_statement, sql_mode, definer FROM information_schema.triggers
 WHERE event_object_schema = COALESCE(:schema, DATABASE()) AND event_object_table = :name
     AND action_timing = 'AFTER'
 """
@@ -53,9 +53,12 @@ def bodies(connection: sql.Connection, noted: Noted, schema: str) -> Mapping[str
     where = {"schema": noted.table.schema, "name": noted.table.name}
     dialect = dialect_of(connection)
     if dialect == "mysql":
-        rows = connection.execute(sql.text(_MYSQL), where)
-        # With another mode a note could fail that this one makes.
-        return {str(name): str(body) if not mode else f"{mode} {body}" for name, body, mode in rows}
+        of_mysql: dict[str, str] = {}
+        for name, body, mode, user in connection.execute(sql.text(_MYSQL), where).all():
+            # With another mode a note could fail that this one makes; without its user every one.
+            gone = "" if _is_there(connection, str(user)) else f"made by {user}, who is gone: "
+            of_mysql[str(name)] = f"{gone}{mode} {body}" if mode or gone else str(body)
+        return of_mysql
     if dialect == "sqlite":
         words = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name"
         found = connection.execute(sql.text(words + " COLLATE NOCASE"), {"name": noted.table.name})
@@ -71,6 +74,19 @@ def bodies(connection: sql.Connection, noted: Noted, schema: str) -> Mapping[str
         words = "definer" if definer else "invoker"
         there[function] = " ".join((words, *sorted(settings or ()), str(source)))
     return there
+
+
+def _is_there(connection: sql.Connection, definer: str) -> bool:
+    """Whether there is the user of MySQL whom a trigger runs as; where nobody may tell, yes."""
+    user, _, host = definer.rpartition("@")
+    words = "SELECT COUNT(*) FROM mysql.user WHERE user = :user AND host = :host"
+    try:
+        with nested(connection):
+            there = connection.execute(sql.text(words), {"user": user, "host": host}).scalar_one()
+            any_ = connection.exec_driver_sql("SELECT COUNT(*) FROM mysql.user").scalar_one()
+    except sql.exc.DBAPIError:
+        return True  # no right to look, or a server without grants
+    return bool(there) or not any_
 
 
 def schema_of(connection: sql.Connection, table: Table) -> str:

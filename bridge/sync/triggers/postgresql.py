@@ -9,6 +9,8 @@ row that is to go is noted.
 
 from __future__ import annotations
 
+from itertools import count
+
 from bridge.queue.database import PRINTED
 from bridge.sync.triggers.noted import MOST_KEY, Made, Noted, name_of, quote
 
@@ -25,7 +27,8 @@ def triggers(noted: Noted, schema: str) -> list[Made]:
     function = name_of(noted.entity, "touch")
     called = quote("postgresql", schema, function)
     body = _body(noted)
-    mark = "$bridge$" if "$bridge$" not in body else "$of_the_bridge$"
+    # One that is nowhere in it: names of columns may hold anything.
+    mark = next(one for n in count() if (one := f"$bridge{n or ''}$") not in body)
     settings = "".join(f"\nSET {name} = {_setting(name, to)}" for name, to in SETTINGS.items())
     create = (
         f"CREATE OR REPLACE FUNCTION {called}() RETURNS trigger\n"
