@@ -45,7 +45,7 @@ from bridge.queue.plan import Timing, plan
 from bridge.queue.publisher import publish_bodies
 from bridge.queue.sources import SqlQueue
 from bridge.queue.spool import Spool
-from bridge.queue.touched import Fetch, is_touched, resolve
+from bridge.queue.touched import Fetch, is_touched, portions, resolve
 from bridge.settings import redact_url
 
 __all__ = ["Held", "Relay", "RelayCounters", "SpoolSource"]
@@ -263,8 +263,10 @@ class Relay:
         self._fetch_rows(outbox, [row for row in made.publish if is_touched(row)])
 
     def _fetch_rows(self, outbox: Outbox, rows: Sequence[Row]) -> None:
-        if not rows:
-            return
+        for some in portions(rows):
+            self._fetch_some(outbox, some)
+
+    def _fetch_some(self, outbox: Outbox, rows: Sequence[Row]) -> None:
         if self._fetch is None:
             raise BridgeError(
                 f"{outbox.table.fullname} has rows of triggers, and nobody fetches what they are "

@@ -7,13 +7,16 @@ are one event. Who fetches is handed in (`Fetch`); nothing here knows of tables.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bridge.errors import BridgeError, ServerAway
 from bridge.queue.outbox import TOUCHED, Row
 
-__all__ = ["Fetch", "Fetched", "Resolved", "is_touched", "resolve"]
+__all__ = ["Fetch", "Fetched", "Resolved", "is_touched", "portions", "resolve"]
+
+AT_ONCE = 100
+"""Keys whose rows are in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,13 @@ class Resolved:
 def is_touched(row: Row) -> bool:
     """Whether a row only notes a change."""
     return row.payload is None and row.type.endswith(TOUCHED)
+
+
+def portions(rows: Sequence[Row], most: int = AT_ONCE) -> Iterator[list[Row]]:
+    """The same rows in portions of up to so many keys, all rows of a key in one of them."""
+    keys = [some for of_keys in _by_key(rows).values() for some in of_keys.values()]
+    for start in range(0, len(keys), most):
+        yield [row for some in keys[start : start + most] for row in some]
 
 
 def resolve(rows: Sequence[Row], fetch: Fetch) -> Resolved:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import redis
 import sqlalchemy as sql
+from hypothesis import given
+from hypothesis import strategies as st
 from outbox_site import (
     DIALECTS,
     QUICK,
@@ -27,10 +29,10 @@ from bridge.errors import BridgeError, ServerAway
 from bridge.queue import broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import Event
-from bridge.queue.outbox import Outbox, connect
+from bridge.queue.outbox import Outbox, Row, connect
 from bridge.queue.plan import Timing
 from bridge.queue.relay import Relay
-from bridge.queue.touched import Fetched
+from bridge.queue.touched import Fetched, portions
 from stack.waiting import wait_for
 
 
@@ -282,3 +284,17 @@ def test_a_deletion_of_an_entity_called_like_a_note_is_no_note(
     with running(relay(redis_url, outbox, mongo, log, table, PATIENT)):
         wait_for(lambda: len(events(clean_redis)) == 1)
     assert table.asked == []
+
+
+@given(st.lists(st.sampled_from("abcdefg"), max_size=40), st.integers(1, 5))
+def test_portions_are_all_rows_and_no_key_is_in_two_of_them(keys: str, most: int) -> None:
+    rows = [
+        Row(number, "project", key, "project.touched", None, 0, 0, None, 0)
+        for number, key in enumerate(keys)
+    ]
+    found = list(portions(rows, most))
+
+    assert sorted(row.id for some in found for row in some) == list(range(len(rows)))
+    named = [{row.key for row in some} for some in found]
+    assert all(len(some) <= most for some in named)
+    assert sum(map(len, named)) == len(set(keys))

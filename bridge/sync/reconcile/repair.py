@@ -26,7 +26,8 @@ MOST_BYTES = 4 * 1024 * 1024
 
 AHEAD = (
     "SQL has an older version, as after restoring a backup: raise the version column of all rows "
-    "above MongoDB's highest, then run `bridge snapshot`"
+    "above MongoDB's highest (without such a column: `bridge sync triggers --raise`), then run "
+    "`bridge snapshot`"
 )
 TOO_MANY = (
     "more than half of all documents have no row: that looks like the wrong database, so none of "
