@@ -6,6 +6,7 @@ How rows move is `bridge.queue.relay`; here are only the connections that it nee
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +109,9 @@ def run_relay(
             f"name spool directories or lists in {settings.sync}"
         )
     mirror = Mirror.of(settings)
-    with connect_mongodb(settings.mongodb_url) as client:
+    with ExitStack() as stack, connect_mongodb(settings.mongodb_url) as client:
+        for outbox in sources.outboxes:
+            stack.callback(outbox.engine.dispose)
         check_broker(settings.broker_url)
         try:
             client.admin.command("ping")

@@ -99,7 +99,10 @@ def mariadb_site(tmp_path_factory: pytest.TempPathFactory, silent: int) -> Itera
     [
         ("refused", "", "refused", "does not answer: nothing takes connections", "start it", True),
         ("host", "", "unknown host", "a host that nobody knows", "mend the host", True),
-        ("silent", "", "silent", "does not answer", "start it, or mend host and port", True),
+        pytest.param(
+            *("silent", "", "silent", "does not answer", "start it, or mend host and port", True),
+            marks=pytest.mark.long,  # for as long as an answer is waited for
+        ),
         ("password", "", "let in", "does not let us in", "mend user and password", False),
         ("TLS", "", "let in", "does not let us in", "?ssl_ca=", False),
         ("no database", "", "no database", "is not there", "mend its name", False),
