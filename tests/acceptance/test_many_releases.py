@@ -115,6 +115,7 @@ def forge(
         "BRIDGE_MONGODB_URL": mongodb_url,
         "BRIDGE_BROKER_URL": redis_server.url,
         "BRIDGE_SYNC": str(REPOSITORY / "sync.yaml"),
+        "BRIDGE_SQL_URL": f"sqlite:///{tmp_path / 'forge' / 'forge.sqlite'}",
         "BRIDGE_STATE_DIR": str(tmp_path / "proxy" / "state"),
     }
     (tmp_path / "stanza").write_text(STANZA, encoding="utf-8")
