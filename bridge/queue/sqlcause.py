@@ -61,6 +61,9 @@ def cause_of(error: BaseException, url: sql.URL) -> Cause:
     else:
         number = found.args[0] if found.args and isinstance(found.args[0], int) else 0
         cause = _mysql(number, text)
+        if cause is None and number == 0 and type(found).__name__ == "InterfaceError":
+            # What PyMySQL says of a connection that is closed already.
+            cause = Cause("silent", "does not answer (the connection is lost)", START, waits=True)
     return cause or _other(error)
 
 
