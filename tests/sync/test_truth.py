@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import structlog
 from pymongo.database import Database
 from reconcile_site import in_background
@@ -155,9 +156,15 @@ def check_repairs(
         run_worker(settings, stop=stop, log=structlog.get_logger())
 
     repaired = 0
-    with Publisher(redis_url) as publisher, in_background(work):
+    with (
+        Publisher(redis_url) as publisher,
+        redis.Redis.from_url(redis_url) as client,
+        in_background(work),
+    ):
         for case in some:
             repaired += _repair(here, case, Repair(publisher))
+            # What is sent and not applied yet would be written into the next case.
+            wait_for(lambda: not client.xlen("bridge.events"), 15, "an empty queue")
             here.reset()
     assert repaired > 5
 
