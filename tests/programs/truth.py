@@ -117,11 +117,19 @@ class Tables:
 
 
 def text_of(raw: Raw) -> Raw:
-    """What the document holds for bytes that ought to be UTF-8; where they are not, they stay."""
-    try:
-        return raw.decode("utf-8") if isinstance(raw, bytes) else raw
-    except UnicodeDecodeError:
+    """What the document holds for bytes that ought to be UTF-8; those that are not are read as
+    Windows-1252, one by one, as PHP's producer does."""
+    if not isinstance(raw, bytes):
         return raw
+    text = ""
+    while raw:
+        try:
+            return text + raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            odd = raw[error.start : error.start + 1]
+            text += raw[: error.start].decode("utf-8") + odd.decode("cp1252", "replace")
+            raw = raw[error.start + 1 :]
+    return text
 
 
 def field(column: Column, raw: Raw) -> Any:
