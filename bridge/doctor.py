@@ -37,6 +37,7 @@ from bridge.sync.examine import collections, rights
 from bridge.sync.examine import sources as examine_sources
 from bridge.sync.propose.examine import types
 from bridge.sync.relay import Sources
+from bridge.sync.triggers.findings import findings as triggers
 
 __all__ = ["Finding", "examine"]
 
@@ -231,6 +232,8 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
         try:
             check(sources.site.engine)
             yield from examine_sources(sources.site.engine, mirror)
+            for one in triggers(sources.site.engine, mirror, sources.site):
+                yield Finding(one.state, "triggers", one.where, one.says, one.do)
             found = sources.site.backlog()
             late = found.lag > _LATE
             yield Finding(
