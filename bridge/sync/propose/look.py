@@ -7,7 +7,7 @@ reads that lock nothing. Long values are looked at in their beginning only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -291,10 +291,3 @@ def _encoded(value: Any, codec: str) -> bytes | None:
         return value.encode(codec, errors)
     except UnicodeEncodeError:
         return None
-
-
-def fields_of(seen: Mapping[str, ColumnSeen]) -> Iterator[tuple[str, Evidence]]:
-    """The fields of which bytes were looked at."""
-    for name, one in seen.items():
-        if one.evidence is not None and one.evidence.values:
-            yield name, one.evidence

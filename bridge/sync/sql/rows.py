@@ -252,7 +252,9 @@ class Rows:
     def name_of(self, key: tuple[Any, ...]) -> str:
         """The key of a row for a message, of any row."""
         try:
-            return self.text_of(tuple("" if one is None else one for one in key))
+            if None in key:
+                key = tuple("" if one is None else one for one in key)
+            return self.text_of(key)
         except (UndecodableMessage, ValueError, TypeError):
             return "/".join(map(repr, key))
 

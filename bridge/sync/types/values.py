@@ -12,7 +12,7 @@ import binascii
 import math
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import ROUND_HALF_UP, Context, Decimal, DecimalException
 from functools import partial
 from typing import Any
@@ -344,11 +344,6 @@ def json_value(value: Any) -> Any:
     except UndecodableMessage as error:
         raise ValueError(f"cannot be stored: {error}") from None
     return found
-
-
-def days_as_moments(value: Any) -> Any:
-    """A `date` or `datetime` of a driver as text; for callers that have no text."""
-    return value.isoformat() if isinstance(value, date) else value
 
 
 CONVERSIONS: Mapping[str, Convert] = {
