@@ -64,6 +64,25 @@ def test_a_key_that_is_ahead_is_not_settled_by_progress() -> None:
     assert look(doubt, Pair(State(9), State(9)), 2.0) is None
 
 
+def test_content_ahead_of_a_version_beside_the_table_is_settled_by_the_next_version() -> None:
+    """The site has written, and the relay has not come yet: again and again."""
+    ahead = Pair(State(3), State(3), same=False)
+    doubt = look(None, ahead, 0.0, beside=True)
+    assert doubt
+    doubt = look(doubt, ahead, 1.0, beside=True)
+    assert doubt
+    assert (doubt.kind, doubt.since) == ("different", 0.0)
+    assert look(doubt, Pair(State(4), State(4), same=False), 2.0, beside=True) is None
+
+
+def test_content_that_differs_beside_a_version_of_the_row_is_not_settled_by_progress() -> None:
+    """A producer that writes the same wrong content with every version is wrong."""
+    doubt = look(None, Pair(State(3), State(3), same=False), 0.0)
+    doubt = look(doubt, Pair(State(4), State(4), same=False), 1.0)
+    assert doubt
+    assert (doubt.kind, doubt.since) == ("different", 0.0)
+
+
 HISTORIES = st.lists(
     st.tuples(st.integers(0, 3), st.sampled_from(["edit", "delete", "mark"])), max_size=60
 )

@@ -115,18 +115,22 @@ def verdict(pair: Pair) -> Kind | None:
     return "different" if pair.same is False else None
 
 
-def look(doubt: Doubt | None, pair: Pair, now: float) -> Doubt | None:
-    """What is left of a doubt after another look; None when it is settled.
+def look(doubt: Doubt | None, pair: Pair, now: float, *, beside: bool = False) -> Doubt | None:
+    """What is left of a doubt after another look; None when it is settled. beside: whether
+    versions are beside the table.
 
     It is settled when both sides are equal, and also when MongoDB has moved on to what SQL had
-    at the first look, however often the key was edited since.
+    at the first look, however often the key was edited since. A version beside the table is given
+    after the row was written and before it is read: so the content may be ahead of its version,
+    and the next version has all that was there at the first look.
     """
     kind = verdict(pair)
     if kind is None:
         return None
     if doubt is None:
         return Doubt(kind, pair, now, pair)
-    if kind in _OF_LAG and doubt.kind in _OF_LAG and _has_moved_on(doubt.first, pair):
+    of_lag = (*_OF_LAG, "different") if beside else _OF_LAG
+    if kind in of_lag and doubt.kind in of_lag and _has_moved_on(doubt, pair):
         return None
     if kind == doubt.kind:
         return replace(doubt, latest=pair)
@@ -137,13 +141,14 @@ def look(doubt: Doubt | None, pair: Pair, now: float) -> Doubt | None:
 _OF_LAG: tuple[Kind, ...] = ("missing", "behind", "orphan")
 
 
-def _has_moved_on(first: Pair, pair: Pair) -> bool:
+def _has_moved_on(doubt: Doubt, pair: Pair) -> bool:
     """Whether MongoDB holds what SQL had at the first look, or something newer."""
-    now = pair.mongodb
+    first, now = doubt.first, pair.mongodb
     if now is None:
         # Deleted so long ago that even its tombstone is gone: no answer to anything.
         return False
     if first.sql is not None and first.sql.alive:
         reached = now.version > first.sql.version
-        return reached or (now.version == first.sql.version and now.alive)
+        same = now.version == first.sql.version and now.alive
+        return reached or (same and doubt.kind != "different")
     return now.version > (first.mongodb.version if first.mongodb else -1)

@@ -254,7 +254,8 @@ class Reconciler:
             self._check()
             some = keys[start : start + AT_ONCE]
             for key, seen in sides.look(some, whole).items():
-                doubt = look(doubts.get(key), seen.pair, monotonic())
+                before = doubts.get(key)
+                doubt = look(before, seen.pair, monotonic(), beside=sides.beside)
                 if doubt is None:
                     self._settled[key] = seen.pair
                 else:

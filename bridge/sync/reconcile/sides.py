@@ -52,7 +52,7 @@ class _Made(NamedTuple):
 
 
 class Sides:
-    """The rows of an entity and its documents.
+    """The rows of an entity and its documents. beside: whether their versions are beside the table.
 
     Raises BridgeError for an entity without a source; every method also raises ServerAway.
     """
@@ -63,6 +63,8 @@ class Sides:
         self.name, self.mirror = name, mirror
         self.parent = mirror.parent_of.get(name)
         self.owner = self.parent or name
+        source = mirror.entities[self.owner].source
+        self.beside = source is not None and source.version is None
         self.collection = mirror.collection_of(name)
         self.rows = KeyedRows(engine, name, mirror)
         self.mirrored = Mirrored(database, self.collection)

@@ -291,14 +291,22 @@ class Lookup:
         self._wanted = set(keys)
         self.unlookable: dict[str, str] = {}
         asked: dict[tuple[Any, ...], None] = {}
+        columns, types = rows.key, rows.types
         for text in self._wanted:
             try:
-                asked.update(dict.fromkeys(keys_of(rows.key, text)))
-                if rows.types is not None and (why := rows.types.is_lookable(text)):
+                for key in keys_of(columns, text):
+                    asked[key] = None
+                if types is not None and (why := types.is_lookable(text)):
                     self.unlookable[text] = why
             except Unlookable as error:
                 self.unlookable[text] = str(error)
         self._asked = list(asked)
+
+    def there(self, connection: sql.Connection) -> set[str]:
+        """Which of the texts have a row."""
+        name_of = self._rows.name_of
+        found = self._found(connection, self._rows.select_keys())
+        return self._wanted.intersection(name_of(tuple(row)) for some in found for row in some)
 
     def batches(
         self,
@@ -308,20 +316,24 @@ class Lookup:
     ) -> Iterator[list[Any]]:
         """What `select` gives of the rows with these keys, each once; of a key that several rows
         have, all of them."""
+        name_of = self._rows.name_of
         seen: set[tuple[Any, ...]] = set()
-        for start in range(0, len(self._asked), AT_ONCE):
-            some = self._asked[start : start + AT_ONCE]
-            these = []
-            for row in fetch(
-                connection, select.where(one_of(self._rows.key, some, lead=self._lead))
-            ):
-                key = key_of(row)
-                # What the database takes for equal need not be.
-                if key not in seen and self._rows.name_of(key) in self._wanted:
-                    these.append(row)
+        for rows in self._found(connection, select):
+            # What the database takes for equal need not be.
+            these = [
+                row
+                for row in rows
+                if (key := key_of(row)) not in seen and name_of(key) in self._wanted
+            ]
             # One text may be several values, asked for in several portions.
             seen.update(map(key_of, these))
             yield these
+
+    def _found(self, connection: sql.Connection, select: sql.Select[Any]) -> Iterator[list[Any]]:
+        for start in range(0, len(self._asked), AT_ONCE):
+            some = self._asked[start : start + AT_ONCE]
+            which = select.where(one_of(self._rows.key, some, lead=self._lead))
+            yield fetch(connection, which)
 
 
 def _namer(columns: Sequence[KeyColumn]) -> Callable[[tuple[Any, ...]], str]:

@@ -193,12 +193,7 @@ class SqlSource:
 
         def ask(connection: sql.Connection, rows: Rows) -> tuple[set[str], dict[str, str]]:
             found = Lookup(rows, keys, lead=self._lead)
-            there = {
-                rows.text_of(tuple(row))
-                for these in found.batches(connection, rows.select_keys(), tuple)
-                for row in these
-            }
-            return there, found.unlookable
+            return found.there(connection), found.unlookable
 
         return self._ask(ask)
 

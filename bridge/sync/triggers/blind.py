@@ -11,8 +11,11 @@ __all__ = ["unseen"]
 _WRITES = ("CASCADE", "SET NULL", "SET DEFAULT")
 
 
-def unseen(table: Table, strange: Sequence[str] = ()) -> Iterator[str]:
-    """One sentence for each thing. strange: unique indexes of SQLite over expressions."""
+def unseen(
+    table: Table, strange: Sequence[str] = (), below: Sequence[tuple[str, bool]] = ()
+) -> Iterator[str]:
+    """One sentence for each thing. strange: unique indexes of SQLite over expressions. below: the
+    tables of PostgreSQL whose rows are those of this one, and whether each is a partition."""
     if table.dialect == "mysql":
         for key in table.foreign:
             columns = ", ".join(key.columns)
@@ -38,3 +41,14 @@ def unseen(table: Table, strange: Sequence[str] = ()) -> Iterator[str]:
             f"REPLACE may delete a row because of the unique index {index}, which is over an "
             "expression: run `bridge reconcile --repair` after it"
         )
+    if any(is_partition for _, is_partition in below):
+        yield (
+            "TRUNCATE, DETACH, ATTACH and DROP of a partition: run `bridge reconcile --deep "
+            "--repair` after it"
+        )
+    for name, is_partition in below:
+        if not is_partition:
+            yield (
+                f"what is written to the rows of {name}, which inherits from this table: run "
+                "`bridge reconcile --deep --repair` now and then, or mirror a table without heirs"
+            )

@@ -24,6 +24,7 @@ from bridge.sync.sql.rows import trouble
 from bridge.sync.triggers import mysql, postgresql, sqlite
 from bridge.sync.triggers.blind import unseen
 from bridge.sync.triggers.made import (
+    below,
     bodies,
     explained,
     left_over,
@@ -210,10 +211,12 @@ class Triggers:
             full = replace(one.table, schema=schema_of(connection, one.table))
             one = replace(one, table=full)
         strange: Sequence[str] = ()
+        heirs: Sequence[tuple[str, bool]] = ()
         if dialect == "mysql":
             made = mysql.triggers(one, mariadb=_is_mariadb(connection))
         elif dialect == "postgresql":
             made = postgresql.triggers(one, schema)
+            heirs = below(connection, str(one.table.schema), one.table.name)
         else:
             unique, strange = uniques(connection, types.table)
             made = sqlite.triggers(one, unique)
@@ -233,7 +236,7 @@ class Triggers:
             types.table.full_name,
             is_,
             do=do,
-            unseen=tuple(unseen(types.table, strange)),
+            unseen=tuple(unseen(types.table, strange, heirs)),
             unproven=dialect == "mysql" and not _is_mariadb(connection),
         )
         return state, _Plan(one, state, made, wrong)

@@ -168,6 +168,20 @@ def uniques(
     return list(dict.fromkeys(found)), strange
 
 
+_BELOW = """
+SELECT c.oid::regclass::text, c.relispartition
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
+WHERE p.relname = :name AND p.relnamespace = CAST(:schema AS regnamespace) ORDER BY 1
+"""
+
+
+def below(connection: sql.Connection, schema: str, name: str) -> list[tuple[str, bool]]:
+    """Of a table of PostgreSQL: the tables whose rows are its own, too, and whether each is a
+    partition of it."""
+    where = {"schema": quote("postgresql", schema), "name": name}
+    return [(str(child), bool(part)) for child, part in connection.execute(sql.text(_BELOW), where)]
+
+
 # Rights.
 
 _LOGGED = (

@@ -25,7 +25,7 @@ from bridge.sync.types.charsets import readable
 from bridge.sync.types.column import Column
 from bridge.sync.types.keys import KINDS, Kind, Unlookable
 from bridge.sync.types.rules import Rule
-from bridge.sync.types.stored import candidates, text_of_any, whole_first
+from bridge.sync.types.stored import candidates, number_first, text_of_any, whole_first
 from bridge.sync.types.values import BYTES, EXACT, whole
 
 __all__ = [
@@ -214,7 +214,7 @@ def key_column(reference: Any, column: Column, rule: Rule, dialect: str) -> KeyC
     if family.key == "":
         return None
     if family.key == "stored":
-        return _of_any(reference, column, family.kind == "integer")
+        return _of_any(reference, column, _PARSED.get(family.kind, number_first))
     if family.key == "stored text":
         return _stored_text(reference, column, rule, dialect)
     if family.key == "bytes":
@@ -371,12 +371,15 @@ def _compile_as_utf8(element: Any, compiler: Any, **options: Any) -> str:
 # SQLite keeps a value of any type in any column, so that one text may be several values.
 
 
-def _of_any(reference: Any, column: Column, whole: bool) -> KeyColumn:
+_PARSED = {"integer": whole_first, "string": candidates}
+"""Only a column of texts keeps one that looks like a number as it is."""
+
+
+def _of_any(reference: Any, column: Column, parse: Callable[[str], list[Any]]) -> KeyColumn:
     blob = sql.func.lower(sql.func.hex(reference))
     kind_of = sql.func.typeof(reference)
     in_sql = sql.case(
         (kind_of == sql.literal_column("'blob'"), blob), else_=sql.cast(reference, sql.Text)
     )
-    parse = whole_first if whole else candidates
     kind = Kind("as it is stored; bytes as hexadecimal", parse, lambda found: str(found[0]))
     return KeyColumn(column, kind, reference, reference, in_sql, text_of_any, dynamic=True)

@@ -325,6 +325,26 @@ class TestUnseen:
         assert "MyISAM" in made.unseen[0]
         assert made.state == "there"
 
+    @pytest.mark.parametrize("site", ["postgresql"], indirect=True)
+    def test_partitions_are_named(self, site: Site) -> None:
+        site.run(
+            "DROP TABLE things",
+            "CREATE TABLE things (id INT NOT NULL PRIMARY KEY, n INT) PARTITION BY RANGE (id)",
+            "CREATE TABLE things_low PARTITION OF things FOR VALUES FROM (0) TO (100)",
+        )
+        [made] = site.triggers.apply([])
+
+        [unseen] = made.unseen
+        assert unseen.startswith("TRUNCATE, DETACH, ATTACH and DROP of a partition: ")
+
+    @pytest.mark.parametrize("site", ["postgresql"], indirect=True)
+    def test_a_table_that_inherits_is_named(self, site: Site) -> None:
+        site.run("CREATE TABLE more_things (extra INT) INHERITS (things)")
+        [made] = site.triggers.apply([])
+
+        [unseen] = made.unseen
+        assert "rows of more_things, which inherits from this table" in unseen
+
     @pytest.mark.parametrize("site", ["postgresql", "sqlite"], indirect=True)
     def test_where_triggers_see_all_nothing_is_named(self, site: Site) -> None:
         [made] = site.triggers.apply([])
