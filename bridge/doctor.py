@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import BridgeError, ConfigError, ServerAway, StateUnreadable
 from bridge.findings import Finding
-from bridge.proxy import models, status
+from bridge.proxy import models, samples, status
 from bridge.proxy.routes import RouteTable, load
 from bridge.queue import broker, redisurl
 from bridge.queue.outbox import Outbox
@@ -60,6 +60,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield Finding("bad", "routes.yaml", where, problem.message, problem.hint)
     if not alone:
         yield from _state(settings)
+        yield from _odd_lines(settings)
     if settings.uses_broker:
         yield from _broker(settings.broker_url)
     else:
@@ -114,6 +115,18 @@ def _state(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "workers", where, f"{len(workers)} run")
     else:
         yield Finding("note", "workers", where, "none runs", "bridge serve --bind 127.0.0.1:8080")
+
+
+def _odd_lines(settings: Settings) -> Iterator[Finding]:
+    """Lines of legacy's answers that were dropped: visitors miss what they say."""
+    try:
+        found = samples.odd_lines(settings.state_dir)
+    except StateUnreadable:
+        return  # said already
+    for (backend, line), count in found.items():
+        says = f"{count:,} times it sent a line that is no header, and was dropped: {line!a} …"
+        advice = "mend the header() in PHP, or the line of the web server, that writes it"
+        yield Finding("note", f"legacy {backend}", str(settings.state_dir), says, advice)
 
 
 def _skew(what: str, where: str, theirs: float, ours: float) -> Iterator[Finding]:

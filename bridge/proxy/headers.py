@@ -30,6 +30,7 @@ __all__ = [
     "from_handler",
     "hide_cookie",
     "keep_apart",
+    "listed",
     "sets_cookie",
     "share_cookie",
     "to_legacy",
@@ -349,6 +350,16 @@ def apply_site_rules(headers: Headers, rules: models.ResponseHeaders) -> Headers
     return [pair for pair in headers if lowered(pair[0]) not in gone] + list(rules.set.items())
 
 
+_ELEMENT = re.compile(r'(?:"(?:[^"\\]|\\.)*"?|[^",])+', re.DOTALL)
+
+
+def listed(value: str) -> list[str]:
+    """The elements of a header that is a list (RFC 9110, section 5.6.1); a comma within quotes
+    separates nothing."""
+    parts = _ELEMENT.findall(value) if '"' in value else value.split(",")
+    return [part.strip(" \t") for part in parts if part.strip(" \t")]
+
+
 def keep_apart(headers: Headers, vary: str | None) -> Headers:
     """Make a split route's answer private, so that no shared cache mixes the two sides.
 
@@ -360,7 +371,7 @@ def keep_apart(headers: Headers, vary: str | None) -> Headers:
     for name, value in headers:
         small = lowered(name)
         if small == "cache-control":
-            directives += [part.strip() for part in value.split(",") if part.strip()]
+            directives += listed(value)
         elif small not in ("cdn-cache-control", "surrogate-control"):
             kept.append((name, value))
     names = {directive.partition("=")[0].lower() for directive in directives}
@@ -370,7 +381,7 @@ def keep_apart(headers: Headers, vary: str | None) -> Headers:
         directives.append("private")
     kept.append(("Cache-Control", ", ".join(directives)))
     if vary and not any(
-        name.lower() == "vary" and (vary.lower() in value.lower() or value.strip() == "*")
+        lowered(name) == "vary" and not {vary.lower(), "*"}.isdisjoint(listed(value.lower()))
         for name, value in kept
     ):
         kept.append(("Vary", vary))

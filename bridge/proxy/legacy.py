@@ -25,6 +25,7 @@ from bridge.proxy.wire import (
     ChunkedReader,
     ResponseHead,
     WireError,
+    binds,
     framing,
     request_head,
     split_head,
@@ -115,6 +116,7 @@ class LegacyPool:
         answer, only for GET, HEAD and OPTIONS without a body, and only within a budget.
         """
         repeatable = body is None and method in _REPEATABLE
+        binding = binds(headers)
         self._budget.requests += 1
         framed = [*headers, body.header] if body is not None else headers
         if target != "*":
@@ -123,15 +125,15 @@ class LegacyPool:
         # A request that cannot be repeated gets a fresh connection: it must not meet a stale one.
         outcome = outcome or Outcome("", 0, "")
         outcome.legacy = self.name
-        connection = self._take(outcome, fresh=not repeatable)
+        connection = self._take(outcome, fresh=binding or not repeatable)
         try:
-            return self._attempt(connection, method, head, body, on_hints, outcome)
+            return self._attempt(connection, method, head, body, on_hints, outcome, binding)
         except _Stale:
             if not self._budget.take():
                 raise LegacyError("first_byte", 502, "closed without an answer") from None
         connection = self._take(outcome, fresh=True)
         try:
-            return self._attempt(connection, method, head, body, on_hints, outcome)
+            return self._attempt(connection, method, head, body, on_hints, outcome, binding)
         except _Stale:  # pragma: no cover - a fresh connection is never stale
             raise LegacyError("first_byte", 502, "closed without an answer") from None
 
@@ -143,6 +145,7 @@ class LegacyPool:
         body: RequestBody | None,
         on_hints: OnHints | None,
         outcome: Outcome,
+        binding: bool,
     ) -> Exchange:
         began = time.perf_counter()
         try:
@@ -151,7 +154,11 @@ class LegacyPool:
                 answer = self._read_head(connection, on_hints)
             finally:
                 outcome.first_byte = time.perf_counter() - began
-            return self._stream(connection, method, answer, reusable=complete)
+            outcome.odd = answer.odd
+            # Who a connection belongs to is nobody else's, and there is no visitor's one here
+            # that it could be kept for.
+            keep = complete and not binding and not answer.binds
+            return self._stream(connection, method, answer, reusable=keep)
         except WireError as error:
             self._drop(connection)
             raise LegacyError("head", 502, f"is no HTTP: {error}") from None

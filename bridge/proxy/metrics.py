@@ -39,6 +39,7 @@ from bridge.proxy.samples import (
     KINDS,
     LOADS,
     LOOPS,
+    ODD,
     OPENED,
     REQUESTS,
     SECONDS,
@@ -67,6 +68,7 @@ __all__ = [
 
 _ERROR_LENGTH = 200  # characters of the first line
 _MOST_LOOPS = 200  # that are counted by name in a slot
+_MOST_ODD = 100  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,9 @@ class Metrics(Hooks):
         self._usual: dict[tuple[str, str, int], _Usual] = {}
         self._legacy: dict[str, tuple[Histogram, Histogram, Histogram]] = {}
         self._handler: Histogram | None = None
-        self._loops = {labels[0] for name, labels, _ in self._cells.known() if name == LOOPS}
+        known = self._cells.known()
+        self._loops = {labels[0] for name, labels, _ in known if name == LOOPS}
+        self._odd = {labels[1] for name, labels, _ in known if name == ODD}
         self._reached: dict[tuple[str, ...], int] = {}
         self._backends: set[str] = set()
         self._set_to_zero()
@@ -140,7 +144,9 @@ class Metrics(Hooks):
             if outcome.freshness:
                 self._add(FRESHNESS, outcome.freshness)
             if outcome.loop:
-                self._add(LOOPS, self._loop(outcome.loop))
+                self._add(LOOPS, _few(outcome.loop, self._loops, _MOST_LOOPS))
+            for line in outcome.odd:
+                self._add(ODD, outcome.legacy, _few(line, self._odd, _MOST_ODD))
             if outcome.aborted:
                 self._add(ABORTED, outcome.backend, outcome.aborted_by)
 
@@ -173,14 +179,6 @@ class Metrics(Hooks):
         )
         self._usual[key] = found
         return found
-
-    def _loop(self, name: str) -> str:
-        """`name`, or `others` when there are very many loops."""
-        if name not in self._loops:
-            if len(self._loops) >= _MOST_LOOPS:
-                return "others"
-            self._loops.add(name)
-        return name
 
     def _add(self, name: str, *labels: str, by: float = 1) -> None:
         self._cells.values[self._cells.index(name, labels)] += by
@@ -246,3 +244,12 @@ class Metrics(Hooks):
             first = (str(reloader.error).splitlines() or [""])[0][:_ERROR_LENGTH]
             content = json.dumps([round(time.time(), 3), first])
             write_atomically(self._folder / f"{self._slot}.error", content)
+
+
+def _few(name: str, known: set[str], most: int) -> str:
+    """`name`, or `others` when `known` has very many names."""
+    if name not in known:
+        if len(known) >= most:
+            return "others"
+        known.add(name)
+    return name

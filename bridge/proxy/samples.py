@@ -17,7 +17,17 @@ from pathlib import Path
 from bridge.errors import StateUnreadable
 from bridge.proxy.counters import Reader, Series
 
-__all__ = ["BUCKETS", "FOLDER", "KINDS", "breakers", "freshness", "loops", "prepare", "scrape"]
+__all__ = [
+    "BUCKETS",
+    "FOLDER",
+    "KINDS",
+    "breakers",
+    "freshness",
+    "loops",
+    "odd_lines",
+    "prepare",
+    "scrape",
+]
 
 FOLDER = "metrics"
 BUCKETS = (
@@ -60,6 +70,7 @@ SECONDS = "bridge_request_seconds"
 STAGES = "bridge_stage_seconds"
 FAILED = "bridge_backend_failures_total"
 LOOPS = "bridge_redirect_loops_total"
+ODD = "bridge_legacy_odd_lines_total"
 BREAKER = "bridge_breaker_open"
 OPENED = "bridge_breaker_opened_total"
 IN_FLIGHT = "bridge_in_flight"
@@ -96,6 +107,11 @@ KINDS = {
         "counter",
         "Redirect loops that were stopped, by the routes that sent visitors to each other",
         ("routes",),
+    ),
+    ODD: _Kind(
+        "counter",
+        "Lines of a backend's answers that were no headers, and were dropped",
+        ("backend", "line"),
     ),
     SECONDS: _Kind("histogram", "Time from request to the end of the response", ("backend",)),
     STAGES: _Kind(
@@ -278,6 +294,14 @@ def loops(state_dir: Path) -> dict[str, int]:
     """How many redirect loops were stopped, by the routes that sent visitors to each other
     (`bridge.proxy.loopguard.loop_name`); the sum over all workers."""
     return _counts(state_dir, LOOPS)
+
+
+def odd_lines(state_dir: Path) -> dict[tuple[str, str], int]:
+    """How many lines of a backend's answers were dropped because they were no headers, by the
+    backend and how they began; the sum over all workers."""
+    totals = (total for total in _sums(state_dir).look() if total.name == ODD)
+    found = {(one.labels[0], one.labels[1]): int(one.cells[0]) for one in totals}
+    return {key: found[key] for key in sorted(found) if found[key]}
 
 
 def breakers(state_dir: Path) -> dict[tuple[str, str], tuple[int, int]]:

@@ -18,6 +18,7 @@ __all__ = [
     "Framing",
     "ResponseHead",
     "WireError",
+    "binds",
     "field_lines",
     "framing",
     "lowered",
@@ -29,6 +30,9 @@ __all__ = [
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _FIELD = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+)[ \t]*:[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_BINDING = re.compile(r"(?<![\w-])(?:NTLM|Negotiate)(?![\w-])", re.IGNORECASE)
+# What another reader might take for how the body ends.
+_OF_FRAMING = re.compile(r"content.?length|transfer.?encoding", re.IGNORECASE | re.DOTALL)
 _FOLD = re.compile(r"[ \t]+([\t\x20-\x7e\x80-\xff]*)")
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}")
 _INTERIM_STARTS = (b"HTTP/1.1 1", b"HTTP/1.0 1")
@@ -42,6 +46,7 @@ _HEAD_END = re.compile(rb"\n\r?\n")
 _LONGEST_LENGTH = 18  # digits of a Content-Length: an exabyte
 _LONGEST_LINE = 8192
 _LONGEST_TRAILER = 64 * 1024
+_LONGEST_ODD = 40  # characters that are kept of a line that is dropped
 _NAMES = 4096  # that are remembered in small letters
 _LONGEST_NAME = 64  # characters of one of these: visitors may send longer ones without end
 
@@ -95,6 +100,7 @@ class _Shape:
     lengths: tuple[int, ...]
     codings: tuple[int, ...]
     connections: tuple[int, ...]
+    challenges: tuple[int, ...]
 
 
 @lru_cache(maxsize=2048)
@@ -104,7 +110,8 @@ def _shape(names: tuple[str, ...]) -> _Shape:
     def places(wanted: str) -> tuple[int, ...]:
         return tuple(place for place, name in enumerate(names) if name.lower() == wanted)
 
-    return _Shape(places("content-length"), places("transfer-encoding"), places("connection"))
+    names_ = ("content-length", "transfer-encoding", "connection", "www-authenticate")
+    return _Shape(*map(places, names_))
 
 
 @lru_cache(maxsize=256)
@@ -113,17 +120,33 @@ def _status(line: str) -> tuple[int, str, int] | None:
     return (int(match[2]), match[3] or "", int(match[1])) if match else None
 
 
+def binds(headers: Iterable[tuple[str, str]]) -> bool:
+    """Whether a request with these headers authenticates its connection and not only itself, as
+    NTLM and Negotiate do (RFC 4559, section 6)."""
+    return any(
+        lowered(name) == "authorization" and _BINDING.match(value.lstrip())
+        for name, value in headers
+    )
+
+
 class ResponseHead:
     """Status line and headers of a response; texts are Latin-1. `names` are those of the
-    headers. `memo` is for what follows from it: a head that comes again soon may be the same
-    object, so nothing else of it is ever changed."""
+    headers. `odd` is what was dropped: the beginning of each line that was no header. `memo` is
+    for what follows from it: a head that comes again soon may be the same object, so nothing else
+    of it is ever changed."""
 
-    __slots__ = ("headers", "memo", "minor", "names", "reason", "shape", "status")
+    __slots__ = ("headers", "memo", "minor", "names", "odd", "reason", "shape", "status")
 
     def __init__(
-        self, status: int, reason: str, minor: int, headers: list[tuple[str, str]]
+        self,
+        status: int,
+        reason: str,
+        minor: int,
+        headers: list[tuple[str, str]],
+        odd: tuple[str, ...] = (),
     ) -> None:
         self.status, self.reason, self.minor, self.headers = status, reason, minor, headers
+        self.odd = odd
         self.names = tuple([name for name, _ in headers])
         self.shape = _shape(self.names)
         self.memo: dict[Any, Any] = {}
@@ -133,7 +156,8 @@ class ResponseHead:
         """Read a head without its last empty line. Raises WireError.
 
         A bare LF ends a line as CRLF does, an obsolete line fold becomes a space, and white
-        space between a name and its colon goes (RFC 9112, sections 2.2, 5.2 and 5.1).
+        space between a name and its colon goes (RFC 9112, sections 2.2, 5.2 and 5.1). A line
+        that is no header is dropped, as other proxies do, unless it speaks of the framing.
         """
         text = head.decode("latin-1").removesuffix("\r")
         first, _, rest = text.partition("\r\n")
@@ -144,7 +168,7 @@ class ResponseHead:
         status = _status(first)
         if status is None:
             raise WireError(f"no status line: {first[:60]!r}")
-        return cls(*status, _odd_lines(lines) if plain is None else plain)
+        return cls(*status, plain) if plain is not None else cls(*status, *_odd_lines(lines))
 
     def listed(self, places: tuple[int, ...]) -> list[str]:
         """What the headers at `places` list, in small letters."""
@@ -175,6 +199,12 @@ class ResponseHead:
         return headers
 
     @property
+    def binds(self) -> bool:
+        """Whether the answer is about who the whole connection belongs to."""
+        places = self.shape.challenges
+        return any(_BINDING.search(self.headers[place][1]) for place in places)
+
+    @property
     def keeps_alive(self) -> bool:
         """Whether the connection may be used again after this response.
 
@@ -189,18 +219,28 @@ class ResponseHead:
         return "close" not in tokens and (self.minor == 1 or "keep-alive" in tokens)
 
 
-def _odd_lines(lines: list[str]) -> list[tuple[str, str]]:
+def _odd_lines(lines: list[str]) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+    """The headers, and the beginnings of the lines that are none."""
     headers: list[tuple[str, str]] = []
+    odd: list[str] = []
+    dropped = False  # the line before this one, with which its folds go
     for line in lines:
         if found := _FIELD.fullmatch(line):
             name, value = found.groups()
             headers.append((name, value.rstrip(_WHITE)))
-        elif (fold := _FOLD.fullmatch(line)) and headers:
+            dropped = False
+        elif (fold := _FOLD.fullmatch(line)) and headers and not dropped:
             name, value = headers[-1]
             headers[-1] = name, f"{value} {fold[1].rstrip(_WHITE)}".strip(_WHITE)
-        else:
+        elif _OF_FRAMING.search(line):
             raise WireError(f"no header line: {line[:60]!r}")
-    return headers
+        else:
+            if not line.startswith((" ", "\t")):
+                odd.append(re.split("[:=]", line, maxsplit=1)[0][:_LONGEST_ODD])
+            elif not dropped:
+                odd.append(headers.pop()[0][:_LONGEST_ODD] if headers else line[:_LONGEST_ODD])
+            dropped = True
+    return headers, tuple(odd)
 
 
 def only_interim(data: bytes) -> bool:

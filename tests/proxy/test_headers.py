@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from bridge.proxy.headers import (
     end_to_end,
     from_handler,
     keep_apart,
+    listed,
     share_cookie,
     to_legacy,
     to_visitor,
@@ -159,6 +162,26 @@ class TestSiteRules:
         assert apply_site_rules(headers, models.ResponseHeaders()) == headers
 
 
+def slowly_listed(value: str) -> Iterator[str]:
+    """RFC 9110, section 5.6.1 and 5.6.4, one character after the other."""
+    part, quoted, escaped = "", False, False
+    for character in value:
+        if character == "," and not quoted:
+            if part.strip(" \t"):
+                yield part.strip(" \t")
+            part = ""
+            continue
+        part += character
+        if escaped:
+            escaped = False
+        elif quoted and character == "\\":
+            escaped = True
+        elif character == '"':
+            quoted = not quoted
+    if part.strip(" \t"):
+        yield part.strip(" \t")
+
+
 class TestKeepApart:
     @pytest.mark.parametrize(
         ("before", "after"),
@@ -169,6 +192,14 @@ class TestKeepApart:
             (["no-store"], "no-store"),
             (["private"], "private"),
             (["Public, S-MaxAge=5"], "private"),
+            (['private="Set-Cookie, X-Foo", max-age=60'], "max-age=60, private"),
+            (
+                ['no-cache="Set-Cookie, public", max-age=60'],
+                'no-cache="Set-Cookie, public", max-age=60, private',
+            ),
+            (['x="a\\", s-maxage=9", public'], 'x="a\\", s-maxage=9", private'),
+            ([",, max-age=60 ,,"], "max-age=60, private"),
+            (['x="never closed, public'], 'x="never closed, public, private'),
         ],
     )
     def test_no_shared_cache_keeps_the_answer_of_a_split_route(
@@ -180,6 +211,16 @@ class TestKeepApart:
     @pytest.mark.parametrize("vary", ["Cookie", "accept, cookie", "*"])
     def test_what_the_answer_varies_by_is_said_once(self, vary: str) -> None:
         assert values(keep_apart([("Vary", vary)], "Cookie"), "Vary") == [vary]
+
+    @pytest.mark.parametrize("vary", ["X-Cookie-Group", "Cookies, Set-Cookie", "Accept, cookie2"])
+    def test_a_name_that_only_holds_the_other_one_is_another(self, vary: str) -> None:
+        assert values(keep_apart([("Vary", vary)], "Cookie"), "Vary") == [vary, "Cookie"]
+
+    @given(st.lists(st.text('ab=" \\,', min_size=1), max_size=5))
+    def test_a_list_is_split_where_no_quotes_are(self, parts: list[str]) -> None:
+        """Held against a reader that goes character by character."""
+        value = ",".join(parts)
+        assert listed(value) == list(slowly_listed(value))
 
     def test_what_the_answer_varies_by_is_added(self) -> None:
         got = keep_apart([("Vary", "Accept"), ("CDN-Cache-Control", "max-age=9")], "Cookie")

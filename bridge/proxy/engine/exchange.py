@@ -36,10 +36,11 @@ Headers = list[tuple[str, str]]
 _REMEMBERED = 1024  # bytes of a head
 
 
-def _read_answer(method: str, lines: bytes) -> tuple[ResponseHead, Framing, Headers, bool]:
-    """The head, how its body ends, its headers, and whether the connection is kept."""
+def _read_answer(method: str, lines: bytes) -> tuple[ResponseHead, Framing, Headers, bool, bool]:
+    """The head, how its body ends, its headers, whether the connection is kept, and whether it
+    is one visitor's alone from now on."""
     head = ResponseHead.parse(lines)
-    return head, framing(method, head), head.plain_length(), head.keeps_alive
+    return head, framing(method, head), head.plain_length(), head.keeps_alive, head.binds
 
 
 # Under load most heads come many times within the second that their Date names.
@@ -53,11 +54,14 @@ class Exchange:
 
     `chunked` is how its body is framed, None when it has none; the body is given by `send` and
     `finish`. `upgrade` says that 101 is an answer that was asked for. How long the stages take
-    is noted in `outcome`.
+    is noted in `outcome`. `binds`: the request authenticates its connection, which is then for
+    nobody but the visitor whose connections `bound` has.
     """
 
     __slots__ = (
+        "_binds",
         "_body",
+        "_bound",
         "_buffer",
         "_chunked",
         "_chunks",
@@ -92,11 +96,13 @@ class Exchange:
         outcome: Outcome,
         *,
         upgrade: bool = False,
+        binds: bool = False,
+        bound: dict[Upstream, LegacyConnection],
     ) -> None:
         self.pool, self.asker, self._outcome = pool, asker, outcome
         self._method, self._head, self._chunked = method, head, chunked
         self.repeatable = chunked is None and method in _REPEATABLE and not upgrade
-        self._upgrade = upgrade
+        self._upgrade, self._binds, self._bound = upgrade, binds, bound
         self._sent = chunked is None  # everything of the request
         self._body: list[bytes] = []  # what came before there was a connection
         self._buffer = b""
@@ -118,8 +124,13 @@ class Exchange:
         self.pool.budget.requests += 1
         self._outcome.legacy = self.pool.name
         self._since = perf_counter()
-        # What cannot be repeated gets a fresh connection: it must not meet a stale one.
-        self.pool.take(self, fresh=not self.repeatable)
+        if self._bound and (own := self._bound.pop(self.pool, None)):
+            self._binds = True
+            if self.pool.take_bound(own, self):
+                return
+        # What cannot be repeated gets a fresh connection: it must not meet a stale one. What
+        # authenticates a connection must not change who somebody else's is.
+        self.pool.take(self, fresh=self._binds or not self.repeatable)
 
     def connects(self) -> None:
         """There is a place for a new connection."""
@@ -219,7 +230,7 @@ class Exchange:
                 return
             lines, data = split
             read = read_answer if len(lines) <= _REMEMBERED else _read_answer
-            head, frame, headers, keeps = read(self._method, lines)
+            head, frame, headers, keeps, binds = read(self._method, lines)
             if head.status >= 200:
                 break
             if head.status == 101:
@@ -232,6 +243,10 @@ class Exchange:
             if not data:
                 return
         self._reusable = keeps
+        if binds:
+            self._binds = True
+        if head.odd:
+            self._outcome.odd = head.odd
         self.answered = True
         self._outcome.first_byte = perf_counter() - self._since
         if head.status == 205:
@@ -336,7 +351,12 @@ class Exchange:
             return
         self.over = True
         self.connection = None
-        self.pool.give_back(connection, keep=keep and self._reusable and self._sent)
+        keep = keep and self._reusable and self._sent
+        if self._binds and keep:
+            self._bound[self.pool] = connection
+            self.pool.bind(connection)
+        else:
+            self.pool.give_back(connection, keep=keep)
 
     def ended(self, error: Exception | None) -> None:
         """Legacy has ended the connection."""

@@ -84,7 +84,7 @@ class Block:
 
     `bridge.proxy.engine.turn` keeps here what follows from a block, because browsers send the
     same one again and again on a connection: `caller` for one table and minor version, `lines`
-    by backend (the header lines for it before and after the request's id, and its pool), and
+    by backend (what `bridge.proxy.engine.turn` makes of them for it), and
     `environ`, what handlers get of it.
     """
 
@@ -97,7 +97,7 @@ class Block:
         self.host = ""
         self.upgrade = ""
         self.caller: tuple[RouteTable, int, Caller] | None = None
-        self.lines: dict[str, tuple[str, str, Upstream]] = {}
+        self.lines: dict[str, tuple[str, str, Upstream, bool]] = {}
         self.environ: dict[str, str] | None = None
         self.index: dict[str, str] = {}
         kept: list[tuple[str, str]] = []

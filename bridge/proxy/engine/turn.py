@@ -18,7 +18,7 @@ from bridge.proxy.engine.reply import Reply
 from bridge.proxy.engine.writing import CONTINUE
 from bridge.proxy.head import Head, host_of
 from bridge.proxy.headers import to_visitor_hints
-from bridge.proxy.wire import ResponseHead
+from bridge.proxy.wire import ResponseHead, binds
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.upstream import LegacyConnection, Upstream
@@ -226,7 +226,7 @@ class Turn(Reply):
             known = self._lines(name, expect=expects, upgrade=upgrade)
             if block.plain and self.is_known:
                 block.lines[name] = known
-        before, after, pool = known
+        before, after, pool, binding = known
         target = conversation.head.target.raw
         if pool.prefix and target != "*":
             target = pool.prefix + target
@@ -242,6 +242,8 @@ class Turn(Reply):
             chunked,
             conversation.outcome,
             upgrade=bool(upgrade),
+            binds=binding,
+            bound=self.visitor.bound,
         )
         if self.spool is not None:
             self.spool.rewind()
@@ -261,8 +263,9 @@ class Turn(Reply):
             return "Transfer-Encoding: chunked\r\n", True
         return "", None
 
-    def _lines(self, name: str, *, expect: bool, upgrade: str) -> tuple[str, str, Upstream]:
-        """The header lines for legacy before and after the request's id, and the pool."""
+    def _lines(self, name: str, *, expect: bool, upgrade: str) -> tuple[str, str, Upstream, bool]:
+        """The header lines for legacy before and after the request's id, the pool, and whether
+        the request authenticates its connection."""
         outcome = self.conversation.outcome
         own, outcome.request_id = outcome.request_id, _MARK
         try:
@@ -271,7 +274,7 @@ class Turn(Reply):
             outcome.request_id = own
         before, _, after = "".join([f"{n}: {v}\r\n" for n, v in headers]).partition(_MARK)
         pool = self.visitor.engine.upstreams.get(self.conversation.table, name)
-        return before, after, pool
+        return before, after, pool, binds(headers)
 
     def _be_patient(self) -> None:
         if self._expects and not self.answered and not self.over and self.body is not None:

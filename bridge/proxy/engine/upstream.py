@@ -134,6 +134,7 @@ class Upstream:
         self._parts = parts
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._idle: list[LegacyConnection] = []
+        self._bound: list[LegacyConnection] = []
         self.active: set[LegacyConnection] = set()
         self._connecting = 0
         self._waiting: deque[tuple[float, Exchange]] = deque()
@@ -192,6 +193,31 @@ class Upstream:
         self.active.add(connection)
         connection.exchange = exchange
         exchange.begin(connection)
+
+    def take_bound(self, connection: LegacyConnection, exchange: Exchange) -> bool:
+        """Give `exchange` a connection that only its visitor may use; whether that can be."""
+        if connection in self._bound:
+            self._bound.remove(connection)
+        if connection.transport.is_closing() or self.in_flight >= self.spec.limits.at_once:
+            connection.transport.abort()
+            return False
+        self.active.add(connection)
+        connection.exchange = exchange
+        exchange.begin(connection)
+        return True
+
+    def bind(self, connection: LegacyConnection) -> None:
+        """The exchange on `connection` is over, and only its visitor may use it again."""
+        self.active.discard(connection)
+        connection.exchange = None
+        connection.deadline = NEVER
+        connection.pooled = True
+        self._bound.append(connection)
+        # Each may hold a process of legacy's.
+        while len(self._bound) > self.spec.limits.at_once:
+            self.discard(self._bound[0])
+        if self._waiting:
+            self._next()
 
     def _replace_oldest(self) -> None:
         """Close an idle connection, as there will be a new one: there are never more than were
@@ -289,8 +315,9 @@ class Upstream:
 
     def discard(self, connection: LegacyConnection) -> None:
         """An idle connection is of no use any more."""
-        if connection in self._idle:
-            self._idle.remove(connection)
+        for some in (self._idle, self._bound):
+            if connection in some:
+                some.remove(connection)
         connection.transport.abort()
 
     def look(self, now: float) -> None:
@@ -315,7 +342,7 @@ class Upstream:
     def close(self) -> None:
         """Close what is idle; active connections end with their requests."""
         self._closed = True
-        for connection in list(self._idle):
+        for connection in [*self._idle, *self._bound]:
             self.discard(connection)
 
 

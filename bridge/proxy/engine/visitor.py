@@ -24,6 +24,7 @@ from bridge.proxy.engine.writing import CONTINUE, refusal
 if TYPE_CHECKING:
     from bridge.proxy.engine.service import Service
     from bridge.proxy.engine.tunnel import Tunnel
+    from bridge.proxy.engine.upstream import LegacyConnection, Upstream
 
 __all__ = ["Visitor"]
 
@@ -41,7 +42,8 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)*")  # may stand before a request (RFC 9112
 
 class Visitor(asyncio.Protocol):
     """The connection. `turn` is the request that is being answered; `full` says that the
-    visitor takes nothing now."""
+    visitor takes nothing now; `bound` are the connections to legacy that are authenticated as
+    this visitor, and idle."""
 
     __slots__ = (
         "_at",
@@ -55,6 +57,7 @@ class Visitor(asyncio.Protocol):
         "_stopped",
         "_taking",
         "_tls",
+        "bound",
         "deadline",
         "engine",
         "full",
@@ -73,6 +76,7 @@ class Visitor(asyncio.Protocol):
         self.outlet: Outlet = None  # type: ignore[assignment]
         self.turn: Turn | None = None
         self.tunnel: Tunnel | None = None
+        self.bound: dict[Upstream, LegacyConnection] = {}
         self.peer, self.scheme, self.server = "", "http", ("", "")
         self.full = False
         self.deadline = _NEVER
@@ -112,6 +116,8 @@ class Visitor(asyncio.Protocol):
         elif self.turn is not None:
             turn, self.turn = self.turn, None
             turn.lost()
+        for pool, connection in self.bound.items():
+            pool.discard(connection)
 
     def eof_received(self) -> bool:
         """No more comes; who has asked still gets the answer."""
