@@ -17,18 +17,19 @@ import structlog
 
 from bridge.errors import BridgeError, LegacyError, UseLegacy, VisitorError
 from bridge.logs import traceback_text
-from bridge.proxy import pages, preview
+from bridge.proxy import models, pages, preview
 from bridge.proxy.admission import Admission
 from bridge.proxy.decide import PYTHON, SHARE_COOKIE, Decision, decide, not_ours
 from bridge.proxy.forwarded import Client
 from bridge.proxy.gate import FRESHNESS, Wanted, end_when_settled
 from bridge.proxy.head import Head
 from bridge.proxy.headers import (
-    apply_site_rules,
+    apply_rules,
     from_handler,
     hide_cookie,
     keep_apart,
     public_origin,
+    renamed,
     share_cookie,
     to_legacy,
     to_visitor,
@@ -276,8 +277,7 @@ class Conversation:
         """The headers of a handler's answer for the visitor."""
         self.outcome.handler = time.perf_counter() - self._asked
         self.front.python_did(self.route.name, well=status < 500)
-        rules = self.table.file.sites[self.decision.site].response_headers
-        headers = self._apart(apply_site_rules(from_handler(given), rules))
+        headers = self._apart(apply_rules(from_handler(given), self.rules))
         if (gate := self.front.gate) and self.wanted:
             headers = end_when_settled(headers, gate, self.wanted, self.head, self.front.clock())
         if status == 205:
@@ -303,10 +303,24 @@ class Conversation:
     def legacy_headers(self, **rules: Any) -> Headers:
         """The headers of the request for the legacy backend that was decided on."""
         backend = self.table.file.backends[self.decision.legacy]
-        host = None if backend.host == "preserve" else backend.host
-        return self.request_headers(host=host, via=backend.via, **rules)
+        if backend.host == "preserve":
+            headers = self.request_headers(via=backend.via, **rules)
+        else:
+            headers = self.request_headers(host=backend.host, via=backend.via, **rules)
+            headers = renamed(headers, self.client, backend)
+        return apply_rules(headers, backend.request_headers)
 
     # (7) for the visitor
+
+    @property
+    def rules(self) -> models.ResponseHeaders:
+        """The changes to the headers of the answer, whoever gives it: the same object for the
+        same site and route of a table."""
+        decision = self.decision
+        route = decision.route
+        if route is not None and route.rules:
+            return route.rules[decision.site]
+        return self.table.file.sites[decision.site].response_headers
 
     def legacy_answer(
         self, status: int, given: Headers, hidden: frozenset[tuple[str, int]], prefix: str
@@ -314,7 +328,7 @@ class Conversation:
         """The headers of a legacy answer for the visitor; `hidden` and `prefix` are those of
         the backend's address."""
         client, decision, file = self.client, self.decision, self.table.file
-        rules = file.sites[decision.site].response_headers
+        rules = self.rules
         headers = to_visitor(
             given,
             public_origin(client.scheme, client.host, hidden, prefix),
@@ -326,6 +340,11 @@ class Conversation:
         if 300 < status < 309:
             self._redirects(status, headers)
         return self._apart(headers) if decision.split else headers
+
+    def hints(self, given: Headers, hidden: frozenset[tuple[str, int]], prefix: str) -> Headers:
+        """What of a 103 goes on: its Link headers, that is what hints are."""
+        origin = public_origin(self.client.scheme, self.client.host, hidden, prefix)
+        return [(name, origin.links(value)) for name, value in given if lowered(name) == "link"]
 
     def _apart(self, headers: Headers) -> Headers:
         """Two visitors may get two sides: no shared cache may mix them."""

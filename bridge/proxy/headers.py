@@ -24,18 +24,18 @@ from bridge.proxy.wire import lowered
 __all__ = [
     "HOP_HEADER",
     "PublicOrigin",
-    "apply_site_rules",
+    "apply_rules",
     "end_cookie",
     "end_to_end",
     "from_handler",
     "hide_cookie",
     "keep_apart",
     "listed",
+    "renamed",
     "sets_cookie",
     "share_cookie",
     "to_legacy",
     "to_visitor",
-    "to_visitor_hints",
 ]
 
 Headers = list[tuple[str, str]]
@@ -77,6 +77,7 @@ _INTERNAL_RESPONSE = ("x-accel-", "x-sendfile", "x-lighttpd-send")
 _REFRESH = re.compile(
     r"""([^;,]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?["']?)([^"']*)(["']?)""", re.IGNORECASE
 )
+_LINK = re.compile(r'"(?:[^"\\]|\\.)*"?|<([^<>]*)>', re.DOTALL)
 _NOTHING: frozenset[str] = frozenset()
 _OUR_COOKIES = frozenset((SHARE_COOKIE, preview.COOKIE))
 
@@ -182,6 +183,28 @@ def hide_cookie(headers: Headers, cookie: str) -> Headers:
     return shown
 
 
+def renamed(headers: Headers, client: Client, backend: models.Backend) -> Headers:
+    """`headers` of a request to a backend that does not know the visitor's name for it: who
+    compares Origin, or WebDAV's Destination, with its own finds itself there."""
+    ours = f"{client.scheme}://{client.host}".lower()
+    scheme = "https" if backend.url.startswith("https:") else "http"
+    parts = urlsplit(backend.url)
+    prefix = "" if parts.scheme == "unix" else parts.path.rstrip("/")
+    changed: Headers = []
+    for name, value in headers:
+        small = lowered(name)
+        if small in _NAMES_US and value[: len(ours)].lower() == ours:
+            rest = value[len(ours) :]
+            if rest[:1] in ("", "/", "?", "#"):
+                path = "" if small == "origin" else prefix
+                value = f"{scheme}://{backend.host}{path}{rest}"
+        changed.append((name, value))
+    return changed
+
+
+_NAMES_US = frozenset(("destination", "origin"))
+
+
 @dataclass(frozen=True, slots=True)
 class PublicOrigin:
     """The address that visitors see, and the backend's own that must not show.
@@ -227,6 +250,10 @@ class PublicOrigin:
         """`value` of a Refresh header, whose URL may stand in quotes."""
         match = _REFRESH.fullmatch(value)
         return f"{match[1]}{self.url(match[2])}{match[3]}" if match else value
+
+    def links(self, value: str) -> str:
+        """`value` of a Link header: its addresses stand in angle brackets."""
+        return _LINK.sub(lambda m: m[0] if m[1] is None else f"<{self.url(m[1])}>", value)
 
     def cookie(self, value: str) -> str:
         """`value` of a Set-Cookie header; untouched unless it names the backend."""
@@ -281,6 +308,8 @@ def to_visitor(
             value = origin.url(value)
         elif kind == _COOKIE:
             value = origin.cookie(value)
+        elif kind == _LINKS:
+            value = origin.links(value)
         else:
             value = origin.refresh(value)
         sent[place] = name, value
@@ -307,24 +336,20 @@ def _plan(names: tuple[str, ...], accel: bool, gone: frozenset[str]) -> _Plan:
         dropped = kind == _DROPPED or (kind == _INTERNAL and not accel)
         if dropped or name.lower() in gone:
             continue
-        if kind in (_ADDRESS, _COOKIE, _REFRESHES):
+        if kind in (_ADDRESS, _COOKIE, _REFRESHES, _LINKS):
             changed.append((len(kept), kind))
         kept.append(place)
     connections = (place for place, name in enumerate(names) if name.lower() == "connection")
     return _Plan(tuple(kept), tuple(changed), tuple(connections))
 
 
-def to_visitor_hints(headers: Headers) -> Headers:
-    """What of a 103 goes on: its Link headers, that is what hints are."""
-    return [pair for pair in headers if lowered(pair[0]) == "link"]
-
-
 _USUAL = frozenset(("keep-alive", "close", ""))
-_DROPPED, _INTERNAL, _ADDRESS, _COOKIE, _REFRESHES = range(1, 6)
+_DROPPED, _INTERNAL, _ADDRESS, _COOKIE, _REFRESHES, _LINKS = range(1, 7)
 _KINDS = {
     "location": _ADDRESS,
     "content-location": _ADDRESS,
     "set-cookie": _COOKIE,
+    "link": _LINKS,
     "refresh": _REFRESHES,
 }
 
@@ -342,8 +367,8 @@ public_origin = lru_cache(maxsize=1024)(PublicOrigin)
 """The same address again, for as long as it is asked for."""
 
 
-def apply_site_rules(headers: Headers, rules: models.ResponseHeaders) -> Headers:
-    """`response_headers` of the site: the same for both sides."""
+def apply_rules(headers: Headers, rules: models.ResponseHeaders | models.RequestHeaders) -> Headers:
+    """What routes.yaml removes and sets: of answers the same for both sides."""
     if not rules.remove and not rules.set:
         return headers
     gone = rules.gone

@@ -169,6 +169,50 @@ class Limits(Model):
         return f"all {self.connections} connections are busy"
 
 
+_OURS = frozenset(
+    {
+        "connection",
+        "content-length",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+def _not_ours(name: object) -> object:
+    """Names that say how a message ends, or what its connection is, are of each hop's own."""
+    if isinstance(name, str) and (name.lower() in _OURS or name.lower().startswith("x-bridge-")):
+        raise ValueError(f"{name} is the bridge's own on each side; remove it here")
+    return name
+
+
+def _not_host(name: object) -> object:
+    if isinstance(name, str) and name.lower() == "host":
+        raise ValueError("Host is what `host:` of the backend says; write it there")
+    if isinstance(name, str) and name.lower() == "x-request-id":
+        raise ValueError("X-Request-Id is what a request is found by in every log; remove it here")
+    return _not_ours(name)
+
+
+RequestHeaderName = Annotated[HeaderName, BeforeValidator(_not_host)]
+ResponseHeaderName = Annotated[HeaderName, BeforeValidator(_not_ours)]
+
+
+class RequestHeaders(Model):
+    """Changes to every request to a backend, after what the bridge itself adds."""
+
+    remove: tuple[RequestHeaderName, ...] = Field(default=(), description="such as Accept-Encoding")
+    set: dict[RequestHeaderName, HeaderValue] = Field(default={}, description="replaces the header")
+
+    @cached_property
+    def gone(self) -> frozenset[str]:
+        """The names, in small letters, that do not stay as they came."""
+        return frozenset(name.lower() for name in (*self.remove, *self.set))
+
+
 class Backend(Model):
     """A legacy server."""
 
@@ -182,6 +226,7 @@ class Backend(Model):
         default=False, description="add Via to requests; nginx then stops compressing"
     )
     accel: bool = Field(default=False, description="let X-Accel-* and X-Sendfile through")
+    request_headers: RequestHeaders = RequestHeaders()
 
 
 class Sticky(Model):
@@ -199,15 +244,24 @@ class Sticky(Model):
 
 
 class ResponseHeaders(Model):
-    """Changes to every response of a site, whichever side answered."""
+    """Changes to every response of a site or a route, whichever side answered."""
 
-    remove: tuple[HeaderName, ...] = Field(default=(), description="tell-tales such as Server")
-    set: dict[HeaderName, HeaderValue] = Field(default={}, description="replaces the header")
+    remove: tuple[ResponseHeaderName, ...] = Field(
+        default=(), description="tell-tales such as Server"
+    )
+    set: dict[ResponseHeaderName, HeaderValue] = Field(
+        default={}, description="replaces the header"
+    )
 
     @cached_property
     def gone(self) -> frozenset[str]:
         """The names, in small letters, that do not stay as they came."""
         return frozenset(name.lower() for name in (*self.remove, *self.set))
+
+    def over(self, site: ResponseHeaders) -> ResponseHeaders:
+        """Both; what these, of a route, say of a header counts."""
+        kept = {name: value for name, value in site.set.items() if name.lower() not in self.gone}
+        return ResponseHeaders(remove=(*site.remove, *self.remove), set=kept | self.set)
 
 
 class Site(Model):
@@ -256,6 +310,9 @@ class Route(Model):
     legacy: str | None = Field(default=None, description="another backend than the site's")
     timeout: Duration = Field(default=10.0, description="for the handler's first byte")
     fallback: bool = Field(default=True, description="legacy answers a GET that Python fails")
+    response_headers: ResponseHeaders | None = Field(
+        default=None, description="changes to its answers, after those of the site"
+    )
     reads: tuple[EntityName, ...] = Field(
         default=(),
         description="entities of sync.yaml that must be as new as the visitor's own edits",

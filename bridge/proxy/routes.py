@@ -47,7 +47,8 @@ class Route:
 
     `share` is in thousandths of a percent; `share_key` is the group's name or, without a
     group, the route's own: routes with the same key share the bucket. `app` is None where the
-    route has no Python side, or one that cannot be imported.
+    route has no Python side, or one that cannot be imported. `rules` are the changes to its
+    response headers, by site; empty where the route has none of its own.
     """
 
     spec: models.Route
@@ -55,6 +56,7 @@ class Route:
     share: int
     share_key: str
     app: WSGIApplication | None
+    rules: Mapping[str, models.ResponseHeaders] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -235,7 +237,9 @@ def _route(spec: models.Route, file: models.File, app: WSGIApplication | None) -
     share = file.groups[spec.group].python if spec.group is not None else spec.python or 0
     # A group and a route may have the same name; their buckets must differ all the same.
     key = f"group:{spec.group}" if spec.group is not None else f"route:{spec.name}"
-    return Route(spec, Conditions(spec), share, key, app)
+    own = spec.response_headers
+    rules = {} if own is None else {n: own.over(s.response_headers) for n, s in file.sites.items()}
+    return Route(spec, Conditions(spec), share, key, app, rules)
 
 
 # --- checks that need the whole file; they read the raw data, since the models may have failed

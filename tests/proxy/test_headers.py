@@ -15,7 +15,7 @@ from bridge.proxy.headers import (
     HOP_BY_HOP,
     HOP_HEADER,
     PublicOrigin,
-    apply_site_rules,
+    apply_rules,
     end_to_end,
     from_handler,
     keep_apart,
@@ -155,11 +155,11 @@ class TestSiteRules:
     def test_a_header_is_removed_in_any_case_and_a_set_one_replaced(self) -> None:
         rules = models.ResponseHeaders(remove=("Server",), set={"X-Site": "forge"})
         headers = [("SERVER", "a"), ("x-site", "old"), ("X-Kept", "1"), ("server", "b")]
-        assert apply_site_rules(headers, rules) == [("X-Kept", "1"), ("X-Site", "forge")]
+        assert apply_rules(headers, rules) == [("X-Kept", "1"), ("X-Site", "forge")]
 
     @given(HEADERS)
     def test_without_rules_nothing_changes(self, headers: Headers) -> None:
-        assert apply_site_rules(headers, models.ResponseHeaders()) == headers
+        assert apply_rules(headers, models.ResponseHeaders()) == headers
 
 
 def slowly_listed(value: str) -> Iterator[str]:

@@ -17,7 +17,6 @@ from bridge.proxy.engine.reading import Block, target_of
 from bridge.proxy.engine.reply import Reply
 from bridge.proxy.engine.writing import CONTINUE
 from bridge.proxy.head import Head, host_of
-from bridge.proxy.headers import to_visitor_hints
 from bridge.proxy.wire import ResponseHead, binds
 
 if TYPE_CHECKING:
@@ -303,9 +302,14 @@ class Turn(Reply):
             self.visitor.outlet.write(CONTINUE)
         elif self.visitor.full:
             return  # nobody waits for hints that come later than the answer
-        elif head.status == 103 and (hints := to_visitor_hints(head.headers)):
+        elif head.status == 103 and (hints := self._hints(head)):
             lines = "".join(f"{name}: {value}\r\n" for name, value in hints)
             self.visitor.outlet.write(f"HTTP/1.1 103 Early Hints\r\n{lines}\r\n".encode("latin-1"))
+
+    def _hints(self, head: ResponseHead) -> Headers:
+        assert self.exchange is not None
+        pool = self.exchange.pool
+        return self.conversation.hints(head.headers, pool.hidden, pool.prefix)
 
     def on_head(
         self, head: ResponseHead, given: Headers, length: int | None, body: bytes, whole: bool
@@ -318,7 +322,8 @@ class Turn(Reply):
         place = None
         if not decision.split and not 300 < head.status < 309:
             # The same head from the same backend becomes the same head for visitors.
-            place = conversation.table, decision.site, decision.legacy, client.scheme, client.host
+            rules = id(conversation.rules)  # which the table keeps
+            place = conversation.table, rules, decision.legacy, client.scheme, client.host
             known = head.memo.get(place)
         if known is None:
             try:

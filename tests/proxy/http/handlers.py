@@ -32,6 +32,11 @@ def text(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
     return [b"python"]
 
 
+def ruled(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [*TEXT, ("X-Mine", "1"), ("Cache-Control", "max-age=9")])
+    return [b"python"]
+
+
 def echo(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     body = environ["wsgi.input"].read()
     start_response("200 OK", [*TEXT, ("Content-Length", str(len(body)))])

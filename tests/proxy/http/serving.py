@@ -27,6 +27,8 @@ BACKENDS = {
     "named": "url: @DOUBLE@, host: legacy.internal",
     "prefixed": "url: @DOUBLE@/app",
     "both": "url: @DOUBLE@/app, host: legacy.internal",
+    "dressed": "url: @DOUBLE@, request_headers: {remove: [accept-encoding, Via], "
+    "set: {X-Forwarded-Proto: https, X-Key: secret}}",
     "accel": "url: @DOUBLE@, accel: true",
     "via": "url: @DOUBLE@, via: true",
     "narrow": "url: @DOUBLE@, limits: {response_head: 4KiB}",
@@ -46,11 +48,12 @@ SITES = {
     "limited": "legacy: main, max_body: 1KiB",
     "pages": "legacy: refused, error_pages: {default: default.html, 502: bad-gateway.html}",
     "rules": "legacy: main, response_headers: {remove: [X-Powered-By], set: {X-Site: forge}}",
-    "python": "legacy: main",
+    "python": "legacy: main, response_headers: {set: {X-Site: forge, X-Also: site}}",
 }
 
 ROUTES = {
     "text": "",
+    "ruled": "response_headers: {remove: [x-site, X-Mine], set: {Cache-Control: no-cache}}",
     "split": "",
     "streaming": "timeout: 5s",
     "echo": "methods: [GET, POST]",
