@@ -265,8 +265,12 @@ class Conversation:
         self._falls_back(FRESHNESS if refused else error.reason, error.detail)
         return None
 
-    def check_status(self, status: str) -> None:
-        """Raises PythonFailed for a 5xx that legacy may have a better answer to."""
+    def check_status(self, status: str, *, taken: bool = False) -> None:
+        """Raises UseLegacy for an answer that says that the page is not Python's, and PythonFailed
+        for a 5xx that legacy may have a better answer to. `taken`: legacy cannot be asked."""
+        declined = self.route.spec.decline_on
+        if declined and not taken and int(status[:3]) in declined:
+            raise UseLegacy(f"the handler answered {status}")
         if status[0] == "5" and self.again:
             raise PythonFailed("python-5xx", f"the handler answered {status}")
 

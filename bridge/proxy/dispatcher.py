@@ -153,8 +153,8 @@ class _Request:
                 wanted.context() if wanted else None,
             )
             try:
-                conversation.check_status(answer.status)
-            except PythonFailed:
+                conversation.check_status(answer.status, taken=stream.taken)
+            except (UseLegacy, PythonFailed):
                 answer.close()
                 raise
         except (UseLegacy, PythonFailed) as error:

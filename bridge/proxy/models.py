@@ -313,6 +313,9 @@ class Route(Model):
     response_headers: ResponseHeaders | None = Field(
         default=None, description="changes to its answers, after those of the site"
     )
+    decline_on: tuple[Annotated[int, Field(ge=400, le=599)], ...] = Field(
+        default=(), description="statuses of its Python side with which legacy is asked instead"
+    )
     reads: tuple[EntityName, ...] = Field(
         default=(),
         description="entities of sync.yaml that must be as new as the visitor's own edits",
@@ -335,6 +338,8 @@ class Route(Model):
             raise ValueError("has group and python; the number belongs to the group, remove python")
         if not python_side and (self.python is not None or self.group is not None):
             raise ValueError("has a share but no handler; add handler: or wsgi:")
+        if not python_side and self.decline_on:
+            raise ValueError("has decline_on but no handler; legacy is asked anyway, remove it")
         if not python_side and self.reads:
             raise ValueError("has reads but no handler; legacy always shows the newest")
         return self

@@ -288,7 +288,7 @@ class Call:
             answer = job.answer()
             try:
                 turn.conversation.check_status(answer.status)
-            except PythonFailed:
+            except (UseLegacy, PythonFailed):
                 answer.close()
                 raise
         except (UseLegacy, PythonFailed) as error:

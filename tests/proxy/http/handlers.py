@@ -90,6 +90,14 @@ def declines_after_reading(
     raise UseLegacy("not mine either")
 
 
+def has_some(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """An application that has one page, and reads what it is sent."""
+    body = environ["wsgi.input"].read()
+    wanted = environ.get("QUERY_STRING", "")
+    start_response(wanted.replace("-", " ") or "200 OK", [*TEXT, ("Set-Cookie", "python=1")])
+    return [b"python " + body[:5]]
+
+
 def reads_too_much(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     environ["wsgi.input"].read()
     raise UseLegacy("too late")

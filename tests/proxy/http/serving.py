@@ -61,6 +61,7 @@ ROUTES = {
     "declines": "methods: [GET, POST]",
     "declines_after_reading": "methods: [POST]",
     "reads_too_much": "methods: [POST]",
+    "has_some": "methods: [GET, HEAD, POST], decline_on: [404, 405, 503]",
     "fails": "methods: [GET, HEAD, POST]",
     "fails_often": "methods: [GET, POST]",
     "answers_503": "methods: [GET, POST]",

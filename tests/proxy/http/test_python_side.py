@@ -116,6 +116,41 @@ def test_a_head_that_python_fails_is_answered_by_legacy(bridge: Bridge, backend:
     assert backend.only().method == "HEAD"
 
 
+@pytest.mark.parametrize("status", ["404-Not-Found", "405-No", "503-Later"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_what_an_application_does_not_have_legacy_is_asked_for(
+    bridge: Bridge, backend: Backend, status: str, method: str
+) -> None:
+    """With what was sent, to the byte, and nothing of the application's answer remains."""
+    body = bytes(range(256)) * 100 if method == "POST" else None
+    backend.when("/py/has_some", plain(body=b"" if method == "HEAD" else b"legacy"))
+    got = bridge.ask(method, f"/py/has_some?{status}", host=HOST, body=body)
+    assert (got.status, got.get("Set-Cookie")) == (200, None)
+    assert backend.only().body == (body or b"")
+    record = bridge.outcome("/py/has_some")
+    assert (record["backend"], record["fallback"]) == ("main", "declined")
+    assert record["fallback_detail"] == f"the handler answered {status.replace('-', ' ')}"
+
+
+@pytest.mark.parametrize("status", ["200-OK", "403-No", "410-Gone", "500-Broken"])
+def test_other_statuses_of_it_are_its_answer(bridge: Bridge, backend: Backend, status: str) -> None:
+    got = bridge.ask("POST", f"/py/has_some?{status}", host=HOST, body=b"x=1")
+    assert (got.status, got.body) == (int(status[:3]), b"python x=1")
+    assert backend.received == []
+
+
+def test_a_body_that_cannot_be_sent_again_leaves_the_answer_as_it_is(
+    bridge: Bridge, backend: Backend
+) -> None:
+    """The WSGI shell keeps a mebibyte; the event loop keeps all of it."""
+    body = b"x" * 2**21
+    got = bridge.ask("POST", "/py/has_some?404-Not-Found", host=HOST, body=body)
+    if bridge.engine == "event":
+        assert (got.status, backend.only().body) == (200, body)
+    else:
+        assert (got.status, got.body) == (404, b"python xxxxx")
+
+
 @pytest.mark.parametrize(("name", "status"), [("fails", 500), ("no_bytes", 500), ("hangs", 504)])
 def test_a_post_that_python_fails_is_never_asked_of_legacy(
     bridge: Bridge, backend: Backend, name: str, status: int, release: Callable[[], bool]
