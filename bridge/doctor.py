@@ -172,6 +172,10 @@ def _legacy(name: str, backend: models.Backend, table: RouteTable) -> Iterator[F
         f"answers / with {answer.status_code}",
         "look into its error log" if answer.status_code >= 500 else "",
     )
+    plain = [name for name, site in table.file.sites.items() if site in sites and not site.compress]
+    if answer.headers.get("Content-Encoding") and plain and any(one.app for one in table.routes):
+        advice = f"write `compress: {{}}` in routes.yaml under `sites: {plain[0]}:`"
+        yield Finding("note", what, where, "compresses its pages, and Python's are not", advice)
     if date := answer.headers.get("Date"):
         try:
             theirs = parsedate_to_datetime(date).timestamp()

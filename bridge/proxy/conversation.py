@@ -19,6 +19,7 @@ from bridge.errors import BridgeError, LegacyError, UseLegacy, VisitorError
 from bridge.logs import traceback_text
 from bridge.proxy import models, pages, preview
 from bridge.proxy.admission import Admission
+from bridge.proxy.compress import Press
 from bridge.proxy.decide import PYTHON, SHARE_COOKIE, Decision, decide, not_ours
 from bridge.proxy.forwarded import Client
 from bridge.proxy.gate import FRESHNESS, Wanted, end_when_settled
@@ -220,6 +221,14 @@ class Conversation:
         headers = self.request_headers()
         gate = self.front.gate
         return hide_cookie(headers, gate.cookie) if gate else headers
+
+    @property
+    def press(self) -> Press | None:
+        """What compresses the handler's answer; None where nothing is to."""
+        rules = self.table.file.sites[self.decision.site].compress
+        if rules is None or not self.route.spec.compress:
+            return None
+        return Press(rules, self.head.get("Accept-Encoding"))
 
     @property
     def needs_fresh(self) -> bool:

@@ -151,6 +151,7 @@ class _Request:
                 route.spec.timeout,
                 lambda: stream.seconds_waited,
                 wanted.context() if wanted else None,
+                conversation.press,
             )
             try:
                 conversation.check_status(answer.status, taken=stream.taken)

@@ -264,6 +264,48 @@ class ResponseHeaders(Model):
         return ResponseHeaders(remove=(*site.remove, *self.remove), set=kept | self.set)
 
 
+_TEXTS = (
+    "text/html",
+    "text/css",
+    "text/plain",
+    "text/xml",
+    "text/javascript",
+    "application/javascript",
+    "application/json",
+    "application/xml",
+    "application/rss+xml",
+    "application/atom+xml",
+    "image/svg+xml",
+)
+_MEDIA_TYPE = re.compile(r"[a-z0-9.+-]+/(?:\*|[a-z0-9.+-]+)")
+MediaType = Annotated[str, text(_MEDIA_TYPE, "media type", "text/html or text/*", str.lower)]
+
+
+class Compression(Model):
+    """Which answers of Python are compressed: what the web server does for PHP's."""
+
+    encodings: tuple[Literal["gzip", "br", "zstd"], ...] = Field(
+        default=("gzip",), min_length=1, description="the best first; br and zstd need a library"
+    )
+    min_size: Size = Field(default=256, description="smaller answers stay as they are")
+    types: tuple[MediaType, ...] = Field(default=_TEXTS, description="media types, text/* too")
+
+    @cached_property
+    def usable(self) -> tuple[str, ...]:
+        """The encodings whose library is installed."""
+        from bridge.proxy.compress import available
+
+        return tuple(one for one in self.encodings if available(one))
+
+    @cached_property
+    def _kinds(self) -> frozenset[str]:
+        return frozenset(self.types)
+
+    def takes(self, kind: str) -> bool:
+        """Whether answers of this media type are compressed."""
+        return kind in self._kinds or f"{kind.partition('/')[0]}/*" in self._kinds
+
+
 class Site(Model):
     """One web site: the hosts it answers to and what stands behind it."""
 
@@ -271,6 +313,9 @@ class Site(Model):
     legacy: str = Field(description="name of the backend that answers what no route takes")
     sticky: Sticky = Sticky()
     response_headers: ResponseHeaders = ResponseHeaders()
+    compress: Compression | None = Field(
+        default=None, description="Python's answers: `{}` for gzip of the usual types"
+    )
     error_pages: dict[ErrorStatus, str] = Field(
         default={}, description="HTML file per status or `default`, relative to this file"
     )
@@ -313,6 +358,7 @@ class Route(Model):
     response_headers: ResponseHeaders | None = Field(
         default=None, description="changes to its answers, after those of the site"
     )
+    compress: bool = Field(default=True, description="false: not on this route")
     decline_on: tuple[Annotated[int, Field(ge=400, le=599)], ...] = Field(
         default=(), description="statuses of its Python side with which legacy is asked instead"
     )

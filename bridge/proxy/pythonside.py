@@ -25,6 +25,7 @@ import structlog
 from bridge.errors import BridgeError, UseLegacy, VisitorError
 from bridge.logs import traceback_text
 from bridge.proxy.body import content_length
+from bridge.proxy.compress import Body, Press
 from bridge.proxy.wire import lowered
 
 __all__ = [
@@ -158,14 +159,15 @@ class Answer:
 class Job:
     """A call of a handler, for one of the threads.
 
-    `on_change` is called in that thread when the result is there, and when there is more of the
-    body; `on_end` when the handler is through with everything.
+    `press` compresses its answer. `on_change` is called in that thread when the result is there,
+    and when there is more of the body; `on_end` when the handler is through with everything.
     """
 
     app: WSGIApplication
     environ: WSGIEnvironment
     context: contextvars.Context
     on_end: Callable[[], None]
+    press: Press | None = None
     on_change: Callable[[], None] | None = None
     done: threading.Event | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -182,7 +184,7 @@ class Job:
 
     def _run(self) -> None:
         try:
-            with _called(self.app, self.environ) as (answer, rest):
+            with _called(self.app, self.environ, self.press) as (answer, rest):
                 answer.on_change = self.on_change
                 self._settle(answer)
                 answer.fill(rest)
@@ -255,6 +257,7 @@ class HandlerThreads:
         seconds: float,
         waited: Callable[[], float] = lambda: 0.0,
         context: contextvars.Context | None = None,
+        press: Press | None = None,
     ) -> Answer:
         """Run `app` to its first byte within `seconds`, not counting those that it `waited` for
         a visitor who sends slowly. It runs in `context`, or in an empty one.
@@ -265,7 +268,7 @@ class HandlerThreads:
         if not self._free.acquire(timeout=min(seconds, BUSY)):
             raise self.busy()
         own = contextvars.Context() if context is None else context
-        job = Job(app, environ, own, self._free.release, done=threading.Event())
+        job = Job(app, environ, own, self._free.release, press, done=threading.Event())
         assert job.done
         self.submit(job)
         deadline = time.monotonic() + seconds
@@ -351,7 +354,7 @@ class HandlerThreads:
 
 @contextlib.contextmanager
 def _called(
-    app: WSGIApplication, environ: WSGIEnvironment
+    app: WSGIApplication, environ: WSGIEnvironment, press: Press | None
 ) -> Iterator[tuple[Answer, Iterator[bytes]]]:
     """The answer with its first byte, and the rest of the body; at the end the application's
     iterable is closed (PEP 3333)."""
@@ -378,7 +381,7 @@ def _called(
 
     iterable = app(environ, start_response)
     try:
-        pieces = map(_bytes, iterable)
+        pieces: Iterator[bytes] = map(_bytes, iterable)
         first = next(filter(None, pieces), b"")
         if not started:
             raise RuntimeError("the application did not call start_response")
@@ -391,6 +394,11 @@ def _called(
                 raise UseLegacy(value)
         given = True
         made = [piece for piece in (*written, first) if piece]
+        if press is not None:
+            if length is None and isinstance(iterable, list | tuple) and len(iterable) == 1:
+                length = sum(map(len, made))
+            body = Body(headers, made, pieces, length)
+            headers, made, pieces, length = press(environ["REQUEST_METHOD"], status, body)
         yield Answer(status, headers, made, length), pieces
     finally:
         if close := getattr(iterable, "close", None):

@@ -189,7 +189,7 @@ class Handlers:
                 return handler(environ, start_response)
 
         context = wanted.context() if wanted else contextvars.Context()
-        call.job = Job(app, environ, context, self._ended, call.tell)
+        call.job = Job(app, environ, context, self._ended, conversation.press, call.tell)
         self._running += 1
         self._starting.add(call)
         if not self._threads.submit_soon(call.job) and not self._spreads:

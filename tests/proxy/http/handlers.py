@@ -37,6 +37,25 @@ def ruled(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
     return [b"python"]
 
 
+def page(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """A page of `?N` bytes."""
+    body = (b"<p>same and same again</p>\n" * 4000)[: int(environ.get("QUERY_STRING") or 20_000)]
+    length = ("Content-Length", str(len(body)))
+    start_response("200 OK", [("Content-Type", "text/html"), length, ("ETag", '"one"')])
+    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+
+
+page_as_it_is = page
+
+
+def stream_of_text(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Goes on when the test says so."""
+    start_response("200 OK", TEXT)
+    yield b"first\n"
+    _wait_for_release()
+    yield b"second\n"
+
+
 def echo(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     body = environ["wsgi.input"].read()
     start_response("200 OK", [*TEXT, ("Content-Length", str(len(body)))])

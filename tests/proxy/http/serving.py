@@ -48,7 +48,8 @@ SITES = {
     "limited": "legacy: main, max_body: 1KiB",
     "pages": "legacy: refused, error_pages: {default: default.html, 502: bad-gateway.html}",
     "rules": "legacy: main, response_headers: {remove: [X-Powered-By], set: {X-Site: forge}}",
-    "python": "legacy: main, response_headers: {set: {X-Site: forge, X-Also: site}}",
+    "python": "legacy: main, compress: {encodings: [br, zstd, gzip]}, "
+    "response_headers: {set: {X-Site: forge, X-Also: site}}",
 }
 
 ROUTES = {
@@ -57,6 +58,9 @@ ROUTES = {
     "split": "",
     "streaming": "timeout: 5s",
     "echo": "methods: [GET, POST]",
+    "page": "",
+    "page_as_it_is": "compress: false",
+    "stream_of_text": "",
     "echo_soon": "methods: [POST], timeout: 500ms",
     "declines": "methods: [GET, POST]",
     "declines_after_reading": "methods: [POST]",
