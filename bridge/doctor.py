@@ -83,7 +83,8 @@ def _proxy(settings: Settings) -> Iterator[Finding]:
     table = load(settings.routes)
     yield Finding("ok", "routes.yaml", str(settings.routes), f"{len(table.routes)} routes")
     for name, backend in table.file.backends.items():
-        yield from _legacy(name, backend, table)
+        for url in backend.urls:
+            yield from _legacy(name, backend, url, table)
     if not settings.secret and any(route.app for route in table.routes):
         yield Finding(
             "note", "secret", "BRIDGE_SECRET", "not set", "set it to use `bridge preview`"
@@ -135,11 +136,11 @@ def _skew(what: str, where: str, theirs: float, ours: float) -> Iterator[Finding
         yield Finding("bad", what, where, says, "run an NTP client on both machines")
 
 
-def _legacy(name: str, backend: models.Backend, table: RouteTable) -> Iterator[Finding]:
-    what, where = f"legacy {name}", redact_url(backend.url)
+def _legacy(name: str, backend: models.Backend, url: str, table: RouteTable) -> Iterator[Finding]:
+    what, where = f"legacy {name}", redact_url(url)
     start = "start its web server, for example `systemctl start php8.2-fpm nginx`"
-    if backend.url.startswith("unix:"):
-        path = urlsplit(backend.url).path
+    if url.startswith("unix:"):
+        path = urlsplit(url).path
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
                 sock.settimeout(_PATIENCE)
@@ -154,9 +155,7 @@ def _legacy(name: str, backend: models.Backend, table: RouteTable) -> Iterator[F
         host = sites[0].hosts[0].replace("*.", "www.", 1).removesuffix(":*")
     headers = {"Host": host} if host not in ("preserve", "*") else {}
     try:
-        answer = requests.get(
-            backend.url + "/", headers=headers, timeout=_PATIENCE, allow_redirects=False
-        )
+        answer = requests.get(url + "/", headers=headers, timeout=_PATIENCE, allow_redirects=False)
     except requests.RequestException as error:
         cause = (
             "does not answer within 3 s"

@@ -11,10 +11,10 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from bridge.errors import LegacyError, VisitorError
 from bridge.proxy import models
+from bridge.proxy.servers import Server
 from bridge.proxy.upload import EarlyAnswer
 from bridge.proxy.wire import only_interim
 
@@ -29,8 +29,8 @@ _RECEIVE = 64 * 1024
 class Address:
     """Where a backend listens, and how to connect to it."""
 
-    def __init__(self, spec: models.Backend) -> None:
-        parts = urlsplit(spec.url)
+    def __init__(self, spec: models.Backend, server: Server) -> None:
+        self._server, parts = server, server.parts
         self._seconds = spec.timeouts.connect
         self._unix = parts.path if parts.scheme == "unix" else None
         self._host = parts.hostname or ""
@@ -40,7 +40,7 @@ class Address:
     def connect(self) -> Connection:
         """A new connection. Raises LegacyError with the stage `connect`."""
         try:
-            return Connection(self._connect())
+            return Connection(self._connect(), self._server)
         except TimeoutError:
             message = f"no connection within {self._seconds:g} s"
             raise LegacyError("connect", 504, message) from None
@@ -76,6 +76,7 @@ class Connection:
     """
 
     sock: socket.socket
+    server: Server
     pooled: bool = False
     idle_since: float = 0.0
     buffer: bytes = b""

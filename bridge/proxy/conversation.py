@@ -321,6 +321,8 @@ class Conversation:
         else:
             headers = self.request_headers(host=backend.host, via=backend.via, **rules)
             headers = renamed(headers, self.client, backend)
+        if not backend.keep_alive and not rules.get("upgrade"):
+            headers.append(("Connection", "close"))
         return apply_rules(headers, backend.request_headers)
 
     # (7) for the visitor

@@ -20,6 +20,8 @@ from bridge.proxy import models
 from bridge.proxy.connection import Address, Connection
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.pools import RetryBudget
+from bridge.proxy.prober import Prober
+from bridge.proxy.servers import Server, Servers
 from bridge.proxy.upload import EarlyAnswer, RequestBody, framed_pieces
 from bridge.proxy.wire import (
     ChunkedReader,
@@ -80,7 +82,9 @@ class LegacyPool:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.spec.url)
-        self._address = Address(self.spec)
+        self.servers = Servers(self.name, self.spec.urls)
+        self._addresses = {one: Address(self.spec, one) for one in self.servers.all}
+        self._prober = Prober(self.spec, self.servers) if self.spec.health else None
         self.hidden = hidden_names(self.spec)
         self.prefix = "" if parts.scheme == "unix" else parts.path.rstrip("/")
 
@@ -152,8 +156,13 @@ class LegacyPool:
             try:
                 complete = self._send(connection, head, body)
                 answer = self._read_head(connection, on_hints)
+            except LegacyError as error:
+                if error.stage == "first_byte":
+                    self.servers.was_silent(connection.server, time.monotonic())
+                raise
             finally:
                 outcome.first_byte = time.perf_counter() - began
+            self.servers.answered(connection.server)
             outcome.odd = answer.odd
             # Who a connection belongs to is nobody else's, and there is no visitor's one here
             # that it could be kept for.
@@ -181,12 +190,30 @@ class LegacyPool:
             outcome.wait = time.perf_counter() - began
         began = time.perf_counter()
         try:
-            return self._address.connect()
+            return self._connect()
         except BaseException:
             self._release(None)
             raise
         finally:
             outcome.connect = time.perf_counter() - began
+
+    def _connect(self) -> Connection:
+        """A connection to one of the servers: nothing of the request is sent yet."""
+        tried: list[Server] = []
+        while True:
+            server = self.servers.pick(time.monotonic(), tried)
+            try:
+                connection = self._addresses[server].connect()
+            except LegacyError:
+                now = time.monotonic()
+                self.servers.refused(server, now)
+                tried.append(server)
+                if not self.servers.another(now, tried):
+                    raise
+            else:
+                with self._free:
+                    server.busy += 1
+                return connection
 
     def _place(self, deadline: float, *, fresh: bool) -> Connection | None:
         """A place among the connections: an idle connection, or None for a new one."""
@@ -200,8 +227,8 @@ class LegacyPool:
                         to_close.append(self._idle.pop(0))
                     if self._active < limits.at_once:
                         self._active += 1
-                        if self._idle and not fresh:
-                            return self._idle.pop()
+                        if not fresh and (connection := self._idle_one()) is not None:
+                            return connection
                         if self._idle:
                             # Never more than were needed at a time: each may hold a process.
                             to_close.append(self._idle.pop(0))
@@ -211,6 +238,15 @@ class LegacyPool:
         finally:
             for connection in to_close:
                 connection.close()
+
+    def _idle_one(self) -> Connection | None:
+        """The last one that was given back, of the server whose turn it is."""
+        server = self.servers.pick(time.monotonic())
+        for place in range(len(self._idle) - 1, -1, -1):
+            if self._idle[place].server is server:
+                server.busy += 1
+                return self._idle.pop(place)
+        return None
 
     def _wait(self, seconds: float) -> bool:
         self._waiting += 1
@@ -384,7 +420,9 @@ class LegacyPool:
     def _release(self, connection: Connection | None) -> None:
         with self._free:
             self._active -= 1
-            if connection is not None and not self._closed:
+            if connection is not None:
+                connection.server.busy -= 1
+            if connection is not None and self.spec.keep_alive and not self._closed:
                 connection.pooled, connection.idle_since = True, time.monotonic()
                 self._idle.append(connection)
                 connection = None
@@ -394,10 +432,14 @@ class LegacyPool:
 
     def _drop(self, connection: Connection) -> None:
         connection.close()
+        with self._free:
+            connection.server.busy -= 1
         self._release(None)
 
     def close(self) -> None:
         """Close what is idle; active connections end with their requests."""
+        if self._prober is not None:
+            self._prober.close()
         with self._free:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -407,9 +449,11 @@ class LegacyPool:
 
 def hidden_names(backend: models.Backend) -> frozenset[tuple[str, int]]:
     """Host and port pairs that name the backend and must not reach a visitor."""
-    parts = urlsplit(backend.url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    hidden = {((parts.hostname or "").lower(), port)} if parts.hostname else set()
+    hidden: set[tuple[str, int]] = set()
+    for parts in map(urlsplit, backend.urls):
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+        if parts.hostname:
+            hidden.add((parts.hostname.lower(), port))
     if backend.host != "preserve":
         name = urlsplit(f"//{backend.host}")
         hidden |= {((name.hostname or "").lower(), name.port or known) for known in (port, 80)}

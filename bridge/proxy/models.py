@@ -105,7 +105,28 @@ def _backend_url(value: object) -> object:
     return value
 
 
-BackendUrl = Annotated[str, BeforeValidator(_backend_url), WithJsonSchema({"type": "string"})]
+def _backend_urls(value: object) -> object:
+    """One URL, or several of servers that can stand for each other."""
+    found = value if isinstance(value, list | tuple) else [value]
+    if not found:
+        raise ValueError("has no URL; write the address of a server")
+    urls = [str(_backend_url(one)) for one in found]
+    if len({urlsplit(one).path.rstrip("/") for one in urls if not one.startswith("unix:")}) > 1:
+        raise ValueError("has URLs with different paths; servers of a backend are alike")
+    if len({urlsplit(one).scheme == "https" for one in urls}) > 1:
+        raise ValueError("has URLs with and without TLS; servers of a backend are alike")
+    if len({one.startswith("unix:") for one in urls}) > 1:
+        raise ValueError("has sockets and addresses; keep to one kind")
+    if len(set(urls)) < len(urls):
+        raise ValueError("names a server twice; keep it once")
+    return tuple(urls)
+
+
+BackendUrls = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_backend_urls),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
 
 
 class Model(BaseModel):
@@ -213,10 +234,27 @@ class RequestHeaders(Model):
         return frozenset(name.lower() for name in (*self.remove, *self.set))
 
 
-class Backend(Model):
-    """A legacy server."""
+class Health(Model):
+    """Probes: a server that does not answer them below 500 is not asked."""
 
-    url: BackendUrl = Field(description="http://, https:// or unix:/path; a path is put in front")
+    path: Annotated[str, Field(pattern="^/[!-~]*$")] = Field(
+        default="/", description="asked by GET"
+    )
+    every: Duration = Field(default=5.0, description="between two probes of a server")
+    timeout: Duration = Field(default=2.0, description="for the answer")
+    host: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="Host header of the probe"
+    )
+
+
+class Backend(Model):
+    """A legacy server, or several that can stand for each other."""
+
+    urls: BackendUrls = Field(
+        alias="url",
+        description="http://, https:// or unix:/path; a path is put in front. A list: several "
+        "servers, of which the least busy one is asked",
+    )
     host: Annotated[str, Field(min_length=1)] = Field(
         default="preserve", description="Host header: `preserve` the visitor's, or this name"
     )
@@ -227,6 +265,21 @@ class Backend(Model):
     )
     accel: bool = Field(default=False, description="let X-Accel-* and X-Sendfile through")
     request_headers: RequestHeaders = RequestHeaders()
+    keep_alive: bool = Field(
+        default=True, description="false: a new connection for each request, with Connection: close"
+    )
+    health: Health | None = Field(default=None, description="probes of its servers")
+
+    @model_validator(mode="after")
+    def _probed(self) -> Backend:
+        if self.health is not None and self.url.startswith("unix:"):
+            raise ValueError("has health and unix sockets, which cannot be probed; remove health")
+        return self
+
+    @property
+    def url(self) -> str:
+        """Of its first server: they differ in host and port only."""
+        return self.urls[0]
 
 
 class Sticky(Model):

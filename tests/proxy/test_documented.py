@@ -11,6 +11,7 @@ from bridge.proxy import models, samples
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 KINDS = [
     models.Backend, models.File, models.Group, models.Limits, models.RedirectLoops,
+    models.Compression, models.Health, models.RequestHeaders,
     models.ResponseHeaders, models.Route, models.Site, models.Sticky, models.Timeouts,
 ]  # fmt: skip
 
@@ -20,7 +21,7 @@ def test_every_key_of_routes_yaml_is_explained(model: type[models.Model]) -> Non
     text = (DOCS / "routes-yaml.md").read_text(encoding="utf-8")
     missing = [
         name
-        for name in model.model_fields
+        for name in (one.alias or key for key, one in model.model_fields.items())
         if not any(form in text for form in (f"`{name}`", f"`{name}:", f"{{{name}:", f"`, `{name}"))
     ]
     assert missing == []

@@ -249,6 +249,9 @@ class Exchange:
             self._outcome.odd = head.odd
         self.answered = True
         self._outcome.first_byte = perf_counter() - self._since
+        server = self.connection.server if self.connection is not None else None
+        if server is not None and (server.silent or server.times):
+            self.pool.servers.answered(server)
         if head.status == 205:
             # Whatever came with it is no content (RFC 9110, section 15.3.6).
             headers = [pair for pair in headers if lowered(pair[0]) != "content-length"]
@@ -373,6 +376,7 @@ class Exchange:
                 self.pool.give_back(connection, keep=False)
                 self.pool.take(self, fresh=True)
                 return
+            self.pool.servers.was_silent(connection.server, clock.now)
             self.failed(LegacyError("first_byte", 502, words or "closed without an answer"))
         elif self._chunks is not None:
             self.failed(LegacyError("body", 502, words or "ended before the last chunk"))
@@ -393,6 +397,8 @@ class Exchange:
             error = LegacyError("send", 504, f"takes nothing for {timeouts.send:g} s")
         else:
             error = LegacyError("first_byte", 504, f"no answer within {timeouts.first_byte:g} s")
+            if self.connection is not None:
+                self.pool.servers.was_silent(self.connection.server, clock.now)
         self.failed(error)
 
     def failed(self, error: LegacyError) -> None:

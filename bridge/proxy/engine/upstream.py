@@ -21,6 +21,8 @@ from bridge.proxy.engine.clock import clock
 from bridge.proxy.engine.sending import Batch, Outlet
 from bridge.proxy.legacy import hidden_names
 from bridge.proxy.pools import RetryBudget
+from bridge.proxy.prober import Prober
+from bridge.proxy.servers import Server, Servers
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.exchange import Exchange
@@ -54,11 +56,12 @@ class LegacyConnection(asyncio.BufferedProtocol):
         "pool",
         "pooled",
         "read_size",
+        "server",
         "transport",
     )
 
-    def __init__(self, pool: Upstream) -> None:
-        self.pool = pool
+    def __init__(self, pool: Upstream, server: Server) -> None:
+        self.pool, self.server = pool, server
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
         self.exchange: Exchange | None = None
         self.pooled = False
@@ -131,7 +134,8 @@ class Upstream:
         parts = urlsplit(spec.url)
         self.hidden = hidden_names(spec)
         self.prefix = "" if parts.scheme == "unix" else parts.path.rstrip("/")
-        self._parts = parts
+        self.servers = Servers(name, spec.urls)
+        self._prober = Prober(spec, self.servers) if spec.health else None
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._idle: list[LegacyConnection] = []
         self._bound: list[LegacyConnection] = []
@@ -187,9 +191,21 @@ class Upstream:
             self._connect(exchange)
 
     def _reuse(self, exchange: Exchange) -> None:
-        """The last connection that was given back. It has been read all the time that it was
-        idle: one that ended, or said anything unasked, is no longer among them."""
-        connection = self._idle.pop()
+        """The last connection that was given back, of the server whose turn it is. It has been
+        read all the time that it was idle: one that ended, or said anything unasked, is no longer
+        among them."""
+        idle = self._idle
+        place = len(idle) - 1
+        if self.servers.many:
+            server = self.servers.pick(clock.now)
+            while place >= 0 and idle[place].server is not server:
+                place -= 1
+            if place < 0:
+                self._replace_oldest()
+                self._connect(exchange)
+                return
+        connection = idle.pop(place)
+        connection.server.busy += 1
         self.active.add(connection)
         connection.exchange = exchange
         exchange.begin(connection)
@@ -201,6 +217,7 @@ class Upstream:
         if connection.transport.is_closing() or self.in_flight >= self.spec.limits.at_once:
             connection.transport.abort()
             return False
+        connection.server.busy += 1
         self.active.add(connection)
         connection.exchange = exchange
         exchange.begin(connection)
@@ -208,7 +225,7 @@ class Upstream:
 
     def bind(self, connection: LegacyConnection) -> None:
         """The exchange on `connection` is over, and only its visitor may use it again."""
-        self.active.discard(connection)
+        self._free(connection)
         connection.exchange = None
         connection.deadline = NEVER
         connection.pooled = True
@@ -228,23 +245,35 @@ class Upstream:
     def _busy(self) -> LegacyError:
         return LegacyError("wait", 503, self.spec.limits.busy)
 
-    def _connect(self, exchange: Exchange) -> None:
-        exchange.connects()
+    def _connect(self, exchange: Exchange, tried: tuple[Server, ...] = ()) -> None:
+        if not tried:
+            exchange.connects()
         self._connecting += 1
-        task = asyncio.get_running_loop().create_task(self._connected(exchange))
+        server = self.servers.pick(clock.now, tried)
+        server.busy += 1
+        task = asyncio.get_running_loop().create_task(self._connected(exchange, server, tried))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connected(self, exchange: Exchange) -> None:
+    async def _connected(
+        self, exchange: Exchange, server: Server, tried: tuple[Server, ...]
+    ) -> None:
         seconds = self.spec.timeouts.connect
         try:
             async with asyncio.timeout(seconds):
-                connection = await self._open()
+                connection = await self._open(server)
         except Exception as error:
             self._connecting -= 1
+            server.busy -= 1
+            if not _is_ours(error):
+                self.servers.refused(server, clock.now)
+                tried = (*tried, server)
+                if self.servers.another(clock.now, tried) and not exchange.over:
+                    self._connect(exchange, tried)  # nothing of the request was sent
+                    return
             if isinstance(error, TimeoutError):
                 failure = LegacyError("connect", 504, f"no connection within {seconds:g} s")
-            elif isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            elif _is_ours(error):
                 failure = LegacyError("wait", 503, "no descriptor is left; raise `ulimit -n`")
             elif isinstance(error, OSError):
                 failure = LegacyError("connect", 502, _words(error))
@@ -265,11 +294,11 @@ class Upstream:
         else:
             exchange.begin(connection)
 
-    async def _open(self) -> LegacyConnection:
-        loop, parts = asyncio.get_running_loop(), self._parts
+    async def _open(self, server: Server) -> LegacyConnection:
+        loop, parts = asyncio.get_running_loop(), server.parts
 
         def make() -> LegacyConnection:
-            return LegacyConnection(self)
+            return LegacyConnection(self, server)
 
         if parts.scheme == "unix":
             _, connection = await loop.create_unix_connection(make, parts.path)
@@ -283,10 +312,11 @@ class Upstream:
 
     def give_back(self, connection: LegacyConnection, *, keep: bool) -> None:
         """The exchange on `connection` is over."""
-        self.active.discard(connection)
+        self._free(connection)
         connection.exchange = None
         connection.deadline = NEVER
-        if not keep or self._closed or connection.transport.is_closing():
+        keep = keep and self.spec.keep_alive and not self._closed
+        if not keep or connection.transport.is_closing():
             connection.transport.abort()
         else:
             connection.pooled = True
@@ -297,9 +327,15 @@ class Upstream:
 
     def give_back_place(self, connection: LegacyConnection) -> None:
         """`connection` has become a tunnel that is over."""
-        self.active.discard(connection)
+        self._free(connection)
         connection.transport.close()
         self._next()
+
+    def _free(self, connection: LegacyConnection) -> None:
+        """It has no request any more."""
+        if connection in self.active:
+            self.active.discard(connection)
+            connection.server.busy -= 1
 
     def _next(self) -> None:
         """Let those in the line go on who can."""
@@ -342,8 +378,15 @@ class Upstream:
     def close(self) -> None:
         """Close what is idle; active connections end with their requests."""
         self._closed = True
+        if self._prober is not None:
+            self._prober.close()
         for connection in [*self._idle, *self._bound]:
             self.discard(connection)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether this process has no descriptor left, which is no fault of the server's."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def _words(error: OSError) -> str:

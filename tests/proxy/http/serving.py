@@ -29,6 +29,10 @@ BACKENDS = {
     "both": "url: @DOUBLE@/app, host: legacy.internal",
     "dressed": "url: @DOUBLE@, request_headers: {remove: [accept-encoding, Via], "
     "set: {X-Forwarded-Proto: https, X-Key: secret}}",
+    "closing": "url: @DOUBLE@, keep_alive: false",
+    "several": "url: ['@REFUSED@', '@DOUBLE@']",
+    "pair": "url: ['@DOUBLE@', '@SECOND@'], timeouts: {first_byte: 1s}",
+    "probed": "url: ['@DOUBLE@', '@SECOND@'], health: {path: /ping?x, every: 100ms}",
     "accel": "url: @DOUBLE@, accel: true",
     "via": "url: @DOUBLE@, via: true",
     "narrow": "url: @DOUBLE@, limits: {response_head: 4KiB}",

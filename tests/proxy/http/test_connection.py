@@ -12,6 +12,7 @@ from bridge.proxy import connection as connection_module
 from bridge.proxy import models
 from bridge.proxy.connection import Connection
 from bridge.proxy.legacy import LegacyPool
+from bridge.proxy.servers import Server
 from bridge.proxy.upload import EarlyAnswer
 from tests.proxy.http.double import Backend, Call, plain
 
@@ -22,7 +23,7 @@ Pair = tuple[Connection, socket.socket]
 def legacy() -> Iterator[Pair]:
     """A connection and its other end."""
     ours, theirs = socket.socketpair()
-    yield Connection(ours), theirs
+    yield Connection(ours, Server("http://legacy.test")), theirs
     ours.close()
     theirs.close()
 

@@ -1,0 +1,124 @@
+"""Which of a backend's servers is asked."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.proxy.models import Backend
+from bridge.proxy.servers import Servers
+
+URLS = ["http://a", "http://b", "http://c"]
+
+
+def test_of_those_that_are_well_the_least_busy_one_is_asked() -> None:
+    servers = Servers("php", URLS)
+    a, b, c = servers.all
+    a.busy, b.busy, c.busy = 3, 1, 2
+    assert servers.pick(0.0) is b
+    assert servers.pick(0.0, [b]) is c
+    servers.refused(b, 0.0)
+    assert servers.pick(0.5) is c
+
+
+def test_of_equals_each_has_its_turn() -> None:
+    servers = Servers("php", URLS)
+    assert {servers.pick(0.0) for _ in range(3)} == set(servers.all)
+
+
+def test_one_that_refuses_is_left_alone_longer_each_time_and_tried_again() -> None:
+    servers = Servers("php", URLS[:2])
+    a, _ = servers.all
+    now = 0.0
+    for seconds in (1, 2, 4, 8, 16, 32, 60, 60):
+        servers.refused(a, now)
+        assert not a.is_well(now + seconds - 0.01)
+        now += seconds
+        assert a.is_well(now)
+    servers.answered(a)
+    servers.refused(a, now)
+    assert a.is_well(now + 1)
+
+
+def test_one_that_is_silent_is_left_alone_after_three_requests_in_a_row() -> None:
+    servers = Servers("php", URLS[:2])
+    a, _ = servers.all
+    for _ in range(2):
+        servers.was_silent(a, 0.0)
+    servers.answered(a)
+    for _ in range(2):
+        servers.was_silent(a, 0.0)
+        assert a.is_well(0.0)
+    servers.was_silent(a, 0.0)
+    assert not a.is_well(0.5)
+
+
+def test_a_probe_counts_more_than_time() -> None:
+    servers = Servers("php", URLS[:2])
+    a, b = servers.all
+    servers.told(a, False, "away")
+    assert servers.pick(1e9) is b
+    servers.told(a, True, "")
+    assert a.is_well(1e9)
+
+
+def test_the_only_server_is_always_asked() -> None:
+    servers = Servers("php", URLS[:1])
+    [a] = servers.all
+    for _ in range(9):
+        servers.refused(a, 0.0)
+        servers.was_silent(a, 0.0)
+    assert servers.pick(0.0) is a
+    assert a.is_well(0.0)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["refused", "silent", "answered", "probe", "later"]), st.integers(0, 2)
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_whatever_happens_somebody_is_asked_and_who_is_well_before_who_is_not(
+    steps: list[tuple[str, int]],
+) -> None:
+    servers, now = Servers("php", URLS), 0.0
+    for what, number in steps:
+        server = servers.all[number]
+        if what == "refused":
+            servers.refused(server, now)
+        elif what == "silent":
+            servers.was_silent(server, now)
+        elif what == "answered":
+            servers.answered(server)
+        elif what == "probe":
+            servers.told(server, bool(number), "")
+        else:
+            now += 7.0
+        picked = servers.pick(now)
+        assert picked.is_well(now) or not any(one.is_well(now) for one in servers.all)
+        assert servers.another(now, []) == any(one.is_well(now) for one in servers.all)
+
+
+@pytest.mark.parametrize(
+    ("urls", "says"),
+    [
+        ([], "no URL"),
+        (["http://a/x", "http://b/y"], "different paths"),
+        (["http://a", "https://b"], "with and without TLS"),
+        (["http://a", "unix:/run/x"], "keep to one kind"),
+        (["http://a", "http://a"], "twice"),
+        (["http://a", "nonsense"], "no URL of a backend"),
+    ],
+)
+def test_servers_that_cannot_stand_for_each_other_are_refused(urls: list[str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Backend(url=urls)
+
+
+def test_probes_need_an_address() -> None:
+    with pytest.raises(ValueError, match="remove health"):
+        Backend(url="unix:/run/x", health={"path": "/"})
