@@ -19,7 +19,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import Map, MapAdapter, Rule
+from werkzeug.routing import MapAdapter, Rule
 
 from bridge.errors import ConfigError, Problem
 from bridge.importing import ImportFailed
@@ -29,16 +29,10 @@ from bridge.proxy.forwarded import TrustedProxies
 from bridge.proxy.handlers import import_handler
 from bridge.proxy.head import Head
 from bridge.proxy.hosts import Hosts
-from bridge.yamlfile import YamlFile, did_you_mean
+from bridge.proxy.rules import matcher, wrong_with
+from bridge.yamlfile import UnreadableFile, YamlFile, did_you_mean, read_text, whatever_happens
 
 __all__ = ["Handlers", "Route", "RouteTable", "load", "load_text"]
-
-_MAP_SETTINGS: dict[str, Any] = {
-    # The defaults invent 308 redirects: fuel for a redirect loop with the other side.
-    "strict_slashes": False,
-    "merge_slashes": False,
-    "redirect_defaults": False,
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,11 +124,6 @@ def shape_of(path: str) -> str:
     return re.sub(r"<(?:([^:<>]+):)?[^<>]+>", lambda m: f"<{m[1] or 'string'}>", path)
 
 
-def single_rule(path: str) -> MapAdapter:
-    """A map of this one path. Raises ValueError or LookupError for a malformed rule."""
-    return Map([Rule(path, endpoint="")], **_MAP_SETTINGS).bind("")
-
-
 class Handlers(enum.Enum):
     """What becomes of the handlers that a file names.
 
@@ -160,16 +149,12 @@ def load(
     Raises ConfigError with every problem of the file at once.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        hint = "set BRIDGE_ROUTES or --routes to the file"
+        text = read_text(path)
+    except UnreadableFile as error:
+        hint = "save the file as UTF-8" if error.line else "set BRIDGE_ROUTES or --routes to a file"
+        what = str(error) if error.line else f"cannot be read: {error}"
         raise ConfigError(
-            [Problem(str(path), 0, 0, f"cannot be read: {error.strerror}", hint)]
-        ) from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(
-            [Problem(str(path), line, 1, "is not UTF-8", "save the file as UTF-8")]
+            [Problem(str(path), error.line, min(1, error.line), what, hint)]
         ) from None
     return load_text(text, path, generation=generation, handlers=handlers, before=before)
 
@@ -183,6 +168,13 @@ def load_text(
     before: RouteTable | None = None,
 ) -> RouteTable:
     """Load `text` as if it stood in the file `path`. Raises ConfigError."""
+    with whatever_happens(str(path)):
+        return _load_text(text, path, generation, handlers, before)
+
+
+def _load_text(
+    text: str, path: Path, generation: int, handlers: Handlers, before: RouteTable | None
+) -> RouteTable:
     yaml = YamlFile.parse(text, str(path))
     problems: list[Problem] = []
     file: models.File | None = None
@@ -230,7 +222,7 @@ def _matcher(routes: Sequence[Route]) -> MapAdapter:
         rule = Rule(route.spec.path, endpoint=route)
         rule.methods = route.conditions  # type: ignore[assignment]
         rules.append(rule)
-    return Map(rules, **_MAP_SETTINGS).bind("")
+    return matcher(rules)
 
 
 def _route(spec: models.Route, file: models.File, app: WSGIApplication | None) -> Route:
@@ -308,24 +300,12 @@ def _references(yaml: YamlFile) -> list[Problem]:
 
 
 def _paths(yaml: YamlFile) -> list[Problem]:
-    """Rules that Werkzeug cannot read."""
+    """Rules that cannot be read, or cannot be asked."""
     problems = []
     for index, route in _raw_routes(yaml):
         path = route.get("path")
-        if not isinstance(path, str) or not path:
-            continue
-        place = ("routes", index, "path")
-        if not path.startswith("/"):
-            problems.append(
-                yaml.problem(place, f"path {path!r} must begin with /", f"write /{path}")
-            )
-            continue
-        try:
-            single_rule(path)
-        except (ValueError, LookupError) as error:
-            message = str(error).strip("'\"")
-            hint = "write for example /project/<name>, /id/<int:id> or /files/<path:rest>"
-            problems.append(yaml.problem(place, f"path {path!r}: {message}", hint))
+        if isinstance(path, str) and path and (wrong := wrong_with(path)):
+            problems.append(yaml.problem(("routes", index, "path"), *wrong))
     return problems
 
 
@@ -364,10 +344,9 @@ def _pages(yaml: YamlFile, base: Path) -> tuple[dict[tuple[str, str], str], list
             if not isinstance(name, str):
                 continue
             try:
-                pages[site, str(status)] = (base / name).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+                pages[site, str(status)] = read_text(base / name)
+            except UnreadableFile as error:
                 place = ("sites", site, "error_pages", status)
                 hint = f"the path is relative to {base}"
-                problems.append(yaml.problem(place, f"error page {name}: {why}", hint))
+                problems.append(yaml.problem(place, f"error page {name}: {error}", hint))
     return pages, problems
