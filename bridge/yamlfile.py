@@ -121,7 +121,7 @@ class YamlFile:
         """Parse `text`. Raises ConfigError with line and column when it is no YAML mapping."""
         try:
             with whatever_happens(name):
-                data = YAML(typ="rt", pure=True).load(text)
+                data = _parsed(text)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
@@ -215,6 +215,16 @@ class YamlFile:
         elif kind == "literal_error":
             message = f"must be {detail['ctx']['expected']}"
         return self.problem(location, f"`{_path(location)}`: {message}", hint, key=is_key)
+
+
+def _parsed(text: str) -> Any:
+    yaml = YAML(typ="rt", pure=True)
+    try:
+        return yaml.load(text)
+    finally:
+        # Its parts know each other, and all know the text: that would stay until Python looks for
+        # such circles, which is seldom in a process that serves.
+        yaml.__dict__.clear()
 
 
 def _written(node: CommentedMap, key: Any, above: tuple[int, ...] = ()) -> CommentedMap | None:

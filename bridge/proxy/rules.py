@@ -30,12 +30,25 @@ _DEEPEST = 100
 """Segments of a path. A rule is matched segment by segment, each a call within the other."""
 
 
+class _Adapter(MapAdapter):
+    """One that takes its map apart when it is over. A map and its rules know each other, and so
+    old tables would stay until Python looks for such circles, which is seldom."""
+
+    def __del__(self) -> None:
+        for rule in self.map.iter_rules():
+            rule.__dict__.clear()
+        self.map.__dict__.clear()
+
+
 def matcher(rules: Iterable[Rule]) -> MapAdapter:
-    """Finds the best of `rules` for a path. Raises anything for a malformed one."""
+    """Finds the best of `rules` for a path, which are its own. Raises anything for a malformed
+    one."""
     found = Map(rules, **_MAP_SETTINGS)
     # Sorted now: else the first request would do it, and meet what cannot be sorted.
     found.update()
-    return found.bind("")
+    adapter = found.bind("")
+    adapter.__class__ = _Adapter
+    return adapter
 
 
 def single_rule(path: str) -> MapAdapter:
