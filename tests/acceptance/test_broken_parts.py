@@ -124,8 +124,9 @@ def make_pipe(page: Path) -> None:
     os.mkfifo(page)
 
 
-@ENGINES
-@pytest.mark.parametrize("harm", [unlink, spoil, make_pipe])
+@pytest.mark.parametrize(
+    ("harm", "engine"), [(unlink, "event"), (spoil, "thread"), (make_pipe, "event")]
+)
 def test_workers_come_back_with_the_error_page_that_there_was(
     tmp_path: Path, php: PhpServer, harm: Callable[[Path], None], engine: str
 ) -> None:
@@ -149,8 +150,9 @@ def test_workers_come_back_with_the_error_page_that_there_was(
         assert get(site, "/dead").body == OWN_PAGE.encode()
 
 
-@ENGINES
-@pytest.mark.parametrize("kept", [True, False], ids=["kept", "nothing kept"])
+@pytest.mark.parametrize(
+    ("kept", "engine"), [(True, "event"), (False, "thread")], ids=["kept", "nothing kept"]
+)
 def test_workers_come_back_while_sync_yaml_is_broken(
     tmp_path: Path, php: PhpServer, engine: str, kept: bool
 ) -> None:
