@@ -108,6 +108,9 @@ def _state(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "bad", "state directory", where, "not writable", "chown it, or BRIDGE_STATE_DIR"
         )
+    if workers and (silent := samples.unwatched(settings.state_dir)):
+        says = f"{silent} of {len(workers)} workers do not notice changes of routes.yaml any more"
+        yield Finding("bad", "workers", where, says, "restart them; their log says why")
     broken = [worker for worker in workers if worker.error]
     if broken:
         says = f"{len(broken)} of {len(workers)} workers run an old table"

@@ -45,9 +45,23 @@ class Problem:
     message: str
     hint: str = ""
 
+    def __post_init__(self) -> None:
+        # They repeat what stands in the file, and go to terminals and logs.
+        for name in ("message", "hint"):
+            object.__setattr__(self, name, _printable(getattr(self, name)))
+
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
         return f"{where}: {self.message}" + (f" – {self.hint}" if self.hint else "")
+
+
+def _printable(text: str) -> str:
+    """`text` with what a terminal would obey, and what UTF-8 cannot say, written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text
+    )
 
 
 class ConfigError(BridgeError):

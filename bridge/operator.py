@@ -17,12 +17,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request, Response
 
 from bridge import logs
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, ConfigError
 from bridge.listener import Limits, Listener
 from bridge.settings import Settings
 
@@ -125,19 +126,12 @@ def _knows(request: Request, token: bytes) -> bool:
 def beside_serve(settings: Settings) -> WSGIApplication:
     """The application beside `bridge serve`: it reads what the workers write to the state
     directory, and takes events for BRIDGE_BROKER_URL."""
-    from bridge.proxy import metrics, status
+    from bridge.proxy import metrics
     from bridge.queue.ingest import Ingest, PublisherPool
     from bridge.queue.status import Watch
     from bridge.queue.status import metrics as queue_metrics
     from bridge.sync.reconcile import reconciled
     from bridge.sync.relay import Sources, queue_status
-
-    def health() -> str:
-        workers = status.read_all(settings.state_dir)
-        if not workers:
-            return "no worker runs here"
-        broken = any(worker.error for worker in workers)
-        return "routes.yaml, or a handler that it names, is broken" if broken else ""
 
     sources = Sources.of(settings)
     largest = sources.file.max_event
@@ -152,10 +146,47 @@ def beside_serve(settings: Settings) -> WSGIApplication:
     return application(
         settings,
         metrics=everything,
-        health=health,
-        routes=lambda: [asdict(worker) for worker in status.read_all(settings.state_dir)],
+        health=lambda: _health(settings.state_dir),
+        routes=lambda: _tables(settings.state_dir),
         ingest=Ingest(pool.publish_many, max_event=largest),
     )
+
+
+def without_mirror(settings: Settings, error: ConfigError) -> WSGIApplication:
+    """The same while sync.yaml is broken: what it says of the proxy is needed now."""
+    from bridge.proxy import metrics
+
+    def unusable(request: Request) -> Response:
+        return Response("sync.yaml is broken; send the events again later\n", 503)
+
+    broken = f"sync.yaml is broken, so nothing is said of the queue: {error}"
+    return application(
+        settings,
+        metrics=lambda: metrics.scrape(settings.state_dir),
+        health=lambda: "\n".join(filter(None, (_health(settings.state_dir), broken))),
+        routes=lambda: _tables(settings.state_dir),
+        ingest=unusable,
+    )
+
+
+def _health(state_dir: Path) -> str:
+    from bridge.proxy import samples, status
+
+    workers = status.read_all(state_dir)
+    if not workers:
+        return "no worker runs here"
+    wrong = []
+    if any(worker.error for worker in workers):
+        wrong.append("routes.yaml, or a handler that it names, is broken")
+    if unwatched := samples.unwatched(state_dir):
+        wrong.append(f"{unwatched} worker(s) do not notice changes of routes.yaml; restart")
+    return "\n".join(wrong)
+
+
+def _tables(state_dir: Path) -> object:
+    from bridge.proxy import status
+
+    return [asdict(worker) for worker in status.read_all(state_dir)]
 
 
 def serve_in_thread(
@@ -198,18 +229,36 @@ def main() -> None:
     try:
         settings = Settings.from_environ()
         check_address(sys.argv[1], settings.operator_token)
-        listener = _listen(sys.argv[1], beside_serve(settings))
+        try:
+            app, broken = beside_serve(settings), False
+        except ConfigError as error:
+            app, broken = without_mirror(settings, error), True
+        listener = _listen(sys.argv[1], app)
     except BridgeError as error:
         sys.exit(str(error))
 
     def watch_parent() -> None:
-        while os.getppid() == parent:
+        """Also ends when sync.yaml was mended: the parent starts another one."""
+        while os.getppid() == parent and not (broken and _loads(settings)):
             time.sleep(1)
         listener.shutdown()
 
     threading.Thread(target=watch_parent, daemon=True).start()
     with listener, contextlib.suppress(KeyboardInterrupt):
         listener.serve_forever()
+
+
+def _loads(settings: Settings) -> bool:
+    """Whether sync.yaml is good."""
+    from bridge.sync.relay import Sources
+
+    try:
+        Sources.of(settings)
+    except ConfigError:
+        return False
+    except BridgeError:
+        return True  # whoever starts anew says it
+    return True
 
 
 if __name__ == "__main__":

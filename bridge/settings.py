@@ -13,8 +13,9 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from bridge.errors import BridgeError
+from bridge.units import parse_duration
 
-__all__ = ["Settings", "redact_url"]
+__all__ = ["Settings", "import_limit", "redact_url"]
 
 _KEY_ID = re.compile(r"[a-z0-9]{1,16}")
 _SHORTEST_SECRET = 16  # characters
@@ -55,6 +56,7 @@ class Settings:
         Raises BridgeError when a …_FILE cannot be read, and for keys that are none.
         """
         env = os.environ if environ is None else environ
+        import_limit(env)
         routes = Path(env.get("BRIDGE_ROUTES", "routes.yaml"))
         sync = Path(env.get("BRIDGE_SYNC") or routes.parent / "sync.yaml")
         broker_url, mongodb_url = env.get("BRIDGE_BROKER_URL"), env.get("BRIDGE_MONGODB_URL")
@@ -73,6 +75,18 @@ class Settings:
             uses_broker=carries or bool(broker_url),
             uses_mongodb=carries or bool(mongodb_url),
         )
+
+
+def import_limit(environ: Mapping[str, str] | None = None) -> float:
+    """BRIDGE_IMPORT_LIMIT: seconds after which the import of a handler is said to hang.
+
+    Raises BridgeError where it is no time.
+    """
+    env = os.environ if environ is None else environ
+    try:
+        return parse_duration(env.get("BRIDGE_IMPORT_LIMIT") or "10s")
+    except ValueError as error:
+        raise BridgeError(f"BRIDGE_IMPORT_LIMIT: {error}") from None
 
 
 def _secret(env: Mapping[str, str], name: str) -> str:

@@ -11,7 +11,7 @@ import os
 from bridge import logs
 from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.dispatcher import Dispatcher
-from bridge.proxy.gate import gate_of
+from bridge.proxy.gate import start_gate
 from bridge.proxy.hooks import Hooks
 from bridge.proxy.reload import Reloader
 from bridge.settings import Settings
@@ -21,12 +21,13 @@ __all__ = ["application", "build"]  # noqa: F822 - made by __getattr__
 
 def build(settings: Settings, access_log: str = "") -> Dispatcher:
     """The Dispatcher over a routes.yaml that is watched. Raises ConfigError when it is broken
-    and there is no last good copy in the state directory, and for a sync.yaml that is broken."""
+    and there is no last good copy in the state directory."""
     logs.configure()
     reloader = Reloader(settings.routes, settings.state_dir)
     reloader.start()
+    gate, _ = start_gate(settings)
     hooks: list[Hooks] = [AccessLog(access_log)] if access_log else []
-    return Dispatcher(reloader.table, secret=settings.secret, hooks=hooks, gate=gate_of(settings))
+    return Dispatcher(reloader.table, secret=settings.secret, hooks=hooks, gate=gate)
 
 
 def __getattr__(name: str) -> Dispatcher:

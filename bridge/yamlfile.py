@@ -6,9 +6,14 @@ and pydantic's, into `bridge.errors.Problem`s. What a file means is its model's 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Mapping
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -16,11 +21,91 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from bridge.errors import ConfigError, Problem
+from bridge.errors import BridgeError, ConfigError, Problem
 
-__all__ = ["YamlFile", "did_you_mean"]
+__all__ = ["UnreadableFile", "YamlFile", "did_you_mean", "read_text", "whatever_happens"]
 
 Location = tuple[str | int, ...]
+
+_LARGEST = 8 * 1024 * 1024  # bytes of a file
+
+
+class UnreadableFile(ValueError):
+    """A file cannot be read as text; `line` is where, or 0."""
+
+    def __init__(self, what: str, line: int = 0) -> None:
+        self.line = line
+        super().__init__(what)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file that an operator names. Never waits, as a pipe would.
+
+    Raises UnreadableFile.
+    """
+    try:
+        # Not blocking: opening a pipe would wait for somebody who writes into it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UnreadableFile("it is no plain file")
+            with open(descriptor, "rb", closefd=False) as file:
+                raw = file.read(_LARGEST + 1)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise UnreadableFile(error.strerror or str(error)) from None
+    except UnreadableFile:
+        raise
+    except ValueError as error:  # a zero byte in the name, or what no name can have
+        raise UnreadableFile(f"no file has such a name: {error}") from None
+    if len(raw) > _LARGEST:
+        raise UnreadableFile(f"it has more than {_LARGEST // 2**20} MiB")
+    try:
+        # As text files are read: any end of a line is \n.
+        return raw.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise UnreadableFile("is not UTF-8", raw[: error.start].count(b"\n") + 1) from None
+
+
+@contextlib.contextmanager
+def whatever_happens(name: str) -> Iterator[None]:
+    """Whatever goes wrong inside, while the file `name` is read, is an error of that file.
+
+    What a file may say has no end, and what reads it is others' code; a site must not stop for
+    any of it. Raises ConfigError in place of every exception but our own, those of YAML and
+    MemoryError.
+    """
+    try:
+        yield
+    except (BridgeError, YAMLError, MemoryError):
+        raise
+    except RecursionError as error:
+        line, column = _place_of(error.__traceback__)
+        problem = Problem(name, line, column, "is nested too deeply", "use fewer brackets")
+    except Exception as error:
+        line, column = _place_of(error.__traceback__)
+        what = str(error) or type(error).__name__
+        hint = "mend the value here, or put it in quotes"
+        problem = Problem(name, line, column, f"cannot be read: {what}", hint)
+    else:
+        return
+    raise ConfigError([problem])
+
+
+def _place_of(traceback: TracebackType | None) -> tuple[int, int]:
+    """Line and column of what was read when an exception came, or else of the file's beginning.
+
+    ruamel's functions have it in `node` or `event`; the innermost one counts.
+    """
+    place = (1, 1)
+    while traceback:
+        local = traceback.tb_frame.f_locals
+        for mark in (getattr(local.get(name), "start_mark", None) for name in ("event", "node")):
+            if mark is not None:
+                place = mark.line + 1, mark.column + 1
+        traceback = traceback.tb_next
+    return place
 
 
 @dataclass(frozen=True)
@@ -35,7 +120,8 @@ class YamlFile:
     def parse(cls, text: str, name: str) -> YamlFile:
         """Parse `text`. Raises ConfigError with line and column when it is no YAML mapping."""
         try:
-            data = YAML(typ="rt", pure=True).load(text)
+            with whatever_happens(name):
+                data = _parsed(text)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
@@ -45,7 +131,10 @@ class YamlFile:
                 what, hint = what.split(" with value")[0], "keep one of the two"
             raise ConfigError([Problem(name, line, column, what, hint)]) from None
         except YAMLError as error:
-            raise ConfigError([Problem(name, 0, 0, str(error).split("\n")[0])]) from None
+            # A character that may not be there; ruamel counts them from the beginning.
+            before = text[: getattr(error, "position", 0)]
+            place = before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1
+            raise ConfigError([Problem(name, *place, str(error).split("\n")[0])]) from None
         if not isinstance(data, CommentedMap):
             raise ConfigError(
                 [Problem(name, 1, 1, "the file must be a mapping", "begin with `version: 1`")]
@@ -64,8 +153,10 @@ class YamlFile:
         for index, part in enumerate(known):
             last = index == len(known) - 1
             if isinstance(node, CommentedMap):
-                place = node.lc.key(part) if key or not last else node.lc.value(part)
-            elif isinstance(node, CommentedSeq):
+                written = _written(node, part)
+                if written is not None:
+                    place = written.lc.key(part) if key or not last else written.lc.value(part)
+            elif isinstance(node, CommentedSeq) and part in (node.lc.data or ()):
                 place = node.lc.item(part)
             node = node[part]
         return place[0] + 1, place[1] + 1
@@ -124,6 +215,28 @@ class YamlFile:
         elif kind == "literal_error":
             message = f"must be {detail['ctx']['expected']}"
         return self.problem(location, f"`{_path(location)}`: {message}", hint, key=is_key)
+
+
+def _parsed(text: str) -> Any:
+    yaml = YAML(typ="rt", pure=True)
+    try:
+        return yaml.load(text)
+    finally:
+        # Its parts know each other, and all know the text: that would stay until Python looks for
+        # such circles, which is seldom in a process that serves.
+        yaml.__dict__.clear()
+
+
+def _written(node: CommentedMap, key: Any, above: tuple[int, ...] = ()) -> CommentedMap | None:
+    """Where the value of `key` stands: in `node` itself, or in what it merges (`<<: *other`)."""
+    if key in (node.lc.data or ()):
+        return node
+    for merged in () if id(node) in above else node.merge:
+        if isinstance(merged, CommentedMap):
+            found = _written(merged, key, (*above, id(node)))
+            if found is not None:
+                return found
+    return None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

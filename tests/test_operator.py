@@ -15,10 +15,11 @@ import structlog
 from acceptance.raw_http import BrokenAnswer, RawConnection, ask, request
 from listening import TOKEN, Broker, Listening, operator, settings
 
+from bridge import doctor
 from bridge.errors import BridgeError
 from bridge.listener import Limits
 from bridge.operator import application, beside_serve, check_address, serve_in_thread
-from bridge.proxy import status
+from bridge.proxy import metrics, status
 from bridge.proxy.reload import Reloader
 from stack.ports import free_port, is_open
 from stack.waiting import wait_for
@@ -142,6 +143,26 @@ def test_health_tells_no_worker_from_a_broken_file(tmp_path: Path) -> None:
         reloader.check(force=True)
         status.write(tmp_path, 0, reloader)
         assert health() == (503, b"routes.yaml, or a handler that it names, is broken\n")
+
+
+def test_a_worker_that_watches_no_more_is_in_the_health_and_seen_by_doctor(tmp_path: Path) -> None:
+    file = tmp_path / "routes.yaml"
+    file.write_text(TOP + f'  - {{name: a, path: /a, handler: "{VIEW}", python: 0%}}\n')
+    status.write(tmp_path, 0, Reloader(file))
+    metrics.prepare(tmp_path)
+    worker = metrics.Metrics(tmp_path, metrics.take_slot(tmp_path))
+    ours = replace(settings(), state_dir=tmp_path, routes=file)
+    try:
+        with Listening(beside_serve(ours)) as listening:
+            for watches in (True, False, True):
+                worker.state(metrics.State(0, 0, 0, {}, {}, watches=watches))
+                answer = listening.get("/health")
+                assert answer.status == (200 if watches else 503)
+                assert (b"do not notice changes" in answer.body) is not watches
+                said = [one.says for one in doctor._state(ours) if one.state == "bad"]
+                assert ["do not notice" in text for text in said] == [True] * (not watches)
+    finally:
+        worker.close()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bridge.proxy.routes import load
+from bridge.proxy.routes import Handlers, load
 from bridge.settings import Settings
 
 GOES_ON = """\
@@ -141,19 +141,22 @@ def check_in_child(settings: Settings) -> None:
     if pid == 0:
         from bridge.cli.output import report
         from bridge.errors import BridgeError, ConfigError
+        from bridge.proxy import lastgood
         from bridge.proxy.gate import gate_of
-        from bridge.proxy.reload import LAST_GOOD
 
+        served = lastgood.is_there(settings.state_dir)
         code = 70
         try:
             try:
-                load(settings.routes)
+                # Who has served here before goes on anyway: a module that hangs is then the
+                # workers' to tell, and costs no start.
+                load(settings.routes, handlers=Handlers.NAMED if served else Handlers.NEEDED)
+                gate_of(settings)
             except ConfigError as error:
-                if not (settings.state_dir / LAST_GOOD).exists():
+                if not served:
                     raise
                 report(error)
                 click.echo(GOES_ON, err=True)
-            gate_of(settings)
             code = 0
         except BridgeError as error:
             code = report(error)

@@ -15,7 +15,8 @@ from bridge.proxy import preview
 from bridge.proxy.admission import admit
 from bridge.proxy.decide import Decision, decide, site_of
 from bridge.proxy.head import Head
-from bridge.proxy.routes import RouteTable, single_rule
+from bridge.proxy.routes import RouteTable
+from bridge.proxy.rules import single_rule
 from bridge.proxy.target import parse_target
 
 __all__ = ["Explanation", "RouteVerdict", "explain", "head_for"]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from weakref import proxy
 
 from bridge.proxy.head import Head
 from bridge.proxy.hosts import split_host
@@ -24,7 +25,8 @@ class TrustedProxies:
         names = tuple(networks)
         self._unix = "unix" in names
         self._networks = tuple(ipaddress.ip_network(n, strict=False) for n in names if n != "unix")
-        self._known = lru_cache(maxsize=4096)(self._contains)
+        # By proxy: else the two would keep each other when the table is over.
+        self._known = lru_cache(maxsize=4096)(partial(TrustedProxies._contains, proxy(self)))
 
     def __contains__(self, address: object) -> bool:
         if not self._networks and not self._unix:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
+from weakref import proxy
 
 __all__ = ["Hosts", "split_host"]
 
@@ -39,7 +40,8 @@ class Hosts:
                 else:
                     self._exact.setdefault((name, port), owner)
         self._wild.sort(key=lambda entry: -len(entry[0]))
-        self._known = lru_cache(maxsize=1024)(self._find)
+        # By proxy: else the two would keep each other when the table is over.
+        self._known = lru_cache(maxsize=1024)(partial(Hosts._find, proxy(self)))
 
     def owner(self, host: str) -> str | None:
         """Whose `host` (a Host header, any case) is, or None."""

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from bridge.errors import Problem
 from bridge.proxy import models
 from bridge.proxy.hosts import Hosts
-from bridge.proxy.routes import Route, RouteTable, shape_of, single_rule
+from bridge.proxy.routes import Route, RouteTable, shape_of
+from bridge.proxy.rules import single_rule
 from bridge.yamlfile import YamlFile
 
 __all__ = ["lint"]

@@ -44,6 +44,7 @@ from bridge.proxy.samples import (
     REQUESTS,
     SECONDS,
     STAGES,
+    UNWATCHED,
     VISITORS,
     WORKERS,
     breakers,
@@ -77,7 +78,8 @@ class State:
 
     `backends`: of each the connections that are active and idle, and the requests that wait.
     `breakers`: by route and cause, whether it is open, and how often it has opened. `cache`: what
-    the mirror's cache has done and holds, as `bridge.sync.cache.memory.Stats` names it.
+    the mirror's cache has done and holds, as `bridge.sync.cache.memory.Stats` names it. `watches`:
+    whether changes of routes.yaml are noticed.
     """
 
     visitors: int
@@ -86,6 +88,7 @@ class State:
     backends: Mapping[str, tuple[int, int, int]]
     breakers: Mapping[tuple[str, str], tuple[bool, int]]
     cache: Mapping[str, int] = field(default_factory=dict)
+    watches: bool = True
 
 
 _Usual = tuple[int, Histogram]
@@ -190,6 +193,7 @@ class Metrics(Hooks):
         """Show what there is at this moment."""
         with self._lock:
             self._set(WORKERS, to=1)
+            self._set(UNWATCHED, to=not state.watches)
             self._set(VISITORS, to=state.visitors)
             self._set(IN_FLIGHT, to=state.in_flight)
             self._set(HANDLERS, to=state.handlers)

@@ -1,9 +1,10 @@
 """Keeps the routing table in step with routes.yaml: watch, validate, swap or change nothing.
 
 A load that fails leaves the last good table in place, is tried again, and can be seen in
-`error`. A worker that starts while the file is broken runs the last good copy, which is kept in
-the state directory. A handler that cannot be imported is an error too, and tried again, but
-concerns its route only. Loading itself is `bridge.proxy.routes`'.
+`error`. A worker that starts while the file is broken runs the last good copy, which is
+`bridge.proxy.lastgood`'s. A handler that cannot be imported, or an error page that cannot be read,
+is an error too, and tried again, but concerns its route or site only; a table never waits long for
+handlers, which come in when they are there. Loading itself is `bridge.proxy.routes`'.
 """
 
 from __future__ import annotations
@@ -11,25 +12,30 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
 from watchfiles import watch
 
 from bridge.errors import ConfigError, Problem
-from bridge.files import write_atomically
-from bridge.proxy.routes import Handlers, RouteTable, load, load_text
+from bridge.logs import traceback_text
+from bridge.proxy import lastgood
+from bridge.proxy.imports import Imports
+from bridge.proxy.routes import Handlers, Means, RouteTable, load, load_text
 
-__all__ = ["LAST_GOOD", "Reloader"]
+__all__ = ["Reloader"]
 
 log = structlog.get_logger("bridge.reload")
 
-LAST_GOOD = "last-good.yaml"
 _LOOK_EVERY = 500  # milliseconds; for file systems that send no events
 _RETRY_AFTER = 2.0  # seconds; a handler's module may be mended without a change of routes.yaml
+_PATIENCE = 0.3  # seconds that a changed table waits for handlers that are new
+_LOOK_AT_START = 0.05  # seconds between two looks while a start waits for handlers
+_SETTLED = 0.1  # seconds; a file that changed later may change again and look the same
+_SILENT = 30.0  # seconds without a look, after which nobody seems to watch
 
-Signature = tuple[tuple[int, int, int] | None, ...]
+Signature = tuple[tuple[int, ...] | None, ...]
 
 
 class Reloader:
@@ -44,59 +50,118 @@ class Reloader:
         path: Path,
         state_dir: Path | None = None,
         on_change: Callable[[Reloader], None] = lambda reloader: None,
+        *,
+        import_limit: float | None = None,
+        start_within: float | None = None,
     ) -> None:
-        """Load the file. Raises ConfigError when neither it nor a last good copy can be used."""
+        """Load the file. Raises ConfigError when neither it nor a last good copy can be used.
+
+        import_limit: seconds after which an import is said to hang; that of the environment when
+        it is not given. start_within: seconds that the start waits for the handlers of routes that
+        have a share; until they hang when it is not given.
+        """
         self.path = path
         self.error: ConfigError | None = None
         self.loaded_at = time.time()
         self._state_dir = state_dir
         self._on_change = on_change
+        self._imports = Imports(import_limit)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._tried_at = time.monotonic()
+        self._looked_at = self._tried_at = time.monotonic()
         self._seen = self._look()
-        try:
-            self._table = load(path, generation=1, handlers=Handlers.WANTED)
-            self._note(self._table.problems)
-            self._keep()
-        except ConfigError as error:
-            last_good = state_dir / LAST_GOOD if state_dir else None
-            if last_good is None or not last_good.exists():
-                raise
-            self.error = error
-            text = last_good.read_text(encoding="utf-8")
-            self._table = load_text(text, path, generation=1, handlers=Handlers.WANTED)
-            log.error("routes.yaml is broken; running the last good one", errors=str(error))
-        on_change(self)
+        self._begin()
+        self._wait_for_handlers(self._imports.limit if start_within is None else start_within)
+        self._tell()
 
     def table(self) -> RouteTable:
         return self._table
 
+    @property
+    def watches(self) -> bool:
+        """Whether changes of the file are still noticed."""
+        if self._thread is None or self._stop.is_set():
+            return True
+        silent = time.monotonic() - self._looked_at
+        return self._thread.is_alive() and silent < _SILENT
+
+    def _begin(self) -> None:
+        pages = lastgood.pages(self._state_dir) if self._state_dir else {}
+        try:
+            self._table = load(self.path, self._means(pages=pages), generation=1)
+        except ConfigError as error:
+            text = lastgood.text(self._state_dir) if self._state_dir else None
+            if text is None:
+                raise
+            self.error = ConfigError(error.problems)
+            try:
+                self._table = load_text(text, self.path, self._means(pages=pages), generation=1)
+            except ConfigError:  # of an older version of the bridge
+                raise self.error from None
+            log.error("routes.yaml is broken; running the last good one", errors=str(error))
+        else:
+            self._note(self._table.problems)
+            self._keep()
+
+    def _means(
+        self,
+        before: RouteTable | None = None,
+        pages: Mapping[tuple[str, str], str] | None = None,
+    ) -> Means:
+        return Means(Handlers.WANTED, self._imports, _PATIENCE, before, pages or {})
+
+    def _wait_for_handlers(self, seconds: float) -> None:
+        """Visitors who have had Python's pages should not get legacy's only because a worker is
+        new. But whoever takes the share back, meanwhile, needs no handler."""
+        until = time.monotonic() + seconds
+        while self._needs_late_ones() and time.monotonic() < until:
+            time.sleep(_LOOK_AT_START)
+            if self._imports.has_news() or self._look() != self._seen:
+                self._look_and_load()
+
+    def _needs_late_ones(self) -> bool:
+        return any(
+            route.share and self._imports.is_late((route.handler, route.spec.handler is not None))
+            for route in self._table.routes
+            if route.handler and route.app is None
+        )
+
     def check(self, *, force: bool = False) -> None:
-        """Load the file if it changed, or if the last attempt failed a while ago."""
+        """Load the file if it changed, or if the last attempt failed a while ago, or if handlers
+        that were late are there."""
         with self._lock:
-            seen = self._look()
+            news = self._imports.has_news()
             retry = self.error and time.monotonic() - self._tried_at > _RETRY_AFTER
-            if seen == self._seen and not retry and not force:
+            if not (force or retry or news or self._look() != self._seen):
                 return
-            self._seen, self._tried_at = seen, time.monotonic()
+            self._look_and_load()
+        self._tell()
+
+    def _look_and_load(self) -> None:
+        """Never raises: what nobody thought of is an error of the file, too."""
+        now = time.time()
+        self._seen, self._tried_at = self._look(), time.monotonic()
+        try:
             self._load()
-        self._on_change(self)
+        except (Exception, SystemExit) as error:
+            text = f"cannot be loaded: {type(error).__name__}: {error}"
+            self.error = ConfigError([Problem(str(self.path), 1, 1, text)])
+            log.error("routes.yaml cannot be loaded", traceback=traceback_text(error))
+        # Times of files are coarse: what is written at once after this look may look the same.
+        if any(one and abs(now - one[0] / 1e9) < _SETTLED for one in self._seen):
+            self._seen = ()
 
     def _load(self) -> None:
         running = self._table
         try:
-            table = load(
-                self.path,
-                generation=running.generation + 1,
-                handlers=Handlers.WANTED,
-                before=running,
-            )
+            table = load(self.path, self._means(running), generation=running.generation + 1)
         except ConfigError as error:
             if str(error) != str(self.error):
                 log.error("routes.yaml is broken; the old table stays", errors=str(error))
-            self.error = error
+            # A new one: this one holds on to the frames that it came through, and their tables.
+            self.error = ConfigError(error.problems)
+            self._complete(running)
             return
         had = self.error
         self._note(table.problems)
@@ -108,26 +173,39 @@ class Reloader:
         log.info("routes.yaml is live", generation=self._table.generation, table=table.digest)
         self._keep()
 
+    def _complete(self, running: RouteTable) -> None:
+        """The file is broken: let the old table have what it did not have until now."""
+        if not running.problems:
+            return
+        number = running.generation + 1
+        table = load_text(running.text, self.path, self._means(running), generation=number)
+        if table.problems != running.problems:
+            self._table = table
+
     def _note(self, problems: tuple[Problem, ...]) -> None:
-        """Handlers that cannot be imported."""
-        error = ConfigError(list(problems)) if problems else None
+        """Handlers that cannot be imported, error pages that cannot be read."""
+        error = ConfigError(problems) if problems else None
         if error and str(error) != str(self.error):
             log.error(
-                "a handler cannot be imported; its route keeps the one it had, or is legacy's",
+                "a handler or an error page cannot be used; its route keeps the one it had, or is "
+                "legacy's, and its site keeps the page it had, or shows a plain one",
                 errors=str(error),
             )
         self.error = error
 
     def _keep(self) -> None:
-        """Remember the text as the last good one."""
-        if self._state_dir is None:
-            return
+        """Remember the table as the last good one."""
+        if self._state_dir is not None:
+            lastgood.keep(self._state_dir, self._table)
+
+    def _tell(self) -> None:
         try:
-            write_atomically(self._state_dir / LAST_GOOD, self._table.text)
-        except OSError as error:
-            log.warning("cannot keep the last good routes.yaml", error=str(error))
+            self._on_change(self)
+        except Exception as error:  # a full disk, for example; the table is live all the same
+            log.error("cannot say what is live", traceback=traceback_text(error))
 
     def _look(self) -> Signature:
+        self._looked_at = time.monotonic()
         table = getattr(self, "_table", None)
         return tuple(_stat(path) for path in (self.path, *(table.watched if table else ())))
 
@@ -146,29 +224,39 @@ class Reloader:
         threading.Thread(target=self.check, kwargs={"force": True}, daemon=True).start()
 
     def _watch(self) -> None:
+        """Nothing but `stop` ends this."""
+        said = ""
         while not self._stop.is_set():
             try:
-                for _ in watch(
-                    self.path.parent,
-                    watch_filter=None,
-                    debounce=50,
-                    step=10,
-                    stop_event=self._stop,
-                    rust_timeout=_LOOK_EVERY,
-                    yield_on_timeout=True,
-                    raise_interrupt=False,
-                    recursive=False,
-                ):
-                    self.check()
-            except Exception as error:  # the folder is gone for a moment, or inotify is full
-                log.warning("cannot watch the folder of routes.yaml", error=str(error))
-                self._stop.wait(_LOOK_EVERY / 1000)
-                self.check()
+                self._follow()
+                said = ""
+            except BaseException as error:  # the folder is gone for a moment, or inotify is full
+                if said != str(error):
+                    log.warning("cannot watch the folder of routes.yaml", error=str(error))
+                said = str(error)
+            self._stop.wait(_LOOK_EVERY / 1000)
+
+    def _follow(self) -> None:
+        """Look at once, and whenever something happens in the folder, and now and then."""
+        self.check()
+        for _ in watch(
+            self.path.parent,
+            watch_filter=None,
+            debounce=50,
+            step=10,
+            stop_event=self._stop,
+            rust_timeout=_LOOK_EVERY,
+            yield_on_timeout=True,
+            raise_interrupt=False,
+            recursive=False,
+        ):
+            self.check()
 
 
-def _stat(path: Path) -> tuple[int, int, int] | None:
+def _stat(path: Path) -> tuple[int, ...] | None:
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    # The time of the change of the inode cannot be set back, as `cp -p` sets that of the content.
+    return found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino

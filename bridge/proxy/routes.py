@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,26 +19,20 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import Map, MapAdapter, Rule
+from werkzeug.routing import MapAdapter, Rule
 
 from bridge.errors import ConfigError, Problem
 from bridge.importing import ImportFailed
 from bridge.proxy import models
 from bridge.proxy.conditions import Conditions, Question
 from bridge.proxy.forwarded import TrustedProxies
-from bridge.proxy.handlers import import_handler
 from bridge.proxy.head import Head
 from bridge.proxy.hosts import Hosts
-from bridge.yamlfile import YamlFile, did_you_mean
+from bridge.proxy.imports import Imports
+from bridge.proxy.rules import matcher, wrong_with
+from bridge.yamlfile import UnreadableFile, YamlFile, did_you_mean, read_text, whatever_happens
 
-__all__ = ["Handlers", "Route", "RouteTable", "load", "load_text"]
-
-_MAP_SETTINGS: dict[str, Any] = {
-    # The defaults invent 308 redirects: fuel for a redirect loop with the other side.
-    "strict_slashes": False,
-    "merge_slashes": False,
-    "redirect_defaults": False,
-}
+__all__ = ["Handlers", "Means", "Route", "RouteTable", "load", "load_text"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,11 +67,11 @@ class Route:
         return shape_of(self.spec.path)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class RouteTable:
     """Everything that routes.yaml says, checked. `digest` names its content in 12 digits;
     `watched` are the files besides routes.yaml that it was made from; `problems` are handlers
-    that cannot be imported, where `Handlers.WANTED` lets them pass."""
+    that cannot be imported and error pages that cannot be read, where `Handlers` lets them pass."""
 
     text: str
     file: models.File
@@ -130,17 +124,12 @@ def shape_of(path: str) -> str:
     return re.sub(r"<(?:([^:<>]+):)?[^<>]+>", lambda m: f"<{m[1] or 'string'}>", path)
 
 
-def single_rule(path: str) -> MapAdapter:
-    """A map of this one path. Raises ValueError or LookupError for a malformed rule."""
-    return Map([Rule(path, endpoint="")], **_MAP_SETTINGS).bind("")
-
-
 class Handlers(enum.Enum):
-    """What becomes of the handlers that a file names.
+    """What becomes of the handlers and the error pages that a file names.
 
-    NEEDED: one that cannot be imported is a problem of the file. WANTED: its route keeps the one
-    that it had, or else is left to legacy; everything else of the file counts. NAMED: none is
-    imported, for whoever runs none.
+    NEEDED: one that cannot be had is a problem of the file. WANTED: a route, or a site, keeps the
+    one that it had; without one, legacy answers, or the plain page is shown; everything else of
+    the file counts. NAMED: no handler is imported, for whoever runs none; error pages as WANTED.
     """
 
     NEEDED = enum.auto()
@@ -148,41 +137,61 @@ class Handlers(enum.Enum):
     NAMED = enum.auto()
 
 
+@dataclass(frozen=True)
+class Means:
+    """What a file is loaded with.
+
+    `imports` are those of this process; a table waits `patience` seconds for them (None: until
+    they hang). `before` is the table that ran until now; without one, `pages` are the error pages,
+    by site and status, for those that cannot be read.
+    """
+
+    handlers: Handlers = Handlers.NEEDED
+    imports: Imports = field(default_factory=Imports)
+    patience: float | None = None
+    before: RouteTable | None = None
+    pages: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+
 def load(
     path: Path,
+    means: Means | None = None,
     *,
     generation: int = 0,
     handlers: Handlers = Handlers.NEEDED,
     before: RouteTable | None = None,
 ) -> RouteTable:
-    """Load routes.yaml; `before` is the table that ran until now.
+    """Load routes.yaml. `handlers` and `before` are short for `means` with these.
 
     Raises ConfigError with every problem of the file at once.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        hint = "set BRIDGE_ROUTES or --routes to the file"
+        text = read_text(path)
+    except UnreadableFile as error:
+        hint = "save the file as UTF-8" if error.line else "set BRIDGE_ROUTES or --routes to a file"
+        what = str(error) if error.line else f"cannot be read: {error}"
         raise ConfigError(
-            [Problem(str(path), 0, 0, f"cannot be read: {error.strerror}", hint)]
+            [Problem(str(path), error.line, min(1, error.line), what, hint)]
         ) from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(
-            [Problem(str(path), line, 1, "is not UTF-8", "save the file as UTF-8")]
-        ) from None
-    return load_text(text, path, generation=generation, handlers=handlers, before=before)
+    return load_text(text, path, means, generation=generation, handlers=handlers, before=before)
 
 
 def load_text(
     text: str,
     path: Path,
+    means: Means | None = None,
     *,
     generation: int = 0,
     handlers: Handlers = Handlers.NEEDED,
     before: RouteTable | None = None,
 ) -> RouteTable:
     """Load `text` as if it stood in the file `path`. Raises ConfigError."""
+    with whatever_happens(str(path)):
+        means = means or Means(handlers=handlers, before=before)
+        return _load_text(text, path, generation, means)
+
+
+def _load_text(text: str, path: Path, generation: int, means: Means) -> RouteTable:
     yaml = YamlFile.parse(text, str(path))
     problems: list[Problem] = []
     file: models.File | None = None
@@ -190,26 +199,31 @@ def load_text(
         file = models.File.model_validate(yaml.data)
     except ValidationError as error:
         problems += yaml.problems(error, models.File)
-    problems += _references(yaml)
-    apps, missing = _handlers(yaml, _not_imported if handlers is Handlers.NAMED else import_handler)
-    pages, page_problems = _pages(yaml, path.resolve().parent)
-    problems += page_problems + _paths(yaml)
-    if handlers is Handlers.NEEDED:
-        problems += missing
+    problems += _references(yaml) + _paths(yaml)
+    apps, missing = _handlers(yaml, means)
+    pages, unread = _pages(yaml, path.resolve().parent)
+    if means.handlers is Handlers.NEEDED:
+        problems += missing + unread
     if problems or file is None:
         raise ConfigError(list(dict.fromkeys(problems)))
+    before = means.before
     had = {route.name: route.app for route in before.routes} if before else {}
     routes = tuple(
         _route(spec, file, apps.get(name) or had.get(spec.name) if name else None)
         for spec in file.routes
         for name in [spec.handler or spec.wsgi]
     )
+    # Of what can be read: so everybody who looks finds the same.
     digest = hashlib.sha256("\0".join([text, *pages.values()]).encode()).hexdigest()[:12]
+    earlier = before.pages if before else means.pages
+    named = {(name, status) for name, site in file.sites.items() for status in site.error_pages}
     return RouteTable(
         text=text,
         file=file,
         routes=routes,
-        pages=MappingProxyType(pages),
+        pages=MappingProxyType(
+            {key: page for key, page in {**earlier, **pages}.items() if key in named}
+        ),
         digest=digest,
         hosts=Hosts({name: site.hosts for name, site in file.sites.items()}),
         trusted=TrustedProxies(file.trusted_proxies),
@@ -219,7 +233,7 @@ def load_text(
             for site in file.sites.values()
             for name in site.error_pages.values()
         ),
-        problems=tuple(missing),
+        problems=(*missing, *unread),
         _urls=_matcher(routes),
     )
 
@@ -230,7 +244,7 @@ def _matcher(routes: Sequence[Route]) -> MapAdapter:
         rule = Rule(route.spec.path, endpoint=route)
         rule.methods = route.conditions  # type: ignore[assignment]
         rules.append(rule)
-    return Map(rules, **_MAP_SETTINGS).bind("")
+    return matcher(rules)
 
 
 def _route(spec: models.Route, file: models.File, app: WSGIApplication | None) -> Route:
@@ -308,47 +322,48 @@ def _references(yaml: YamlFile) -> list[Problem]:
 
 
 def _paths(yaml: YamlFile) -> list[Problem]:
-    """Rules that Werkzeug cannot read."""
+    """Rules that cannot be read, or cannot be asked."""
     problems = []
     for index, route in _raw_routes(yaml):
         path = route.get("path")
-        if not isinstance(path, str) or not path:
-            continue
-        place = ("routes", index, "path")
-        if not path.startswith("/"):
-            problems.append(
-                yaml.problem(place, f"path {path!r} must begin with /", f"write /{path}")
-            )
-            continue
-        try:
-            single_rule(path)
-        except (ValueError, LookupError) as error:
-            message = str(error).strip("'\"")
-            hint = "write for example /project/<name>, /id/<int:id> or /files/<path:rest>"
-            problems.append(yaml.problem(place, f"path {path!r}: {message}", hint))
+        if isinstance(path, str) and path and (wrong := wrong_with(path)):
+            problems.append(yaml.problem(("routes", index, "path"), *wrong))
     return problems
 
 
-def _handlers(
-    yaml: YamlFile, find: Callable[..., WSGIApplication]
-) -> tuple[dict[str, WSGIApplication], list[Problem]]:
-    """Import every handler once, with `import_handler` or what stands in for it."""
+def _handlers(yaml: YamlFile, means: Means) -> tuple[dict[str, WSGIApplication], list[Problem]]:
+    """Import every handler once; those that answer somebody come first."""
+    groups = _mapping(yaml.data.get("groups"))
+    named = [
+        (index, kind, name, _answers(route, groups))
+        for index, route in _raw_routes(yaml)
+        for kind in ("handler", "wsgi")
+        if isinstance(name := route.get(kind), str) and ":" in name
+    ]
+    if means.handlers is Handlers.NAMED:
+        return {name: _not_imported(name) for _, _, name, _ in named}, []
+    wanted = [
+        (name, kind == "handler") for _, kind, name, _ in sorted(named, key=lambda n: not n[3])
+    ]
+    found = means.imports.ask(wanted, means.patience)
     apps: dict[str, WSGIApplication] = {}
     problems = []
-    for index, route in _raw_routes(yaml):
-        for kind in ("handler", "wsgi"):
-            name = route.get(kind)
-            if not isinstance(name, str) or ":" not in name or name in apps:
-                continue
-            try:
-                apps[name] = find(name, view=kind == "handler")
-            except ImportFailed as error:
-                place = ("routes", index, kind)
-                problems.append(yaml.problem(place, str(error), error.hint))
+    for index, kind, name, _ in named:
+        app = found[name, kind == "handler"]
+        if isinstance(app, ImportFailed):
+            problems.append(yaml.problem(("routes", index, kind), str(app), app.hint))
+        else:
+            apps.setdefault(name, app)
     return apps, problems
 
 
-def _not_imported(name: str, *, view: bool) -> WSGIApplication:
+def _answers(route: Mapping[str, Any], groups: Mapping[str, Any]) -> bool:
+    """Whether a route has a share of the visitors, as far as that can be said of raw data."""
+    share = _mapping(groups.get(str(route.get("group")))).get("python", route.get("python"))
+    return bool(share != "0%")
+
+
+def _not_imported(name: str) -> WSGIApplication:
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         raise RuntimeError(f"{name} was named, and not imported")
 
@@ -364,10 +379,9 @@ def _pages(yaml: YamlFile, base: Path) -> tuple[dict[tuple[str, str], str], list
             if not isinstance(name, str):
                 continue
             try:
-                pages[site, str(status)] = (base / name).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+                pages[site, str(status)] = read_text(base / name)
+            except UnreadableFile as error:
                 place = ("sites", site, "error_pages", status)
                 hint = f"the path is relative to {base}"
-                problems.append(yaml.problem(place, f"error page {name}: {why}", hint))
+                problems.append(yaml.problem(place, f"error page {name}: {error}", hint))
     return pages, problems

@@ -78,6 +78,7 @@ CONNECTIONS = "bridge_backend_connections"
 HANDLERS = "bridge_handlers"
 VISITORS = "bridge_visitors"
 WORKERS = "bridge_workers"
+UNWATCHED = "bridge_routes_unwatched"
 LOADS = "bridge_route_loads_total"
 BROKEN = "bridge_routes_broken"
 GENERATION = "bridge_routes_generation"
@@ -135,6 +136,7 @@ KINDS = {
     BROKEN: _Kind(
         "gauge", "1 while a worker runs an old table because routes.yaml is broken", most=True
     ),
+    UNWATCHED: _Kind("gauge", "Workers that do not notice changes of routes.yaml any more"),
     CONNECTIONS: _Kind(
         "gauge", "Connections to a backend, and requests that wait for one", ("backend", "state")
     ),
@@ -282,6 +284,12 @@ def _last_errors(state_dir: Path) -> list[str]:
         text = "When a worker last failed to load routes.yaml, in Unix seconds, and why"
         lines[:0] = [f"# HELP {LAST_ERROR} {text}", f"# TYPE {LAST_ERROR} gauge"]
     return lines
+
+
+def unwatched(state_dir: Path) -> int:
+    """How many workers do not notice changes of routes.yaml any more."""
+    totals = (total for total in _sums(state_dir).look() if total.name == UNWATCHED)
+    return int(sum(total.cells[0] for total in totals))
 
 
 def freshness(state_dir: Path) -> dict[str, int]:

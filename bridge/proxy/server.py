@@ -30,12 +30,12 @@ from bridge.proxy.binding import check_addresses, check_certificate
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine import EngineWorker
 from bridge.proxy.engine.upstream import Upstream
-from bridge.proxy.gate import gate_of
+from bridge.proxy.gate import start_gate
 from bridge.proxy.legacy import LegacyPool
 from bridge.proxy.lock import PID_FILE, Lock
 from bridge.proxy.reload import Reloader
 from bridge.proxy.threadworker import BridgeWorker, join_cookies
-from bridge.settings import Settings
+from bridge.settings import Settings, import_limit
 
 __all__ = ["ServeOptions", "serve"]
 
@@ -169,11 +169,12 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         state_dir = self.settings.state_dir
         slot = metrics.take_slot(state_dir)
         self.counters = counters = metrics.Metrics(state_dir, slot)
+        gate, broken = start_gate(self.settings)
 
         def on_change(reloader: Reloader) -> None:
             counters.on_reload(reloader)
             try:
-                status.write(state_dir, slot, reloader)
+                status.write(state_dir, slot, reloader, broken)
             except OSError as error:
                 log.warning("cannot write the worker's status", error=str(error))
 
@@ -183,7 +184,15 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             self._access_log = AccessLog(self.options.access_log, batched=batched)
             hooks.append(self._access_log)
         # Last: from here on the worker's status says that it is there.
-        self.reloader = Reloader(self.settings.routes, state_dir, on_change)
+        limit = import_limit()
+        self.reloader = Reloader(
+            self.settings.routes,
+            state_dir,
+            on_change,
+            import_limit=limit,
+            # A worker that does not come up in time is killed.
+            start_within=min(limit, self.options.worker_timeout / 2),
+        )
         self.reloader.start()
         self.dispatcher = Dispatcher(
             self.reloader.table,
@@ -191,7 +200,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             hooks=hooks,
             handler_threads=self.options.handlers,
             exact_cookies=True,
-            gate=gate_of(self.settings),
+            gate=gate,
         )
         return self.dispatcher
 
@@ -206,7 +215,8 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         backends = {pool.name: (pool.in_flight, pool.idle, pool.waiting) for pool in pools}
         breakers = self.dispatcher.front.breakers()
         cache = counted("cache")
-        state = metrics.State(visitors, in_flight, handlers, backends, breakers, cache)
+        watches = self.reloader is None or self.reloader.watches
+        state = metrics.State(visitors, in_flight, handlers, backends, breakers, cache, watches)
         self.counters.state(state)
 
     def shows_now(self) -> bool:

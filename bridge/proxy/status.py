@@ -65,8 +65,8 @@ def prepare(state_dir: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def write(state_dir: Path, slot: int, reloader: Reloader) -> None:
-    """Say what this process runs."""
+def write(state_dir: Path, slot: int, reloader: Reloader, broken: str = "") -> None:
+    """Say what this process runs. broken: what is wrong besides routes.yaml."""
     table = reloader.table()
     status = {
         "slot": slot,
@@ -74,7 +74,7 @@ def write(state_dir: Path, slot: int, reloader: Reloader) -> None:
         "generation": table.generation,
         "digest": table.digest,
         "loaded_at": reloader.loaded_at,
-        "error": str(reloader.error or ""),
+        "error": "\n".join(filter(None, (str(reloader.error or ""), broken))),
         "rows": rows_of(table),
         "written_at": time.time(),
     }

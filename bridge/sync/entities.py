@@ -8,6 +8,7 @@ set, and nothing else. What an event becomes under this file is `bridge.sync.doc
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 
 from bridge.errors import ConfigError, Problem
 from bridge.sync.models import MAX_DOCUMENT, Entity, File
-from bridge.yamlfile import YamlFile, did_you_mean
+from bridge.yamlfile import UnreadableFile, YamlFile, did_you_mean, read_text, whatever_happens
 
 __all__ = [
     "SCHEMA",
@@ -50,12 +51,18 @@ def load(path: Path) -> File:
 
 def read(path: Path) -> tuple[File, YamlFile | None]:
     """sync.yaml and the places in it, None where there is no file. Raises ConfigError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return File(version=1), None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([Problem(str(path), 0, 0, f"cannot be read: {error}")]) from None
+    try:
+        text = read_text(path)
+    except UnreadableFile as error:
+        place = error.line, min(1, error.line)
+        raise ConfigError([Problem(str(path), *place, f"cannot be read: {error}")]) from None
+    with whatever_happens(str(path)):
+        return _read_text(text, path)
+
+
+def _read_text(text: str, path: Path) -> tuple[File, YamlFile | None]:
     yaml = YamlFile.parse(text, str(path))
     data, problems = _with_schemas(yaml, path.parent)
     try:
@@ -94,11 +101,11 @@ def _with_schemas(yaml: YamlFile, folder: Path) -> tuple[Any, list[Problem]]:
             continue
         found, where = entity["schema"], ("entities", name, "schema")
         try:
-            schema = json.loads((folder / found).read_text(encoding="utf-8"))
+            schema = json.loads(read_text(folder / found))
             if not isinstance(schema, dict):
                 raise ValueError("it holds no object")
-        except (OSError, ValueError) as error:
-            text = error.strerror if isinstance(error, OSError) else str(error)
+        except (ValueError, RecursionError) as error:
+            text = str(error)
             hint = f"paths are beside {yaml.name}"
             problems.append(yaml.problem(where, f"{found} is no JSON Schema: {text}", hint))
             schema = {}

@@ -6,8 +6,10 @@ for the page. The decision what to do without an answer is the gate's.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pymongo
@@ -19,13 +21,14 @@ from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from bridge.errors import BridgeError, ServerAway
+from bridge.files import write_atomically
 from bridge.settings import Settings
 from bridge.sync import entities as syncfile
 from bridge.sync.freshness import Entry, Gate, Keys
 from bridge.sync.models import File
 from bridge.sync.mongodb import away, connect
 
-__all__ = ["Probe", "gate_of", "gated_entities"]
+__all__ = ["Probe", "gate_of", "gated_entities", "kept_gate"]
 
 log = structlog.get_logger("bridge.freshness")
 
@@ -34,16 +37,42 @@ _LIMIT = 0.3  # seconds for one look
 Document = dict[str, Any]
 
 
-def gate_of(settings: Settings) -> Gate:
+def gate_of(settings: Settings, keep: Path | None = None) -> Gate:
     """The gate of `settings.freshness_keys` for the mirror that sync.yaml describes; it connects
-    when it is first needed.
+    when it is first needed. What it needs of sync.yaml is kept in the file `keep`.
 
     Raises ConfigError for sync.yaml.
     """
     file = syncfile.load(settings.sync)
-    return Gate(
-        Keys(settings.freshness_keys), Probe(settings.mongodb_url, file), gated_entities(file)
-    )
+    collections, entities = _collections(file), gated_entities(file)
+    if keep is not None:
+        names = {name: sorted(children) for name, children in entities.items()}
+        try:
+            write_atomically(keep, json.dumps({"collections": collections, "entities": names}))
+        except OSError as error:
+            log.warning("cannot keep what is mirrored", error=str(error))
+    return _gate(settings, collections, entities)
+
+
+def kept_gate(settings: Settings, kept: Path) -> Gate | None:
+    """The gate as `gate_of` has kept it, None where it has not."""
+    try:
+        raw = json.loads(kept.read_text(encoding="utf-8"))
+        entities = {name: frozenset(children) for name, children in raw["entities"].items()}
+        return _gate(settings, dict(raw["collections"]), entities)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _gate(
+    settings: Settings, collections: Mapping[str, str], entities: Mapping[str, frozenset[str]]
+) -> Gate:
+    keys = Keys(settings.freshness_keys)
+    return Gate(keys, Probe(settings.mongodb_url, collections), entities)
+
+
+def _collections(file: File) -> dict[str, str]:
+    return {name: entity.collection for name, entity in file.entities.items()}
 
 
 def gated_entities(file: File) -> dict[str, frozenset[str]]:
@@ -57,12 +86,13 @@ def gated_entities(file: File) -> dict[str, frozenset[str]]:
 
 
 class Probe:
-    """Asks the MongoDB of `url` which entries it holds; `file` says where. For many threads."""
+    """Asks the MongoDB of `url` which entries it holds. For many threads."""
 
-    def __init__(self, url: str, file: File, *, limit: float = _LIMIT) -> None:
-        """limit: seconds that one look may take."""
+    def __init__(self, url: str, where: File | Mapping[str, str], *, limit: float = _LIMIT) -> None:
+        """where: sync.yaml, or the collection of each entity. limit: seconds that one look may
+        take."""
         self._url, self._limit = url, limit
-        self._collections = {name: entity.collection for name, entity in file.entities.items()}
+        self._collections = _collections(where) if isinstance(where, File) else where
         self._lock = threading.Lock()
         self._database: Database[Document] | None = None
 
