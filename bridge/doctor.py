@@ -31,7 +31,7 @@ from bridge.proxy.routes import RouteTable, load
 from bridge.queue import broker, redisurl
 from bridge.queue.outbox import Outbox
 from bridge.queue.sqlcause import cause_of, check
-from bridge.settings import Settings, redact_url
+from bridge.settings import Settings, redact_text, redact_url
 from bridge.sync.documents import Mirror
 from bridge.sync.examine import collections, rights
 from bridge.sync.examine import sources as examine_sources
@@ -300,7 +300,8 @@ def _mongodb(url: str) -> Iterator[Finding]:
             url, serverSelectionTimeoutMS=patience, tz_aware=True
         )
     except (PyMongoError, ValueError) as error:
-        yield Finding("bad", "MongoDB", where, f"the URL is wrong: {error}", "BRIDGE_MONGODB_URL")
+        says = f"the URL is wrong: {redact_text(error, url)}"
+        yield Finding("bad", "MongoDB", where, says, "BRIDGE_MONGODB_URL")
         return
     with client:
         try:

@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, unquote_plus
 
 from bridge.errors import BridgeError
 from bridge.units import parse_duration
 
-__all__ = ["Settings", "import_limit", "redact_url"]
+__all__ = ["Settings", "import_limit", "redact_text", "redact_url"]
 
 _KEY_ID = re.compile(r"[a-z0-9]{1,16}")
 _SHORTEST_SECRET = 16  # characters
@@ -34,13 +34,13 @@ class Settings:
     """
 
     routes: Path
-    broker_url: str
-    mongodb_url: str
+    broker_url: str = field(repr=False)
+    mongodb_url: str = field(repr=False)
     state_dir: Path
-    secret: str = ""
-    operator_token: str = ""
+    secret: str = field(default="", repr=False)
+    operator_token: str = field(default="", repr=False)
     sync: Path = Path("sync.yaml")
-    sql_url: str = ""
+    sql_url: str = field(default="", repr=False)
     freshness_keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     uses_broker: bool = True
     uses_mongodb: bool = True
@@ -125,17 +125,60 @@ def _keys(name: str, text: str) -> tuple[tuple[str, str], ...]:
     return tuple(keys.items())
 
 
-def redact_url(url: str) -> str:
-    """`url` without its user's password and without its query, fit for a log or a terminal.
+_SEVERAL = re.compile(r";(?=[a-zA-Z][a-zA-Z0-9+.-]*://)")
+_HOST = r"(?:[\w.%~-]*|\[[\w:.%]*\])(?::[0-9]*)?"
+_HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*")
+_UNSURE = (
+    "a user name or a password in it has a character that has a meaning in a URL: write each of "
+    "/ ? # @ : ; as % and two digits, for example %2F for /"
+)
 
-    Of what is no URL only the scheme is shown: nobody knows where the password is.
+
+def redact_url(url: str, mask: str = "***") -> str:
+    """`url` without passwords and without its query, fit for a log or a terminal.
+
+    It may be several URLs with `;` between them, and one may name several hosts. Where nobody
+    knows for sure where a password ends, only the scheme is shown.
     """
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return f"{url.partition('://')[0]}://…"
-    userinfo, at, hostport = parts.netloc.rpartition("@")
-    if at:
-        user = userinfo.partition(":")[0]
-        hostport = f"{user}:***@{hostport}" if ":" in userinfo else f"{user}@{hostport}"
-    return urlunsplit((parts.scheme, hostport, parts.path, "", ""))
+    return ";".join(_redact_one(one, mask) for one in _SEVERAL.split(url))
+
+
+def redact_text(text: object, url: str) -> str:
+    """What an error says about `url`, without the passwords in that; what is to be mended where
+    nobody knows where they end."""
+    shown = str(text)
+    for one in _SEVERAL.split(url):
+        if (found := _authority(one)) is None:
+            return _UNSURE
+        password = found[1].partition(":")[2]
+        query = (pair.partition("=") for pair in one.partition("?")[2].split("&"))
+        raw = [password, *(value for name, _, value in query if "pass" in name)]
+        for secret in {*raw, *map(unquote, raw), *map(unquote_plus, raw)} - {""}:
+            shown = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", shown)
+    return shown
+
+
+def _redact_one(url: str, mask: str) -> str:
+    scheme, mark, _ = url.partition("://")
+    if not mark:
+        # unix:/path, which has no user.
+        return f"{url.partition(':')[0]}:…" if "@" in url else url.partition("?")[0]
+    if (found := _authority(url)) is None:
+        return f"{scheme}://…"
+    at, userinfo, hosts, path = found
+    user, colon, _ = userinfo.partition(":")
+    return f"{scheme}://{user}{colon}{mask if colon else ''}{at}{hosts}{path}"
+
+
+def _authority(url: str) -> tuple[str, str, str, str] | None:
+    """The `@` if there is one, what is before it, hosts, and path; None where an `@`, `/`, `?` or
+    `#` may belong to a password."""
+    rest = url.partition("://")[2]
+    end = next((i for i, c in enumerate(rest) if c in "/?#"), len(rest))
+    userinfo, at, hosts = rest[:end].rpartition("@")
+    path = re.split("[?#]", rest[end:], maxsplit=1)[0]
+    sure = "@" not in userinfo and _HOSTS.fullmatch(hosts)
+    # A query may hold an @, but then nothing before it may look like a user with a password.
+    if not sure or "@" in path or ("@" in rest[end:] and (at or ":" in hosts)):
+        return None
+    return at, userinfo, hosts, path

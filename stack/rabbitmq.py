@@ -1,16 +1,21 @@
-"""A RabbitMQ of its own: one node, on 127.0.0.1 alone, with a private name service.
+"""A RabbitMQ of its own: one node or a cluster, on 127.0.0.1 alone, with a private name service.
 
-The node and its `epmd` are in one session, so that stop and kill end both. The program is
-Debian's `rabbitmq-server`, called without the wrapper that changes the user.
+A node and its `epmd` are in one session, so that stop and kill end both; nodes of a cluster share
+an `epmd` that is a server of its own. The program is Debian's `rabbitmq-server`, called without
+the wrapper that changes the user.
 """
 
 from __future__ import annotations
 
+import os
+import secrets
+import signal
 import subprocess
 import zlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from kombu.connection import Connection
 
@@ -18,7 +23,7 @@ from stack.errors import BinaryMissing
 from stack.ports import free_port
 from stack.process import Server, find_program
 
-__all__ = ["RabbitMQ"]
+__all__ = ["Cluster", "RabbitMQ"]
 
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 INSTALL = "apt-get install rabbitmq-server"
@@ -46,12 +51,14 @@ class RabbitMQ(Server):
     """`rabbitmq-server`, ready when it takes AMQP connections; `url` is its default vhost.
 
     memory: above this the broker takes no more messages, for example "512MB".
-    extra: further lines of rabbitmq.conf.
+    extra: further lines of rabbitmq.conf. epmd_port: of a name service that runs already; without
+    it the node has its own. cookie: the secret that all nodes of a cluster share.
     """
 
     name: ClassVar[str] = "rabbitmq"
     start_bound: ClassVar[float] = 90.0
     stop_bound: ClassVar[float] = 30.0
+    plugins: Sequence[str] = ()
 
     def __init__(
         self,
@@ -60,10 +67,15 @@ class RabbitMQ(Server):
         port: int | None = None,
         memory: str = "512MB",
         extra: str = "",
+        epmd_port: int | None = None,
+        cookie: str = "",
     ) -> None:
         super().__init__(directory, port=port)
         self.memory, self.extra = memory, extra
-        self.epmd_port, self.distribution_port = free_port(), free_port()
+        self.distribution_port = free_port()
+        self._has_epmd = epmd_port is None
+        self.epmd_port = free_port() if epmd_port is None else epmd_port
+        self._cookie = cookie
 
     @property
     def node(self) -> str:
@@ -118,6 +130,8 @@ class RabbitMQ(Server):
 
     def command(self) -> Sequence[str]:
         server = program("rabbitmq-server")
+        if not self._has_epmd:
+            return [server]
         return ["sh", "-c", SCRIPT, "rabbitmq", find_program("epmd", INSTALL), server]
 
     @property
@@ -135,7 +149,12 @@ class RabbitMQ(Server):
         for key, value in values.items():
             text = text.replace(f"@{key}@", value)
         self.config.write_text(text, encoding="utf-8")
-        (self.directory / "enabled_plugins").write_text("[].\n", encoding="ascii")
+        plugins = ",".join(self.plugins)
+        (self.directory / "enabled_plugins").write_text(f"[{plugins}].\n", encoding="ascii")
+        cookie = self.directory / ".erlang.cookie"
+        if self._cookie and not cookie.exists():
+            cookie.write_text(self._cookie, encoding="ascii")
+            cookie.chmod(0o400)
 
     def environment(self) -> dict[str, str]:
         inherited = {k: v for k, v in super().environment().items() if k[:9] != "RABBITMQ_"}
@@ -171,6 +190,93 @@ class RabbitMQ(Server):
                 return False
             # The node calls its cluster by its own name, with the machine's after the @.
             return str(properties["cluster_name"]).partition("@")[0] == self.node.partition("@")[0]
+
+    def freeze(self) -> None:
+        """Stop all of its processes in the middle of what they do, as a machine that hangs."""
+        for pid in self.processes():
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        for pid in self.processes():
+            os.kill(pid, signal.SIGCONT)
+
+
+class _Names(Server):
+    """`epmd`, by which the nodes of a cluster find each other."""
+
+    name: ClassVar[str] = "epmd"
+
+    def command(self) -> Sequence[str]:
+        program = find_program("epmd", INSTALL)
+        return [program, "-port", str(self.port), "-address", "127.0.0.1"]
+
+
+class Cluster:
+    """Nodes that know each other, the first of them alone at the beginning: queues that are
+    declared before `join` have one member.
+
+    management: whether each has the HTTP API of `rabbitmq_management`, see `api_of`. extra:
+    further lines of rabbitmq.conf of each.
+    """
+
+    def __init__(
+        self, directory: Path, *, nodes: int = 3, management: bool = False, extra: str = ""
+    ) -> None:
+        self._names = _Names(directory / "names")
+        cookie = secrets.token_hex(16)
+        self.nodes: list[RabbitMQ] = []
+        self._api_ports = [free_port() for _ in range(nodes)]
+        for number, api in enumerate(self._api_ports):
+            lines = [extra]
+            if management:
+                lines += ["management.tcp.ip = 127.0.0.1", f"management.tcp.port = {api}"]
+            if self.nodes:
+                lines += [
+                    "cluster_formation.peer_discovery_backend = classic_config",
+                    f"cluster_formation.classic_config.nodes.1 = {self.nodes[0].node}",
+                ]
+            made = RabbitMQ(
+                directory / f"node{number}",
+                extra="\n".join(lines),
+                epmd_port=self._names.port,
+                cookie=cookie,
+            )
+            if management:
+                made.plugins = ["rabbitmq_management"]
+            self.nodes.append(made)
+
+    def api_of(self, number: int) -> str:
+        """The URL of the HTTP API of a node."""
+        return f"http://guest:guest@127.0.0.1:{self._api_ports[number]}"
+
+    def url_of(self, vhost: str) -> str:
+        """The URL of a vhost, by all nodes."""
+        return ";".join(node.url_of(vhost) for node in self.nodes)
+
+    def join(self) -> None:
+        """Start the nodes that do not run, so that all are one cluster."""
+        for node in self.nodes:
+            if not node.alive:
+                node.launch()
+        for node in self.nodes:
+            node.wait_ready()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self._names)
+            stack.callback(self._end)
+            self.nodes[0].start()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _end(self) -> None:
+        # One that waits for another to stop would wait long.
+        for node in self.nodes:
+            node.kill()
 
 
 def program(name: str) -> str:

@@ -236,8 +236,7 @@ def retry(ids: tuple[str, ...], everything: bool, output: Format, **filters: Any
     def do(found: Any) -> tuple[int, int]:
         with _progress() as bar:
             letters = found.letters(which, None)
-            known = [one for one in letters if one.version.isdecimal()]
-            about.update((one.entity, one.key, int(one.version)) for one in known)
+            about.update(row for one in letters if (row := one.row()))
             task = bar.add_task("retry", total=len(letters))
             result: tuple[int, int] = found.retry(
                 which, progress=lambda done: bar.update(task, completed=done)
@@ -273,9 +272,9 @@ def drop(ids: tuple[str, ...], everything: bool, output: Format, **filters: Any)
     rows = 0
     sources = Sources.of(Settings.from_environ())
     for letter in dropped:
-        if letter.version.isdecimal():
+        if row := letter.row():
             for outbox in sources.in_use():
-                rows += outbox.drop(letter.entity, letter.key, int(letter.version))
+                rows += outbox.drop(*row)
     note = f", and {rows} rows of the outbox" if rows else ""
     result = {"dropped": [letter.id for letter in dropped], "outbox_rows": rows}
     say(result, output, f"{len(dropped)} thrown away{note}")

@@ -5,7 +5,7 @@ a whole batch, not for each message; heartbeats while the program is busy with s
 """
 
 # Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
+# mypy: allow-untyped-calls, disable-error-code="misc"
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from typing import Any
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.messaging import Producer
+from kombu.transport import pyamqp
+from vine import ensure_promise  # type: ignore[import-untyped]
+
+from bridge.queue import unpack
 
 __all__ = [
     "HEARTBEAT",
@@ -32,7 +36,7 @@ __all__ = [
 
 PATIENCE = 10.0
 """Seconds that RabbitMQ may take for an answer, or for the next confirm."""
-HEARTBEAT = 10
+HEARTBEAT = 5
 """Seconds between signs of life; after two without one, the other side is given up."""
 
 
@@ -46,6 +50,7 @@ def prepare(connection: Connection, patience: float = PATIENCE) -> None:
     raw: Any = connection.connection
     # py-amqp waits without end where it is not told otherwise, also when it closes.
     raw.sock.settimeout(patience)
+    raw.Channel = Channel
     # With this capability py-amqp looks before each message whether the broker is full, and spins
     # when a frame is cut in two meanwhile. The time limit finds out.
     raw.client_properties.get("capabilities", {}).pop("connection.blocked", None)
@@ -91,6 +96,42 @@ def read_rest(connection: Connection, most: int) -> None:
             connection.drain_events(timeout=0.05)
     except (*connection.connection_errors, *connection.channel_errors):
         return  # there is no more
+
+
+class Channel(pyamqp.Channel):
+    """A channel that waits for an answer as long as the connection's time limit says. The limit of
+    the socket alone does not: a broker that is stuck with our question sends heartbeats on."""
+
+    Message: Any = type("Message", (pyamqp.Message, unpack.Limited), {})
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The bytes as they were sent: what is no UTF-8 must not look like a lost connection.
+        self.auto_decode = False
+
+    def wait(
+        self, method: Any, callback: Any = None, timeout: float | None = None, **how: Any
+    ) -> Any:
+        if timeout is None:
+            callback = ensure_promise(callback)
+            self._wait_for(callback, method if isinstance(method, list) else [method])
+        return super().wait(method, callback, timeout, **how)
+
+    def _wait_for(self, answer: Any, methods: list[Any]) -> None:
+        before = {method: self._pending.get(method) for method in methods}
+        self._pending.update(dict.fromkeys(methods, answer))
+        patience = self.connection.sock.gettimeout() if self.connection else PATIENCE
+        end = monotonic() + patience
+        try:
+            while not answer.ready and self.connection is not None:
+                if (left := end - monotonic()) <= 0:
+                    raise TimeoutError(f"RabbitMQ gave no answer for {patience:g} s")
+                self.connection.drain_events(timeout=left)
+        finally:
+            for method, other in before.items():
+                self._pending.pop(method, None)
+                if other is not None:
+                    self._pending[method] = other
 
 
 class _Confirms:

@@ -20,8 +20,8 @@ from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue import amqp, redisurl, streams
-from bridge.settings import redact_url
+from bridge.queue import amqp, redisurl, streams, unpack
+from bridge.settings import redact_text, redact_url
 
 __all__ = [
     "DEAD_QUEUE",
@@ -85,7 +85,9 @@ def connect(url: str, *, amqp_heartbeat: int = 0, **transport_options: Any) -> C
             connection = Connection(url, **options)
         errors = trouble(connection)
     except (KeyError, ValueError, TypeError, ImportError) as error:
-        raise BridgeError(f"broker URL {redact_url(url)!r} cannot be used: {error}") from error
+        why = redact_text(error, url)
+        # Not `from error`: its text, in a traceback, may hold a password.
+        raise BridgeError(f"broker URL {redact_url(url)!r} cannot be used: {why}") from None
     try:
         connection.ensure_connection(
             # Kombu takes several URLs, with ; between them: each has one try.
@@ -100,9 +102,10 @@ def connect(url: str, *, amqp_heartbeat: int = 0, **transport_options: Any) -> C
         channel: Any = connection.default_channel
         # The bytes as they were sent: what is no UTF-8 must not look like a lost connection.
         channel.auto_decode = False
+        unpack.limit(channel)
     except errors as error:
         drop(connection)
-        raise ServerAway(f"{type(error).__name__}: {error}") from error
+        raise ServerAway(redact_text(f"{type(error).__name__}: {error}", url)) from error
     return connection
 
 

@@ -42,13 +42,14 @@ class Channel(RoutingChannel):
 
     batch = 100
     batch_bytes = largest = 0
+    unpacked = 64 * 1024 * 1024
     consumer_group = "bridge"
     consumer_name = ""
     heartbeat, reclaim_idle, reclaim_every = 30.0, 30.0, 5.0
     socket_timeout = redisurl.SOCKET_TIMEOUT
     socket_connect_timeout = redisurl.CONNECT_TIMEOUT
     from_transport_options = (
-        *("batch", "batch_bytes", "largest"),
+        *("batch", "batch_bytes", "largest", "unpacked"),
         *("global_keyprefix", "consumer_group", "consumer_name"),
         *("heartbeat", "reclaim_idle", "reclaim_every"),
         *("socket_timeout", "socket_connect_timeout"),

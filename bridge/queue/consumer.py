@@ -33,7 +33,7 @@ from structlog.typing import FilteringBoundLogger
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
 from bridge.queue import amqp, broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters
-from bridge.queue.entry import DELIVERIES, UNDECODABLE
+from bridge.queue.entry import DELIVERIES, why_undecodable
 from bridge.queue.events import MAX_EVENT_BYTES, Event, Rejected
 from bridge.queue.group import retry_wait
 from bridge.settings import redact_url
@@ -119,7 +119,8 @@ class Consumer:
         self._batch_size, self._batch_wait, self._retry_wait = batch_size, batch_wait, retry_wait
         # One name over all reconnects: what got lost on the way to it comes to it again.
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._options = {"consumer_name": name, "batch": batch_size} | (transport_options or {})
+        options = {"consumer_name": name, "batch": batch_size, "unpacked": MAX_EVENT_BYTES}
+        self._options: dict[str, Any] = options | (transport_options or {})
         self._max_event = max_event
         # What RabbitMQ sends ahead; only where large events were asked for are they counted so.
         self._prefetch = 2 * batch_size + MOST_LATER
@@ -422,11 +423,12 @@ def _version(held: _Held) -> tuple[int, bool]:
 
 def _fingerprint(message: Any) -> bytes:
     body = message.body
-    return hashlib.sha256(body.encode() if isinstance(body, str) else bytes(body or b"")).digest()
+    raw = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body or b"")
+    return hashlib.sha256(raw).digest()
 
 
 def _event(message: Any, limit: int) -> Event:
-    if (why := message.headers.get(UNDECODABLE)) is not None:
+    if why := why_undecodable(message):
         raise UndecodableMessage(why)
     body = message.body
     return Event.parse(body if isinstance(body, str | bytes) else bytes(body or b""), limit)

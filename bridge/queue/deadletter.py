@@ -13,20 +13,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 from kombu.connection import Connection
 
 from bridge.errors import UndecodableMessage
-from bridge.queue import amqp, broker
-from bridge.queue.entry import UNDECODABLE
-from bridge.queue.events import load_json
+from bridge.queue import amqp, broker, unpack
+from bridge.queue.entry import why_undecodable
+from bridge.queue.events import SEQUENCE, load_json
 from bridge.queue.publisher import publish_bodies
 
 __all__ = ["DeadLetter", "DeadLetters", "Filter", "identity_of"]
@@ -38,6 +39,9 @@ COUNT = "bridge-count"
 ID = "bridge-letter"
 """Header of a retried dead letter: its id, which it keeps."""
 
+_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_COUNT = re.compile(r"[0-9]{1,9}")
 STATE = b',"datacontenttype":"application/json","data":'
 MAX_LETTER_BYTES = 1024 * 1024 * 1024
 AT_ONCE = 100
@@ -87,14 +91,15 @@ class DeadLetter:
         if isinstance(body, str):
             body = body.encode("utf-8", "surrogatepass")
         letter = cls.of(bytes(body or b""), error)
-        if (why := headers.get(UNDECODABLE)) is not None:
+        if why := why_undecodable(message):
             letter = replace(letter, part="envelope", error=why, entity="", key="", version="")
-        before = str(headers.get(COUNT, ""))
+        # Ours, after a retry; or whatever somebody else has sent under these names.
+        name, first, before = (headers.get(header) for header in (ID, FIRST_TIME, COUNT))
         return replace(
             letter,
-            id=str(headers.get(ID) or letter.id),
-            first_time=headers.get(FIRST_TIME, letter.first_time),
-            count=1 + (int(before) if before.isdecimal() and len(before) < 10 else 0),
+            id=name if _fits(name, _ID) else letter.id,
+            first_time=first if _fits(first, _TIME) else letter.first_time,
+            count=1 + (int(before) if _fits(before, _COUNT) else 0),
         )
 
     def to_json(self) -> str:
@@ -107,9 +112,26 @@ class DeadLetter:
         """Raises UndecodableMessage for a text that `to_json` did not write."""
         fields = load_json(text, MAX_LETTER_BYTES)
         try:
-            return cls(**fields | {"raw": base64.b64decode(fields["raw"], validate=True)})
+            letter = cls(**fields | {"raw": base64.b64decode(fields["raw"], validate=True)})
         except (TypeError, KeyError, ValueError) as error:
-            raise UndecodableMessage(f"no dead letter: {error}") from None
+            raise UndecodableMessage(f"no dead letter: {str(error)[:200]}") from None
+        texts = (letter.part, letter.error, letter.entity, letter.key, letter.version)
+        good = all(isinstance(one, str) for one in texts) and type(letter.count) is int
+        times = _fits(letter.first_time, _TIME) and _fits(letter.last_time, _TIME)
+        if not good or not times or not _fits(letter.id, _ID):
+            raise UndecodableMessage("no dead letter: one of its fields is nothing that we write")
+        return letter
+
+    def row(self) -> tuple[str, str, int] | None:
+        """Entity, key and version of the row that an outbox may have for it; None where what it
+        says of them is nothing that a row can have."""
+        if not self.entity or not SEQUENCE.fullmatch(self.version):
+            return None
+        return self.entity, self.key, int(self.version)
+
+
+def _fits(value: object, pattern: re.Pattern[str]) -> TypeGuard[str]:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
 def _now() -> str:
@@ -247,6 +269,7 @@ class _Shelf:
 
     def __init__(self, connection: Connection, queue: str) -> None:
         self._channel: Any = connection.channel()
+        unpack.limit(self._channel)
         self._queue = queue
         self._taken: dict[Any, Any] = {}
 

@@ -16,26 +16,34 @@ from typing import Any
 from kombu.message import Message as KombuMessage
 from kombu.transport import virtual
 
+from bridge.queue.unpack import HEADER, Limited
+
 __all__ = ["Message", "QoS", "tag_of", "untag"]
 
 ACK_WITHIN = 0.05
 """Seconds that an acknowledgement waits for others at most, while the channel is in use."""
 
 
-class Message(virtual.Message):
+class Message(virtual.Message, Limited):
     """A message from a stream; its body is bytes."""
 
     def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
         properties = payload["properties"]
         self._raw = payload
-        KombuMessage.__init__(
+        headers = payload["headers"]
+        if HEADER in headers:
+            self.unpacked = channel.unpacked
+            begin: Any = Limited.__init__
+        else:
+            begin = KombuMessage.__init__  # nearly always
+        begin(
             self,
             body=payload["body"],
             channel=channel,
             delivery_tag=properties["delivery_tag"],
             content_type=payload["content-type"],
             content_encoding=payload["content-encoding"],
-            headers=payload["headers"],
+            headers=headers,
             properties=properties,
             delivery_info=properties["delivery_info"],
             **kwargs,

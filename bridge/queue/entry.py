@@ -24,7 +24,7 @@ from kombu.utils.json import dumps, loads
 from bridge.errors import UndecodableMessage
 from bridge.queue.events import LARGEST_EVENT_BYTES, load_json
 
-__all__ = ["DELIVERIES", "UNDECODABLE", "to_fields", "to_message"]
+__all__ = ["DELIVERIES", "UNDECODABLE", "to_fields", "to_message", "why_undecodable"]
 
 UNDECODABLE = "bridge-undecodable"
 """Header: why the body, which is the whole raw entry, is no message."""
@@ -103,6 +103,18 @@ def to_message(queue: str, tag: str, fields: Sequence[bytes], before: int = 0) -
     ):
         properties["delivery_info"] = {"exchange": "", "routing_key": queue}
     return message
+
+
+def why_undecodable(message: Any) -> str:
+    """Why this Kombu message cannot be read; empty where it can. Its headers are the sender's:
+    any of them may be anything."""
+    if message.errors:
+        return str(message.errors[0][1])[:300]
+    if (why := message.headers.get(UNDECODABLE)) is None:
+        return ""
+    if isinstance(why, str) and why:
+        return why[:300]
+    return f"its header {UNDECODABLE} is {ascii(why)[:60]}, which is no text"
 
 
 def _plain(named: dict[bytes, bytes]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from bridge.queue.database import connect, delete, reading, taking
 from bridge.queue.events import MAX_EVENT_BYTES
 from bridge.queue.outboxrow import CLAIM_BYTES, Backlog, Row, as_many_as_fit, read, text
 from bridge.queue.sqlclock import SAME_CLOCK_MS, SqlClock, now_ms
+from bridge.settings import redact_url
 
 __all__ = ["CLAIM_BYTES", "Backlog", "Outbox", "Row", "connect", "now_ms"]
 
@@ -112,7 +113,8 @@ class Outbox:
         self._payload = sql.cast(payload, sql.Text) if _is_postgresql(engine) else payload
 
     def __repr__(self) -> str:
-        return f"<Outbox {self.table.fullname} at {self.engine.url.render_as_string()}>"
+        where = redact_url(self.engine.url.render_as_string(hide_password=False))
+        return f"<Outbox {self.table.fullname} at {where}>"
 
     def create(self) -> None:
         """Create the table where it is not there."""
@@ -272,6 +274,8 @@ class Outbox:
             return []  # half of a surrogate pair, which no database has
         if not -_INT64 <= version < _INT64:
             return []
+        if "\0" in key and self.engine.dialect.name == "postgresql":
+            return []  # its texts have none
         look = sql.select(
             table.c.id, table.c.aggregatetype, table.c.type, table.c.aggregateid
         ).where(table.c.aggregateid == key, table.c.ver == version)

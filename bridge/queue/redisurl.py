@@ -25,6 +25,8 @@ from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from bridge.settings import redact_url
+
 __all__ = ["client", "hidden", "is_redis", "kombu_url", "of_connection", "plain", "start_command"]
 
 SENTINEL_PORT = 26379
@@ -43,7 +45,7 @@ def start_command(url: str) -> str:
     """The command that starts the Redis of `url` on this machine, as the queue needs it."""
     try:
         port = _split(url).port or 6379
-    except ValueError:  # several hosts: a Sentinel's
+    except ValueError:  # several hosts, a Sentinel's; or no URL
         port = 6379
     return f"redis-server --port {port} --appendonly yes --maxmemory-policy noeviction"
 
@@ -63,9 +65,10 @@ def plain(url: str) -> str:
 
 
 def hidden(url: str, mask: str = "**") -> str:
-    """`url` with `mask` for every password in it."""
-    url = re.sub(r"(://[^:/@?]*:)[^?]*@", rf"\g<1>{mask}@", url)
-    return re.sub(r"([?&][a-z_]*password=)[^&]*", rf"\g<1>{mask}", url)
+    """`url` with `mask` for every password in it, and without a query that holds one."""
+    shown = redact_url(url, mask)
+    query = "" if "…" in shown else url.partition("?")[2]
+    return f"{shown}?{query}" if query and "password=" not in query else shown
 
 
 def of_connection(connection: Any) -> tuple[str, dict[str, Any]]:

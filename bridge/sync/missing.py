@@ -56,13 +56,16 @@ def check_mongodb(settings: Settings, mirror: Mirror) -> None:
 
 def _broker_command(url: str) -> tuple[str, str]:
     if not redisurl.is_redis(url):
-        if urlsplit(url).scheme in ("amqp", "amqps", "pyamqp"):
+        if url.partition("://")[0] in ("amqp", "amqps", "pyamqp"):
             return "RabbitMQ", "systemctl start rabbitmq-server"
         return "the broker", "start the broker that BRIDGE_BROKER_URL names"
     return "Redis", redisurl.start_command(url)
 
 
 def _mongod(url: str) -> str:
-    # A URL of several hosts has no one port.
-    port = urlsplit(url.split(",")[0]).port or 27017
+    try:
+        # A URL of several hosts has no one port.
+        port = urlsplit(url.split(",")[0]).port or 27017
+    except ValueError:
+        port = 27017
     return f"mongod --replSet rs0 --port {port} --dbpath DIRECTORY"

@@ -22,7 +22,7 @@ from pymongo.errors import (
 from pymongo.uri_parser import parse_uri
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.settings import redact_url
+from bridge.settings import redact_text, redact_url
 
 __all__ = [
     "APP_NAME",
@@ -110,7 +110,8 @@ def connect(
             appname=APP_NAME,
         )
     except (InvalidURI, ConfigurationError, ValueError) as error:
-        raise BridgeError(f"MongoDB URL {redact_url(url)} cannot be used: {error}") from None
+        why = redact_text(error, url)
+        raise BridgeError(f"MongoDB URL {redact_url(url)} cannot be used: {why}") from None
 
 
 def ping(url: str) -> None:

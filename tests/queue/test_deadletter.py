@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from kombu.connection import Connection
 
 from bridge.queue import broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters, Filter, identity_of
 from bridge.queue.events import Event
-from bridge.queue.outbox import Row
+from bridge.queue.outbox import Outbox, Row
+from bridge.queue.outbox import connect as outbox_connect
 
 
 def letter(number: int, **fields: Any) -> DeadLetter:
@@ -185,3 +190,89 @@ def test_a_letter_on_the_queue_is_json_that_names_its_fields(
     ((_, fields),) = clean_redis.xrange(broker.DEAD_QUEUE)
 
     assert json.loads(fields[b"body"])["raw"] == "MQ=="
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.text(max_size=6) | st.just("__type__"), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+HEADERS = """bridge-undecodable bridge-first-time bridge-count bridge-letter compression deliveries
+x-delivery-count id delivery_tag delivery_info __type__"""
+NAMES = st.sampled_from(HEADERS.split())
+FIELDS = st.sampled_from([field.name for field in fields(DeadLetter)])
+TEXTS = st.sampled_from(
+    ["", "9" * 5000, "٣", "\0", "\ud800", "project", "7", "2026-01-01T00:00:00Z"]
+)
+DIGITS = st.sampled_from(
+    ["1", "0", str(2**63 - 1), str(2**63), "9" * 19, "9" * 5000, "٣", "-1", "x"]
+)
+
+
+class _Sink:
+    """Takes everything that one consumer buries."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.letters = DeadLetters(connection)
+
+    def bury(self, message: Any) -> None:
+        """As the worker does it."""
+        self.letters.put(DeadLetter.from_message(message, "no event"))
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    headers=st.dictionaries(NAMES, ANYTHING | TEXTS, max_size=4),
+    properties=st.dictionaries(NAMES, ANYTHING, max_size=3),
+    letter=st.dictionaries(FIELDS, ANYTHING | TEXTS, max_size=9),
+    version=DIGITS,
+    key=TEXTS,
+)
+@example({"bridge-undecodable": [1]}, {}, {}, "1", "x")
+@example({"bridge-first-time": 5, "bridge-letter": "\x1b[31m"}, {}, {}, "1", "x")
+@example({}, {}, {"id": 1, "raw": "", "count": "x"}, "9" * 5000, "\ud800")
+def test_nothing_that_is_sent_stops_the_dead_letters_of_others(
+    redis_url: str,
+    tmp_path: Path,
+    headers: dict[str, Any],
+    properties: dict[str, Any],
+    letter: dict[str, Any],
+    version: str,
+    key: str,
+) -> None:
+    """One entry with any headers, and one letter with any fields, beside a good one."""
+    event = {"type": "project.changed", "subject": key, "sequence": version}
+    box = Outbox(outbox_connect(f"sqlite:///{tmp_path}/site.sqlite"))
+    box.create()
+    with broker.connect(redis_url) as connection:
+        channel: Any = connection.default_channel
+        channel.client.flushdb()
+        sink = _Sink(connection)
+        sink.letters.put(DeadLetter.of(b"good", "error"))
+        meta = json.dumps({"headers": headers, "properties": properties})
+        channel.client.xadd(broker.EVENTS_QUEUE, {"body": json.dumps(event), "meta": meta})
+        if message := channel.basic_get(broker.EVENTS_QUEUE):
+            sink.bury(message)
+            message.ack()
+        for text in (json.dumps(letter), json.dumps(letter | {"raw": "eA=="})):
+            channel.client.xadd(broker.DEAD_QUEUE, {"body": text})
+
+        found = sink.letters.letters()
+        assert len(found) == 4
+        for one in found:
+            if row := one.row():
+                assert (box.wake(*row), box.drop(*row)) == (0, 0)
+        done, left = sink.letters.retry()
+        assert done + left == 4
+        assert done >= 1
+        # What was put back can be read, and becomes a letter again.
+        while message := channel.basic_get(broker.EVENTS_QUEUE):
+            sink.bury(message)
+            message.ack()
+        assert len(sink.letters.drop()) == 4
+    box.engine.dispose()

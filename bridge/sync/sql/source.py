@@ -18,6 +18,7 @@ import sqlalchemy as sql
 from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue.events import Event
 from bridge.queue.rows import is_true, to_json, version_of
+from bridge.settings import redact_url
 from bridge.sync.documents import Mirror
 from bridge.sync.sql.keys import Key, Position, after, from_position, keys_of, one_of, position
 from bridge.sync.sql.rows import AT_ONCE, Lookup, Rows, fetch, trouble
@@ -112,7 +113,7 @@ class SqlSource:
         self._names = [name, *(child for _, child in self._child_sources)]
 
     def __repr__(self) -> str:
-        where = self._engine.url.render_as_string()
+        where = redact_url(self._engine.url.render_as_string(hide_password=False))
         return f"<SqlSource {self.name} in {self.source.table or 'a query'} at {where}>"
 
     def count(self) -> int:
