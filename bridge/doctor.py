@@ -28,7 +28,7 @@ from bridge.errors import BridgeError, ConfigError, ServerAway, StateUnreadable
 from bridge.findings import Finding
 from bridge.proxy import models, samples, status
 from bridge.proxy.routes import RouteTable, load
-from bridge.queue import broker, redisurl
+from bridge.queue import broker, cluster, redisurl
 from bridge.queue.outbox import Outbox
 from bridge.queue.sqlcause import cause_of, check
 from bridge.settings import Settings, redact_text, redact_url
@@ -62,7 +62,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from _state(settings)
         yield from _odd_lines(settings)
     if settings.uses_broker:
-        yield from _broker(settings.broker_url)
+        yield from _broker(settings)
     else:
         yield _unused("broker", "BRIDGE_BROKER_URL")
     if settings.uses_mongodb:
@@ -186,8 +186,12 @@ def _legacy(name: str, backend: models.Backend, url: str, table: RouteTable) -> 
         yield from _skew(what, where, theirs, time.time())
 
 
-def _broker(url: str) -> Iterator[Finding]:
+def _broker(settings: Settings) -> Iterator[Finding]:
+    url = settings.broker_url
     where = redact_url(url)
+    if url.partition("://")[0] in ("amqp", "amqps", "pyamqp"):
+        yield from cluster.examine(url, settings.rabbitmq_api)
+        return
     try:
         with broker.connect(url) as connection:
             channel: Any = connection.default_channel
@@ -281,6 +285,10 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
         if not os.access(spool.directory, os.R_OK | os.W_OK | os.X_OK):
             says, hint = "cannot be read and written", "mkdir it; PHP and the relay both write"
             yield Finding("bad", "spool", str(spool.directory), says, hint)
+            continue
+        for path in spool.strangers():
+            says = "is no file of PHP's, but a link, a FIFO or the like, and is not read"
+            yield Finding("bad", "spool", str(path), says, "remove it; who put it there?")
 
 
 def _unreadable(outbox: Outbox, where: str, error: SQLAlchemyError) -> Finding:

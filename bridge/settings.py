@@ -27,7 +27,8 @@ class Settings:
 
     URLs may hold passwords: show them only through `redact_url`. `secret` signs preview
     cookies; empty means that previews are off. `sql_url` is the site's database, empty where
-    the bridge does not read it. `freshness_keys` are (id, secret) pairs that the cookie of a
+    the bridge does not read it. `rabbitmq_api` is RabbitMQ's HTTP API, which only doctor asks.
+    `freshness_keys` are (id, secret) pairs that the cookie of a
     visitor's own edit is signed with, the first one by Python; empty means that there is none.
     `uses_broker` and `uses_mongodb` say that somebody named them, or that there is something to
     carry: a site with the proxy alone has neither, and is not asked for them.
@@ -41,6 +42,7 @@ class Settings:
     operator_token: str = field(default="", repr=False)
     sync: Path = Path("sync.yaml")
     sql_url: str = field(default="", repr=False)
+    rabbitmq_api: str = field(default="", repr=False)
     freshness_keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     uses_broker: bool = True
     uses_mongodb: bool = True
@@ -48,8 +50,8 @@ class Settings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read BRIDGE_ROUTES, BRIDGE_BROKER_URL, BRIDGE_MONGODB_URL, BRIDGE_STATE_DIR,
-        BRIDGE_SYNC, and BRIDGE_SQL_URL, BRIDGE_SECRET, BRIDGE_OPERATOR_TOKEN and
-        BRIDGE_FRESHNESS_KEYS (each of these four also as …_FILE).
+        BRIDGE_SYNC, and BRIDGE_SQL_URL, BRIDGE_SECRET, BRIDGE_OPERATOR_TOKEN,
+        BRIDGE_RABBITMQ_API and BRIDGE_FRESHNESS_KEYS (each of these five also as …_FILE).
 
         sync.yaml and the state directory are beside routes.yaml where they are not named.
 
@@ -71,6 +73,7 @@ class Settings:
             operator_token=_secret(env, "BRIDGE_OPERATOR_TOKEN"),
             sync=sync,
             sql_url=sql_url,
+            rabbitmq_api=_secret(env, "BRIDGE_RABBITMQ_API"),
             freshness_keys=_keys("BRIDGE_FRESHNESS_KEYS", _secret(env, "BRIDGE_FRESHNESS_KEYS")),
             uses_broker=carries or bool(broker_url),
             uses_mongodb=carries or bool(mongodb_url),

@@ -27,6 +27,7 @@ __all__ = [
     "HEARTBEAT",
     "PATIENCE",
     "Pulse",
+    "count",
     "is_amqp",
     "no_limit",
     "prepare",
@@ -36,6 +37,7 @@ __all__ = [
 
 PATIENCE = 10.0
 """Seconds that RabbitMQ may take for an answer, or for the next confirm."""
+NOT_FOUND = 404
 HEARTBEAT = 5
 """Seconds between signs of life; after two without one, the other side is given up."""
 
@@ -87,6 +89,29 @@ def publish(
     vars(connection)["_bridge_confirms"] = confirms
 
 
+def count(connection: Connection, name: str) -> int | None:
+    """Messages of a queue that nobody holds, None where there is no such queue.
+
+    A quorum queue without a majority says that it is empty. So of one that says so a message is
+    asked for, which only a majority can answer; one that comes nevertheless is given back, and
+    that is one delivery more of it.
+    Raises Kombu's errors.
+    """
+    channel: Any = connection.channel()
+    try:
+        found = int(channel.queue_declare(name, passive=True).message_count)
+    except connection.channel_errors as error:
+        if getattr(error, "reply_code", 0) not in (NOT_FOUND, str(NOT_FOUND)):
+            raise
+        return None
+    if not found and is_amqp(connection) and (message := channel.basic_get(name)) is not None:
+        found = 1 + int(message.delivery_info["message_count"])
+        channel.basic_reject(message.delivery_tag, requeue=True)
+    # Not after an error: a broker that hangs would be waited for once more.
+    channel.close()
+    return found
+
+
 def read_rest(connection: Connection, most: int) -> None:
     """Let consumers have what was sent to them before the trouble, as far as it can be had."""
     try:
@@ -124,9 +149,14 @@ class Channel(pyamqp.Channel):
         end = monotonic() + patience
         try:
             while not answer.ready and self.connection is not None:
-                if (left := end - monotonic()) <= 0:
-                    raise TimeoutError(f"RabbitMQ gave no answer for {patience:g} s")
-                self.connection.drain_events(timeout=left)
+                self.connection.drain_events(timeout=max(end - monotonic(), 0.001))
+                if monotonic() > end and not answer.ready:
+                    raise TimeoutError
+        except TimeoutError:
+            raise TimeoutError(
+                f"RabbitMQ gave no answer for {patience:g} s; it gives none about a queue that has "
+                "lost the majority of its members"
+            ) from None
         finally:
             for method, other in before.items():
                 self._pending.pop(method, None)

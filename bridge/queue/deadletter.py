@@ -336,6 +336,17 @@ class _StreamShelf(_Shelf):
         self._channel.discard(self._queue, places)
 
 
+def look(connection: Connection, queue: str) -> None:
+    """See whether the letters can be had, as `DeadLetters` has them, by one of them; nothing is
+    done where somebody looks already. Raises Kombu's errors."""
+    try:
+        with _shelf(connection, queue) as shelf:
+            next(iter(shelf), None)
+    except connection.channel_errors as error:
+        if getattr(error, "reply_code", 0) != RESOURCE_LOCKED:
+            raise
+
+
 def _shelf(connection: Connection, queue: str) -> _Shelf:
     if broker.is_streams(connection.default_channel):
         return _StreamShelf(connection, queue)

@@ -23,14 +23,14 @@ import redis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from bridge.settings import redact_url
 
 __all__ = ["client", "hidden", "is_redis", "kombu_url", "of_connection", "plain", "start_command"]
 
 SENTINEL_PORT = 26379
-CONNECT_TIMEOUT, SOCKET_TIMEOUT = 3.0, 10.0
+CONNECT_TIMEOUT, SOCKET_TIMEOUT = 3.0, 5.0
 """Seconds. A Redis that does not answer for so long is away."""
 _HOSTS = re.compile(r"[^/?#]*")
 _NOT_IN_A_URL = frozenset({"protocol", "decode_responses", "encoding", "encoding_errors"})
@@ -42,7 +42,13 @@ def is_redis(url: str) -> bool:
 
 
 def start_command(url: str) -> str:
-    """The command that starts the Redis of `url` on this machine, as the queue needs it."""
+    """The command that starts the Redis of `url` on this machine, as the queue needs it; of
+    Sentinels, the command for each of their machines."""
+    if "sentinel" in _split(url).scheme:
+        return (
+            "systemctl start redis-sentinel, and look at the masters with `redis-cli -p 26379 "
+            "SENTINEL MASTERS`"
+        )
     try:
         port = _split(url).port or 6379
     except ValueError:  # several hosts, a Sentinel's; or no URL
@@ -149,6 +155,9 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> redis.Redis:
     for name in ("host", "port"):
         options.pop(name, None)
     limits = {name: options[name] for name in ("socket_connect_timeout", "socket_timeout")}
+    # A Sentinel has nothing to do but to answer, and another one is next: no second try of one.
+    limits["retry"] = options["retry"]
+    limits["socket_timeout"] = min(limits["socket_timeout"] or CONNECT_TIMEOUT, CONNECT_TIMEOUT)
     for name in ("username", "password"):
         if (value := options.pop(f"sentinel_{name}", None)) is not None:
             limits[name] = value
@@ -156,9 +165,27 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> redis.Redis:
         options["ssl"] = True
         # The Sentinels say who the master is: they are asked over TLS as well.
         limits |= {name: value for name, value in options.items() if name.startswith("ssl")}
-    sentinel = Sentinel(_addresses(hosts), sentinel_kwargs=limits, **options)
+    sentinel = _Sentinels(_addresses(hosts), sentinel_kwargs=limits, **options)
     made: redis.Redis = sentinel.master_for(service)
     return made
+
+
+class _Sentinels(Sentinel):
+    """Says in a sentence what is wrong; redis-py shows its objects."""
+
+    def discover_master(self, service_name: str) -> Any:
+        try:
+            return super().discover_master(service_name)
+        except MasterNotFoundError as error:
+            # redis-py names each one that did not answer, with ` - ` before the reason.
+            kept = [one.connection_pool.connection_kwargs for one in self.sentinels]
+            names = ", ".join(f"{one['host']}:{one['port']}" for one in kept)
+            if (away := str(error).count(" - ")) >= len(kept):
+                raise MasterNotFoundError(f"no Sentinel answers at {names}") from None
+            raise MasterNotFoundError(
+                f"{len(kept) - away} of the Sentinels {names} answer, and know no master "
+                f"{service_name!r} that is up"
+            ) from None
 
 
 def _split(url: str) -> SplitResult:

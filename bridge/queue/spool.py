@@ -7,9 +7,11 @@ the JSON text of one event.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
+import stat
 import time
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +21,7 @@ from bridge.queue.events import MAX_EVENT_BYTES
 __all__ = ["CURRENT", "Spool"]
 
 CURRENT = "current.spool"
+_NO_FILE = "is no file of PHP's, but a link, a FIFO or the like: remove it"
 
 
 class Spool:
@@ -78,6 +81,19 @@ class Spool:
         """Files that wait, with the one that is being written if there is anything in it."""
         return sum(1 for path in self._paths() if _size(path))
 
+    def strangers(self) -> list[Path]:
+        """What is named like a spool file and is none; nothing of it is read. Raises OSError."""
+        found = []
+        for path in self._paths():
+            try:
+                _open_file(path).close()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno is None:
+                    found.append(path)
+        return found
+
     def _paths(self) -> list[Path]:
         # Not glob(): of a directory that is not there it says that it is empty.
         names = sorted(name for name in os.listdir(self.directory) if name.endswith(".spool"))
@@ -94,7 +110,7 @@ class Spool:
             if path.name == CURRENT:
                 continue
             try:
-                file = path.open("rb")
+                file = _open_file(path)
             except FileNotFoundError:
                 continue  # another reader was faster
             except OSError as error:
@@ -119,7 +135,7 @@ class Spool:
         """Give what was written until now a name of its own."""
         current = self.directory / CURRENT
         try:
-            file = current.open("rb")
+            file = _open_file(current)
         except FileNotFoundError:
             return
         with file:
@@ -137,6 +153,22 @@ class Spool:
         return file.tell()
 
 
+def _open_file(path: Path) -> BinaryIO:
+    """Open a file that PHP has made here. Raises OSError for all that it would never make: a FIFO
+    would be waited for, and behind a link is somebody else's file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise OSError(f"{path} {_NO_FILE}") from None
+        raise
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(descriptor)
+        raise OSError(f"{path} {_NO_FILE}")
+    return os.fdopen(descriptor, "rb")
+
+
 def _lock_soon(file: BinaryIO) -> bool:
     """PHP holds the lock for the time of one write. One that was stopped in the middle of it
     must not stop the reader too."""
@@ -151,7 +183,7 @@ def _lock_soon(file: BinaryIO) -> bool:
 
 def _is_still(descriptor: int, path: Path) -> bool:
     try:
-        found = path.stat()
+        found = path.lstat()
     except FileNotFoundError:
         return False
     return (found.st_ino, found.st_dev) == (
@@ -162,6 +194,6 @@ def _is_still(descriptor: int, path: Path) -> bool:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return path.lstat().st_size
     except FileNotFoundError:
         return 0

@@ -21,14 +21,17 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import BridgeError
-from bridge.queue import broker, pulse
+from bridge.queue import amqp, broker, pulse
+from bridge.queue.deadletter import look
 from bridge.queue.outbox import Backlog, Outbox
 from bridge.queue.pulse import Vitals
 from bridge.queue.spool import Spool
 from bridge.queue.sqlcause import cause_of, check_there
 
-__all__ = ["QueueStatus", "Watch", "behind", "metrics", "missing", "read"]
+__all__ = ["QueueStatus", "Watch", "behind", "metrics", "missing", "queues", "read"]
 
+PATIENCE = 5.0
+"""Seconds that a broker may take for an answer to somebody who only looks."""
 KEEP = 2.0
 """Seconds that one look serves all who ask."""
 
@@ -71,10 +74,11 @@ def read(
     there = {"broker": broker_url is not None, "outbox": bool(outboxes), "spool": bool(spools)}
     if broker_url is not None:
         try:
-            with broker.connect(broker_url) as connection:
+            with broker.connect(broker_url, socket_timeout=PATIENCE) as connection:
                 try:
-                    found |= _queues(connection)
+                    found |= queues(connection)
                 except broker.trouble(connection) as error:
+                    broker.drop(connection)
                     errors["broker"] = f"{type(error).__name__}: {error}"
         except BridgeError as error:
             errors["broker"] = str(error)
@@ -105,22 +109,19 @@ def read(
     )
 
 
-def _queues(connection: Any) -> dict[str, int]:
-    """Lengths, without making what is not there."""
+def queues(connection: Any) -> dict[str, int]:
+    """Lengths, without making what is not there. Raises Kombu's errors, also where RabbitMQ would
+    say a number and could not work with the queue."""
     channel = connection.default_channel
     if broker.is_streams(channel):
         ready, length = channel._size(broker.EVENTS_QUEUE), channel.length(broker.EVENTS_QUEUE)
         dead = channel.length(broker.DEAD_QUEUE)
         return {"ready": ready, "held": max(0, length - ready), "dead": dead}
-    counts = []
-    for name in (broker.EVENTS_QUEUE, broker.DEAD_QUEUE):
-        try:
-            with connection.channel() as own:
-                queue = broker.queue(connection, name)(own)
-                counts.append(int(queue.queue_declare(passive=True).message_count))
-        except connection.channel_errors:
-            counts.append(0)
-    return {"ready": counts[0], "dead": counts[1]}
+    names = broker.EVENTS_QUEUE, broker.DEAD_QUEUE
+    counts = [amqp.count(connection, name) for name in names]
+    if amqp.is_amqp(connection) and all(counts):
+        look(connection, broker.DEAD_QUEUE)
+    return {"ready": counts[0] or 0, "dead": counts[1] or 0}
 
 
 def behind(status: QueueStatus) -> str:

@@ -59,7 +59,8 @@ def _broker_command(url: str) -> tuple[str, str]:
         if url.partition("://")[0] in ("amqp", "amqps", "pyamqp"):
             return "RabbitMQ", "systemctl start rabbitmq-server"
         return "the broker", "start the broker that BRIDGE_BROKER_URL names"
-    return "Redis", redisurl.start_command(url)
+    name = "Redis, or its Sentinels," if "sentinel" in url.partition("://")[0] else "Redis"
+    return name, redisurl.start_command(url)
 
 
 def _mongod(url: str) -> str:

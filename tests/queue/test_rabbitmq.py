@@ -445,6 +445,40 @@ def test_a_rabbitmq_that_hangs_is_noticed_and_waited_for(
     assert running.counters.dead == 0
 
 
+@pytest.mark.parametrize("waiting", [0, 1, 3])
+def test_messages_are_counted_and_stay(rabbitmq_url: str, wait_for: Wait, waiting: int) -> None:
+    with broker.connect(rabbitmq_url) as connection:
+        assert amqp.count(connection, broker.EVENTS_QUEUE) is None
+        broker.declare(connection, connection.default_channel, broker.EVENTS_QUEUE)
+        publish(rabbitmq_url, *(changed("vim", n) for n in range(waiting)))
+        for _ in range(3):
+            assert amqp.count(connection, broker.EVENTS_QUEUE) == waiting
+    assert ready(rabbitmq_url) == waiting
+
+
+def test_an_answer_that_does_not_come_is_not_waited_for_although_heartbeats_do(
+    rabbitmq_url: str, wait_for: Wait
+) -> None:
+    """RabbitMQ sends them while it is stuck with a question."""
+    errors: list[BaseException] = []
+    connection = broker.connect(rabbitmq_url, amqp_heartbeat=1, socket_timeout=2.5)
+    before = connection.connection.bytes_recv
+
+    def ask() -> None:
+        try:
+            connection.default_channel.wait((60, 99))
+        except TimeoutError as error:
+            errors.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(30)
+
+    assert "no answer for 2.5 s" in str(errors)
+    assert connection.connection.bytes_recv > before
+    broker.drop(connection)
+
+
 # Dead letters.
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +13,12 @@ import pytest
 import redis
 from streams_site import QUICK, Reader, publish
 
-from bridge.queue import redisurl
+from bridge.errors import ServerAway
+from bridge.queue import broker, redisurl
+from bridge.queue.events import Event
+from bridge.queue.publisher import Publisher
+from bridge.sync.missing import broker_missing
+from stack.ports import free_port
 from stack.process import find_program
 from stack.redis import Redis
 
@@ -103,6 +109,44 @@ def test_a_sentinel_that_knows_no_master_of_this_name_is_an_outage(sentinel: Sen
     url = f"redis+sentinel+streams://127.0.0.1:{sentinel.port}/unknown/0"
     with kombu.Connection(url) as made, pytest.raises(redis.ConnectionError, match="unknown"):
         made.connect()
+
+
+def test_sentinels_that_are_away_are_named_in_a_sentence_with_what_to_do() -> None:
+    ports = free_port(), free_port()
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+    url = f"redis+sentinel+streams://u:hush@{hosts}/bridge/0"
+    with pytest.raises(ServerAway) as caught:
+        broker.connect(url)
+    told = str(broker_missing(url, caught.value))
+
+    assert f"no Sentinel answers at {hosts.replace(',', ', ')}" in told
+    assert "systemctl start redis-sentinel" in told
+    assert len(told) < 500
+    assert not [word for word in ("hush", "<redis", "redis-server", "object at") if word in told]
+
+
+def test_events_flow_on_when_the_master_hangs(
+    sentinel: Sentinel, master: Redis, receiver: Any, start: Any, wait_for: Callable[..., Any]
+) -> None:
+    """It keeps its connections, and answers no more."""
+    start(url_of(sentinel), receiver)
+    with Publisher(url_of(sentinel)) as publisher:
+        publisher.publish(Event("project", "changed", "vim", 1, {}))
+        wait_for(lambda: receiver.versions == [1])
+        master.signal(signal.SIGSTOP)
+        try:
+
+            def published() -> bool:
+                try:
+                    publisher.publish(Event("project", "changed", "vim", 2, {}))
+                except ServerAway:
+                    return False
+                return True
+
+            wait_for(published, 30, interval=0.1)
+            wait_for(lambda: 2 in receiver.versions, 30)
+        finally:
+            master.signal(signal.SIGCONT)
 
 
 def test_everything_in_a_sentinel_url_is_used() -> None:

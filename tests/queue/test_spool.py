@@ -6,11 +6,12 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -176,7 +177,7 @@ def test_a_file_that_cannot_be_read_holds_up_no_other_and_is_told(
 
     assert spool.lines() == [b"one"]
     spool.done()
-    with pytest.raises(IsADirectoryError, match=r"0-folder\.spool"):
+    with pytest.raises(OSError, match=r"0-folder\.spool"):
         spool.lines()
 
 
@@ -189,6 +190,47 @@ def test_a_missing_directory_is_an_error_and_no_empty_spool(tmp_path: Path) -> N
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
         Spool(tmp_path / "file").lines()
+
+
+@contextmanager
+def _socket_at(path: Path) -> Iterator[None]:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+        yield
+
+
+@pytest.mark.parametrize("name", ["current.spool", "0-first.spool"])
+@pytest.mark.parametrize("kind", ["fifo", "link", "dangling", "hard link", "folder", "socket"])
+def test_what_php_would_never_make_is_named_and_not_read_and_its_neighbours_are(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    secret, spools, path = tmp_path / "secret", tmp_path / "s", tmp_path / "s" / name
+    secret.write_bytes(b"somebody else's\n")
+    spools.mkdir()
+    with ExitStack() as stack:
+        match kind:
+            case "fifo":
+                os.mkfifo(path)
+            case "link":
+                path.symlink_to(secret)
+            case "dangling":
+                path.symlink_to(tmp_path / "nothing")
+            case "hard link":
+                path.hardlink_to(secret)
+            case "folder":
+                path.mkdir()
+            case "socket":
+                stack.enter_context(_socket_at(path))
+        write(spools, b"mine\n", "1-mine.spool")
+        spool = Spool(spools)
+
+        assert spool.lines() == [b"mine"]
+        spool.done()
+        with pytest.raises(OSError, match="link, a FIFO or the like"):
+            spool.lines()
+        assert spool.strangers() == [path]
+        assert path.is_symlink() or path.exists()
+        assert secret.read_bytes() == b"somebody else's\n"
 
 
 def test_the_files_that_wait_are_counted(spool: Spool, tmp_path: Path) -> None:

@@ -74,6 +74,29 @@ def test_everything_that_can_be_repaired_is(site: Site, settings: Settings) -> N
     assert people.find_one({"_id": "777"}, {"_at": 0}) == {"_id": "777", "_v": 4, "_del": True}
 
 
+@pytest.mark.parametrize("change", ["changed", "deleted"])
+@pytest.mark.parametrize("version", [8, 2**62, 2**63 - 2, 2**63 - 1])
+def test_a_version_that_is_too_high_is_corrected_by_hand_as_the_docs_say(
+    site: Site, settings: Settings, version: int, change: str
+) -> None:
+    """No event can: the highest version has no newer one."""
+    data = {"name": "vim", "title": "wrong", "releases": []} if change == "changed" else None
+    site.apply(Event("project", change, "vim", version, data))
+    site.apply(*site.source("project").by_keys(["vim"]))
+    assert ("ahead", "vim") in site.differences()
+
+    site.database.projects.delete_one({"_id": "vim"})
+    site.database.releases.delete_many({"_parent": "vim"})
+    with in_background(run_a_worker(settings)):
+        found = repair(site, settings, "project", wait=1.0)
+
+    assert found.equal, found
+    assert site.differences(deep=True) == site.differences("release", deep=True) == []
+    site.sql("UPDATE projects SET title = 'newer', ver = 4 WHERE name = 'vim'")
+    site.mirror_all()
+    assert site.database.projects.find_one({"_id": "vim"})["title"] == "newer"
+
+
 @pytest.mark.parametrize("site", ["sqlite", "mariadb"], indirect=True)
 def test_children_are_repaired_with_their_parent(site: Site, settings: Settings) -> None:
     releases = site.database.releases
