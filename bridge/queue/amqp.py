@@ -123,6 +123,14 @@ def read_rest(connection: Connection, most: int) -> None:
         return  # there is no more
 
 
+def _read(raw: Any, end: float) -> None:
+    """Let a connection of py-amqp read one frame until the moment `end`. Raises TimeoutError."""
+    if (left := end - monotonic()) <= 0:
+        raise TimeoutError
+    # Not drain_events: that goes on for as long as heartbeats come in time.
+    raw.blocking_read(left)
+
+
 class Channel(pyamqp.Channel):
     """A channel that waits for an answer as long as the connection's time limit says. The limit of
     the socket alone does not: a broker that is stuck with our question sends heartbeats on."""
@@ -149,9 +157,7 @@ class Channel(pyamqp.Channel):
         end = monotonic() + patience
         try:
             while not answer.ready and self.connection is not None:
-                self.connection.drain_events(timeout=max(end - monotonic(), 0.001))
-                if monotonic() > end and not answer.ready:
-                    raise TimeoutError
+                _read(self.connection, end)
         except TimeoutError:
             raise TimeoutError(
                 f"RabbitMQ gave no answer for {patience:g} s; it gives none about a queue that has "
@@ -200,7 +206,7 @@ class _Confirms:
         end = monotonic() + self._patience
         while waiting := len(self._waiting):
             try:
-                self._connection.drain_events(timeout=max(end - monotonic(), 0.001))
+                _read(self._connection, end)
             except TimeoutError:
                 raise TimeoutError(
                     f"RabbitMQ confirmed no message for {self._patience:g} s"
