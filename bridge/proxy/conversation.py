@@ -34,6 +34,7 @@ from bridge.proxy.headers import (
     share_cookie,
     to_legacy,
     to_visitor,
+    vary_on,
 )
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.loopguard import Round, loop_name
@@ -354,7 +355,7 @@ class Conversation:
             headers += rules.set.items()
         if 300 < status < 309:
             self._redirects(status, headers)
-        return self._apart(headers) if decision.split else headers
+        return self._apart(headers) if decision.split or decision.conditions else headers
 
     def hints(self, given: Headers, hidden: frozenset[tuple[str, int]], prefix: str) -> Headers:
         """What of a 103 goes on: its Link headers, that is what hints are."""
@@ -364,6 +365,8 @@ class Conversation:
     def _apart(self, headers: Headers) -> Headers:
         """Two visitors may get two sides: no shared cache may mix them."""
         decision = self.decision
+        if decision.conditions:
+            headers = vary_on(headers, decision.conditions)
         if decision.split:
             headers = keep_apart(headers, decision.vary)
             if decision.set_key:

@@ -36,6 +36,7 @@ __all__ = [
     "share_cookie",
     "to_legacy",
     "to_visitor",
+    "vary_on",
 ]
 
 Headers = list[tuple[str, str]]
@@ -411,6 +412,18 @@ def keep_apart(headers: Headers, vary: str | None) -> Headers:
     ):
         kept.append(("Vary", vary))
     return kept
+
+
+def vary_on(headers: Headers, names: Sequence[str]) -> Headers:
+    """`headers` with `names` in Vary: which side answered depended on these request headers."""
+    there = {
+        token
+        for name, value in headers
+        if lowered(name) == "vary"
+        for token in listed(value.lower())
+    }
+    missing = [name for name in names if name.lower() not in there]
+    return headers if "*" in there or not missing else [*headers, ("Vary", ", ".join(missing))]
 
 
 def share_cookie(key: str, *, secure: bool) -> tuple[str, str]:

@@ -62,7 +62,7 @@ def echo(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
     return [body]
 
 
-echo_soon, split = echo, text
+echo_soon, split, guests = echo, text, text
 
 
 class _Stream:

@@ -91,6 +91,7 @@ ROUTES = {
     "shows_head": "methods: [GET, POST]",
     "answers_205": "",
     "tells": "",
+    "guests": "cookies: {member_*: false}",
     "moves": "",
     "moves_always": "fallback: false",
 }
