@@ -474,6 +474,9 @@ class RedirectLoops(Model):
 
     rounds: int = Field(default=5, ge=2, le=20, description="of the same cycle")
     within: Duration = Field(default=10.0, description="for so many rounds")
+    legacy: bool = Field(
+        default=False, description="stop a visitor too who goes round within legacy alone"
+    )
     to_legacy: bool = Field(
         default=False, description="a flipped route of the cycle goes back to legacy for a while"
     )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 
-from bridge.proxy import matcher, superglobals
+from bridge.proxy import matcher, pattern, superglobals
 from bridge.proxy.matcher import Matcher, fits
 from tests.proxy.site import decided, head, route, table
 
@@ -165,7 +165,7 @@ def test_a_rule_that_no_path_can_be_held_against_is_an_error_when_it_is_read(
 
 def steps(work: Callable[[], object]) -> int:
     """How many lines of the modules that decide are run by `work`."""
-    files = {matcher.__file__, superglobals.__file__}
+    files = {matcher.__file__, pattern.__file__, superglobals.__file__}
     count = 0
 
     def trace(frame: FrameType, event: str, arg: object) -> Any:

@@ -94,6 +94,10 @@ ROUTES = {
     "guests": "cookies: {member_*: false}",
     "moves": "",
     "moves_always": "fallback: false",
+    "moves_round": "",
+    "moves_home": "",
+    "tests_cookies": "",
+    "moves_cached": "",
 }
 
 
