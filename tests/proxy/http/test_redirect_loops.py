@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from bridge.proxy import metrics
@@ -96,3 +99,36 @@ def test_neither_legacy_nor_handlers_see_the_trail(bridge: Bridge, backend: Back
 def test_a_redirect_that_shared_caches_may_keep_gets_no_cookie(bridge: Bridge) -> None:
     got = bridge.ask("GET", "/py/moves_cached", host="python.test")
     assert (got.status, got.all("Set-Cookie")) == (301, [])
+
+
+@pytest.fixture
+def machines(http_home: Path, double: Backend) -> Iterator[list[Bridge]]:
+    """Three bridges with one secret, two worker processes each."""
+    places = {"DOUBLE": f"http://127.0.0.1:{double.port}"}
+    made = [
+        Bridge(
+            http_home / f"machine-{number}",
+            places,
+            options=["--workers", "2"],
+            env={"BRIDGE_SECRET": "the same on every machine"},
+        )
+        for number in range(3)
+    ]
+    for one in made:
+        one.start()
+    yield made
+    for one in made:
+        one.stop()
+
+
+def test_a_loop_over_three_machines_ends_before_browsers_give_up(
+    machines: list[Bridge], backend: Backend
+) -> None:
+    """Each request comes to the next machine, on a connection of its own."""
+    backend.when("/old", plain("302 Found", f"Location: {PY}"))
+    visitor, path, asked = Visitor(machines[0]), PY, 0
+    while visitor.ask(path).status == 302:
+        asked += 1
+        visitor.bridge = machines[asked % 3]
+        path = "/old" if path == PY else PY
+    assert asked == 10
