@@ -64,8 +64,11 @@ def read_rule(path: str) -> tuple[list[tuple[_Part, tuple[Any, ...]]], tuple[Var
     """The segments of a rule after its first slash, each with Werkzeug's weight of it, and its
     variables. Raises ValueError or LookupError for a malformed rule."""
     rule = _Reader(path)
-    Map([rule], **_MAP_SETTINGS)
-    variables = iter(rule.found)
+    made, found = Map([rule], **_MAP_SETTINGS), tuple(rule.found)
+    # They know each other, and would stay until Python looks for such circles, which is seldom.
+    made.__dict__.clear()
+    rule.__dict__.clear()
+    variables = iter(found)
     parts: list[tuple[_Part, tuple[Any, ...]]] = []
     texts, within, lengths, final = [""], list[Variable](), list[tuple[int, int]](), False
 
@@ -98,7 +101,7 @@ def read_rule(path: str) -> tuple[list[tuple[_Part, tuple[Any, ...]]], tuple[Var
     end()
     if len(parts) > _MOST_PARTS:
         raise ValueError(f"a path of more than {_MOST_PARTS} segments")
-    return parts, tuple(rule.found)
+    return parts, found
 
 
 class _Node(Generic[E]):
@@ -147,34 +150,7 @@ class Matcher(Generic[E]):
     ) -> tuple[E, dict[str, Any]] | None:
         """What the best rule stands for that `path` fits and that `holds`, and the values of its
         variables; None where there is none. `path` is canonical."""
-        parts = path.split("/")
-        count = len(parts)
-
-        def walk(node: _Node[E], at: int, values: list[str]) -> tuple[E, dict[str, Any]] | None:
-            if at == count:
-                return _ended(node, values, holds)
-            part = parts[at]
-            below = node.static.get(part)
-            if below is not None:
-                found = walk(below, at + 1, values)
-                if found is not None:
-                    return found
-            rest = ""
-            for _, pattern, below in node.dynamic:
-                if pattern.final:
-                    rest = rest or "/".join(parts[at:])
-                    read, on = pattern.read(rest), count
-                elif part and part.endswith(pattern.texts[-1]):
-                    read, on = pattern.read(part), at + 1
-                else:
-                    continue
-                if read is not None:
-                    found = walk(below, on, [*values, *read] if values else read)
-                    if found is not None:
-                        return found
-            return None
-
-        return walk(self._root, 1, [])
+        return _walk(self._root, path.split("/"), 1, [], holds)
 
     def crowded(self) -> Iterator[tuple[E, int]]:
         """Where many patterns are tried for one segment: a rule of the last of them, and how
@@ -189,6 +165,34 @@ class Matcher(Generic[E]):
                     last = next(iter((*last.static.values(), *(one[2] for one in last.dynamic))))
                 yield last.ends[0][0], len(below)
             nodes += (*node.static.values(), *below)
+
+
+def _walk(
+    node: _Node[E], parts: list[str], at: int, values: list[str], holds: Callable[[E], bool]
+) -> tuple[E, dict[str, Any]] | None:
+    """The best rule from `node` on that takes the segments of a path from `at` on."""
+    if at == len(parts):
+        return _ended(node, values, holds)
+    part = parts[at]
+    below = node.static.get(part)
+    if below is not None:
+        found = _walk(below, parts, at + 1, values, holds)
+        if found is not None:
+            return found
+    rest = ""
+    for _, pattern, below in node.dynamic:
+        if pattern.final:
+            rest = rest or "/".join(parts[at:])
+            read, on = pattern.read(rest), len(parts)
+        elif part and part.endswith(pattern.texts[-1]):
+            read, on = pattern.read(part), at + 1
+        else:
+            continue
+        if read is not None:
+            found = _walk(below, parts, on, [*values, *read] if values else read, holds)
+            if found is not None:
+                return found
+    return None
 
 
 def _ended(
