@@ -265,12 +265,12 @@ ROUTES = [
     f'name: {name}, path: /{name}, handler: "tests.proxy.test_loopguard:view", python: 100%'
     for name in ("a", "b", "in", "out")
 ]
-OURS = table(*ROUTES, top=TOP.replace("forge.example", "localhost"))
 
 
 def workers(count: int, **options: str) -> tuple[list[Dispatcher], Seen]:
     seen = Seen()
-    return [Dispatcher(lambda: OURS, hooks=[seen], **options) for _ in range(count)], seen
+    ours = table(*ROUTES, top=TOP.replace("forge.example", "localhost"))
+    return [Dispatcher(lambda: ours, hooks=[seen], **options) for _ in range(count)], seen
 
 
 def follow(made: list[Dispatcher], *, cookies: bool = True) -> tuple[int, int]:
