@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import threading
 from pathlib import Path
 
-__all__ = ["is_alive", "write_atomically"]
+__all__ = ["LOOP_TOKEN", "is_alive", "shared_token", "write_atomically"]
+
+LOOP_TOKEN = "loops.token"  # noqa: S105 - it is the name of a file
+"""Name of the file in the state directory with which its processes sign visitors' trails."""
 
 
 def write_atomically(path: Path, text: str, mode: int | None = None) -> None:
@@ -37,6 +42,27 @@ def write_atomically(path: Path, text: str, mode: int | None = None) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def shared_token(path: Path) -> str:
+    """A random text that all who ask for `path` get, for as long as the file is there; empty
+    where it can be neither read nor made."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with open(
+                os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w"
+            ) as file:
+                file.write(secrets.token_hex())
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)  # whoever is first; nobody sees half of it
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def is_alive(pid: int) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from bridge import logs
+from bridge.files import LOOP_TOKEN, shared_token
 from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.gate import start_gate
@@ -27,7 +28,13 @@ def build(settings: Settings, access_log: str = "") -> Dispatcher:
     reloader.start()
     gate, _ = start_gate(settings)
     hooks: list[Hooks] = [AccessLog(access_log)] if access_log else []
-    return Dispatcher(reloader.table, secret=settings.secret, hooks=hooks, gate=gate)
+    return Dispatcher(
+        reloader.table,
+        secret=settings.secret,
+        loop_secret=shared_token(settings.state_dir / LOOP_TOKEN),
+        hooks=hooks,
+        gate=gate,
+    )
 
 
 def __getattr__(name: str) -> Dispatcher:

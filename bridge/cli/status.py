@@ -34,7 +34,7 @@ def status(output: Format) -> None:
       bridge status
       bridge status -o json
     """
-    from bridge.proxy.metrics import breakers, freshness, loops
+    from bridge.proxy.metrics import breakers, freshness, loops, loops_seen
     from bridge.proxy.status import read_all as proxies
     from bridge.sync import twins
     from bridge.sync.reconcile.reconciled import LastWatch, status_row
@@ -44,6 +44,7 @@ def status(output: Format) -> None:
     found = queue_status(settings, Sources.of(settings))
     workers = proxies(settings.state_dir)
     edits, rounds = freshness(settings.state_dir), loops(settings.state_dir)
+    seen = loops_seen(settings.state_dir)
     opened = breakers(settings.state_dir)
     if not workers:  # who was killed could not say that nothing is left alone any more
         opened = {key: (0, times) for key, (_, times) in opened.items()}
@@ -61,6 +62,7 @@ def status(output: Format) -> None:
             ],
             "freshness": edits,
             "redirect_loops": [{"routes": name, "stopped": n} for name, n in rounds.items()],
+            "redirect_loops_seen": [{"routes": name, "seen": n} for name, n in seen.items()],
             "reconciled": [asdict(one) for one in last],
             "twins": [asdict(one) for one in same],
         }
@@ -71,7 +73,8 @@ def status(output: Format) -> None:
             *_proxy_rows(settings, workers),
             *_breaker_rows(opened, len(workers)),
             *_edit_rows(edits),
-            *_loop_rows(rounds),
+            *_loop_rows("redirect loops stopped", rounds),
+            *_loop_rows("redirect loops seen", seen),
             *map(status_row, last),
             *([twins.status_row(same)] if same else []),
             *(
@@ -161,10 +164,10 @@ def _edit_rows(edits: Mapping[str, int]) -> list[Row]:
     return [_row("visitors with own edits", _number(sum(edits.values())), counts)]
 
 
-def _loop_rows(loops: Mapping[str, int]) -> list[Row]:
+def _loop_rows(what: str, loops: Mapping[str, int]) -> list[Row]:
     """A row per pair of routes that sent visitors to each other, the most frequent first."""
     counts = sorted(loops.items(), key=lambda pair: (-pair[1], pair[0]))
-    return [_row("redirect loops stopped", f"{count:,}", routes) for routes, count in counts]
+    return [_row(what, f"{count:,}", routes) for routes, count in counts]
 
 
 def _number(value: int | None) -> str | None:

@@ -133,7 +133,13 @@ class AccessLog(Hooks):
         # Visitors may name long hosts and methods without end.
         who = _known_who if len(method) + len(host) <= _REMEMBERED else _who
         more = ""
-        if outcome.fallback or outcome.error or outcome.aborted or outcome.freshness:
+        if (
+            outcome.fallback
+            or outcome.error
+            or outcome.aborted
+            or outcome.freshness
+            or outcome.loop
+        ):
             for name in ("fallback", "fallback_detail", "freshness", "loop", "error", "aborted"):
                 if value := getattr(outcome, name):
                     more += f',"{name}":{_quoted(value)}'

@@ -1,97 +1,129 @@
-"""The conditions of a route besides its path: method, site, host, query and headers.
+"""The conditions of a route besides its path: method, site, host, query, cookies and headers.
 
-Pure. Werkzeug's matcher asks a rule `method in rule.methods` and goes on to the next best rule
-when the answer is no; `Conditions` stands in for that set and is asked with a `Question` that
-carries the whole request head. So a route whose conditions fail never hides another one.
+Pure. The matcher asks for each route that a path fits, best first, whether its conditions hold,
+and goes on to the next when they do not: so a route whose conditions fail never hides another
+one. A `Question` is one request; it reads the query and the cookies once, however many routes ask
+for them, and remembers what the answers depended on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bridge.proxy.hosts import Hosts
-from bridge.proxy.target import parse_query
+from bridge.proxy.superglobals import Values, php_name, read_cookies, read_query
 
 if TYPE_CHECKING:
     from bridge.proxy import models
     from bridge.proxy.head import Head
+    from bridge.proxy.routes import Route
 
 __all__ = ["Conditions", "Question"]
 
 
-class Question(str):
-    """A method name that brings the request head along through Werkzeug's matcher."""
+class Question:
+    """One request, asked of one route after the other.
 
-    head: Head
-    site: str
-    varies: bool
-    """Whether any rule's answer depended on the query or on headers besides the host."""
+    `queried` says whether any answer depended on the query, `headers` on which headers, besides
+    the host: other requests for the path may be answered by another route.
+    """
 
-    @classmethod
-    def about(cls, head: Head, site: str) -> Question:
-        question = cls(head.method)
-        question.head, question.site, question.varies = head, site, False
-        return question
+    def __init__(self, head: Head, site: str) -> None:
+        self.head, self.site = head, site
+        self.queried = False
+        self.headers: tuple[str, ...] = ()
 
-    def upper(self) -> Question:
-        return self
+    @property
+    def varies(self) -> bool:
+        """Whether anything but the method, the host and the path took part."""
+        return self.queried or bool(self.headers)
+
+    @cached_property
+    def query(self) -> Values:
+        return read_query(self.head.target.query)
+
+    @cached_property
+    def cookies(self) -> Values:
+        lines = [value for name, value in self.head.headers if name.lower() == "cookie"]
+        return read_cookies("; ".join(lines))
+
+    def fits(self, route: Route) -> bool:
+        """Whether the conditions of `route` hold."""
+        conditions = route.conditions
+        if conditions.looks_into:
+            self.queried = self.queried or bool(conditions.query)
+            if not set(conditions.headers) <= set(self.headers):
+                self.headers = tuple(dict.fromkeys((*self.headers, *conditions.headers)))
+        return not conditions.unmet(self)
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What must hold besides the path."""
+    """What must hold besides the path. `looks_into` says that the query or headers must be read:
+    `headers` are the names of these."""
 
     spec: models.Route
+    looks_into: bool = field(init=False)
+    headers: tuple[str, ...] = field(init=False)
+    query: tuple[tuple[str, str | bool], ...] = field(init=False)
+    cookies: tuple[tuple[str, str | bool], ...] = field(init=False)
     _methods: frozenset[str] = field(init=False)
     _hosts: Hosts | None = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_methods", frozenset(self.spec.methods))
-        hosts = Hosts({"": [self.spec.host]}) if self.spec.host else None
-        object.__setattr__(self, "_hosts", hosts)
-
-    def __contains__(self, question: object) -> bool:
-        if not isinstance(question, Question):
-            return False
-        if self.spec.query or self.spec.headers:
-            question.varies = True
-        return not self.unmet(question.head, question.site)
-
-    def __iter__(self) -> Iterator[str]:
-        """Empty: Werkzeug collects methods for an Allow header that we never send."""
-        return iter(())
-
-    def unmet(self, head: Head, site: str) -> str:
-        """The first condition that does not hold, in words; empty when all hold."""
         spec = self.spec
+        headers = (*spec.headers, *(("Cookie",) if spec.cookies else ()))
+        query = tuple((php_name(name) or name, wanted) for name, wanted in spec.query.items())
+        cookies = tuple((php_name(name) or name, wanted) for name, wanted in spec.cookies.items())
+        object.__setattr__(self, "headers", headers)
+        object.__setattr__(self, "query", query)
+        object.__setattr__(self, "cookies", cookies)
+        object.__setattr__(self, "looks_into", bool(query or headers))
+        object.__setattr__(self, "_methods", frozenset(spec.methods))
+        object.__setattr__(self, "_hosts", Hosts({"": [spec.host]}) if spec.host else None)
+
+    def unmet(self, question: Question) -> str:
+        """The first condition that does not hold, in words; empty when all hold."""
+        spec, head = self.spec, question.head
         if head.method not in self._methods:
             return f"method {head.method} is not in {', '.join(spec.methods)}"
-        path = head.target.path or ""
-        if path.endswith("/") != spec.path.endswith("/") and not spec.path.endswith(">"):
-            return "the trailing slash differs"
-        if path.endswith("/") and spec.path.endswith(">") and "<path:" not in spec.path:
-            return "the trailing slash differs"
-        if spec.site is not None and spec.site != site:
-            return f"site is {site}, not {spec.site}"
+        if spec.site is not None and spec.site != question.site:
+            return f"site is {question.site}, not {spec.site}"
         if self._hosts is not None and self._hosts.owner(head.host) is None:
             return f"host is not {spec.host}"
-        if spec.query:
-            query = parse_query(head.target.query)
-            for name, wanted in spec.query.items():
-                if not _holds(wanted, query.get(name)):
-                    return f"query parameter {_say(name, wanted)}"
+        if not self.looks_into:
+            return ""
+        for name, wanted in self.query:
+            if not _holds(wanted, name in question.query, question.query.get(name)):
+                return f"query parameter {_say(name, wanted)}"
+        for name, wanted in self.cookies:
+            if said := _unmet_cookie(name, wanted, question.cookies):
+                return f"cookie {said}"
         for name, wanted in spec.headers.items():
-            if not _holds(wanted, head.get(name)):
+            value = head.get(name)
+            if not _holds(wanted, value is not None, value):
                 return f"header {_say(name, wanted)}"
         return ""
 
 
-def _holds(wanted: str | bool, value: str | None) -> bool:
-    if isinstance(wanted, bool):
-        return (value is not None) == wanted
-    return value == wanted
+def _unmet_cookie(name: str, wanted: str | bool, cookies: Values) -> str:
+    """Why the condition does not hold; empty where it does. `name*` is any that begins so."""
+    if not name.endswith("*"):
+        held = _holds(wanted, name in cookies, cookies.get(name))
+        return "" if held else _say(name, wanted)
+    start = name[:-1]
+    found = [one for one in cookies if one.startswith(start)]
+    if wanted is False:
+        return f"{name} is present: {found[0]}" if found else ""
+    held = any(_holds(wanted, True, cookies[one]) for one in found)
+    return "" if held else _say(name, wanted)
+
+
+def _holds(wanted: str | bool, there: bool, value: str | None) -> bool:
+    """`value` is None where there is none, and for an array: that equals no text."""
+    return there == wanted if isinstance(wanted, bool) else value == wanted
 
 
 def _say(name: str, wanted: str | bool) -> str:

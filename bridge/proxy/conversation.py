@@ -20,7 +20,7 @@ from bridge.logs import traceback_text
 from bridge.proxy import models, pages, preview
 from bridge.proxy.admission import Admission
 from bridge.proxy.compress import Press
-from bridge.proxy.decide import PYTHON, SHARE_COOKIE, Decision, decide, not_ours
+from bridge.proxy.decide import PYTHON, Decision, decide, not_ours
 from bridge.proxy.forwarded import Client
 from bridge.proxy.gate import FRESHNESS, Wanted, end_when_settled
 from bridge.proxy.head import Head
@@ -34,10 +34,12 @@ from bridge.proxy.headers import (
     share_cookie,
     to_legacy,
     to_visitor,
+    vary_on,
 )
 from bridge.proxy.hooks import Outcome
-from bridge.proxy.loopguard import Round, loop_name
+from bridge.proxy.loopguard import COOKIE
 from bridge.proxy.pythonside import PythonFailed
+from bridge.proxy.rounds import REDIRECTS, Rounds
 from bridge.proxy.routes import Route, RouteTable
 from bridge.proxy.wire import lowered
 
@@ -70,6 +72,7 @@ class Conversation:
 
     __slots__ = (
         "_asked",
+        "_rounds",
         "admission",
         "client",
         "decision",
@@ -92,6 +95,7 @@ class Conversation:
         self.trusted = False
         self.wanted: Wanted | None = None
         self._asked = 0.0  # when the handler was asked
+        self._rounds: Rounds | None = None
 
     # (2) and (3)
 
@@ -135,46 +139,10 @@ class Conversation:
         outcome.route = decision.route.spec.name if decision.route else ""
         if front.reports_decisions:
             front.report_decision(head, decision)
-        if self.client.address in front.redirected_from:
-            self._look_for_loop()
+        if self.client.address in front.redirected_from or head.cookie(COOKIE) is not None:
+            self._rounds = Rounds(self)
+            self._rounds.look()
         return decision
-
-    def _look_for_loop(self) -> None:
-        head = self.head
-        found = self.front.loop(
-            self.client.address,
-            self._visitor,
-            f"{head.method} {self._address}",
-            self.table.file.redirect_loops,
-        )
-        if found:
-            self.outcome.loop = loop_name(found)
-            raise VisitorError(508, f"redirect loop: {self.outcome.loop}")
-
-    @property
-    def _visitor(self) -> str:
-        """Who goes round, of those at an address: browsers that look alike are told apart by
-        which cookies they have, and by our own one; other values may change with every round."""
-        head = self.head
-        cookies = [value if name == SHARE_COOKIE else name for name, value in head.cookies()]
-        return f"{head.get('User-Agent') or ''} {cookies}"
-
-    @property
-    def _address(self) -> str:
-        """What was asked for, as the visitor's browser shows it."""
-        return f"{self.client.scheme}://{self.client.host}{self.head.target.raw}"
-
-    def _redirects(self, status: int, headers: Headers) -> None:
-        """Note where the visitor is sent."""
-        location = next((value for name, value in headers if lowered(name) == "location"), None)
-        if location is not None and self.head.target.raw != "*":
-            outcome = self.outcome
-            given = outcome.route, outcome.backend, self.head.method, self._address
-            try:
-                step = Round.of(*given, status, location)
-            except ValueError:
-                return  # no address that a browser would go to
-            self.front.redirected(self.client.address, self._visitor, step)
 
     @property
     def asks_python(self) -> bool:
@@ -296,8 +264,8 @@ class Conversation:
         if status == 205:
             headers = [pair for pair in headers if pair[0].lower() != "content-length"]
             headers.append(("Content-Length", "0"))
-        if 300 < status < 309:
-            self._redirects(status, headers)
+        if self._rounds is not None or status in REDIRECTS:
+            (self._rounds or Rounds(self)).note(status, headers)
         return headers
 
     # (6) legacy
@@ -352,9 +320,9 @@ class Conversation:
         )
         if rules.set:
             headers += rules.set.items()
-        if 300 < status < 309:
-            self._redirects(status, headers)
-        return self._apart(headers) if decision.split else headers
+        if self._rounds is not None or status in REDIRECTS:
+            (self._rounds or Rounds(self)).note(status, headers)
+        return self._apart(headers) if decision.split or decision.conditions else headers
 
     def hints(self, given: Headers, hidden: frozenset[tuple[str, int]], prefix: str) -> Headers:
         """What of a 103 goes on: its Link headers, that is what hints are."""
@@ -364,6 +332,8 @@ class Conversation:
     def _apart(self, headers: Headers) -> Headers:
         """Two visitors may get two sides: no shared cache may mix them."""
         decision = self.decision
+        if decision.conditions:
+            headers = vary_on(headers, decision.conditions)
         if decision.split:
             headers = keep_apart(headers, decision.vary)
             if decision.set_key:
@@ -406,6 +376,7 @@ class Conversation:
     def end(self) -> None:
         """The response is through, or was cut short."""
         outcome = self.outcome
+        self._rounds = None  # it refers to us
         outcome.seconds = time.perf_counter() - outcome.started
 
     def report(self) -> None:

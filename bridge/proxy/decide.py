@@ -37,7 +37,8 @@ class Decision:
     when Python does not. `reason` is one of a few fixed words (it is counted), `detail` is for
     people. `set_key` is the value of a new SHARE_COOKIE to give to the visitor. `split` means
     that other visitors may get the other side for this URL, so no shared cache may keep it;
-    `vary` is the request header that the choice depends on.
+    `vary` is the request header that the choice depends on. `conditions` are the request headers
+    that decided which route it is.
     """
 
     site: str
@@ -51,6 +52,7 @@ class Decision:
     set_key: str | None = None
     split: bool = False
     vary: str | None = None
+    conditions: tuple[str, ...] = ()
 
     @property
     def python(self) -> bool:
@@ -84,21 +86,20 @@ def decide(
         standing = _look_up(table, head, place)
     if isinstance(standing, Decision):
         route = standing.route
-        if route is None or route.app is None or not head.cookie(preview.COOKIE):
+        if route is None or route.app is None or head.cookie(preview.COOKIE) is None:
             return standing
-        params = standing.params
-        site = standing.site
+        site, params, conditions = standing.site, standing.params, standing.conditions
     else:
-        site, route, params = standing
+        site, route, params, conditions = standing
     spec = table.file.sites[site]
     legacy = route.spec.legacy or spec.legacy
 
     def answer(side: str, reason: str, detail: str = "", **more: Any) -> Decision:
         backend = PYTHON if side == PYTHON else legacy
+        more["conditions"] = conditions
         return Decision(site, backend, legacy, reason, detail, route, params, **more)
 
-    cookie = head.cookie(preview.COOKIE)
-    picked = preview.side_for(secret, cookie, route.share_key, now) if cookie else None
+    picked = preview.picked(secret, head, route.share_key, now)
     if picked:
         return answer(picked, "preview", f"preview cookie: {picked}", split=True, vary="Cookie")
     if isinstance(standing, Decision):
@@ -114,7 +115,7 @@ def decide(
     return answer(side, "share", detail, bucket=number, set_key=set_key, split=True, vary=vary)
 
 
-_Split = tuple[str, Route, Mapping[str, Any]]
+_Split = tuple[str, Route, Mapping[str, Any], tuple[str, ...]]
 _REMEMBERED = 4096  # paths
 _LONGEST = 256  # characters of one
 
@@ -127,23 +128,24 @@ def _look_up(table: RouteTable, head: Head, key: tuple[str, str, str | None]) ->
     legacy = table.file.sites[site].legacy
     if head.target.path is None:
         return Decision(site, legacy, legacy, "odd-target", head.target.oddity)
-    found, varies = table.look_up(head, site)
+    found, question = table.look_up(head, site)
+    by = question.headers
     standing: Decision | _Split
     if found is None:
-        standing = Decision(site, legacy, legacy, "no-route")
+        standing = Decision(site, legacy, legacy, "no-route", conditions=by)
     else:
         route, params = found
         legacy = route.spec.legacy or legacy
         if route.app is None:
             reason = "no-handler" if route.handler else "legacy-route"
-            standing = Decision(site, legacy, legacy, reason, route=route, params=params)
+            standing = Decision(site, legacy, legacy, reason, "", route, params, conditions=by)
         elif route.share == 0:
-            standing = Decision(site, legacy, legacy, "share", "0%", route, params)
+            standing = Decision(site, legacy, legacy, "share", "0%", route, params, conditions=by)
         elif route.share == ALL:
-            standing = Decision(site, PYTHON, legacy, "share", "100%", route, params)
+            standing = Decision(site, PYTHON, legacy, "share", "100%", route, params, conditions=by)
         else:
-            standing = site, route, params
-    if not varies and len(key[2] or "") <= _LONGEST:
+            standing = site, route, params, by
+    if not question.varies and len(key[2] or "") <= _LONGEST:
         if len(table.memo) >= _REMEMBERED:
             table.memo.clear()
         table.memo[key] = standing
@@ -161,7 +163,11 @@ def _sticky_key(
     if sticky.address:
         return client.address or None, None, None
     key = head.cookie(SHARE_COOKIE)
-    if key and _KEY.fullmatch(key):
+    if key is not None and not _KEY.fullmatch(key):
+        # Whatever sets it, for a longer path maybe, is sent first for ever: ours comes after it.
+        ours = (value for name, value in head.cookies() if name == SHARE_COOKIE)
+        key = next(filter(_KEY.fullmatch, ours), None)
+    if key:
         return key, None, "Cookie"
     return fresh_key, fresh_key, "Cookie"
 

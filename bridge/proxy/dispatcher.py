@@ -36,7 +36,8 @@ __all__ = ["Dispatcher"]
 class Dispatcher:
     """A WSGI application over the routing table that `table` returns.
 
-    `secret` verifies preview cookies and names this bridge in its loop guard. At most
+    `secret` verifies preview cookies and names this bridge in its loop guard; where it
+    is empty, `loop_secret` signs what visitors carry of their redirects. At most
     `handler_threads` handlers run at a time. `exact_cookies` says that the server joins Cookie
     lines with `; ` (`bridge serve` does). `gate` keeps visitors from missing their own edits.
 
@@ -48,13 +49,16 @@ class Dispatcher:
         table: Callable[[], RouteTable],
         *,
         secret: str = "",
+        loop_secret: str = "",
         hooks: Sequence[Hooks] = (),
         handler_threads: int = 16,
         exact_cookies: bool = False,
         gate: Gate | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.front = Front(table, secret=secret, hooks=hooks, gate=gate, clock=clock)
+        self.front = Front(
+            table, secret=secret, loop_secret=loop_secret, hooks=hooks, gate=gate, clock=clock
+        )
         self.threads = HandlerThreads(handler_threads)
         self.exact_cookies = exact_cookies
         self.pools: Pools[LegacyPool] = Pools(LegacyPool)

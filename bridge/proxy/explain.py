@@ -8,15 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from werkzeug.exceptions import HTTPException
-
 from bridge.errors import VisitorError
 from bridge.proxy import preview
 from bridge.proxy.admission import admit
+from bridge.proxy.conditions import Question
 from bridge.proxy.decide import Decision, decide, site_of
 from bridge.proxy.head import Head
+from bridge.proxy.matcher import fits
 from bridge.proxy.routes import RouteTable
-from bridge.proxy.rules import single_rule
 from bridge.proxy.target import parse_target
 
 __all__ = ["Explanation", "RouteVerdict", "explain", "head_for"]
@@ -79,12 +78,13 @@ def explain(
     }.get(decision.reason, decision.reason)
     if preview.is_ignored(secret, decision.route, head):
         why += f"; {preview.NO_SECRET}"
+    question = Question(head, site)
     verdicts = []
     for route in table.routes:
         taken = route is decision.route
-        reason = "" if taken else _why_not(table, route.spec.path, head)
+        reason = "" if taken else _why_not(route.spec.path, head)
         if not taken and not reason:
-            reason = route.conditions.unmet(head, site)
+            reason = route.conditions.unmet(question)
         if not taken and not reason and decision.route:
             same = decision.route.shape == route.shape
             order = "comes first" if same else "has the more specific path"
@@ -93,11 +93,11 @@ def explain(
     return Explanation(decision, 0, why, tuple(verdicts))
 
 
-def _why_not(table: RouteTable, path: str, head: Head) -> str:
-    if head.target.path is None:
+def _why_not(rule: str, head: Head) -> str:
+    path = head.target.path
+    if path is None:
         return head.target.oddity
-    try:
-        single_rule(path).match(head.target.path)
-    except HTTPException:
-        return "the path does not match"
-    return ""
+    if fits(rule, path):
+        return ""
+    other = path[:-1] if path.endswith("/") else f"{path}/"
+    return "the trailing slash differs" if fits(rule, other) else "the path does not match"

@@ -19,7 +19,6 @@ from typing import Any
 import structlog
 
 from bridge.logs import traceback_text
-from bridge.proxy import models
 from bridge.proxy.admission import Admission, admit
 from bridge.proxy.breaker import Breaker
 from bridge.proxy.conversation import Conversation
@@ -28,7 +27,7 @@ from bridge.proxy.forwarded import Client
 from bridge.proxy.gate import Gate
 from bridge.proxy.head import Head
 from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.loopguard import LoopGuard, Round
+from bridge.proxy.loopguard import LoopGuard, Sender, Signed, Trail
 from bridge.proxy.routes import RouteTable
 
 __all__ = ["Caller", "Front"]
@@ -59,7 +58,8 @@ class Front:
     """What all requests of a process share.
 
     `table` returns the routing table of the moment. `secret` verifies preview cookies and names
-    this bridge in its loop guard. `gate` keeps visitors from missing their own edits. `tunnels`
+    this bridge in its loop guard. `loop_secret` signs what visitors carry of their redirects
+    where there is no `secret`. `gate` keeps visitors from missing their own edits. `tunnels`
     says that the shell can hand over a whole connection. `redirected_from` are the addresses from
     which visitors were redirected lately, `reports_decisions` says that a plug-in wants to know
     of decisions.
@@ -70,6 +70,7 @@ class Front:
         table: Callable[[], RouteTable],
         *,
         secret: str = "",
+        loop_secret: str = "",
         hooks: Sequence[Hooks] = (),
         gate: Gate | None = None,
         clock: Callable[[], float] = time.time,
@@ -82,6 +83,7 @@ class Front:
         self._after_response = _hooked(hooks, "after_response")
         self._breakers: dict[str, Breaker] = {}
         self._sent_back: dict[str, Breaker] = {}
+        self.trails = Signed(secret or loop_secret or secrets.token_hex())
         self._loops = LoopGuard()
         self.redirected_from: Container[str] = self._loops.places
         self._lock = threading.Lock()
@@ -152,26 +154,26 @@ class Front:
             elif breaker.failed(self.clock()):
                 log.error("Python side left alone for a while", route=route, **_facts(breaker))
 
-    def redirected(self, address: str, visitor: str, step: Round) -> None:
+    def take_trail(self, address: str, visitor: str, asked: str) -> Trail | None:
+        """See `LoopGuard.take`."""
+        with self._lock:
+            return self._loops.take(address, visitor, asked)
+
+    def keep_trail(self, address: str, visitor: str, trail: Trail) -> None:
         """A visitor at `address` is sent on."""
         with self._lock:
-            self._loops.redirected(address, visitor, step, self.clock())
+            self._loops.keep(address, visitor, trail)
 
-    def loop(
-        self, address: str, visitor: str, asked: str, limits: models.RedirectLoops
-    ) -> tuple[Round, ...]:
-        """The redirects that this visitor goes round in, empty where it is none."""
+    def send_back(self, cycle: Sequence[Sender]) -> None:
+        """Leave the routes of a loop that Python answers to legacy for a while."""
         with self._lock:
             now = self.clock()
-            found = self._loops.loop(address, visitor, asked, now, limits.rounds, limits.within)
-            if found and limits.to_legacy:
-                for step in found:
-                    if step.backend == PYTHON:
-                        breaker = self._sent_back.setdefault(step.route, Breaker())
-                        breaker.open(now)
-                        facts = _facts(breaker)
-                        log.error("redirect loop: back to legacy", route=step.route, **facts)
-        return found
+            for step in cycle:
+                if step.backend == PYTHON:
+                    breaker = self._sent_back.setdefault(step.route, Breaker())
+                    breaker.open(now)
+                    facts = _facts(breaker)
+                    log.error("redirect loop: back to legacy", route=step.route, **facts)
 
     def is_sent_back(self, route: str) -> bool:
         """Whether `route` is left to legacy because it sent visitors round and round."""

@@ -8,13 +8,14 @@ kept out of shared caches. Order, count, case and values of everything else stay
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from bridge.proxy import models, preview
+from bridge.proxy import loopguard, models, preview
 from bridge.proxy.decide import SHARE_COOKIE
 from bridge.proxy.forwarded import Client, forwarded_headers
 from bridge.proxy.head import Head
@@ -29,6 +30,7 @@ __all__ = [
     "end_to_end",
     "from_handler",
     "hide_cookie",
+    "is_shared",
     "keep_apart",
     "listed",
     "renamed",
@@ -36,6 +38,8 @@ __all__ = [
     "share_cookie",
     "to_legacy",
     "to_visitor",
+    "trail_cookie",
+    "vary_on",
 ]
 
 Headers = list[tuple[str, str]]
@@ -79,7 +83,7 @@ _REFRESH = re.compile(
 )
 _LINK = re.compile(r'"(?:[^"\\]|\\.)*"?|<([^<>]*)>', re.DOTALL)
 _NOTHING: frozenset[str] = frozenset()
-_OUR_COOKIES = frozenset((SHARE_COOKIE, preview.COOKIE))
+_OUR_COOKIES = frozenset((SHARE_COOKIE, preview.COOKIE, loopguard.COOKIE))
 
 
 def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
@@ -413,10 +417,40 @@ def keep_apart(headers: Headers, vary: str | None) -> Headers:
     return kept
 
 
+def vary_on(headers: Headers, names: Sequence[str]) -> Headers:
+    """`headers` with `names` in Vary: which side answered depended on these request headers."""
+    there = {
+        token
+        for name, value in headers
+        if lowered(name) == "vary"
+        for token in listed(value.lower())
+    }
+    missing = [name for name in names if name.lower() not in there]
+    return headers if "*" in there or not missing else [*headers, ("Vary", ", ".join(missing))]
+
+
 def share_cookie(key: str, *, secure: bool) -> tuple[str, str]:
     """The Set-Cookie header that gives a visitor their key, for a year."""
     attributes = "Max-Age=31536000; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
     return "Set-Cookie", f"{SHARE_COOKIE}={key}; {attributes}"
+
+
+def trail_cookie(value: str, seconds: float, domain: str) -> tuple[str, str]:
+    """The Set-Cookie header that lets a visitor carry their trail; `seconds` 0 ends it. It is not
+    `Secure`: a loop between http and https is one."""
+    where = f"; Domain={domain}" if domain else ""
+    attributes = f"Max-Age={math.ceil(seconds)}; Path=/; HttpOnly; SameSite=Lax{where}"
+    return "Set-Cookie", f"{loopguard.COOKIE}={value}; {attributes}"
+
+
+def is_shared(headers: Headers) -> bool:
+    """Whether Cache-Control lets shared caches keep an answer in so many words."""
+    return any(
+        token.partition("=")[0].strip().lower() in ("public", "s-maxage")
+        for name, value in headers
+        if lowered(name) == "cache-control"
+        for token in value.split(",")
+    )
 
 
 def sets_cookie(headers: Headers, cookie: str) -> bool:

@@ -23,8 +23,8 @@ class Outcome:
     not used (empty otherwise), `aborted` who cut a body short and why: it begins with `visitor`,
     with `bridge`, or with a side that answers. `freshness` says how the visitor's
     own edits were had that the answer depends on, a fixed word. `loop` names the
-    routes of a redirect loop that was stopped here. `odd` is what began the lines of legacy's
-    head that were no headers, and were dropped. `seconds` is the whole time.
+    routes of a redirect loop that was stopped here (status 508) or only seen. `odd` is what began
+    the lines of legacy's head that were no headers, and were dropped. `seconds` is the whole time.
 
     `legacy` is the backend that was asked, `stage` the one in which that failed. The stages, in
     seconds, -1 where there was none: `wait` for a place among the connections, `connect`,

@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from bridge.errors import Problem
 from bridge.proxy import models
 from bridge.proxy.hosts import Hosts
+from bridge.proxy.matcher import fits, read_rule
 from bridge.proxy.routes import Route, RouteTable, shape_of
-from bridge.proxy.rules import single_rule
 from bridge.yamlfile import YamlFile
 
 __all__ = ["lint"]
 
 _NEVER_CANONICAL = ("//", "/./", "/../", "%", "\\", "#", "?")
+_CROWD = 500  # patterns in one segment: a millisecond for each unknown path
 _ALL_BELOW = re.compile(r"(.*)/<path:[^<>]+>")
 
 
@@ -32,9 +33,18 @@ def lint(table: RouteTable, name: str) -> list[Problem]:
             _unreachable(route, table)
             or _tied(table.routes[:index], route, yaml)
             or _headless(route, table)
+            or _ambiguous(route)
         )
         if found:
             findings.append(Problem(name, line, column, *found))
+    for route, count in table.crowded():
+        if count > _CROWD:
+            line, column = yaml.position(("routes", table.routes.index(route), "path"))
+            message = (
+                f"{count} paths differ by a pattern in the same segment; each is tried in turn"
+            )
+            hint = "let one route with a variable take them all, and its handler tell them apart"
+            findings.append(Problem(name, line, column, message, hint))
     for site, spec in table.file.sites.items():
         if any(host.startswith("*:") or host == "*" for host in spec.hosts):
             line, column = yaml.position(("sites", site, "hosts"))
@@ -106,11 +116,29 @@ def _headless(route: Route, table: RouteTable) -> tuple[str, str] | None:
     return message, f"add a route with {wanted}, {same}; without wsgi if legacy is to answer"
 
 
+def _ambiguous(route: Route) -> tuple[str, str] | None:
+    """Two variables of a segment that could share out its text in several ways."""
+    for part, _ in read_rule(route.spec.path)[0]:
+        if isinstance(part, str):
+            continue
+        pairs = zip(part.variables[:-1], part.texts[1:-1], part.variables[1:], strict=True)
+        for one, between, other in pairs:
+            if one.takes(between) and other.takes(between):
+                where = f"{between!r} stands" if between else "nothing stands"
+                much = "little" if one.lazy else "much"
+                message = (
+                    f"route `{route.name}`: {where} between <{one.name}> and <{other.name}>, and "
+                    f"either may take it; <{one.name}> takes as {much} as it can"
+                )
+                return message, f"narrow one of them, as in <int:{other.name}>"
+    return None
+
+
 def _takes(route: Route, place: str) -> bool:
     """Whether its path is `place`, which may have variables, or fits it."""
     if "<" in place:
         return route.shape == shape_of(place)
-    return single_rule(route.spec.path).test(place)
+    return fits(route.spec.path, place)
 
 
 def _disjoint(one: models.Route, other: models.Route) -> bool:
@@ -121,7 +149,11 @@ def _disjoint(one: models.Route, other: models.Route) -> bool:
         return True
     if one.host and other.host and not _overlap(one.host, other.host):
         return True
-    return _exclude(one.query, other.query) or _exclude(_folded(one), _folded(other))
+    return (
+        _exclude(one.query, other.query)
+        or _exclude(one.cookies, other.cookies)
+        or _exclude(_folded(one), _folded(other))
+    )
 
 
 def _folded(spec: models.Route) -> dict[str, str | bool]:
@@ -133,7 +165,8 @@ def _exclude(one: Mapping[str, str | bool], other: Mapping[str, str | bool]) -> 
         a, b = one[name], other[name]
         if (a is False and b is not False) or (b is False and a is not False):
             return True
-        if isinstance(a, str) and isinstance(b, str) and a != b:
+        several = name.endswith("*")  # there may be two cookies of these names
+        if isinstance(a, str) and isinstance(b, str) and a != b and not several:
             return True
     return False
 
@@ -145,6 +178,7 @@ def _covers(one: models.Route, other: models.Route) -> bool:
         and one.site in (None, other.site)
         and one.host in (None, other.host)
         and _weaker(one.query, other.query)
+        and _weaker(one.cookies, other.cookies)
         and _weaker(_folded(one), _folded(other))
     )
 

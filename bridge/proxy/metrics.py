@@ -39,6 +39,7 @@ from bridge.proxy.samples import (
     KINDS,
     LOADS,
     LOOPS,
+    LOOPS_SEEN,
     ODD,
     OPENED,
     REQUESTS,
@@ -50,6 +51,7 @@ from bridge.proxy.samples import (
     breakers,
     freshness,
     loops,
+    loops_seen,
     prepare,
     scrape,
 )
@@ -62,6 +64,7 @@ __all__ = [
     "clear",
     "freshness",
     "loops",
+    "loops_seen",
     "prepare",
     "scrape",
     "take_slot",
@@ -117,7 +120,7 @@ class Metrics(Hooks):
         self._legacy: dict[str, tuple[Histogram, Histogram, Histogram]] = {}
         self._handler: Histogram | None = None
         known = self._cells.known()
-        self._loops = {labels[0] for name, labels, _ in known if name == LOOPS}
+        self._loops = {labels[0] for name, labels, _ in known if name in (LOOPS, LOOPS_SEEN)}
         self._odd = {labels[1] for name, labels, _ in known if name == ODD}
         self._reached: dict[tuple[str, ...], int] = {}
         self._backends: set[str] = set()
@@ -147,7 +150,8 @@ class Metrics(Hooks):
             if outcome.freshness:
                 self._add(FRESHNESS, outcome.freshness)
             if outcome.loop:
-                self._add(LOOPS, _few(outcome.loop, self._loops, _MOST_LOOPS))
+                name = _few(outcome.loop, self._loops, _MOST_LOOPS)
+                self._add(LOOPS if outcome.status == 508 else LOOPS_SEEN, name)
             for line in outcome.odd:
                 self._add(ODD, outcome.legacy, _few(line, self._odd, _MOST_ODD))
             if outcome.aborted:

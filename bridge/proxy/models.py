@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from bridge.proxy.superglobals import php_name
 from bridge.units import Duration, Size, Written, text
 
 __all__ = ["Backend", "File", "Group", "Route", "Site", "Sticky"]
@@ -381,7 +383,27 @@ class Group(Model):
     python: Share = Field(description="share of the visitors that Python answers")
 
 
-Condition = str | bool
+def _condition(value: object) -> object:
+    if not isinstance(value, str | bool):
+        written = "null" if value is None else value
+        raise ValueError(
+            f'{written} is neither a text nor true or false; write "{written}" for the exact '
+            "value, true for present, false for absent"
+        )
+    return value
+
+
+def _parameter(name: str) -> str:
+    if php_name(name.removesuffix("*")) is None:
+        raise ValueError(
+            f"{name!r} is no name that PHP has a single value under; "
+            "write the name alone, and true or false where it is an array's"
+        )
+    return name
+
+
+Condition = Annotated[str | bool, BeforeValidator(_condition)]
+Parameter = Annotated[str, AfterValidator(_parameter)]
 
 
 class Route(Model):
@@ -392,8 +414,11 @@ class Route(Model):
     site: str | None = Field(default=None, description="only for this site")
     methods: tuple[Method, ...] = Field(default=("GET", "HEAD"), min_length=1)
     host: Host | None = None
-    query: dict[str, Condition] = Field(
+    query: dict[Parameter, Condition] = Field(
         default={}, description="parameter: exact value, true for present, false for absent"
+    )
+    cookies: dict[Parameter, Condition] = Field(
+        default={}, description="cookie, or name* for all that begin so: the same"
     )
     headers: dict[HeaderName, Condition] = Field(
         default={}, description="header: exact value, true for present, false for absent"
@@ -449,6 +474,9 @@ class RedirectLoops(Model):
 
     rounds: int = Field(default=5, ge=2, le=20, description="of the same cycle")
     within: Duration = Field(default=10.0, description="for so many rounds")
+    legacy: bool = Field(
+        default=False, description="stop a visitor too who goes round within legacy alone"
+    )
     to_legacy: bool = Field(
         default=False, description="a flipped route of the cycle goes back to legacy for a while"
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bridge.proxy.head import Head
     from bridge.proxy.routes import Route
 
-__all__ = ["COOKIE", "EVERY_ROUTE", "NO_SECRET", "is_ignored", "make", "side_for"]
+__all__ = ["COOKIE", "EVERY_ROUTE", "NO_SECRET", "is_ignored", "make", "picked", "side_for"]
 
 COOKIE = "bridge_preview"
 EVERY_ROUTE = "*"
@@ -60,3 +60,20 @@ def side_for(secret: str, value: str, share_key: str, now: float) -> Side | None
     if key not in (share_key, EVERY_ROUTE) or not isinstance(expires, int) or expires <= now:
         return None
     return side if side in ("python", "legacy") else None
+
+
+_MOST = 8  # cookies of one request that are verified
+
+
+def picked(secret: str, head: Head, share_key: str, now: float) -> Side | None:
+    """The side that a cookie of `head` picks for a route with `share_key`, or None. One that
+    counts for nothing does not hide another one."""
+    first = head.cookie(COOKIE)
+    if first is None:
+        return None
+    side = side_for(secret, first, share_key, now)
+    if side is None:
+        others = [value for name, value in head.cookies() if name == COOKIE][1:_MOST]
+        sides = (side_for(secret, value, share_key, now) for value in others)
+        side = next(filter(None, sides), None)
+    return side

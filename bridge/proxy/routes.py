@@ -18,8 +18,6 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from pydantic import ValidationError
-from werkzeug.exceptions import HTTPException
-from werkzeug.routing import MapAdapter, Rule
 
 from bridge.errors import ConfigError, Problem
 from bridge.importing import ImportFailed
@@ -29,7 +27,8 @@ from bridge.proxy.forwarded import TrustedProxies
 from bridge.proxy.head import Head
 from bridge.proxy.hosts import Hosts
 from bridge.proxy.imports import Imports
-from bridge.proxy.rules import matcher, wrong_with
+from bridge.proxy.matcher import Matcher
+from bridge.proxy.rules import wrong_with
 from bridge.yamlfile import UnreadableFile, YamlFile, did_you_mean, read_text, whatever_happens
 
 __all__ = ["Handlers", "Means", "Route", "RouteTable", "load", "load_text"]
@@ -83,7 +82,7 @@ class RouteTable:
     generation: int = 0
     watched: tuple[Path, ...] = ()
     problems: tuple[Problem, ...] = ()
-    _urls: MapAdapter = field(repr=False, default=None)  # type: ignore[assignment]
+    _urls: Matcher[Route] = field(repr=False, default_factory=lambda: Matcher[Route](()))
     memo: dict[Any, Any] = field(repr=False, default_factory=dict)
     """For `bridge.proxy.decide`: what it has found out for paths that are asked for again."""
 
@@ -95,16 +94,18 @@ class RouteTable:
         """
         return self.look_up(head, site)[0]
 
-    def look_up(self, head: Head, site: str) -> tuple[tuple[Route, Mapping[str, Any]] | None, bool]:
-        """As `match`, and whether another query or other headers could have led elsewhere."""
+    def look_up(
+        self, head: Head, site: str
+    ) -> tuple[tuple[Route, Mapping[str, Any]] | None, Question]:
+        """As `match`, and the question with what the answer depended on."""
+        question = Question(head, site)
         if head.target.path is None:
-            return None, True
-        question = Question.about(head, site)
-        try:
-            found = self._urls.match(head.target.path, method=question)
-        except HTTPException:
-            return None, question.varies  # not found, or no route's conditions hold
-        return found, question.varies
+            return None, question
+        return self._urls.find(head.target.path, question.fits), question
+
+    def crowded(self) -> Iterable[tuple[Route, int]]:
+        """See `Matcher.crowded`."""
+        return self._urls.crowded()
 
     def route(self, name: str) -> Route | None:
         return next((route for route in self.routes if route.name == name), None)
@@ -238,13 +239,8 @@ def _load_text(text: str, path: Path, generation: int, means: Means) -> RouteTab
     )
 
 
-def _matcher(routes: Sequence[Route]) -> MapAdapter:
-    rules = []
-    for route in routes:
-        rule = Rule(route.spec.path, endpoint=route)
-        rule.methods = route.conditions  # type: ignore[assignment]
-        rules.append(rule)
-    return matcher(rules)
+def _matcher(routes: Sequence[Route]) -> Matcher[Route]:
+    return Matcher((route.spec.path, route) for route in routes)
 
 
 def _route(spec: models.Route, file: models.File, app: WSGIApplication | None) -> Route:

@@ -9,51 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable
-from typing import Any
 
-from werkzeug.routing import Map, MapAdapter, Rule
 from werkzeug.routing import ValidationError as ValidationFailed
 from werkzeug.routing.converters import NumberConverter
 
-__all__ = ["matcher", "single_rule", "wrong_with"]
+from bridge.proxy.matcher import read_rule
 
-_MAP_SETTINGS: dict[str, Any] = {
-    # The defaults invent 308 redirects: fuel for a redirect loop with the other side.
-    "strict_slashes": False,
-    "merge_slashes": False,
-    "redirect_defaults": False,
-}
-
+__all__ = ["wrong_with"]
 
 _DEEPEST = 100
 """Segments of a path. A rule is matched segment by segment, each a call within the other."""
-
-
-class _Adapter(MapAdapter):
-    """One that takes its map apart when it is over. A map and its rules know each other, and so
-    old tables would stay until Python looks for such circles, which is seldom."""
-
-    def __del__(self) -> None:
-        for rule in self.map.iter_rules():
-            rule.__dict__.clear()
-        self.map.__dict__.clear()
-
-
-def matcher(rules: Iterable[Rule]) -> MapAdapter:
-    """Finds the best of `rules` for a path, which are its own. Raises anything for a malformed
-    one."""
-    found = Map(rules, **_MAP_SETTINGS)
-    # Sorted now: else the first request would do it, and meet what cannot be sorted.
-    found.update()
-    adapter = found.bind("")
-    adapter.__class__ = _Adapter
-    return adapter
-
-
-def single_rule(path: str) -> MapAdapter:
-    """A map of this one path. Raises anything for a malformed rule."""
-    return matcher([Rule(path, endpoint="")])
 
 
 def wrong_with(path: str) -> tuple[str, str] | None:
@@ -73,14 +38,10 @@ def wrong_with(path: str) -> tuple[str, str] | None:
 def _try_out(path: str) -> None:
     """Raises what a request would meet: rules are compiled when they are first asked, and the
     arguments of converters first compared."""
-    adapter = single_rule(path)
-    for rule in adapter.map.iter_rules():
-        for part in rule._parts:
-            re.compile(part.content)
-        for converter in rule._converters.values():
-            if isinstance(converter, NumberConverter):
-                with contextlib.suppress(ValidationFailed):
-                    converter.to_python("1")
+    for variable in read_rule(path)[1]:
+        if isinstance(variable.converter, NumberConverter):
+            with contextlib.suppress(ValidationFailed):
+                variable.converter.to_python("1")
 
 
 def _rule_error(path: str, error: Exception) -> str:

@@ -71,6 +71,7 @@ STAGES = "bridge_stage_seconds"
 FAILED = "bridge_backend_failures_total"
 LOOPS = "bridge_redirect_loops_total"
 ODD = "bridge_legacy_odd_lines_total"
+LOOPS_SEEN = "bridge_redirect_loops_seen_total"
 BREAKER = "bridge_breaker_open"
 OPENED = "bridge_breaker_opened_total"
 IN_FLIGHT = "bridge_in_flight"
@@ -113,6 +114,12 @@ KINDS = {
         "counter",
         "Lines of a backend's answers that were no headers, and were dropped",
         ("backend", "line"),
+    ),
+    LOOPS_SEEN: _Kind(
+        "counter",
+        "Redirect loops that were seen and not stopped: of legacy alone, or of visitors who take "
+        "no cookies",
+        ("routes",),
     ),
     SECONDS: _Kind("histogram", "Time from request to the end of the response", ("backend",)),
     STAGES: _Kind(
@@ -310,6 +317,11 @@ def odd_lines(state_dir: Path) -> dict[tuple[str, str], int]:
     totals = (total for total in _sums(state_dir).look() if total.name == ODD)
     found = {(one.labels[0], one.labels[1]): int(one.cells[0]) for one in totals}
     return {key: found[key] for key in sorted(found) if found[key]}
+
+
+def loops_seen(state_dir: Path) -> dict[str, int]:
+    """As `loops`, of those that were seen and not stopped."""
+    return _counts(state_dir, LOOPS_SEEN)
 
 
 def breakers(state_dir: Path) -> dict[tuple[str, str], tuple[int, int]]:

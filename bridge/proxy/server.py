@@ -23,6 +23,7 @@ from gunicorn.app.base import BaseApplication
 from bridge import logs
 from bridge.counted import counted
 from bridge.errors import BridgeError
+from bridge.files import LOOP_TOKEN, shared_token
 from bridge.proxy import metrics, status
 from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.arbiter import BridgeArbiter
@@ -197,6 +198,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         self.dispatcher = Dispatcher(
             self.reloader.table,
             secret=self.settings.secret,
+            loop_secret=shared_token(state_dir / LOOP_TOKEN),
             hooks=hooks,
             handler_threads=self.options.handlers,
             exact_cookies=True,

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from bridge.errors import VisitorError
 
-__all__ = ["Target", "parse_query", "parse_target"]
+__all__ = ["Target", "parse_target"]
 
 # Space and controls never belong into a request line (RFC 9112, section 3).
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
@@ -95,26 +95,3 @@ def _canonical(path: str) -> tuple[str | None, str]:
     if "." in segments or ".." in segments:
         return None, "dot segment in the path"
     return decoded, ""
-
-
-def parse_query(query: str) -> dict[str, str]:
-    """The query as PHP reads it into `$_GET`, for names that are no arrays.
-
-    The last of several equal names wins, `+` is a space, and a space or `.` in a name becomes
-    `_`. Names with `[` are left out: a condition on an array never holds. Bytes that are no
-    UTF-8 are kept as surrogate escapes, so they equal nothing that a configuration can say.
-    """
-    values: dict[str, str] = {}
-    for pair in query.split("&"):
-        name, _, value = pair.partition("=")
-        if not name:
-            continue
-        key = _unquote(name).lstrip(" ")
-        if "[" not in key:
-            values[key.replace(" ", "_").replace(".", "_")] = _unquote(value)
-    return values
-
-
-def _unquote(text: str) -> str:
-    raw = text.replace("+", " ").encode("latin-1", "replace")
-    return unquote_to_bytes(raw).decode("utf-8", "surrogateescape")

@@ -1,5 +1,7 @@
 """Who answers, and why: shares, keys, previews, and legacy whenever in doubt."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +38,20 @@ def test_a_split_route_gives_a_new_visitor_a_key_and_decides_by_it() -> None:
 def test_a_malformed_key_is_replaced() -> None:
     decision = decided(table(route("page", "/p", "50%")), head("/p", Cookie=f"{SHARE_COOKIE}=<>"))
     assert decision.set_key == "fresh-key"
+
+
+@given(
+    st.lists(st.text('<>abc-_1="', max_size=70), max_size=3),
+    st.from_regex(r"[A-Za-z0-9_-]{8,64}", fullmatch=True),
+)
+def test_an_unusable_key_does_not_hide_a_usable_one(unusable: list[str], usable: str) -> None:
+    """Whatever sets a cookie of our name for a longer path is sent first, on every request."""
+    split = table(route("page", "/p", "50%"))
+    alone = decided(split, head("/p", Cookie=f"{SHARE_COOKIE}={usable}"))
+    unusable = [one for one in unusable if not re.fullmatch("[A-Za-z0-9_-]{8,64}", one)]
+    cookies = "; ".join(f"{SHARE_COOKIE}={one}" for one in [*unusable, usable, "x" * 9])
+    decision = decided(split, head("/p", Cookie=cookies), fresh_key="another-key")
+    assert (decision.bucket, decision.set_key) == (alone.bucket, None)
 
 
 @given(st.lists(st.integers(0, 100_000), min_size=2, max_size=2).map(sorted), st.uuids())
@@ -138,6 +154,13 @@ class TestPreview:
         cookie = preview.make(self.secret, "legacy", "route:page", 2000)
         assert self.side(cookie, "/o") == "share"
 
+    def test_an_unusable_one_does_not_hide_a_good_one(self) -> None:
+        good = preview.make(self.secret, "python", "route:page", 2000)
+        for first in ("x", "", preview.make(self.secret, "python", "route:other", 2000)):
+            cookies = "; ".join(f"{preview.COOKIE}={one}" for one in (first, good))
+            decision = decided(self.ours, head("/p", Cookie=cookies), 1000.0, secret=self.secret)
+            assert decision.reason == "preview"
+
     def test_counts_for_nothing_when_expired_forged_or_broken(self) -> None:
         good = preview.make(self.secret, "python", "route:page", 2000)
         expired = preview.make(self.secret, "python", "route:page", 999)
@@ -145,3 +168,22 @@ class TestPreview:
         for cookie in (expired, foreign, good[:-1] + ("A" if good[-1] != "A" else "B"), "x", ""):
             assert self.side(cookie) == "share"
         assert self.side(good, secret="") == "share"
+
+
+def test_a_decision_names_the_headers_that_took_part() -> None:
+    ours = table(
+        route("guest", "/p", "100%", "cookies: {wp_*: false}"),
+        route("ajax", "/p", "100%", "headers: {X-Requested-With: XMLHttpRequest}"),
+        route("other", "/other", "100%", "query: {a: b}"),
+    )
+    assert decided(ours, head("/p")).conditions == ("Cookie",)
+    assert decided(ours, head("/p", Cookie="wp_x=1")).conditions == ("Cookie", "X-Requested-With")
+    assert decided(ours, head("/other?a=b")).conditions == ()
+
+
+def test_a_cookie_condition_is_asked_anew_for_each_visitor() -> None:
+    """Decisions are remembered by path; these are not."""
+    ours = table(route("guest", "/p", "100%", "cookies: {wp_*: false}"))
+    for _ in range(3):
+        assert decided(ours, head("/p")).python
+        assert not decided(ours, head("/p", Cookie="wp_x=1")).python

@@ -38,3 +38,18 @@ def test_takes_a_whole_url_and_refuses_a_foreign_host() -> None:
 
 def test_says_why_an_odd_path_goes_to_legacy() -> None:
     assert set(why("/a//b").values()) == {"// in the path"}
+
+
+def test_says_which_cookie_is_in_the_way() -> None:
+    ours = table(
+        route("guest", "/p/<name>", "100%", "cookies: {wordpress_logged_in_*: false}"),
+        route("lang", "/p/<name>", "100%", "cookies: {lang: de}"),
+        route("slash", "/p/<name>/"),
+    )
+    cookies = [("Cookie", "a=1; wordpress_logged_in_5f=x; lang=en")]
+    found = explain(ours, head_for(ours, "GET", "/p/x", cookies, ""), 0.0, "fresh-key")
+    assert [verdict.why for verdict in found.verdicts] == [
+        "cookie wordpress_logged_in_* is present: wordpress_logged_in_5f",
+        "cookie lang is not de",
+        "the trailing slash differs",
+    ]

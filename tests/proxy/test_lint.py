@@ -24,6 +24,18 @@ from tests.proxy.site import TOP, VIEW, route, table
         ([route("a", "/p//q")], 10, "nothing can reach it"),
         ([route("a", "/p?x=1")], 10, "nothing can reach it"),
         ([route("a", "/p", more="host: other.example")], 10, "no site has the host"),
+        ([route("a", "/p/<y>-<m>.html")], 10, "'-' stands between <y> and <m>"),
+        ([route("a", "/p/<y><int:m>")], 10, "nothing stands between <y> and <m>"),
+        ([route("a", "/p/<path:y>/e/<path:m>")], 10, "<y> takes as little as it can"),
+        (
+            [
+                route("a", "/p", more="cookies: {x_*: false}"),
+                route("b", "/p", more="cookies: {x_*: true}"),
+                route("c", "/p", more="cookies: {x_*: 'y'}"),
+            ],
+            12,
+            "`c` is shadowed",
+        ),
     ],
 )
 def test_what_is_hardly_meant_is_named_with_its_line(
@@ -95,6 +107,27 @@ def test_an_application_without_its_start_page_is_named(routes: list[str], says:
 )
 def test_a_start_page_that_some_route_takes_is_fine(routes: list[str]) -> None:
     assert lint(table(*routes), "routes.yaml") == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/<slug>-<int:id>",
+        "/<int:y>-<int:m>",
+        "/<path:a>/<b>",
+        "/<string(length=2):a><b>",
+        "/<a>/<b>",
+    ],
+)
+def test_variables_that_cannot_share_a_text_out_in_two_ways_are_fine(path: str) -> None:
+    assert lint(table(route("a", path)), "routes.yaml") == []
+
+
+def test_a_crowd_of_patterns_in_one_segment_is_named() -> None:
+    crowd = [route(f"r{number}", f"/x/<name>-{number}") for number in range(501)]
+    (finding,) = lint(table(*crowd, route("other", "/x/y/<name>")), "routes.yaml")
+    assert "501 paths differ" in finding.message
+    assert lint(table(*crowd[1:]), "routes.yaml") == []
 
 
 def test_a_site_for_every_host_is_named() -> None:

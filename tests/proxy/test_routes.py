@@ -56,6 +56,60 @@ class TestMatching:
         ours = table(route("old", "/index.php", more="query: {page: project}"))
         assert (taken(ours, head(f"/index.php?{query}")) == "old") is matches
 
+    @pytest.mark.parametrize(
+        ("query", "absent"),
+        [
+            ("", True),
+            ("page[]=2", False),
+            ("page%00=2", False),
+            ("page%5Bx%5D=2", False),
+            ("pag=2", True),
+            ("+page", False),
+        ],
+    )
+    def test_an_array_is_present(self, query: str, absent: bool) -> None:
+        ours = table(
+            route("none", "/p", more="query: {page: false}"),
+            route("one", "/p", more="query: {page: true}"),
+        )
+        assert taken(ours, head(f"/p?{query}")) == ("none" if absent else "one")
+
+    def test_an_array_after_a_value_is_what_php_has(self) -> None:
+        ours = table(route("old", "/p", more="query: {page: project}"))
+        assert taken(ours, head("/p?page=project&page[]=x")) is None
+        assert taken(ours, head("/p?page[]=x&page=project")) == "old"
+
+    def test_a_name_is_written_as_it_is_sent_or_as_php_has_it(self) -> None:
+        for name in ("a.b", "a_b"):
+            ours = table(route("old", "/p", more=f"query: {{{name}: true}}"))
+            for query in ("a.b=1", "a_b=1", "a+b=1"):
+                assert taken(ours, head(f"/p?{query}")) == "old"
+
+    @pytest.mark.parametrize(
+        ("cookie", "route_taken"),
+        [
+            ("", "guest"),
+            ("a=1; wordpress_logged_in_x=1", "member"),
+            ("wordpress.logged in_x=1", "member"),  # PHP has _ for both
+            ("wordpress_logged_in_[]=1", "member"),
+            ("WordPress_logged_in_x=1", "guest"),
+            ("=wordpress_logged_in_x", "guest"),
+            ("lang=de; wordpress_logged_in_x=1", "german"),
+            ("lang=%64e; lang=en; wordpress_logged_in_x=1", "german"),  # PHP keeps the first
+            ("lang=en; lang=de; wordpress_logged_in_x=1", "member"),
+        ],
+    )
+    def test_cookie_conditions_read_cookies_as_php_does(
+        self, cookie: str, route_taken: str
+    ) -> None:
+        ours = table(
+            route("guest", "/p", more="cookies: {wordpress_logged_in_*: false}"),
+            route("german", "/p", more="cookies: {lang: de}"),
+            route("member", "/p", more="cookies: {wordpress_logged_in_*: true}"),
+        )
+        given = {"Cookie": cookie} if cookie else {}
+        assert taken(ours, head("/p", **given)) == route_taken
+
     def test_a_trailing_slash_is_part_of_the_path(self) -> None:
         ours = table(route("page", "/p/<name>"), route("folder", "/f/"))
         assert taken(ours, head("/p/x/")) is None
@@ -154,6 +208,22 @@ class TestErrors:
         (problem,) = self.problems(text)[:1]
         assert problem[0] == line
         assert says in problem[2]
+
+    @pytest.mark.parametrize("kind", ["query", "cookies", "headers"])
+    @pytest.mark.parametrize("value", ["1", "0", "1.0", "1.5", "null", "[]", "{}"])
+    def test_a_condition_is_a_text_or_true_or_false(self, kind: str, value: str) -> None:
+        text = f"{TOP}  - {{name: x, path: /x, {kind}: {{Page: {value}}}}}\n"
+        (problem, *_) = self.problems(text)
+        assert problem[0] == 10
+        assert "neither a text nor true or false" in problem[2] + problem[3]
+
+    @pytest.mark.parametrize("name", ["'a[]'", "'a[b]'", "'[x'", "' '", "''"])
+    @pytest.mark.parametrize("kind", ["query", "cookies"])
+    def test_a_name_under_which_php_has_no_value_is_an_error(self, kind: str, name: str) -> None:
+        text = f"{TOP}  - {{name: x, path: /x, {kind}: {{{name}: x}}}}\n"
+        (problem, *_) = self.problems(text)
+        assert problem[0] == 10
+        assert "write the name alone" in problem[2] + problem[3]
 
     @pytest.mark.parametrize(
         ("line", "says"),

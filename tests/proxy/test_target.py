@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.errors import VisitorError
-from bridge.proxy.target import _canonical, parse_query, parse_target
+from bridge.proxy.target import _canonical, parse_target
 
 RAW = st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="\x7f"))
 PATHS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=5).map(
@@ -164,26 +164,3 @@ class TestOtherForms:
         for method in ("GET", "OPTIONS"):
             with contextlib.suppress(VisitorError):
                 parse_target(method, text)
-
-
-class TestQuery:
-    @pytest.mark.parametrize(
-        ("query", "values"),
-        [
-            ("a=1&b=2", {"a": "1", "b": "2"}),
-            ("a=1&a=2", {"a": "2"}),
-            ("a", {"a": ""}),
-            ("a=b=c", {"a": "b=c"}),
-            ("&&=x&a=", {"a": ""}),
-            ("a+b=c+d", {"a_b": "c d"}),
-            ("a.b=1&c%20d=2", {"a_b": "1", "c_d": "2"}),
-            ("a[]=1&b[x]=2&c=3", {"c": "3"}),
-            ("a=%C3%A9&b=%zz", {"a": "é", "b": "%zz"}),
-        ],
-    )
-    def test_a_query_is_read_as_php_reads_it(self, query: str, values: dict[str, str]) -> None:
-        assert parse_query(query) == values
-
-    @given(st.text(st.characters(max_codepoint=0xFF)))
-    def test_any_query_can_be_read(self, query: str) -> None:
-        parse_query(query)

@@ -62,7 +62,7 @@ def echo(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
     return [body]
 
 
-echo_soon, split = echo, text
+echo_soon, split, guests = echo, text, text
 
 
 class _Stream:
@@ -259,4 +259,17 @@ def moves(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
     return []
 
 
-moves_always = moves
+moves_always = moves_round = moves_home = moves
+
+
+def tests_cookies(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Whether a visitor takes cookies: they are sent here once more."""
+    if "takes=1" in environ.get("HTTP_COOKIE", ""):
+        return text(environ, start_response)
+    start_response("302 Found", [("Location", "?"), ("Set-Cookie", "takes=1")])
+    return []
+
+
+def moves_cached(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("301 Moved", [("Location", "/old"), ("Cache-Control", "public, max-age=60")])
+    return []

@@ -91,8 +91,13 @@ ROUTES = {
     "shows_head": "methods: [GET, POST]",
     "answers_205": "",
     "tells": "",
+    "guests": "cookies: {member_*: false}",
     "moves": "",
     "moves_always": "fallback: false",
+    "moves_round": "",
+    "moves_home": "",
+    "tests_cookies": "",
+    "moves_cached": "",
 }
 
 
