@@ -13,13 +13,15 @@ from typing import Any
 import gunicorn.http.message
 import gunicorn.http.wsgi
 from gunicorn import util
-from gunicorn.http.errors import UnsupportedTransferCoding
+from gunicorn.http.body import ChunkedReader
+from gunicorn.http.errors import InvalidChunkSize, UnsupportedTransferCoding
 from gunicorn.http.wsgi import Response
 from gunicorn.workers.gthread import ThreadWorker
 
 from bridge.proxy import pages
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine.worker import EARLY
+from bridge.proxy.wire import WireError, look_at_part
 
 __all__ = ["BridgeWorker", "join_cookies"]
 
@@ -54,6 +56,24 @@ class VisitorResponse(Response):  # type: ignore[misc]
         ]
 
 
+class VisitorChunks(ChunkedReader):  # type: ignore[misc]
+    """gunicorn's reader of chunked bodies, which refuses at once what cannot become a line.
+    gunicorn waits for its end, and so does whoever sent it."""
+
+    _trailer = False
+
+    def parse_trailers(self, unreader: Any, data: Any) -> Any:
+        self._trailer = True
+        return super().parse_trailers(unreader, data)
+
+    def read_into(self, unreader: Any, buf: Any) -> None:
+        try:
+            look_at_part(bytes(buf).rpartition(b"\r\n")[2], trailer=self._trailer)
+        except WireError as error:
+            raise InvalidChunkSize(str(error).encode()) from None
+        super().read_into(unreader, buf)
+
+
 class BridgeWorker(ThreadWorker):  # type: ignore[misc]
     """A gthread worker that reloads routes.yaml on SIGHUP, opens its access log anew on that and
     on SIGUSR1, and shows no sign of gunicorn."""
@@ -61,6 +81,7 @@ class BridgeWorker(ThreadWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         # gunicorn has no settings for these; this process serves nothing else.
         gunicorn.http.wsgi.Response = VisitorResponse
+        gunicorn.http.message.ChunkedReader = VisitorChunks
         # Links with raw UTF-8 or Latin-1 have always worked with Apache and nginx.
         gunicorn.http.message.RFC9112_TARGET_INVALID = _TARGET_INVALID
         super().init_process()

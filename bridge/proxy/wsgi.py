@@ -21,6 +21,7 @@ from bridge.proxy.head import Head, host_of
 from bridge.proxy.hosts import split_host
 from bridge.proxy.target import parse_target
 from bridge.proxy.upload import RequestBody, Wait
+from bridge.proxy.wire import LONGEST_LENGTH
 
 __all__ = [
     "RawTargetMissing",
@@ -141,7 +142,7 @@ def body_of(environ: WSGIEnvironment, max_body: int | None = None) -> RequestBod
         return RequestBody(limited, None, _watch(stream))
     if not length:
         return None
-    if not (length.isascii() and length.isdigit()):
+    if not (length.isascii() and length.isdigit() and len(length) <= LONGEST_LENGTH):
         raise VisitorError(400, "malformed Content-Length")
     if max_body is not None and int(length) > max_body:
         raise VisitorError(413, f"the request body has {int(length)} bytes")

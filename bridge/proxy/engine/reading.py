@@ -17,7 +17,7 @@ import httptools
 from bridge.errors import VisitorError
 from bridge.proxy.hosts import split_host
 from bridge.proxy.target import Target, parse_target
-from bridge.proxy.wire import ChunkedReader, WireError, field_lines, lowered
+from bridge.proxy.wire import LONGEST_LENGTH, ChunkedReader, WireError, field_lines, lowered
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.upstream import Upstream
@@ -39,7 +39,6 @@ LONGEST_LINE = 8190
 LONGEST_HEAD = 64 * 1024
 _LONGEST_FIELD = 16380
 _MOST_FIELDS = 100
-_LONGEST_LENGTH = 18  # digits of a Content-Length: an exabyte
 
 _LINE = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([01])")
 # Every line ends with CRLF and begins with no white space; no control character but the tab.
@@ -142,7 +141,7 @@ class Block:
             self.tokens = frozenset(token.strip(" \t") for token in listed)
         if lengths := special.get("content-length"):
             number = lengths[0]
-            sound = number.isascii() and number.isdigit() and len(number) <= _LONGEST_LENGTH
+            sound = number.isascii() and number.isdigit() and len(number) <= LONGEST_LENGTH
             if len(lengths) > 1 or not sound:
                 raise VisitorError(400, "malformed Content-Length")
             self.length = int(number)

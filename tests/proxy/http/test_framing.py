@@ -199,6 +199,17 @@ def test_bad_chunking_in_the_middle_is_an_error_and_never_a_whole_request(
     assert backend.only().body in (b"", b"abc", b"3\r\nabc\r\n")  # the last is its framing
 
 
+@pytest.mark.parametrize("body", [b"5\n", b"5\r\nhello\r\n5\n", b"zz", b"0\r\nX-Sum: 1\n"])
+def test_a_chunk_that_cannot_become_right_is_refused_at_once(
+    bridge: Bridge, backend: Backend, body: bytes
+) -> None:
+    """Without waiting for more: there is none, the visitor waits for the answer."""
+    with bridge.visitor() as visitor:
+        visitor.send(request("POST", "/chunk", CHUNKED) + body)
+        assert visitor.answer().status == 400
+        assert visitor.ended()
+
+
 def test_bytes_after_the_announced_length_are_the_next_request(
     bridge: Bridge, backend: Backend
 ) -> None:
