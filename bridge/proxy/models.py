@@ -22,13 +22,14 @@ from pydantic import (
     model_validator,
 )
 
+from bridge.proxy.hosts import as_ascii
 from bridge.units import Duration, Size, Written, text
 
 __all__ = ["Backend", "File", "Group", "Route", "Site", "Sticky"]
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)\s*%")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
-_HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?:\d{1,5}|\*))?")
+_HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9._\u0080-\uffff-]+|\[[0-9a-f:.]+\])(?::(?:\d{1,5}|\*))?")
 _COOKIE = re.compile(r"[A-Za-z0-9_.-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _STATUS = re.compile(r"default|[45]\d\d")
@@ -36,6 +37,10 @@ _METHOD = re.compile(r"[A-Z][A-Z-]*")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _HANDLER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _ENTITY = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+def _host(value: str) -> str:
+    return as_ascii(value).lower()
 
 
 def parse_percent(value: object) -> int:
@@ -52,7 +57,7 @@ HeaderName = Annotated[str, text(_TOKEN, "header name (no _ in it)", "X-Requeste
 HeaderValue = Annotated[str, text(_VALUE, "header value (no line break in it)", "nosniff")]
 CookieName = Annotated[str, text(_COOKIE, "cookie name", "visitor_id")]
 Host = Annotated[
-    str, text(_HOST, "host", "www.example.org, *.example.org or 127.0.0.1:8080", str.lower)
+    str, text(_HOST, "host", "www.example.org, *.example.org or 127.0.0.1:8080", _host)
 ]
 Method = Annotated[str, text(_METHOD, "HTTP method", "GET", str.upper)]
 HandlerName = Annotated[str, text(_HANDLER, "handler", "mysite.views:project")]

@@ -14,14 +14,20 @@ import gunicorn.http.message
 import gunicorn.http.wsgi
 from gunicorn import util
 from gunicorn.http.body import ChunkedReader
-from gunicorn.http.errors import InvalidChunkSize, UnsupportedTransferCoding
+from gunicorn.http.errors import (
+    InvalidChunkSize,
+    InvalidRequestLine,
+    UnsupportedTransferCoding,
+)
+from gunicorn.http.message import Request
+from gunicorn.http.parser import RequestParser
 from gunicorn.http.wsgi import Response
 from gunicorn.workers.gthread import ThreadWorker
 
 from bridge.proxy import pages
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine.worker import EARLY
-from bridge.proxy.wire import WireError, look_at_part
+from bridge.proxy.wire import NO_TLS, TLS_HELLO, WireError, look_at_part
 
 __all__ = ["BridgeWorker", "join_cookies"]
 
@@ -74,6 +80,15 @@ class VisitorChunks(ChunkedReader):  # type: ignore[misc]
         super().read_into(unreader, buf)
 
 
+class VisitorRequest(Request):  # type: ignore[misc]
+    """gunicorn's request, which knows a handshake of TLS when it sees one."""
+
+    def read_line(self, unreader: Any, buf: Any, limit: int = 0) -> Any:
+        if buf.startswith(TLS_HELLO):
+            raise InvalidRequestLine(NO_TLS)
+        return super().read_line(unreader, buf, limit)
+
+
 class BridgeWorker(ThreadWorker):  # type: ignore[misc]
     """A gthread worker that reloads routes.yaml on SIGHUP, opens its access log anew on that and
     on SIGUSR1, and shows no sign of gunicorn."""
@@ -82,6 +97,7 @@ class BridgeWorker(ThreadWorker):  # type: ignore[misc]
         # gunicorn has no settings for these; this process serves nothing else.
         gunicorn.http.wsgi.Response = VisitorResponse
         gunicorn.http.message.ChunkedReader = VisitorChunks
+        RequestParser.mesg_class = VisitorRequest
         # Links with raw UTF-8 or Latin-1 have always worked with Apache and nginx.
         gunicorn.http.message.RFC9112_TARGET_INVALID = _TARGET_INVALID
         super().init_process()

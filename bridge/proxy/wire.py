@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "LONGEST_LENGTH",
+    "NO_TLS",
+    "TLS_HELLO",
     "ChunkedReader",
     "Framing",
     "ResponseHead",
@@ -48,6 +50,9 @@ _LINE = re.compile(
 )
 # Without the CR before it: a pattern that begins with an optional byte is searched for slowly.
 _HEAD_END = re.compile(rb"\n\r?\n")
+TLS_HELLO = b"\x16\x03"
+"""A handshake of TLS begins so, and no request does."""
+NO_TLS = "TLS on a port that has none; --certfile gives it one"
 LONGEST_LENGTH = 18
 """Digits of a Content-Length: an exabyte."""
 _LONGEST_LINE = 8192

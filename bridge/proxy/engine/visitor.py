@@ -20,6 +20,7 @@ from bridge.proxy.engine.reading import LONGEST_HEAD, LONGEST_LINE, Block, read_
 from bridge.proxy.engine.sending import Outlet, delivered, is_gone, on_the_way
 from bridge.proxy.engine.turn import Turn
 from bridge.proxy.engine.writing import CONTINUE, refusal
+from bridge.proxy.wire import NO_TLS, TLS_HELLO
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.service import Service
@@ -283,7 +284,9 @@ class Visitor(asyncio.Protocol):
             self._skip_empty_lines()
         part = self._buffer[self._at :]
         line_end = part.find(b"\r\n")
-        if (line_end if line_end >= 0 else len(part)) > LONGEST_LINE:
+        if part.startswith(TLS_HELLO):
+            self._refuse(VisitorError(400, NO_TLS))
+        elif (line_end if line_end >= 0 else len(part)) > LONGEST_LINE:
             self._refuse(VisitorError(414, "the request line is too long"))
         elif len(part) > LONGEST_HEAD:
             self._refuse(VisitorError(431, "the head is too large"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 
 import pytest
 
@@ -100,6 +101,16 @@ def test_a_request_that_two_parsers_could_read_differently_gets_a_400_and_is_clo
     for echo in (b"smuggled", b"gunicorn", b"Traceback", b"Invalid", b"chunked"):
         assert echo not in got.raw + got.body
     assert backend.received == []
+
+
+def test_tls_on_a_port_without_it_is_named_in_the_log(bridge: Bridge, backend: Backend) -> None:
+    hello = ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    tls = context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="main.test")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    assert bridge.send(hello.read()).status == 400
+    assert "TLS on a port that has none" in bridge.outcome("")["error"]
 
 
 def test_what_follows_a_refused_request_is_not_answered(bridge: Bridge, backend: Backend) -> None:
