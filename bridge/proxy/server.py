@@ -23,6 +23,7 @@ from gunicorn.app.base import BaseApplication
 from bridge import logs
 from bridge.counted import counted
 from bridge.errors import BridgeError
+from bridge.logpipe import unblock_standard_streams
 from bridge.proxy import metrics, status
 from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.arbiter import BridgeArbiter
@@ -312,6 +313,7 @@ def serve(settings: Settings, options: ServeOptions) -> None:
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
+    unblock_standard_streams()
     logs.configure()
     if options.access_log not in ("", "-"):
         Path(options.access_log).parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ import uvloop
 from gunicorn import sock as gunicorn_sock
 from gunicorn.workers.base import Worker
 
+from bridge import logpipe
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine.door import Door, room_for_visitors
 from bridge.proxy.engine.service import Limits, Service
@@ -251,4 +252,5 @@ class EngineWorker(Worker):  # type: ignore[misc]
         self.cfg.worker_int(self)
         if hasattr(self, "service"):
             self.service.report()
+        logpipe.finish()
         os._exit(0)
