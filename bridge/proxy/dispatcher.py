@@ -28,7 +28,7 @@ from bridge.proxy.pythonside import Answer, HandlerThreads, PythonFailed
 from bridge.proxy.replay import ReplayableInput
 from bridge.proxy.routes import RouteTable
 from bridge.proxy.upload import RequestBody
-from bridge.proxy.wsgi import body_of, cut_off, environ_for_handler, head_of
+from bridge.proxy.wsgi import body_of, cut_off, environ_for_handler, head_of, limited
 
 __all__ = ["Dispatcher"]
 
@@ -109,7 +109,7 @@ class _Request:
         conversation.decide()
         # (5)
         if conversation.asks_python:
-            answered, body = self.python(body)
+            answered, body = self.python(limited(body, conversation.max_handler_body))
             if answered is not None:
                 return answered
         # (6)

@@ -25,6 +25,7 @@ from gunicorn.http.wsgi import Response
 from gunicorn.workers.gthread import ThreadWorker
 
 from bridge.proxy import pages
+from bridge.proxy.descriptors import raise_limit
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine.worker import EARLY
 from bridge.proxy.wire import NO_TLS, TLS_HELLO, WireError, look_at_part
@@ -100,6 +101,7 @@ class BridgeWorker(ThreadWorker):  # type: ignore[misc]
         RequestParser.mesg_class = VisitorRequest
         # Links with raw UTF-8 or Latin-1 have always worked with Apache and nginx.
         gunicorn.http.message.RFC9112_TARGET_INVALID = _TARGET_INVALID
+        raise_limit()
         super().init_process()
 
     def init_signals(self) -> None:

@@ -13,21 +13,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from bridge.proxy.descriptors import spare
 from bridge.proxy.engine.clock import TICK
 from bridge.proxy.engine.visitor import Visitor
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.service import Service
 
-__all__ = ["Door", "room_for_visitors"]
-
-_SPARE = 256  # descriptors that are left for legacy, handlers and files
-
-
-def room_for_visitors(wanted: int, descriptors: int, legacy: int) -> int:
-    """How many visitors a process with so many descriptors takes of those `wanted`, when it may
-    have `legacy` connections: those come out of the same number, up to a third of it."""
-    return max(1, min(wanted, descriptors - _SPARE - min(legacy, descriptors // 3)))
+__all__ = ["Door"]
 
 
 class _Knocking(Visitor):
@@ -54,7 +47,7 @@ class Door:
         tls: dict[str, Any] | None = None,
     ) -> None:
         self.service, self.sockets, self.most = service, sockets, most
-        self._highest = descriptors - _SPARE
+        self._highest = descriptors - spare(descriptors)
         self._backlog, self._tls = backlog, tls or {}
         self._servers: list[asyncio.Server] = []
         # Who is here, but has no connection yet as TLS sees it.

@@ -9,6 +9,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from bridge.proxy import models
+from bridge.proxy.descriptors import for_legacy
 from bridge.proxy.engine.clock import TICK, clock
 from bridge.proxy.engine.handlers import Handlers
 from bridge.proxy.engine.sending import Batch
@@ -41,6 +42,7 @@ class Service:
     Answers are reported together, a few thousandths of a second after the first of them: that
     costs less than one by one between the reading and writing of others. `flush` is called
     after that, to write what was logged. `draining`: every answer says that the connection ends.
+    Of `descriptors` a third is for legacy: the limits of the backends are fitted to that.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Service:
         *,
         flush: Callable[[], None] = lambda: None,
         limits: Limits | None = None,
+        descriptors: int = 1_000_000,
     ) -> None:
         self.loop = loop
         self.front = dispatcher.front
@@ -69,10 +72,14 @@ class Service:
         self._flush = flush
         self._ended: list[Conversation] = []
         self._watched: set[Upstream] = set()  # also those of older tables that are still at work
+        self._for_legacy = for_legacy(descriptors)
         self._set_date()
 
     def _upstream(self, name: str, spec: models.Backend) -> Upstream:
-        upstream = Upstream(name, spec, self.batch)
+        backends = self.front.table().file.backends.values()
+        fits = self._for_legacy / sum(backend.limits.sockets for backend in backends)
+        most = max(1, int(spec.limits.sockets * fits)) if fits < 1 else spec.limits.at_once
+        upstream = Upstream(name, spec, self.batch, most)
         self._watched.add(upstream)
         return upstream
 

@@ -37,12 +37,13 @@ _PATIENCE = 1.0  # seconds until a visitor who expects 100 gets it although lega
 class Turn(Reply):
     """A request, from its head to the last byte of its answer."""
 
-    __slots__ = ("_expects", "_size", "is_known")
+    __slots__ = ("_expects", "_most", "_size", "is_known")
 
     def __init__(self, visitor: Visitor, method: str, minor: int, block: Block) -> None:
         Reply.__init__(self, visitor, method, minor, block)
         self._expects = False
         self._size: int | None = None  # of the body of the request, in bytes
+        self._most: int | None = None  # that it may have
         self.is_known = True  # what follows from the header block is that of other requests
 
     # (2) to (4)
@@ -110,9 +111,12 @@ class Turn(Reply):
             if block.expect != "100-continue":
                 raise VisitorError(417, "an expectation that nobody knows")
             self._expects = True
-        most = self.conversation.max_body
+        self._limit_body(self.conversation.max_body)
+
+    def _limit_body(self, most: int | None) -> None:
+        self._most = most
         if most is not None and self._size is not None and self._size > most:
-            raise VisitorError(413, f"the request body has {self._size} bytes")
+            raise VisitorError(413, f"the request body has {self._size} bytes, max_body is {most}")
 
     # the request's body, from the visitor
 
@@ -122,7 +126,7 @@ class Turn(Reply):
         assert body is not None
         try:
             pieces, rest = body.feed(data)
-            most = self.conversation.max_body
+            most = self._most
             if most is not None and body.size > most:
                 raise VisitorError(413, "the request body is larger than max_body")
         except VisitorError as error:
@@ -173,6 +177,7 @@ class Turn(Reply):
         if self._size is None and self.body is None:
             self._run(None)
             return
+        self._limit_body(self.conversation.max_handler_body)
         self.spool = Spool()
         if self.body is None:
             self._spooled()

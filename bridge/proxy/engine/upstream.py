@@ -126,10 +126,13 @@ class LegacyConnection(asyncio.BufferedProtocol):
 
 class Upstream:
     """The pool. `hidden` are the names of the backend that no visitor may see, `prefix` the
-    path in its URL."""
+    path in its URL. There are descriptors for `most` requests at a time."""
 
-    def __init__(self, name: str, spec: models.Backend, batch: Batch) -> None:
+    def __init__(
+        self, name: str, spec: models.Backend, batch: Batch, most: int = 1_000_000
+    ) -> None:
         self.name, self.spec, self.batch = name, spec, batch
+        self.at_once = min(spec.limits.at_once, most)
         self.budget = RetryBudget()
         parts = urlsplit(spec.url)
         self.hidden = hidden_names(spec)
@@ -177,7 +180,7 @@ class Upstream:
         """Give `exchange` a connection, now or as soon as there is one: it is told by `begin`,
         or by `failed` with the stage `wait` or `connect`."""
         idle, limits = self._idle, self.spec.limits
-        if self._waiting or len(self.active) + self._connecting >= limits.at_once:
+        if self._waiting or len(self.active) + self._connecting >= self.at_once:
             if len(self._waiting) >= limits.waiting:  # those who have left make place
                 self._waiting = deque(w for w in self._waiting if not w[1].over)
             if len(self._waiting) < limits.waiting:
@@ -243,6 +246,9 @@ class Upstream:
             self.discard(self._idle[0])
 
     def _busy(self) -> LegacyError:
+        if self.at_once < self.spec.limits.at_once:
+            busy = f"all {self.at_once} connections that there are descriptors for are busy"
+            return LegacyError("wait", 503, busy)
         return LegacyError("wait", 503, self.spec.limits.busy)
 
     def _connect(self, exchange: Exchange, tried: tuple[Server, ...] = ()) -> None:
@@ -339,7 +345,7 @@ class Upstream:
 
     def _next(self) -> None:
         """Let those in the line go on who can."""
-        while self._waiting and self.in_flight < self.spec.limits.at_once:
+        while self._waiting and self.in_flight < self.at_once:
             _, exchange = self._waiting.popleft()
             if exchange.over:
                 continue

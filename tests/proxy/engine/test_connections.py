@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from bridge.proxy import models
-from bridge.proxy.engine.door import room_for_visitors
+from bridge.proxy.descriptors import room_for_visitors
 from bridge.proxy.engine.service import Limits
 from bridge.proxy.routes import RouteTable
 from stack.waiting import wait_for
@@ -86,8 +86,8 @@ def test_who_stays_is_answered_while_others_wait_outside(routes: RouteTable) -> 
 def test_nobody_is_let_in_without_a_descriptor_to_spare(routes: RouteTable) -> None:
     lowest = os.dup(0)
     os.close(lowest)
-    # 256 are left for legacy and handlers; what the engine itself opens comes out of the rest.
-    with engine(routes, descriptors=256 + lowest + 30) as inside, contextlib.ExitStack() as stack:
+    # 64 are left for handlers and files; what the engine itself opens comes out of the rest.
+    with engine(routes, descriptors=64 + lowest + 30) as inside, contextlib.ExitStack() as stack:
         files = [stack.enter_context(open("/dev/null")) for _ in range(40)]
         with inside.visitor() as visitor:
             visitor.send(ASK)
@@ -123,7 +123,9 @@ def test_a_failed_handshake_takes_nobodys_place(routes: RouteTable, tls: ssl.SSL
         (1_000_000, 20_000, 500, 19_244),
         (1_000_000, 20_000, 50_000, 13_078),
         (1_000_000, 1024, 500, 427),
-        (1000, 100, 500, 1),
+        (1000, 256, 500, 107),
+        (1000, 128, 500, 22),
+        (1000, 64, 500, 1),
     ],
 )
 def test_legacy_gets_its_share_of_the_descriptors(
