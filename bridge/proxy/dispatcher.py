@@ -102,7 +102,8 @@ class _Request:
         # (3)
         caller = self.shell.front.recognise(conversation.table, head)
         conversation.accept(caller, caller.admission.head)
-        body = body_of(self.environ, conversation.max_body)
+        visitors = conversation.table.file.visitors
+        body = body_of(self.environ, conversation.max_body, silence=visitors.body)
         if caller.admission.final:
             return self.own(conversation.options_here())
         # (4)

@@ -17,7 +17,14 @@ from weakref import proxy
 from bridge.proxy.head import Head
 from bridge.proxy.hosts import split_host
 
-__all__ = ["Client", "TrustedProxies", "forwarded_headers", "plain_address"]
+__all__ = [
+    "Client",
+    "TrustedProxies",
+    "forwarded_headers",
+    "household",
+    "plain_address",
+    "stranger",
+]
 
 _WITH_PORT = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}|\[([^\[\]]*)\](?::\d{1,5})?")
 _PAIR = re.compile(r"""[ \t]*([A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^",; \t]*))[ \t]*([;,]|$)""")
@@ -147,6 +154,27 @@ def plain_address(text: str) -> str | None:
         return str(ipaddress.ip_address(text.partition("%")[0]))
     except ValueError:
         return None
+
+
+@lru_cache(maxsize=4096)
+def household(address: str) -> str:
+    """What counts as one visitor where places are shared out: an IPv4 address, or the network
+    that a provider gives to one household (RFC 6177); empty for what is no address."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return address
+    return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
+
+
+@lru_cache(maxsize=4096)
+def stranger(address: str) -> str:
+    """The `household` of an address on the internet; empty for one of the own networks, where a
+    proxy may stand for everybody."""
+    plain = plain_address(address)
+    return household(address) if plain and ipaddress.ip_address(plain).is_global else ""
 
 
 @lru_cache(maxsize=1024)

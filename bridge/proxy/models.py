@@ -163,6 +163,9 @@ class Limits(Model):
     waiting: int = Field(
         default=1000, ge=0, le=1_000_000, description="requests that wait; more get a 503"
     )
+    tunnels: int = Field(
+        default=1000, ge=0, le=100_000, description="WebSockets, besides; more get a 503"
+    )
     response_head: Size = Field(default=64 * 1024, description="largest status line and headers")
 
     @model_validator(mode="after")
@@ -459,6 +462,31 @@ class RedirectLoops(Model):
     )
 
 
+class Visitors(Model):
+    """How much time and room a visitor may take."""
+
+    head: Duration = Field(default=30.0, description="for the head of a request; then 408")
+    body: Duration = Field(default=60.0, description="without a byte of a body; then 408")
+    idle: Duration = Field(default=60.0, description="between two requests of a connection")
+    stall: Duration = Field(default=60.0, description="without taking a byte of an answer")
+    slowest: Size = Field(
+        default=128, description="of a body or an answer in each second; who is slower is ended"
+    )
+    buffer: Size = Field(
+        default=64 * 1024,
+        le=256 * 1024,
+        description="a body of at most this size is here before legacy is asked",
+    )
+    share: Share = Field(
+        default=75_000, description="of a backend's places that one address has at most"
+    )
+    tunnel_idle: Duration = Field(default=3600.0, description="an unused WebSocket stays this long")
+    request_line: Size = Field(default=8190, ge=1024, le=2**20, description="then 414")
+    request_head: Size = Field(default=64 * 1024, ge=2048, le=2**20, description="then 431")
+    request_header: Size = Field(default=16380, ge=1024, le=2**20, description="one line of it")
+    request_headers: int = Field(default=100, ge=10, le=10_000, description="lines of a head")
+
+
 class File(Model):
     """routes.yaml."""
 
@@ -469,5 +497,6 @@ class File(Model):
         default=(), description="networks whose X-Forwarded-* are believed; `unix` for a socket"
     )
     redirect_loops: RedirectLoops = RedirectLoops()
+    visitors: Visitors = Visitors()
     groups: dict[Name, Group] = {}
     routes: tuple[Route, ...] = ()

@@ -27,6 +27,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from bridge.proxy import pages
 from bridge.proxy.descriptors import raise_limit
 from bridge.proxy.dispatcher import Dispatcher
+from bridge.proxy.engine.reading import LONGEST_LINE
 from bridge.proxy.engine.worker import EARLY
 from bridge.proxy.wire import NO_TLS, TLS_HELLO, WireError, look_at_part
 
@@ -103,6 +104,14 @@ class BridgeWorker(ThreadWorker):  # type: ignore[misc]
         gunicorn.http.message.RFC9112_TARGET_INVALID = _TARGET_INVALID
         raise_limit()
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        if isinstance(self.wsgi, Dispatcher):
+            visitors = self.wsgi.front.table().file.visitors
+            self.cfg.set("limit_request_line", min(visitors.request_line, LONGEST_LINE))
+            self.cfg.set("limit_request_field_size", visitors.request_header)
+            self.cfg.set("limit_request_fields", visitors.request_headers)
 
     def init_signals(self) -> None:
         super().init_signals()

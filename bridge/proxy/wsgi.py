@@ -123,7 +123,9 @@ class _Limited:
         return data
 
 
-def body_of(environ: WSGIEnvironment, max_body: int | None = None) -> RequestBody | None:
+def body_of(
+    environ: WSGIEnvironment, max_body: int | None = None, *, silence: float = 60.0
+) -> RequestBody | None:
     """How the request's body is framed, or None when it has none (RFC 9112, section 6).
 
     Raises VisitorError: 400 for framing that two parsers could read differently, 411 where the
@@ -139,12 +141,12 @@ def body_of(environ: WSGIEnvironment, max_body: int | None = None) -> RequestBod
             raise VisitorError(400, "Transfer-Encoding that is not chunked")
         if not environ.get("wsgi.input_terminated"):
             raise VisitorError(411, "the server cannot hand on a chunked body")
-        return limited(RequestBody(stream, None, _watch(stream)), max_body)
+        return limited(RequestBody(stream, None, _watch(stream), silence), max_body)
     if not length:
         return None
     if not (length.isascii() and length.isdigit() and len(length) <= LONGEST_LENGTH):
         raise VisitorError(400, "malformed Content-Length")
-    return limited(RequestBody(stream, int(length), _watch(stream)), max_body)
+    return limited(RequestBody(stream, int(length), _watch(stream), silence), max_body)
 
 
 def limited(body: RequestBody | None, most: int | None) -> RequestBody | None:

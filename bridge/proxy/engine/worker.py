@@ -21,7 +21,7 @@ from bridge import logpipe
 from bridge.proxy.descriptors import for_legacy, raise_limit, room_for_visitors
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine.door import Door
-from bridge.proxy.engine.service import Limits, Service
+from bridge.proxy.engine.service import Service
 from bridge.proxy.engine.visitor import Visitor
 
 __all__ = ["BOOTING", "EARLY", "ENDING", "LEAVING", "REPLACED", "SERVING", "EngineWorker"]
@@ -122,7 +122,7 @@ class EngineWorker(Worker):  # type: ignore[misc]
             self.wsgi,
             self.loop,
             flush=self.flush,
-            limits=Limits(idle=self.idle_seconds),
+            least_idle=float(self.cfg.keepalive),
             descriptors=self.descriptors,
         )
         try:
@@ -131,10 +131,6 @@ class EngineWorker(Worker):  # type: ignore[misc]
             self.service.report()
             # Handlers that are stuck are on daemon threads and do not hold up the exit.
             self.loop.close()
-
-    @property
-    def idle_seconds(self) -> float:
-        return max(float(self.cfg.keepalive), 60.0)
 
     async def _serve(self) -> None:
         service = self.service

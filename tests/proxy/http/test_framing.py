@@ -183,7 +183,7 @@ def test_a_body_that_ends_early_is_an_error_and_never_a_whole_request(
 
     backend.when("/up", script)
     with bridge.visitor() as visitor:
-        visitor.send(request("POST", "/up", "Content-Length: 10") + b"12345")
+        visitor.send(request("POST", "/up", "Content-Length: 100000") + b"12345")
         visitor.sock.shutdown(socket.SHUT_WR)
         assert visitor.answer().status == 400
     wait_for(lambda: ended, BOUND, "the end of the legacy connection")
