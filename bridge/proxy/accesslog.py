@@ -1,9 +1,13 @@
-"""The access log: one JSON line per response, a plug-in of the dispatcher."""
+"""The access log: one JSON line per response, a plug-in of the dispatcher.
+
+No visitor waits for who reads it: see `bridge.logpipe`.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 import time
 from datetime import UTC, datetime
@@ -11,6 +15,7 @@ from functools import lru_cache
 
 import structlog
 
+from bridge.logpipe import LogPipe, may_block
 from bridge.proxy.hooks import Hooks, Outcome
 
 __all__ = ["AccessLog"]
@@ -20,6 +25,7 @@ log = structlog.get_logger("bridge.proxy")
 _quoted = json.encoder.encode_basestring_ascii
 _MOST = 64 * 1024  # bytes of lines that are kept for one write
 _REMEMBERED = 128  # characters of method and host
+_PARTING = 0.5  # seconds that the end waits for a reader
 _SILENCE = 60.0  # seconds between two words about lines that could not be written
 
 
@@ -55,6 +61,7 @@ class AccessLog(Hooks):
         self._path = path
         self._is_own = path != "-"
         self._file = self._open() if self._is_own else sys.stdout.fileno()
+        self._pipe = self._pipe_to()
         self._batched = batched
         self._lines: list[str] = []
         self._size = 0
@@ -62,7 +69,16 @@ class AccessLog(Hooks):
         self._lost, self._silent_until = 0, 0.0
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        way = os.O_WRONLY
+        try:
+            if stat.S_ISFIFO(os.stat(self._path).st_mode):
+                way = os.O_RDWR  # to write only, one would wait for a reader
+        except FileNotFoundError:
+            pass
+        return os.open(self._path, way | os.O_APPEND | os.O_CREAT, 0o666)
+
+    def _pipe_to(self) -> LogPipe | None:
+        return LogPipe(self._file, self._lose) if may_block(self._file) else None
 
     def reopen(self) -> None:
         """Go on in a new file after the old one was moved away, or in the old one if there can
@@ -77,6 +93,7 @@ class AccessLog(Hooks):
             return
         os.dup2(new, self._file, inheritable=False)
         os.close(new)
+        self._pipe = self._pipe_to()
 
     def after_response(self, outcome: Outcome) -> None:
         line = self._line(outcome)
@@ -95,17 +112,23 @@ class AccessLog(Hooks):
             self._write("".join(lines).encode())
 
     def _write(self, data: bytes) -> None:
-        """What cannot be written is lost, and an error says so now and then: the disk is full,
-        and visitors are answered all the same."""
+        """What cannot be written is lost: visitors are answered all the same."""
+        if self._pipe is not None:
+            self._pipe.write(data)
+            return
         try:
             while data:
                 data = data[os.write(self._file, data) :]
         except OSError as error:
-            self._lost += data.count(b"\n")
-            if (now := time.monotonic()) >= self._silent_until:
-                self._silent_until = now + _SILENCE
-                lost, self._lost = self._lost, 0
-                log.error("cannot write the access log", error=error.strerror, lines_lost=lost)
+            self._lose(error.strerror or str(error), data.count(b"\n"))
+
+    def _lose(self, reason: str, lines: int) -> None:
+        """An error says so now and then: the disk is full, or nobody reads."""
+        self._lost += lines
+        if (now := time.monotonic()) >= self._silent_until:
+            self._silent_until = now + _SILENCE
+            lost, self._lost = self._lost, 0
+            log.error("cannot write the access log", error=reason, lines_lost=lost)
 
     def _look_at_clock(self, now: int) -> None:
         """`now` is in milliseconds."""
@@ -154,5 +177,7 @@ class AccessLog(Hooks):
 
     def close(self) -> None:
         self.flush()
+        if self._pipe is not None:
+            self._pipe.finish(_PARTING)
         if self._is_own:
             os.close(self._file)

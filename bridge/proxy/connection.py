@@ -20,9 +20,6 @@ from bridge.proxy.wire import only_interim
 
 __all__ = ["Address", "Connection"]
 
-VISITOR_SILENCE = 60.0
-"""Seconds that an upload may pause; nginx and Apache wait as long."""
-
 _RECEIVE = 64 * 1024
 
 
@@ -153,16 +150,16 @@ class Connection:
         self.sock.settimeout(seconds)
         return self.sock.recv(_RECEIVE)
 
-    def wait_for_visitor(self, visitor: socket.socket) -> None:
+    def wait_for_visitor(self, visitor: socket.socket, seconds: float) -> None:
         """Block until there is something to read from the visitor. Raises EarlyAnswer when the
-        backend answers first, and VisitorError when neither says anything for a minute."""
+        backend answers first, and VisitorError when neither says anything for so long."""
         poll = select.poll()
         poll.register(visitor, select.POLLIN)
         poll.register(self.sock, select.POLLIN)
         while not self.has_answer():
-            ready = poll.poll(VISITOR_SILENCE * 1000)
+            ready = poll.poll(seconds * 1000)
             if not ready:
-                raise VisitorError(408, f"nothing of the body for {VISITOR_SILENCE:g} s")
+                raise VisitorError(408, f"nothing of the body for {seconds:g} s")
             if any(fd == visitor.fileno() for fd, _ in ready):
                 return
         raise EarlyAnswer

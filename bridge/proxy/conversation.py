@@ -54,6 +54,8 @@ Headers = list[tuple[str, str]]
 
 _FAILED_STATUS = {"python-busy": 503, "python-timeout": 504}
 
+_HANDLER_BODY = 32 * 2**20  # bytes, where the site says nothing
+
 OPTIONS_HERE = ("Allow", "GET, HEAD, OPTIONS, POST")
 """The header of an OPTIONS request that goes no further than here."""
 
@@ -123,6 +125,12 @@ class Conversation:
     def max_body(self) -> int | None:
         """The largest body of the site, in bytes."""
         return self.table.file.sites[self.outcome.site].max_body
+
+    @property
+    def max_handler_body(self) -> int:
+        """The largest body for a handler, in bytes: it is kept here until all of it has come."""
+        most = self.max_body
+        return _HANDLER_BODY if most is None else most
 
     # (4)
 

@@ -28,7 +28,7 @@ from bridge.proxy.pythonside import Answer, HandlerThreads, PythonFailed
 from bridge.proxy.replay import ReplayableInput
 from bridge.proxy.routes import RouteTable
 from bridge.proxy.upload import RequestBody
-from bridge.proxy.wsgi import body_of, cut_off, environ_for_handler, head_of
+from bridge.proxy.wsgi import body_of, cut_off, environ_for_handler, head_of, limited
 
 __all__ = ["Dispatcher"]
 
@@ -106,14 +106,15 @@ class _Request:
         # (3)
         caller = self.shell.front.recognise(conversation.table, head)
         conversation.accept(caller, caller.admission.head)
-        body = body_of(self.environ, conversation.max_body)
+        visitors = conversation.table.file.visitors
+        body = body_of(self.environ, conversation.max_body, silence=visitors.body)
         if caller.admission.final:
             return self.own(conversation.options_here())
         # (4)
         conversation.decide()
         # (5)
         if conversation.asks_python:
-            answered, body = self.python(body)
+            answered, body = self.python(limited(body, conversation.max_handler_body))
             if answered is not None:
                 return answered
         # (6)

@@ -14,6 +14,7 @@ from bridge.proxy.admission import admit
 from bridge.proxy.conditions import Question
 from bridge.proxy.decide import Decision, decide, site_of
 from bridge.proxy.head import Head
+from bridge.proxy.hosts import as_ascii
 from bridge.proxy.matcher import fits
 from bridge.proxy.routes import RouteTable
 from bridge.proxy.target import parse_target
@@ -55,6 +56,10 @@ def head_for(
         host, raw, scheme = next(iter(table.file.sites.values())).hosts[0], url, "http"
         host = host.replace("*.", "www.", 1).removesuffix(":*")
     host = next((value for name, value in headers if name.lower() == "host"), host)
+    try:
+        host = as_ascii(host)
+    except ValueError as error:
+        raise VisitorError(400, str(error)) from None
     others = [(name, value) for name, value in headers if name.lower() != "host"]
     target = parse_target(method, raw.encode().decode("latin-1") or "/")
     return Head(method, target, host.lower(), (("Host", host), *others), peer, scheme)

@@ -12,6 +12,7 @@ headers and addresses are those that visitors would see.
 
 from __future__ import annotations
 
+import contextlib
 import string
 import time
 from collections import deque
@@ -30,6 +31,7 @@ from bridge.proxy.buckets import ALL
 from bridge.proxy.decide import PYTHON
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks, Outcome
+from bridge.proxy.hosts import as_ascii
 from bridge.proxy.routes import RouteTable
 
 __all__ = ["Found", "Hop", "Loop", "Step", "follow", "start_of"]
@@ -105,16 +107,21 @@ def start_of(table: RouteTable, url: str) -> str:
     if url.startswith("/"):
         host = next(iter(table.file.sites.values())).hosts[0]
         url = f"http://{host.replace('*.', 'www.', 1).removesuffix(':*')}{url}"
+    given, url = url, _plain(url, "utf-8")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise BridgeError(f"{url!r} is no address to follow; write /path or https://host/path")
+        raise BridgeError(f"{given!r} is no address to follow; write /path or https://host/path")
     if table.hosts.owner(parts.netloc) is None:
-        raise BridgeError(f"{url!r} is on no site's list of hosts; add it to `hosts:`")
-    return _plain(url, "utf-8")
+        raise BridgeError(f"{given!r} is on no site's list of hosts; add it to `hosts:`")
+    return url
 
 
 def _plain(url: str, encoding: str) -> str:
     """As a browser asks for it: no fragment, and ASCII only."""
+    host = urlsplit(url).netloc
+    if not host.isascii():
+        with contextlib.suppress(ValueError):  # then it is nobody's, and said to be
+            url = url.replace(host, as_ascii(host.encode(encoding).decode()), 1)
     return quote(url.partition("#")[0], safe=string.punctuation, encoding=encoding)
 
 

@@ -1,12 +1,14 @@
 """Who the visitor is: X-Forwarded-*, Forwarded, and which proxies are believed.
 
 Pure. Earlier values count only when the connection comes from `trusted_proxies`; otherwise
-they are a visitor's invention and are dropped.
+they are a visitor's invention and are dropped. Proxies write addresses in several ways; here
+they become plain ones.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -15,7 +17,19 @@ from weakref import proxy
 from bridge.proxy.head import Head
 from bridge.proxy.hosts import split_host
 
-__all__ = ["Client", "TrustedProxies", "forwarded_headers"]
+__all__ = [
+    "Client",
+    "TrustedProxies",
+    "forwarded_headers",
+    "household",
+    "plain_address",
+    "stranger",
+]
+
+_WITH_PORT = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}):\d{1,5}|\[([^\[\]]*)\](?::\d{1,5})?")
+_PAIR = re.compile(r"""[ \t]*([A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^",; \t]*))[ \t]*([;,]|$)""")
+_GAP = re.compile(r"[ \t]*(?:[;,]|$)")
+_ESCAPE = re.compile(r"\\(.)")
 
 
 class TrustedProxies:
@@ -51,22 +65,22 @@ class TrustedProxies:
         What stands before that address is what the visitor claims, and is left out of the
         chain. Of several schemes or hosts the last counts: the nearest proxy wrote it.
         """
+        host = head.host.removesuffix(":")  # an empty port is none (RFC 3986, section 3.2.3)
         if head.peer not in self:
-            return Client(head.peer, head.scheme, (), head.host)
+            return Client(head.peer, head.scheme, (), host)
+        hops, proto, shown = _said(head)
         chain: list[str] = []
         address = head.peer
-        for part in reversed((head.get("X-Forwarded-For") or "").split(",")):
-            hop = part.strip()
-            if not _is_address(hop):
+        for hop in reversed(hops):
+            plain = plain_address(hop)
+            if plain is None:
                 break
-            chain.insert(0, hop)
-            address = hop
-            if hop not in self:
+            chain.insert(0, plain)
+            address = plain
+            if plain not in self:
                 break
-        proto = _last(head.get("X-Forwarded-Proto"))
         scheme = proto if proto in ("http", "https") else head.scheme
-        host = _last(head.get("X-Forwarded-Host"))
-        return Client(address, scheme, tuple(chain), host if split_host(host) else head.host)
+        return Client(address, scheme, tuple(chain), shown if split_host(shown) else host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +94,93 @@ class Client:
     host: str
 
 
+def _said(head: Head) -> tuple[list[str], str, str]:
+    """What the proxy in front says: the hops before it, the nearest one last, and the scheme
+    and the host that were asked for, or empty.
+
+    Forwarded counts where there is nothing of X-Forwarded-*: a proxy that writes the one hands
+    on the visitor's other.
+    """
+    addresses = head.get("X-Forwarded-For")
+    proto, host = _last(head.get("X-Forwarded-Proto")), _last(head.get("X-Forwarded-Host"))
+    if addresses is None and not proto and not host and (given := head.get("Forwarded")):
+        elements = _elements(given)
+        nearest = elements[-1] if elements else {}
+        hops = [element.get("for", "") for element in elements]
+        return hops, nearest.get("proto", "").lower(), nearest.get("host", "").lower()
+    if not proto and "on" in (
+        _last(head.get("X-Forwarded-Ssl")),
+        _last(head.get("Front-End-Https")),
+    ):
+        proto = "https"
+    hops = [hop for part in (addresses or "").split(",") if (hop := part.strip())]
+    return hops, proto, host
+
+
 def _last(value: str | None) -> str:
-    return (value or "").rpartition(",")[2].strip().lower()
+    return (value or "").rstrip(", \t").rpartition(",")[2].strip().lower()
 
 
-def _is_address(text: str) -> bool:
+def _elements(value: str) -> list[dict[str, str]]:
+    """The elements of a Forwarded header (RFC 7239, section 4), names in small letters; none
+    when it is malformed."""
+    elements: list[dict[str, str]] = [{}]
+    at = 0
+    while at < len(value):
+        pair = _PAIR.match(value, at)
+        gap = pair or _GAP.match(value, at)
+        if gap is None:
+            return []
+        if pair:
+            name, quoted, token, _ = pair.groups()
+            text = token if quoted is None else _ESCAPE.sub(r"\1", quoted)
+            elements[-1].setdefault(name.lower(), text)
+        if gap[0].endswith(","):
+            elements.append({})
+        at = gap.end()
+    return [element for element in elements if element]
+
+
+def plain_address(text: str) -> str | None:
+    """The address in `1.2.3.4`, `1.2.3.4:5678`, `2001:db8::1`, `[2001:db8::1]` or
+    `[2001:db8::1]:5678`, without a port and without a zone; None for what is no address.
+
+    A zone means something on one machine only, and may have any text in it.
+    """
+    text = text.strip()
+    if found := _WITH_PORT.fullmatch(text):
+        text = found[1] or found[2]
     try:
-        ipaddress.ip_address(text)
+        return str(ipaddress.ip_address(text.partition("%")[0]))
     except ValueError:
-        return False
-    return True
+        return None
+
+
+@lru_cache(maxsize=4096)
+def household(address: str) -> str:
+    """What counts as one visitor where places are shared out: an IPv4 address, or the network
+    that a provider gives to one household (RFC 6177); empty for what is no address."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return address
+    return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
+
+
+@lru_cache(maxsize=4096)
+def stranger(address: str) -> str:
+    """The `household` of an address on the internet; empty for one of the own networks, where a
+    proxy may stand for everybody."""
+    plain = plain_address(address)
+    return household(address) if plain and ipaddress.ip_address(plain).is_global else ""
 
 
 @lru_cache(maxsize=1024)
 def forwarded_headers(client: Client, peer: str) -> tuple[tuple[str, str], ...]:
     """X-Forwarded-For/-Proto/-Host and Forwarded (RFC 7239) for the legacy side."""
+    peer = plain_address(peer) or ""
     hops = [*client.chain, peer] if peer else list(client.chain)
     elements = [f"for={_node(hop)}" for hop in hops] or ["for=unknown"]
     elements[-1] += f";proto={client.scheme};host={_quoted(client.host)}"

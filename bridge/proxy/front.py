@@ -7,6 +7,7 @@ which handlers fail, and who is being sent round and round.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import re
 import secrets
@@ -23,7 +24,7 @@ from bridge.proxy.admission import Admission, admit
 from bridge.proxy.breaker import Breaker
 from bridge.proxy.conversation import Conversation
 from bridge.proxy.decide import PYTHON, Decision
-from bridge.proxy.forwarded import Client
+from bridge.proxy.forwarded import Client, plain_address
 from bridge.proxy.gate import Gate
 from bridge.proxy.head import Head
 from bridge.proxy.hooks import Hooks, Outcome
@@ -35,6 +36,7 @@ __all__ = ["Caller", "Front"]
 log = structlog.get_logger("bridge.proxy")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
+_SAID_BY_PROXIES = ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded")
 _DRAWN = 256  # requests for which random digits are drawn at once
 
 
@@ -86,6 +88,7 @@ class Front:
         self.trails = Signed(secret or loop_secret or secrets.token_hex())
         self._loops = LoopGuard()
         self.redirected_from: Container[str] = self._loops.places
+        self._warned: set[bool] = set()
         self._lock = threading.Lock()
         self._digits: list[str] = []
         os.register_at_fork(after_in_child=self._digits.clear)  # no two processes share an id
@@ -134,9 +137,25 @@ class Front:
         head = admission.head
         client = table.trusted.client(head)
         trusted = head.peer in table.trusted
+        if not trusted and len(self._warned) < 2:
+            self._warn_of_proxy(head)
         given = (head.get("X-Request-Id") or "") if trusted else ""
         request_id = given if _REQUEST_ID.fullmatch(given) else ""
         return Caller(admission, client, trusted, request_id, table.hosts.owner(head.host))
+
+    def _warn_of_proxy(self, head: Head) -> None:
+        """Say once that `trusted_proxies` may lack somebody: then all visitors have one address,
+        and PHP is told http. Strangers invent such headers too, so what a neighbour sends is
+        said even after that."""
+        said = [name for name in _SAID_BY_PROXIES if head.get(name)]
+        near = not _is_far(head.peer)
+        if said and near not in self._warned:
+            self._warned.add(near)
+            log.warning(
+                f"{said[0]} of a stranger was left out; if that is your proxy, name it in "
+                "trusted_proxies",
+                peer=head.peer or "unix",
+            )
 
     def breaker_is_open(self, route: str) -> bool:
         """Whether the Python side of `route` has failed too often just now."""
@@ -205,6 +224,12 @@ class Front:
                 hook(outcome)
             except Exception as error:
                 _hook_failed(hook, error)
+
+
+def _is_far(peer: str) -> bool:
+    """Whether a connection comes from outside of the own networks."""
+    address = plain_address(peer)
+    return address is not None and ipaddress.ip_address(address).is_global
 
 
 def _facts(breaker: Breaker) -> dict[str, float]:

@@ -76,7 +76,46 @@ _SET_BY_US = frozenset(
     }
 )
 _NEVER_FROM_VISITORS = HOP_BY_HOP | _SET_BY_US | {"proxy", "x-original-url", "x-rewrite-url"}
-_ONLY_FROM_TRUSTED = frozenset({"x-real-ip", "true-client-ip", "x-client-ip"})
+# What proxies and CDNs call the visitor's address, scheme or host, and PHP programs believe.
+_ONLY_FROM_TRUSTED = frozenset(
+    {
+        "cf-connecting-ip",
+        "cf-connecting-ipv6",
+        "client-ip",
+        "cloudfront-forwarded-proto",
+        "cloudfront-viewer-address",
+        "fastly-client-ip",
+        "fastly-ssl",
+        "forwarded-for",
+        "forwarded-for-ip",
+        "front-end-https",
+        "proxy-client-ip",
+        "remote-addr",
+        "true-client-ip",
+        "wl-proxy-client-ip",
+        "x-appengine-user-ip",
+        "x-arr-ssl",
+        "x-azure-clientip",
+        "x-azure-socketip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-envoy-external-address",
+        "x-forwarded",
+        "x-host",
+        "x-http-host-override",
+        "x-original-for",
+        "x-original-forwarded-for",
+        "x-original-host",
+        "x-original-proto",
+        "x-originating-ip",
+        "x-proxyuser-ip",
+        "x-real-ip",
+        "x-remote-addr",
+        "x-remote-ip",
+        "x-scheme",
+        "x-url-scheme",
+    }
+)
 _INTERNAL_RESPONSE = ("x-accel-", "x-sendfile", "x-lighttpd-send")
 _REFRESH = re.compile(
     r"""([^;,]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?["']?)([^"']*)(["']?)""", re.IGNORECASE

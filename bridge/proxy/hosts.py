@@ -1,7 +1,8 @@
 """Which site a Host header belongs to.
 
 Pure. A pattern without a port takes the default ports only, `:*` takes any port, and `*.`
-takes one or more labels in front. What matches nothing belongs to no site.
+takes one or more labels in front. What matches nothing belongs to no site. A name may end with
+a dot, and its port may be empty: both are the same name without.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache, partial
 from weakref import proxy
 
-__all__ = ["Hosts", "split_host"]
+import idna
+
+__all__ = ["Hosts", "as_ascii", "split_host"]
 
 _LONGEST = 255  # characters of a name (RFC 1035, section 2.3.4)
 _REMEMBERED = 64  # characters of a host that is remembered
-_VALID = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{1,5}))?")
+_VALID = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{0,5}))?")
 
 
 def split_host(host: str) -> tuple[str, str] | None:
@@ -24,6 +27,26 @@ def split_host(host: str) -> tuple[str, str] | None:
         return None
     match = _VALID.fullmatch(host.lower())
     return (match[1], match[2] or "") if match and len(match[1]) <= _LONGEST else None
+
+
+def as_ascii(host: str) -> str:
+    """`host`, a name, pattern or address with or without a port, as browsers ask for it: labels
+    with other letters than ASCII are written `xn--…` (UTS 46, as the URL standard has it).
+
+    Raises ValueError for what no browser asks for.
+    """
+    if host.isascii():
+        return host
+    name, colon, port = host.partition(":")
+    labels = [label if label.isascii() else _label(label) for label in re.split("[.。．｡]", name)]
+    return ".".join(labels) + colon + port
+
+
+def _label(label: str) -> str:
+    try:
+        return idna.encode(label, uts46=True).decode()
+    except idna.IDNAError as error:
+        raise ValueError(f"{label!r} is no part of a host name: {error}") from None
 
 
 class Hosts:
@@ -35,6 +58,7 @@ class Hosts:
         for owner, hosts in patterns.items():
             for pattern in hosts:
                 name, _, port = pattern.rpartition(":") if _has_port(pattern) else (pattern, "", "")
+                name = name.removesuffix(".")
                 if name.startswith("*"):
                     self._wild.append((name[1:], port, owner))
                 else:
@@ -51,7 +75,7 @@ class Hosts:
         parts = split_host(host)
         if parts is None:
             return None
-        name, port = parts
+        name, port = parts[0].removesuffix("."), parts[1]
         if port in ("80", "443"):
             port = ""
         for key in ((name, port), (name, "*")):

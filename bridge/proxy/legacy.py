@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
 
 from bridge.errors import LegacyError
@@ -261,10 +262,11 @@ class LegacyPool:
         """Send everything; False when an early answer came before the body was through."""
         seconds = self.spec.timeouts.send
         watch = body.watch if body is not None else None
+        silence = body.silence if body is not None else 0.0
         try:
             connection.send(head, seconds)
             if watch is not None:
-                watch(connection.wait_for_visitor)
+                watch(partial(connection.wait_for_visitor, seconds=silence))
             for piece in framed_pieces(body) if body is not None else ():
                 if connection.has_answer():
                     return False

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from bridge.proxy.hosts import as_ascii
 from bridge.proxy.superglobals import php_name
 from bridge.units import Duration, Size, Written, text
 
@@ -30,7 +31,7 @@ __all__ = ["Backend", "File", "Group", "Route", "Site", "Sticky"]
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)\s*%")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
-_HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?:\d{1,5}|\*))?")
+_HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9._\u0080-\uffff-]+|\[[0-9a-f:.]+\])(?::(?:\d{1,5}|\*))?")
 _COOKIE = re.compile(r"[A-Za-z0-9_.-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _STATUS = re.compile(r"default|[45]\d\d")
@@ -38,6 +39,10 @@ _METHOD = re.compile(r"[A-Z][A-Z-]*")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _HANDLER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _ENTITY = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+def _host(value: str) -> str:
+    return as_ascii(value).lower()
 
 
 def parse_percent(value: object) -> int:
@@ -54,7 +59,7 @@ HeaderName = Annotated[str, text(_TOKEN, "header name (no _ in it)", "X-Requeste
 HeaderValue = Annotated[str, text(_VALUE, "header value (no line break in it)", "nosniff")]
 CookieName = Annotated[str, text(_COOKIE, "cookie name", "visitor_id")]
 Host = Annotated[
-    str, text(_HOST, "host", "www.example.org, *.example.org or 127.0.0.1:8080", str.lower)
+    str, text(_HOST, "host", "www.example.org, *.example.org or 127.0.0.1:8080", _host)
 ]
 Method = Annotated[str, text(_METHOD, "HTTP method", "GET", str.upper)]
 HandlerName = Annotated[str, text(_HANDLER, "handler", "mysite.views:project")]
@@ -159,6 +164,9 @@ class Limits(Model):
     )
     waiting: int = Field(
         default=1000, ge=0, le=1_000_000, description="requests that wait; more get a 503"
+    )
+    tunnels: int = Field(
+        default=1000, ge=0, le=100_000, description="WebSockets, besides; more get a 503"
     )
     response_head: Size = Field(default=64 * 1024, description="largest status line and headers")
 
@@ -482,6 +490,31 @@ class RedirectLoops(Model):
     )
 
 
+class Visitors(Model):
+    """How much time and room a visitor may take."""
+
+    head: Duration = Field(default=30.0, description="for the head of a request; then 408")
+    body: Duration = Field(default=60.0, description="without a byte of a body; then 408")
+    idle: Duration = Field(default=60.0, description="between two requests of a connection")
+    stall: Duration = Field(default=60.0, description="without taking a byte of an answer")
+    slowest: Size = Field(
+        default=128, description="of a body or an answer in each second; who is slower is ended"
+    )
+    buffer: Size = Field(
+        default=64 * 1024,
+        le=256 * 1024,
+        description="a body of at most this size is here before legacy is asked",
+    )
+    share: Share = Field(
+        default=75_000, description="of a backend's places that one address has at most"
+    )
+    tunnel_idle: Duration = Field(default=3600.0, description="an unused WebSocket stays this long")
+    request_line: Size = Field(default=8190, ge=1024, le=2**20, description="then 414")
+    request_head: Size = Field(default=64 * 1024, ge=2048, le=2**20, description="then 431")
+    request_header: Size = Field(default=16380, ge=1024, le=2**20, description="one line of it")
+    request_headers: int = Field(default=100, ge=10, le=10_000, description="lines of a head")
+
+
 class File(Model):
     """routes.yaml."""
 
@@ -492,5 +525,6 @@ class File(Model):
         default=(), description="networks whose X-Forwarded-* are believed; `unix` for a socket"
     )
     redirect_loops: RedirectLoops = RedirectLoops()
+    visitors: Visitors = Visitors()
     groups: dict[Name, Group] = {}
     routes: tuple[Route, ...] = ()

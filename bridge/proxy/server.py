@@ -8,6 +8,7 @@ each of them. The thread per request is `bridge.proxy.threadworker`'s.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -24,10 +25,12 @@ from bridge import logs
 from bridge.counted import counted
 from bridge.errors import BridgeError
 from bridge.files import LOOP_TOKEN, shared_token
+from bridge.logpipe import unblock_standard_streams
 from bridge.proxy import metrics, status
 from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.arbiter import BridgeArbiter
 from bridge.proxy.binding import check_addresses, check_certificate
+from bridge.proxy.descriptors import check_descriptors, room_for_visitors
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine import EngineWorker
 from bridge.proxy.engine.upstream import Upstream
@@ -72,7 +75,10 @@ class ServeOptions:
 
 def _connections(options: ServeOptions) -> int:
     """A thread each, and some who wait; or as many as there are descriptors for."""
-    return max(1000, options.threads * 2) if options.engine == "thread" else 1_000_000
+    if options.engine != "thread":
+        return 1_000_000
+    _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return room_for_visitors(max(1000, options.threads * 2), descriptors, options.threads)
 
 
 class BridgeEngine(EngineWorker):
@@ -289,9 +295,10 @@ def _reaped(arbiter: Any, worker: Any) -> None:
 def serve(settings: Settings, options: ServeOptions) -> None:
     """Run until stopped. The caller has checked that routes.yaml loads, and what the gate needs.
 
-    Raises BridgeError when an address or the state directory cannot be used, or when another one
-    serves from there.
+    Raises BridgeError when an address or the state directory cannot be used, when another one
+    serves from there, or when there are too few descriptors.
     """
+    check_descriptors()
     check_addresses(options.bind)
     check_certificate(options.certfile, options.keyfile)
     state_dir = settings.state_dir
@@ -314,6 +321,7 @@ def serve(settings: Settings, options: ServeOptions) -> None:
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
+    unblock_standard_streams()
     logs.configure()
     if options.access_log not in ("", "-"):
         Path(options.access_log).parent.mkdir(parents=True, exist_ok=True)

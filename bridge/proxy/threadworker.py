@@ -13,13 +13,23 @@ from typing import Any
 import gunicorn.http.message
 import gunicorn.http.wsgi
 from gunicorn import util
-from gunicorn.http.errors import UnsupportedTransferCoding
+from gunicorn.http.body import ChunkedReader
+from gunicorn.http.errors import (
+    InvalidChunkSize,
+    InvalidRequestLine,
+    UnsupportedTransferCoding,
+)
+from gunicorn.http.message import Request
+from gunicorn.http.parser import RequestParser
 from gunicorn.http.wsgi import Response
 from gunicorn.workers.gthread import ThreadWorker
 
 from bridge.proxy import pages
+from bridge.proxy.descriptors import raise_limit
 from bridge.proxy.dispatcher import Dispatcher
+from bridge.proxy.engine.reading import LONGEST_LINE
 from bridge.proxy.engine.worker import EARLY
+from bridge.proxy.wire import NO_TLS, TLS_HELLO, WireError, look_at_part
 
 __all__ = ["BridgeWorker", "join_cookies"]
 
@@ -54,6 +64,33 @@ class VisitorResponse(Response):  # type: ignore[misc]
         ]
 
 
+class VisitorChunks(ChunkedReader):  # type: ignore[misc]
+    """gunicorn's reader of chunked bodies, which refuses at once what cannot become a line.
+    gunicorn waits for its end, and so does whoever sent it."""
+
+    _trailer = False
+
+    def parse_trailers(self, unreader: Any, data: Any) -> Any:
+        self._trailer = True
+        return super().parse_trailers(unreader, data)
+
+    def read_into(self, unreader: Any, buf: Any) -> None:
+        try:
+            look_at_part(bytes(buf).rpartition(b"\r\n")[2], trailer=self._trailer)
+        except WireError as error:
+            raise InvalidChunkSize(str(error).encode()) from None
+        super().read_into(unreader, buf)
+
+
+class VisitorRequest(Request):  # type: ignore[misc]
+    """gunicorn's request, which knows a handshake of TLS when it sees one."""
+
+    def read_line(self, unreader: Any, buf: Any, limit: int = 0) -> Any:
+        if buf.startswith(TLS_HELLO):
+            raise InvalidRequestLine(NO_TLS)
+        return super().read_line(unreader, buf, limit)
+
+
 class BridgeWorker(ThreadWorker):  # type: ignore[misc]
     """A gthread worker that reloads routes.yaml on SIGHUP, opens its access log anew on that and
     on SIGUSR1, and shows no sign of gunicorn."""
@@ -61,9 +98,20 @@ class BridgeWorker(ThreadWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         # gunicorn has no settings for these; this process serves nothing else.
         gunicorn.http.wsgi.Response = VisitorResponse
+        gunicorn.http.message.ChunkedReader = VisitorChunks
+        RequestParser.mesg_class = VisitorRequest
         # Links with raw UTF-8 or Latin-1 have always worked with Apache and nginx.
         gunicorn.http.message.RFC9112_TARGET_INVALID = _TARGET_INVALID
+        raise_limit()
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        if isinstance(self.wsgi, Dispatcher):
+            visitors = self.wsgi.front.table().file.visitors
+            self.cfg.set("limit_request_line", min(visitors.request_line, LONGEST_LINE))
+            self.cfg.set("limit_request_field_size", visitors.request_header)
+            self.cfg.set("limit_request_fields", visitors.request_headers)
 
     def init_signals(self) -> None:
         super().init_signals()

@@ -35,12 +35,14 @@ class RequestBody:
     """A request body to stream: `length` bytes, or chunked when it is None.
 
     `watch` sets what is called before each read from the visitor's socket, and None ends that.
-    It is None itself under a server that does not show its socket.
+    It is None itself under a server that does not show its socket. The visitor may be silent for
+    `silence` seconds.
     """
 
     stream: Readable
     length: int | None
     watch: Callable[[Wait | None], None] | None = None
+    silence: float = 60.0
 
     @property
     def header(self) -> tuple[str, str]:

@@ -14,6 +14,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 __all__ = [
+    "LONGEST_LENGTH",
+    "NO_TLS",
+    "TLS_HELLO",
     "ChunkedReader",
     "Framing",
     "ResponseHead",
@@ -21,6 +24,7 @@ __all__ = [
     "binds",
     "field_lines",
     "framing",
+    "look_at_part",
     "lowered",
     "only_interim",
     "request_head",
@@ -33,6 +37,9 @@ _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*
 _BINDING = re.compile(r"(?<![\w-])(?:NTLM|Negotiate)(?![\w-])", re.IGNORECASE)
 # What another reader might take for how the body ends.
 _OF_FRAMING = re.compile(r"content.?length|transfer.?encoding", re.IGNORECASE | re.DOTALL)
+# What may become one, and what may become a line of trailers.
+_PART_OF_SIZE = re.compile(rb"(?:[0-9A-Fa-f]{1,16}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r?)?")
+_PART_OF_TRAILER = re.compile(rb"(?:[A-Za-z0-9!#$%&'*+.^_`|~-][\t\x20-\x7e\x80-\xff]*)?\r?")
 _FOLD = re.compile(r"[ \t]+([\t\x20-\x7e\x80-\xff]*)")
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}")
 _INTERIM_STARTS = (b"HTTP/1.1 1", b"HTTP/1.0 1")
@@ -43,7 +50,11 @@ _LINE = re.compile(
 )
 # Without the CR before it: a pattern that begins with an optional byte is searched for slowly.
 _HEAD_END = re.compile(rb"\n\r?\n")
-_LONGEST_LENGTH = 18  # digits of a Content-Length: an exabyte
+TLS_HELLO = b"\x16\x03"
+"""A handshake of TLS begins so, and no request does."""
+NO_TLS = "TLS on a port that has none; --certfile gives it one"
+LONGEST_LENGTH = 18
+"""Digits of a Content-Length: an exabyte."""
 _LONGEST_LINE = 8192
 _LONGEST_TRAILER = 64 * 1024
 _LONGEST_ODD = 40  # characters that are kept of a line that is dropped
@@ -275,7 +286,7 @@ def framing(method: str, head: ResponseHead) -> Framing:
     shape = head.shape
     if len(shape.lengths) == 1 and not shape.codings:
         number = head.headers[shape.lengths[0]][1]
-        if number.isdecimal() and number.isascii() and len(number) <= _LONGEST_LENGTH:
+        if number.isdecimal() and number.isascii() and len(number) <= LONGEST_LENGTH:
             if method == "HEAD" or head.status < 200 or head.status in (204, 304):
                 return _NOTHING
             return Framing(length=int(number))
@@ -284,7 +295,7 @@ def framing(method: str, head: ResponseHead) -> Framing:
         if (
             number != lengths[0]
             or not (number.isascii() and number.isdigit())
-            or len(number) > _LONGEST_LENGTH
+            or len(number) > LONGEST_LENGTH
         ):
             raise WireError(f"Content-Length {', '.join(sorted(set(lengths)))[:60]}")
     if codings and lengths:
@@ -296,6 +307,14 @@ def framing(method: str, head: ResponseHead) -> Framing:
             raise WireError(f"Transfer-Encoding {', '.join(codings)}")
         return _CHUNKED
     return Framing(length=int(lengths[0])) if lengths else _UNTIL_CLOSE
+
+
+def look_at_part(part: bytes, *, trailer: bool) -> None:
+    """Raises WireError when `part`, which has no CRLF yet, cannot become a line that says how
+    long a chunk is, or, with `trailer`, a line of trailers."""
+    sound = _PART_OF_TRAILER if trailer else _PART_OF_SIZE
+    if not sound.fullmatch(part):
+        raise WireError(f"no {'trailer line' if trailer else 'chunk size'}: {part[:30]!r}")
 
 
 class ChunkedReader:
@@ -316,8 +335,9 @@ class ChunkedReader:
         """The pieces of body in `data`. Raises WireError for bad chunking.
 
         Every line must end with CRLF: a bare LF taken for one would let a wrong chunk size pass
-        for a right one. After the last chunk, bytes that are left over mean that the connection
-        cannot be trusted; `leftover` has them.
+        for a right one. What no later byte can make right is refused at once: who sent it waits
+        for an answer and sends no more. After the last chunk, bytes that are left over mean that
+        the connection cannot be trusted; `leftover` has them.
         """
         buffer = self._buffer + data if self._buffer else data
         pieces: list[bytes] = []
@@ -338,13 +358,17 @@ class ChunkedReader:
                 continue
             end = buffer.find(b"\r\n", at, at + _LONGEST_LINE + 2)
             if end < 0:
-                if size - at > _LONGEST_LINE:
-                    raise WireError("endless line in a chunked body")
+                self._look_at_part(buffer[at:])
                 break
             line, at = buffer[at:end], end + 2
             self._line(line)
         self._buffer = buffer[at:]
         return pieces
+
+    def _look_at_part(self, part: bytes) -> None:
+        if len(part) > _LONGEST_LINE:
+            raise WireError("endless line in a chunked body")
+        look_at_part(part, trailer=self._trailer)
 
     def _line(self, line: bytes) -> None:
         if self._trailer:

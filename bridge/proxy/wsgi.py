@@ -10,7 +10,7 @@ import re
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 from wsgiref.types import WSGIEnvironment
@@ -21,6 +21,7 @@ from bridge.proxy.head import Head, host_of
 from bridge.proxy.hosts import split_host
 from bridge.proxy.target import parse_target
 from bridge.proxy.upload import RequestBody, Wait
+from bridge.proxy.wire import LONGEST_LENGTH
 
 __all__ = [
     "RawTargetMissing",
@@ -30,6 +31,7 @@ __all__ = [
     "environ_for_handler",
     "head_of",
     "header_keys",
+    "limited",
     "target_keys",
 ]
 
@@ -121,7 +123,9 @@ class _Limited:
         return data
 
 
-def body_of(environ: WSGIEnvironment, max_body: int | None = None) -> RequestBody | None:
+def body_of(
+    environ: WSGIEnvironment, max_body: int | None = None, *, silence: float = 60.0
+) -> RequestBody | None:
     """How the request's body is framed, or None when it has none (RFC 9112, section 6).
 
     Raises VisitorError: 400 for framing that two parsers could read differently, 411 where the
@@ -137,15 +141,24 @@ def body_of(environ: WSGIEnvironment, max_body: int | None = None) -> RequestBod
             raise VisitorError(400, "Transfer-Encoding that is not chunked")
         if not environ.get("wsgi.input_terminated"):
             raise VisitorError(411, "the server cannot hand on a chunked body")
-        limited = stream if max_body is None else _Limited(stream, max_body)
-        return RequestBody(limited, None, _watch(stream))
+        return limited(RequestBody(stream, None, _watch(stream), silence), max_body)
     if not length:
         return None
-    if not (length.isascii() and length.isdigit()):
+    if not (length.isascii() and length.isdigit() and len(length) <= LONGEST_LENGTH):
         raise VisitorError(400, "malformed Content-Length")
-    if max_body is not None and int(length) > max_body:
-        raise VisitorError(413, f"the request body has {int(length)} bytes")
-    return RequestBody(stream, int(length), _watch(stream))
+    return limited(RequestBody(stream, int(length), _watch(stream), silence), max_body)
+
+
+def limited(body: RequestBody | None, most: int | None) -> RequestBody | None:
+    """`body`, which must not have more than `most` bytes. Raises VisitorError (413), at once or
+    when it is read too far."""
+    if body is None or most is None:
+        return body
+    if body.length is None:
+        return replace(body, stream=_Limited(body.stream, most))
+    if body.length > most:
+        raise VisitorError(413, f"the request body has {body.length} bytes, max_body is {most}")
+    return body
 
 
 def _watch(stream: Any) -> Callable[[Wait | None], None] | None:

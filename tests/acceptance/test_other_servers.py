@@ -12,6 +12,8 @@ from bridge.proxy.routes import load_text
 from stack.gunicorn import Gunicorn
 from stack.php import PhpServer
 from stack.waiting import wait_for
+from tests.proxy.http.double import Backend
+from tests.proxy.http.visitor import Visitor, request
 
 ROUTES = """\
 version: 1
@@ -43,6 +45,25 @@ def test_stock_gunicorn_serves_it_and_follows_the_file(tmp_path: Path) -> None:
                 return "X-New" in requests.get(f"{server.url}/", timeout=10).headers
 
             wait_for(new_table_is_live, 5, "the changed table")
+
+
+def test_stock_gunicorn_passes_on_no_length_that_others_could_read_differently(
+    tmp_path: Path,
+) -> None:
+    """More digits than fit into 64 bits are another number to whoever counts with those."""
+    with Backend() as legacy:
+        routes = tmp_path / "routes.yaml"
+        env = {"BRIDGE_ROUTES": str(routes)}
+        server = Gunicorn(tmp_path / "gunicorn", "bridge.wsgi:application", env=env)
+        url = f"http://127.0.0.1:{legacy.port}"
+        routes.write_text(ROUTES.format(address=server.address, legacy=url))
+        with server:
+            for length in ("9" * 19, "18446744073709551617", f"{5:021}", "9" * 4000):
+                with Visitor((server.host, server.port)) as visitor:
+                    line = f"Content-Length: {length}"
+                    visitor.send(request("POST", "/", line, host=server.address) + b"hello")
+                    assert visitor.answer().status == 400, length
+        assert legacy.received == []
 
 
 class _Keep(Hooks):

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.front import Front
 from bridge.proxy.hooks import Hooks, Outcome
-from tests.proxy.site import TOP, table
+from tests.proxy.site import TOP, head, table
 
 FAILING = "tests.proxy.test_logs:failing"
 
@@ -81,6 +82,22 @@ def test_an_opened_breaker_is_logged_with_how_long(monkeypatch: pytest.MonkeyPat
     (call,) = said.calls
     assert call.args == ("Python side left alone for a while",)
     assert call.kwargs == {"route": "x", "seconds": 30.0, "opened": 1}
+
+
+def test_a_proxy_that_nobody_trusts_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stranger from afar invents does not hide a proxy nearby, which comes later."""
+    said = structlog.testing.CapturingLogger()
+    monkeypatch.setattr("bridge.proxy.front.log", said)
+    front = Front(lambda: ours)
+    ours = table(top=TOP.replace("version: 1", "version: 1\ntrusted_proxies: [10.0.0.5]"))
+    plain = head()
+    told = head(X_Forwarded_For="1.2.3.4")
+    for asked, peer in ((plain, "10.0.0.1"), (told, "10.0.0.5"), (told, "8.8.8.8")):
+        front.recognise(ours, replace(asked, peer=peer))
+    for peer in ("10.0.0.1", "10.0.0.1", "9.9.9.9", ""):
+        front.recognise(ours, replace(told, peer=peer))
+    assert [call.kwargs["peer"] for call in said.calls] == ["8.8.8.8", "10.0.0.1"]
+    assert all("trusted_proxies" in call.args[0] for call in said.calls)
 
 
 def test_a_preview_cookie_that_nobody_can_verify_is_in_the_log() -> None:

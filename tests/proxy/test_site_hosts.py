@@ -5,8 +5,13 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bridge.proxy.hosts import Hosts, split_host
+from bridge.proxy.explain import head_for
+from bridge.proxy.follow import start_of
+from bridge.proxy.hosts import Hosts, as_ascii, split_host
+from tests.proxy.site import TOP, table
 
 LONGEST = "a" * 250 + ".test"
 
@@ -35,3 +40,45 @@ def test_long_hosts_are_not_remembered() -> None:
     finally:
         tracemalloc.stop()
     assert held < 200_000
+
+
+NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=4), st.sampled_from(["", ":", ":80", ":443"]))
+def test_a_last_dot_and_an_empty_port_change_nothing(labels: list[str], port: str) -> None:
+    """Neither in the file nor in what visitors send; nginx and Apache see it so too."""
+    name = ".".join(labels)
+    for hosts in (Hosts({"ours": [name]}), Hosts({"ours": [f"{name}."]})):
+        for given_name in (name, f"{name}.", name.upper()):
+            assert hosts.owner(given_name + port) == "ours"
+        assert hosts.owner(f"{name}..{port}") is None
+        assert hosts.owner(f"x{name}{port}") is None
+
+
+IDN = [
+    ("bücher.example", "xn--bcher-kva.example"),
+    ("BÜCHER.example:8080", "xn--bcher-kva.example:8080"),
+    ("*.straße.example:*", "*.xn--strae-oqa.example:*"),
+    ("почта.example", "xn--80a1acny.example"),
+    ("例え。テスト", "xn--r8jz45g.xn--zckzah"),
+    ("a_b.example", "a_b.example"),
+    ("[2001:db8::1]:80", "[2001:db8::1]:80"),
+]
+
+
+@pytest.mark.parametrize(("written", "asked"), IDN)
+def test_a_name_in_other_letters_is_written_as_browsers_ask_for_it(
+    written: str, asked: str
+) -> None:
+    assert as_ascii(written).lower() == asked
+
+
+def test_hosts_in_other_letters_may_be_written_everywhere() -> None:
+    """In the file, to `explain`, to `check --follow`."""
+    ours = table(top=TOP.replace("forge.example", "Bücher.example"))
+    assert ours.hosts.owner("xn--bcher-kva.example") == "forge"
+    assert head_for(ours, "GET", "http://bücher.example/ä", [], "").host == "xn--bcher-kva.example"
+    assert head_for(ours, "GET", "/", [("Host", "bücher.example")], "").host.startswith("xn--")
+    start = start_of(ours, "http://BÜCHER.example/ä")
+    assert start.lower() == "http://xn--bcher-kva.example/%c3%a4"

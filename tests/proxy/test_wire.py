@@ -7,7 +7,7 @@ import re
 import tracemalloc
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from bridge.proxy.wire import (
@@ -258,12 +258,35 @@ class TestChunkedReader:
         ],
     )
     def test_bad_chunking_is_an_error_or_never_done(self, raw: bytes) -> None:
-        """`5\\n` alone could still become a line; it is never taken for one."""
         try:
             _, reader = read(raw)
         except WireError:
             return
         assert not reader.done
+
+    @given(CHUNKS, st.data())
+    def test_a_bare_line_feed_is_refused_as_soon_as_it_is_there(
+        self, chunks: list[bytes], data: st.DataObject
+    ) -> None:
+        """Whoever sent it waits for an answer, and sends no more."""
+        pieces = [piece for c in chunks for piece in (b"%x" % len(c), c)]
+        lines = [*pieces, b"0", b"X-Sum: 1", b""]
+        wrong = data.draw(st.integers(0, len(lines) - 1))
+        raw = b"\r\n".join(lines[: wrong + 1]) + b"\n"
+        with pytest.raises(WireError):
+            read(raw)
+
+    @given(st.sampled_from([b"", b"5\r\nhello\r\n"]), st.binary(max_size=40))
+    def test_who_waits_for_more_could_still_be_right(self, before: bytes, line: bytes) -> None:
+        """A line that is not refused yet has an end that makes it a size."""
+        assume(b"\r\n" not in line)
+        reader = ChunkedReader()
+        try:
+            reader.feed(before + line)
+        except WireError:
+            return
+        end = b"\n" if line.endswith(b"\r") else b"\r\n"
+        ChunkedReader().feed(before + (line or b"1") + end)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,10 @@ Headers = list[tuple[str, str]]
 class Asker(Protocol):
     """Who asks legacy, and is told what comes."""
 
+    @property
+    def place(self) -> str:
+        """From where the visitor comes, or empty."""
+
     def on_interim(self, head: ResponseHead) -> None:
         """A 1xx answer came."""
 

@@ -9,25 +9,25 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections import Counter
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from bridge.proxy.engine.clock import TICK
+from bridge.proxy.descriptors import spare
+from bridge.proxy.engine.clock import TICK, clock
 from bridge.proxy.engine.visitor import Visitor
+from bridge.proxy.forwarded import household
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.service import Service
 
-__all__ = ["Door", "room_for_visitors"]
-
-_SPARE = 256  # descriptors that are left for legacy, handlers and files
+__all__ = ["Door"]
 
 
-def room_for_visitors(wanted: int, descriptors: int, legacy: int) -> int:
-    """How many visitors a process with so many descriptors takes of those `wanted`, when it may
-    have `legacy` connections: those come out of the same number, up to a third of it."""
-    return max(1, min(wanted, descriptors - _SPARE - min(legacy, descriptors // 3)))
+_SHORTLY = 2.0  # seconds for which nobody who is silent has to give way
+_SOME = 20  # of so many places one is made at a time
 
 
 class _Knocking(Visitor):
@@ -54,7 +54,7 @@ class Door:
         tls: dict[str, Any] | None = None,
     ) -> None:
         self.service, self.sockets, self.most = service, sockets, most
-        self._highest = descriptors - _SPARE
+        self._highest = descriptors - spare(descriptors)
         self._backlog, self._tls = backlog, tls or {}
         self._servers: list[asyncio.Server] = []
         # Who is here, but has no connection yet as TLS sees it.
@@ -127,6 +127,26 @@ class Door:
         os.close(number)
         return number < self._highest
 
+    def _give_way(self) -> None:
+        """Let some go who ask nothing, those first who have been silent longest; where there are
+        none, those who have not finished asking, at the address from which most have come."""
+        if self._has_room():
+            return
+        patience = clock.now - _SHORTLY
+        some = max(1, self.most // _SOME)
+        visitors = self.service.visitors
+        idle = [v for v in visitors if v.idle and v.idle_since < patience]
+        for visitor in sorted(idle, key=attrgetter("idle_since"))[:some]:
+            visitor.give_way()
+        if idle:
+            return
+        most = max(2, self.most * self.service.limits.share)
+        for place, count in Counter(household(v.peer) for v in visitors).most_common(1):
+            slow = [v for v in visitors if v.is_begun and household(v.peer) == place]
+            if place and count >= most:
+                for visitor in sorted(slow, key=attrgetter("deadline"))[:some]:
+                    visitor.give_way()
+
     def _shut(self) -> None:
         for server in self._servers:
             server.close()
@@ -146,6 +166,7 @@ class Door:
         if self.inside < self.most and not self._has_room():
             for upstream in self.service.upstreams.all():
                 upstream.shrink()
+        self._give_way()
         self._look()
         if not self._servers and not self._closed:
             self.service.loop.call_later(TICK, self._look_again)

@@ -75,6 +75,7 @@ class Exchange:
         "_reusable",
         "_sent",
         "_since",
+        "_spare",
         "_until_close",
         "_upgrade",
         "answered",
@@ -82,6 +83,7 @@ class Exchange:
         "connection",
         "full",
         "over",
+        "paused",
         "pool",
         "repeatable",
     )
@@ -108,11 +110,13 @@ class Exchange:
         self._buffer = b""
         self._interim = False  # a 1xx answer came: the connection was not stale
         self._left: int | None = None
+        self._spare = 0  # bytes that are read although the visitor is slow
         self._passed = 0  # bytes of the answer's body that were read after its head
         self._chunks: ChunkedReader | None = None
         self._until_close = self._reusable = False
         self.answered = False  # the final head came
         self.full = False  # legacy takes nothing now
+        self.paused = False  # the visitor takes nothing now
         self.over = False
         self.connection: LegacyConnection | None = None
         self._connects = False
@@ -306,6 +310,8 @@ class Exchange:
         self._passed += len(data)
         if len(data) == connection.read_size:
             connection.read_size = self.pool.read_size(self._passed)
+        if self._spare:
+            self._spend(len(data))
         if self._chunks is not None:
             chunks = self._chunks
             try:
@@ -336,12 +342,29 @@ class Exchange:
         self._passed //= 4
         connection = self.connection
         if connection is not None and not self.over:
+            self.paused = True
             connection.deadline = NEVER
             connection.read_size = self.pool.read_size(self._passed)
             connection.transport.pause_reading()
 
+    def hurry(self, most: int) -> None:
+        """Others need the place: read up to `most` bytes more, once, whatever the visitor does.
+        If the answer ends with them, they wait here for the visitor, and the place is free."""
+        if self.paused and not self._spare:
+            self.resume()
+            self._spare = most
+
+    def _spend(self, size: int) -> None:
+        self._spare -= size
+        if self._spare <= 0:
+            self._spare = -1
+            if not self.paused:
+                self.pause()
+
     def resume(self) -> None:
         connection = self.connection
+        self.paused = False
+        self._spare = 0
         if connection is not None and not self.over:
             connection.deadline = clock.now + self.pool.spec.timeouts.between_bytes
             connection.transport.resume_reading()

@@ -17,7 +17,7 @@ import httptools
 from bridge.errors import VisitorError
 from bridge.proxy.hosts import split_host
 from bridge.proxy.target import Target, parse_target
-from bridge.proxy.wire import ChunkedReader, WireError, field_lines, lowered
+from bridge.proxy.wire import LONGEST_LENGTH, ChunkedReader, WireError, field_lines, lowered
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.upstream import Upstream
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from bridge.proxy.routes import RouteTable
 
 __all__ = [
+    "LONGEST_FIELD",
     "LONGEST_HEAD",
     "LONGEST_LINE",
+    "MOST_FIELDS",
     "Block",
     "Body",
     "read_block",
@@ -37,9 +39,8 @@ __all__ = [
 LONGEST_LINE = 8190
 """Bytes of a request line; Apache's limit, and gunicorn's in the other shell."""
 LONGEST_HEAD = 64 * 1024
-_LONGEST_FIELD = 16380
-_MOST_FIELDS = 100
-_LONGEST_LENGTH = 18  # digits of a Content-Length: an exabyte
+LONGEST_FIELD = 16380
+MOST_FIELDS = 100
 
 _LINE = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}) ([\x21-\x7e\x80-\xff]+) HTTP/1\.([01])")
 # Every line ends with CRLF and begins with no white space; no control character but the tab.
@@ -55,14 +56,17 @@ def target_of(method: str, raw: str) -> Target:
     return _remembered(method, raw) if len(raw) <= _REMEMBERED else parse_target(method, raw)
 
 
-def read_line(line: bytes) -> tuple[str, str, int]:
-    """Method, raw target (Latin-1) and minor version. Raises VisitorError: 400, 414."""
-    return _known_line(line) if len(line) <= _REMEMBERED else _read_line(line)
+def read_line(line: bytes, longest: int = LONGEST_LINE) -> tuple[str, str, int]:
+    """Method, raw target (Latin-1) and minor version. Raises VisitorError: 400, and 414 for more
+    than `longest` bytes."""
+    if len(line) <= _REMEMBERED:
+        return _known_line(line)
+    if len(line) > longest:
+        raise VisitorError(414, "the request line is too long")
+    return _read_line(line)
 
 
 def _read_line(line: bytes) -> tuple[str, str, int]:
-    if len(line) > LONGEST_LINE:
-        raise VisitorError(414, "the request line is too long")
     match = _LINE.fullmatch(line)
     if not match:
         raise VisitorError(400, "malformed request line")
@@ -142,7 +146,7 @@ class Block:
             self.tokens = frozenset(token.strip(" \t") for token in listed)
         if lengths := special.get("content-length"):
             number = lengths[0]
-            sound = number.isascii() and number.isdigit() and len(number) <= _LONGEST_LENGTH
+            sound = number.isascii() and number.isdigit() and len(number) <= LONGEST_LENGTH
             if len(lengths) > 1 or not sound:
                 raise VisitorError(400, "malformed Content-Length")
             self.length = int(number)
@@ -201,16 +205,16 @@ class _Fields:
 _nothing = _Nothing()
 
 
-def read_block(raw: bytes) -> Block:
+def read_block(raw: bytes, longest: int = LONGEST_FIELD, most: int = MOST_FIELDS) -> Block:
     """Read header lines, each with its CRLF, without the empty line after them.
 
-    Raises VisitorError: 400, and 431 for too many or too long ones.
+    Raises VisitorError: 400, and 431 for more than `most` or for one of more than `longest` bytes.
     """
     if not _SOUND.fullmatch(raw):
         raise VisitorError(400, "malformed header")
     count = raw.count(b"\r\n")
-    if count > _MOST_FIELDS or (
-        len(raw) > _LONGEST_FIELD and any(len(line) > _LONGEST_FIELD for line in raw.split(b"\r\n"))
+    if count > most or (
+        len(raw) > longest and any(len(line) > longest for line in raw.split(b"\r\n"))
     ):
         raise VisitorError(431, "too many header fields, or one too long")
     # Plain lines need no callback for each: where llhttp takes them too, both see the same fields.

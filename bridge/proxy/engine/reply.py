@@ -43,6 +43,7 @@ class Reply:
         "call",
         "conversation",
         "exchange",
+        "held",
         "method",
         "minor",
         "over",
@@ -57,6 +58,7 @@ class Reply:
         self.exchange: Exchange | None = None
         self.call: Call | None = None
         self.spool: Spool | None = None
+        self.held: list[bytes] | None = None  # of the request's body, before legacy is asked
         self.body: Body | None = None  # while it is not complete
         self.answered = self.over = False
         self._chunked = self._close = False
@@ -201,6 +203,9 @@ class Reply:
             self.call = None
         if self.spool is not None:
             self.spool.close()
+        if self.held is not None:
+            self.held = None
+            self.visitor.engine.let_go(self)
         self.conversation.end()
         self.visitor.engine.ended(self.conversation)
 

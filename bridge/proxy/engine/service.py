@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from bridge.proxy import models
+from bridge.proxy.descriptors import for_legacy
 from bridge.proxy.engine.clock import TICK, clock
 from bridge.proxy.engine.handlers import Handlers
+from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.sending import Batch
 from bridge.proxy.engine.upstream import Upstream
 from bridge.proxy.pools import Pools
@@ -18,21 +19,14 @@ from bridge.proxy.pools import Pools
 if TYPE_CHECKING:
     from bridge.proxy.conversation import Conversation
     from bridge.proxy.dispatcher import Dispatcher
+    from bridge.proxy.engine.arriving import Arriving
+    from bridge.proxy.engine.reply import Reply
     from bridge.proxy.engine.visitor import Visitor
 
-__all__ = ["Limits", "Service"]
+__all__ = ["Service"]
 
 _VISITORS = 10  # ticks between two looks at visitors
 _REPORT = 0.005  # seconds until what is answered is counted and logged
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Seconds that visitors may take: for a head, between two requests, without taking a byte."""
-
-    head: float = 30.0
-    idle: float = 60.0
-    stall: float = 60.0
 
 
 class Service:
@@ -41,6 +35,9 @@ class Service:
     Answers are reported together, a few thousandths of a second after the first of them: that
     costs less than one by one between the reading and writing of others. `flush` is called
     after that, to write what was logged. `draining`: every answer says that the connection ends.
+    Of `descriptors` a third is for legacy: the limits of the backends are fitted to that.
+    `limits` are those of the table where none are given; a connection may be idle for
+    `least_idle` seconds whatever they say.
     """
 
     def __init__(
@@ -50,6 +47,8 @@ class Service:
         *,
         flush: Callable[[], None] = lambda: None,
         limits: Limits | None = None,
+        descriptors: int = 1_000_000,
+        least_idle: float = 0.0,
     ) -> None:
         self.loop = loop
         self.front = dispatcher.front
@@ -62,6 +61,9 @@ class Service:
         self.on_enter: Callable[[Visitor], None] = lambda visitor: None
         self.on_leave: Callable[[], None] = lambda: None
         self.limits = limits or Limits()
+        self._fixed, self._least_idle = limits is not None, least_idle
+        self._visitors_spec: models.Visitors | None = None
+        self.holding: set[Arriving] = set()  # those whose body is not all here yet
         self.draining = False
         self.answered = 0
         self.date = ""
@@ -69,19 +71,36 @@ class Service:
         self._flush = flush
         self._ended: list[Conversation] = []
         self._watched: set[Upstream] = set()  # also those of older tables that are still at work
+        self._for_legacy = for_legacy(descriptors)
         self._set_date()
 
     def _upstream(self, name: str, spec: models.Backend) -> Upstream:
-        upstream = Upstream(name, spec, self.batch)
+        backends = self.front.table().file.backends.values()
+        fits = self._for_legacy / sum(backend.limits.sockets for backend in backends)
+        most = max(1, int(spec.limits.sockets * fits)) if fits < 1 else spec.limits.at_once
+        upstream = Upstream(name, spec, self.batch, most, self.limits)
         self._watched.add(upstream)
         return upstream
 
+    def _look_at_limits(self) -> None:
+        """Take those of the newest table, but where they were given to begin with."""
+        spec = self.front.table().file.visitors
+        if spec is not self._visitors_spec and not self._fixed:
+            self._visitors_spec = spec
+            self.limits.take(spec)
+            self.limits.idle = max(self.limits.idle, self._least_idle)
+
     def start(self) -> None:
         clock.look()
+        self._look_at_limits()
         self.loop.call_later(TICK, self._tick)
 
     def _set_date(self) -> None:
         self.date = formatdate(usegmt=True)
+
+    def let_go(self, turn: Reply) -> None:
+        """The body of `turn` is not waited for any more."""
+        self.holding.discard(turn)
 
     def ended(self, conversation: Conversation) -> None:
         """This one is through; it is reported soon."""
@@ -109,6 +128,9 @@ class Service:
         self.handlers.look(now)
         if self._ticks % _VISITORS == 0:
             self._set_date()
+            self._look_at_limits()
+            for turn in [*self.holding]:
+                turn.look(now)
             for visitor in [v for v in self.unread if v.is_gone]:
                 visitor.transport.abort()
             for visitor in [v for v in self.visitors if v.deadline < now]:

@@ -23,6 +23,8 @@ class Tunnel:
 
     def __init__(self, turn: Turn, visitor: Visitor, connection: LegacyConnection) -> None:
         self._turn, self._visitor, self._connection = turn, visitor, connection
+        self._full = False
+        connection.pool.keep_apart(connection)
         connection.exchange = self  # type: ignore[assignment]
         visitor.tunnel = self
 
@@ -33,11 +35,17 @@ class Tunnel:
             self.take(early)
         if rest:
             self.received(rest)
+        self._used()
         self._visitor.go_on()
+
+    def _used(self) -> None:
+        if not self._full:
+            self._connection.deadline = clock.now + self._visitor.engine.limits.tunnel_idle
 
     # from legacy
 
     def received(self, data: bytes) -> None:
+        self._used()
         self._turn.conversation.outcome.sent += len(data)
         self._visitor.outlet.write(data)
 
@@ -45,21 +53,29 @@ class Tunnel:
         self._over(visitor_left=False)
 
     def legacy_is_full(self) -> None:
+        self._full = True
         self._connection.deadline = clock.now + self._connection.pool.spec.timeouts.send
         self._visitor.stop()
         self._visitor.engine.unread.add(self._visitor)
 
     def legacy_has_room(self) -> None:
-        self._connection.deadline = NEVER
+        self._full = False
+        self._used()
         self._visitor.engine.unread.discard(self._visitor)
         self._visitor.go_on()
 
     def too_late(self) -> None:
+        """Nothing has gone through for too long."""
+        if not self._full and not self.over:
+            seconds = self._visitor.engine.limits.tunnel_idle
+            outcome = self._turn.conversation.outcome
+            outcome.aborted = f"bridge: the tunnel was not used for {seconds:g} s"
         self._over(visitor_left=False)
 
     # from the visitor
 
     def take(self, data: bytes) -> None:
+        self._used()
         if not self._connection.transport.is_closing():
             self._connection.transport.write(data)
 
@@ -79,7 +95,6 @@ class Tunnel:
         self.over = True
         connection = self._connection
         connection.deadline = NEVER
-        connection.pool.active.discard(connection)
         connection.exchange = None
         if visitor_left:
             connection.transport.close()  # what the visitor sent last still arrives

@@ -2,20 +2,21 @@
 
 It is told what comes from the visitor and from legacy or a handler. It never waits: whatever
 takes time calls back. Reading requests off a connection is `bridge.proxy.engine.visitor`'s,
-writing the answer `bridge.proxy.engine.reply`'s.
+their bodies `bridge.proxy.engine.arriving`'s, writing the answer `bridge.proxy.engine.reply`'s.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bridge.errors import BridgeError, LegacyError, VisitorError
+from bridge.errors import LegacyError
 from bridge.proxy.body import content_length
+from bridge.proxy.engine.arriving import Arriving
 from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.handlers import Spool
 from bridge.proxy.engine.reading import Block, target_of
-from bridge.proxy.engine.reply import Reply
 from bridge.proxy.engine.writing import CONTINUE
+from bridge.proxy.forwarded import stranger
 from bridge.proxy.head import Head, host_of
 from bridge.proxy.wire import ResponseHead, binds
 
@@ -34,15 +35,23 @@ _PLACES = 64  # sites and hosts for which what becomes of a head is remembered
 _PATIENCE = 1.0  # seconds until a visitor who expects 100 gets it although legacy is silent
 
 
-class Turn(Reply):
+class Turn(Arriving):
     """A request, from its head to the last byte of its answer."""
 
-    __slots__ = ("_expects", "_size", "is_known")
+    __slots__ = (
+        "_expects",
+        "_held",
+        "_held_since",
+        "_held_size",
+        "_measured",
+        "_measured_size",
+        "_most",
+        "_size",
+        "is_known",
+    )
 
     def __init__(self, visitor: Visitor, method: str, minor: int, block: Block) -> None:
-        Reply.__init__(self, visitor, method, minor, block)
-        self._expects = False
-        self._size: int | None = None  # of the body of the request, in bytes
+        Arriving.__init__(self, visitor, method, minor, block)
         self.is_known = True  # what follows from the header block is that of other requests
 
     # (2) to (4)
@@ -98,88 +107,20 @@ class Turn(Reply):
         else:
             self.ask_legacy()
 
-    def _expect_body(self) -> None:
-        body = self.block.body(self.minor)
-        if body is not None:
-            self._size = body.length
-            self.body = None if body.done else body
-
-    def _look_at_body(self) -> None:
-        block = self.block
-        if block.expect and self.minor == 1:
-            if block.expect != "100-continue":
-                raise VisitorError(417, "an expectation that nobody knows")
-            self._expects = True
-        most = self.conversation.max_body
-        if most is not None and self._size is not None and self._size > most:
-            raise VisitorError(413, f"the request body has {self._size} bytes")
-
-    # the request's body, from the visitor
-
-    def take_body(self, data: bytes) -> bytes:
-        """Pass on what of `data` belongs to the body; what does not is returned."""
-        body = self.body
-        assert body is not None
-        try:
-            pieces, rest = body.feed(data)
-            most = self.conversation.max_body
-            if most is not None and body.size > most:
-                raise VisitorError(413, "the request body is larger than max_body")
-        except VisitorError as error:
-            self.body_broke(error)
-            return b""
-        if pieces and not self._pass_on_body(b"".join(pieces)):
-            return b""
-        if body.done:
-            self.body = None
-            if self.spool is not None:
-                self._spooled()
-            elif self.exchange is not None and not self.exchange.over:
-                self.exchange.finish()
-        return rest
-
-    def _pass_on_body(self, piece: bytes) -> bool:
-        if self.spool is not None:
-            try:
-                self.spool.write(piece)
-            except OSError as error:
-                message = f"cannot keep the body of a request for its handler: {error.strerror}"
-                self.own(self.conversation.page_for(BridgeError(message)))
-                return False
-        elif self.exchange is not None and not self.exchange.over:
-            self.exchange.send(piece)
-        return True
-
-    @property
-    def takes(self) -> bool:
-        """Whether the visitor may send more of the body now."""
-        exchange = self.exchange
-        return exchange is None or exchange.over or exchange.takes
-
-    def body_broke(self, error: VisitorError) -> None:
-        """The visitor's body is not what was announced, too large, or too slow."""
-        if self.over:
-            return
-        if self.exchange is not None:
-            self.exchange.cancel()
-        if self.answered:
-            self.cut(f"visitor: {error.reason}")
-        else:
-            self.own(self.conversation.page_for(error))
-
     # (5) Python
 
     def _ask_python(self) -> None:
         if self._size is None and self.body is None:
             self._run(None)
             return
+        self._limit_body(self.conversation.max_handler_body)
         self.spool = Spool()
         if self.body is None:
-            self._spooled()
+            self.spooled()
         elif self._expects:
             self.visitor.outlet.write(CONTINUE)
 
-    def _spooled(self) -> None:
+    def spooled(self) -> None:
         """The handler starts when all of the body is here: no thread waits for a visitor."""
         self._run(self.spool)
 
@@ -192,10 +133,7 @@ class Turn(Reply):
     def python_failed(self) -> None:
         """Legacy answers instead, with the body from its beginning."""
         self.call = None
-        try:
-            self.ask_legacy()
-        except Exception as error:
-            self.own(self.conversation.page_for(error))
+        self.go_to_legacy()
 
     def python_answered(self, status: str, given: Headers, first: bytes, whole: bool) -> None:
         """The head of a handler's answer, and what there is of its body; `whole`: all of it."""
@@ -213,6 +151,8 @@ class Turn(Reply):
         conversation, block = self.conversation, self.block
         name = conversation.decision.legacy
         conversation.outcome.backend = name
+        if not block.plain and self._waits_for_body(name):
+            return
         known = None
         if block.plain and self.is_known:
             known = block.lines.get(name)
@@ -246,11 +186,29 @@ class Turn(Reply):
         )
         if self.spool is not None:
             self.spool.rewind()
+        held, self.held = self.held, None
+        if held is not None:
+            self.visitor.engine.let_go(self)
         if expects:
             self.visitor.engine.loop.call_later(_PATIENCE, self._be_patient)
         exchange.start()
-        if self._size == 0 and not exchange.over:
+        for piece in held or ():
+            if not exchange.over:
+                exchange.send(piece)
+        ended = held is not None and self.body is None
+        if (self._size == 0 or ended) and not exchange.over:
             exchange.finish()
+
+    def go_to_legacy(self) -> None:
+        try:
+            self.ask_legacy()
+        except Exception as error:
+            self.own(self.conversation.page_for(error))
+
+    @property
+    def place(self) -> str:
+        """From where the visitor comes, as places of legacy's are shared out."""
+        return stranger(self.conversation.client.address)
 
     def _framing(self) -> tuple[str, bool | None]:
         """The header line that frames the body for legacy, and whether in chunks; None: no body."""
@@ -258,7 +216,7 @@ class Turn(Reply):
             return f"Content-Length: {self.spool.size}\r\n", False
         if self._size is not None:
             return f"Content-Length: {self._size}\r\n", False
-        if self.body is not None:
+        if self.block.chunked:
             return "Transfer-Encoding: chunked\r\n", True
         return "", None
 

@@ -11,13 +11,15 @@ import asyncio
 import errno
 import os
 import ssl
-from collections import deque
+from collections import Counter, deque
+from math import ceil
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from bridge.errors import LegacyError
 from bridge.proxy import models
 from bridge.proxy.engine.clock import clock
+from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.sending import Batch, Outlet
 from bridge.proxy.legacy import hidden_names
 from bridge.proxy.pools import RetryBudget
@@ -126,10 +128,20 @@ class LegacyConnection(asyncio.BufferedProtocol):
 
 class Upstream:
     """The pool. `hidden` are the names of the backend that no visitor may see, `prefix` the
-    path in its URL."""
+    path in its URL. There are descriptors for `most` requests at a time."""
 
-    def __init__(self, name: str, spec: models.Backend, batch: Batch) -> None:
+    def __init__(
+        self,
+        name: str,
+        spec: models.Backend,
+        batch: Batch,
+        most: int = 1_000_000,
+        visitors: Limits | None = None,
+    ) -> None:
         self.name, self.spec, self.batch = name, spec, batch
+        self.at_once = min(spec.limits.at_once, most)
+        self._visitors = visitors or Limits()
+        self._scarce = self._share  # places taken, from which on not everybody gets one
         self.budget = RetryBudget()
         parts = urlsplit(spec.url)
         self.hidden = hidden_names(spec)
@@ -140,18 +152,34 @@ class Upstream:
         self._idle: list[LegacyConnection] = []
         self._bound: list[LegacyConnection] = []
         self.active: set[LegacyConnection] = set()
-        self._connecting = 0
+        self.tunnels: set[LegacyConnection] = set()
+        self._connecting: set[Exchange] = set()
         self._waiting: deque[tuple[float, Exchange]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def __repr__(self) -> str:
-        busy = len(self.active) + self._connecting
+        busy = self.in_flight
         return f"<Upstream {self.name}: {busy} active, {len(self._idle)} idle, {self.waiting} wait>"
 
     @property
     def in_flight(self) -> int:
-        return len(self.active) + self._connecting
+        """How many places are taken; tunnels have none."""
+        return len(self.active) + len(self._connecting)
+
+    @property
+    def has_plenty(self) -> bool:
+        """Whether there are places for visitors who need them for long."""
+        return self.in_flight < self.at_once / 2
+
+    @property
+    def is_full_of_tunnels(self) -> bool:
+        return len(self.tunnels) >= self.spec.limits.tunnels
+
+    @property
+    def _share(self) -> int:
+        """How many places those from one address may have, when places are scarce."""
+        return max(1, min(self.at_once - 1, ceil(self.at_once * self._visitors.share)))
 
     @property
     def idle(self) -> int:
@@ -164,7 +192,8 @@ class Upstream:
     @property
     def is_over(self) -> bool:
         """Whether it is closed, and everybody has what they asked for."""
-        return self._closed and not (self.active or self._connecting or self._waiting)
+        busy = self.active or self._connecting or self._waiting or self.tunnels
+        return self._closed and not busy
 
     def read_size(self, passed: int) -> int:
         """How many bytes to read at a time once a visitor has taken `passed` without a stop."""
@@ -176,19 +205,48 @@ class Upstream:
     def take(self, exchange: Exchange, *, fresh: bool) -> None:
         """Give `exchange` a connection, now or as soon as there is one: it is told by `begin`,
         or by `failed` with the stage `wait` or `connect`."""
-        idle, limits = self._idle, self.spec.limits
-        if self._waiting or len(self.active) + self._connecting >= limits.at_once:
-            if len(self._waiting) >= limits.waiting:  # those who have left make place
-                self._waiting = deque(w for w in self._waiting if not w[1].over)
-            if len(self._waiting) < limits.waiting:
-                self._waiting.append((clock.now + self.spec.timeouts.wait, exchange))
-            else:
-                exchange.failed(self._busy())
+        idle = self._idle
+        busy = len(self.active) + len(self._connecting)
+        if busy >= self._scarce and self._must_wait(exchange):
+            self._wait(exchange)
         elif idle and not fresh:
             self._reuse(exchange)
         else:
             self._replace_oldest()
             self._connect(exchange)
+
+    def _must_wait(self, exchange: Exchange) -> bool:
+        """Whether there is no place for `exchange`, while there are few."""
+        if self.in_flight >= self.at_once:
+            return True
+        share, place = self._share, exchange.asker.place
+        return bool(place) and self._places()[place] >= share
+
+    def _places(self) -> Counter[str]:
+        """How many places those from each address have. Who has none that is known counts as
+        nobody: those behind a unix socket are many."""
+        taken = [c.exchange for c in self.active if c.exchange is not None]
+        places = Counter(exchange.asker.place for exchange in (*taken, *self._connecting))
+        places[""] = 0
+        return places
+
+    def _wait(self, exchange: Exchange) -> None:
+        limits = self.spec.limits
+        most, line = limits.waiting, self._waiting
+        if len(line) >= most * self._visitors.share:  # those who have left make place
+            self._waiting = line = deque(w for w in line if not w[1].over)
+        place = exchange.asker.place
+        if len(line) >= most or (
+            place
+            and len(line) >= most * self._visitors.share
+            and sum(w[1].asker.place == place for w in line) >= most * self._visitors.share
+        ):
+            exchange.failed(self._busy())
+            return
+        line.append((clock.now + self.spec.timeouts.wait, exchange))
+        for connection in [c for c in self.active if c.exchange is not None]:
+            if connection.exchange is not None and connection.exchange.paused:
+                connection.exchange.hurry(self._visitors.buffer)
 
     def _reuse(self, exchange: Exchange) -> None:
         """The last connection that was given back, of the server whose turn it is. It has been
@@ -214,7 +272,7 @@ class Upstream:
         """Give `exchange` a connection that only its visitor may use; whether that can be."""
         if connection in self._bound:
             self._bound.remove(connection)
-        if connection.transport.is_closing() or self.in_flight >= self.spec.limits.at_once:
+        if connection.transport.is_closing() or self.in_flight >= self.at_once:
             connection.transport.abort()
             return False
         connection.server.busy += 1
@@ -243,12 +301,15 @@ class Upstream:
             self.discard(self._idle[0])
 
     def _busy(self) -> LegacyError:
+        if self.at_once < self.spec.limits.at_once:
+            busy = f"all {self.at_once} connections that there are descriptors for are busy"
+            return LegacyError("wait", 503, busy)
         return LegacyError("wait", 503, self.spec.limits.busy)
 
     def _connect(self, exchange: Exchange, tried: tuple[Server, ...] = ()) -> None:
         if not tried:
             exchange.connects()
-        self._connecting += 1
+        self._connecting.add(exchange)
         server = self.servers.pick(clock.now, tried)
         server.busy += 1
         task = asyncio.get_running_loop().create_task(self._connected(exchange, server, tried))
@@ -263,7 +324,7 @@ class Upstream:
             async with asyncio.timeout(seconds):
                 connection = await self._open(server)
         except Exception as error:
-            self._connecting -= 1
+            self._connecting.discard(exchange)
             server.busy -= 1
             if not _is_ours(error):
                 self.servers.refused(server, clock.now)
@@ -283,7 +344,7 @@ class Upstream:
                 exchange.failed(failure)
             self._next()
             return
-        self._connecting -= 1
+        self._connecting.discard(exchange)
         self.active.add(connection)
         connection.exchange = exchange
         if exchange.over:  # the visitor has left meanwhile
@@ -327,9 +388,17 @@ class Upstream:
 
     def give_back_place(self, connection: LegacyConnection) -> None:
         """`connection` has become a tunnel that is over."""
-        self._free(connection)
+        if connection in self.tunnels:
+            self.tunnels.discard(connection)
+            connection.server.busy -= 1
         connection.transport.close()
-        self._next()
+
+    def keep_apart(self, connection: LegacyConnection) -> None:
+        """`connection` becomes a tunnel: its place is free for a request."""
+        self.active.discard(connection)
+        self.tunnels.add(connection)
+        if self._waiting:
+            self._next()
 
     def _free(self, connection: LegacyConnection) -> None:
         """It has no request any more."""
@@ -339,15 +408,27 @@ class Upstream:
 
     def _next(self) -> None:
         """Let those in the line go on who can."""
-        while self._waiting and self.in_flight < self.spec.limits.at_once:
-            _, exchange = self._waiting.popleft()
-            if exchange.over:
-                continue
+        while self._waiting and self.in_flight < self.at_once:
+            exchange = self._first()
+            if exchange is None:
+                return
             if self._idle and exchange.repeatable:
                 self._reuse(exchange)
             else:
                 self._replace_oldest()
                 self._connect(exchange)
+
+    def _first(self) -> Exchange | None:
+        """The first in the line who may have a place now, taken out of it."""
+        line, share = self._waiting, self._share
+        while line and line[0][1].over:
+            line.popleft()
+        places = self._places() if self.in_flight >= share else Counter()
+        for at, (_, exchange) in enumerate(line):
+            if not exchange.over and places[exchange.asker.place] < share:
+                del line[at]
+                return exchange
+        return None
 
     def discard(self, connection: LegacyConnection) -> None:
         """An idle connection is of no use any more."""
@@ -358,8 +439,9 @@ class Upstream:
 
     def look(self, now: float) -> None:
         """End what has taken too long; called every few hundredths of a second."""
-        if self.active:
-            for connection in [c for c in self.active if c.deadline < now]:
+        self._scarce = self._share
+        if self.active or self.tunnels:
+            for connection in [c for c in (*self.active, *self.tunnels) if c.deadline < now]:
                 if connection.exchange is not None:
                     connection.exchange.too_late()
         while self._waiting and (self._waiting[0][0] < now or self._waiting[0][1].over):

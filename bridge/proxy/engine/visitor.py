@@ -14,12 +14,12 @@ import struct
 from typing import TYPE_CHECKING, cast
 
 from bridge.errors import VisitorError
-from bridge.proxy.connection import VISITOR_SILENCE
 from bridge.proxy.engine.clock import clock
-from bridge.proxy.engine.reading import LONGEST_HEAD, LONGEST_LINE, Block, read_block, read_line
+from bridge.proxy.engine.reading import Block, read_block, read_line
 from bridge.proxy.engine.sending import Outlet, delivered, is_gone, on_the_way
 from bridge.proxy.engine.turn import Turn
 from bridge.proxy.engine.writing import CONTINUE, refusal
+from bridge.proxy.wire import NO_TLS, TLS_HELLO
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.service import Service
@@ -160,6 +160,22 @@ class Visitor(asyncio.Protocol):
         return not self.transport.is_closing() and is_gone(self.transport)
 
     @property
+    def idle_since(self) -> float:
+        """When it became `idle`."""
+        limits = self.engine.limits
+        return self.deadline - (limits.head if self._block is None else limits.idle)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a head has come in part, and nothing is being answered."""
+        return self.turn is None and self._lingering < 0 and not self.full and self._begun
+
+    def give_way(self) -> None:
+        """Leave at once: others need the place."""
+        self.engine.report()
+        self.transport.abort()
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is asked and nothing is being answered."""
         return self.turn is None and not self._buffer and self._lingering < 0
@@ -227,7 +243,12 @@ class Visitor(asyncio.Protocol):
         turn = self.turn
         missing = turn is not None and turn.body is not None
         if turn is not None and not self.full:
-            self.deadline = clock.now + VISITOR_SILENCE if missing else _NEVER
+            if missing:
+                self.deadline = self._awaits_body(turn)
+                if turn.over:
+                    return
+            else:
+                self.deadline = _NEVER
         if self._soon:
             self.stop()
             self.engine.loop.call_soon(self._proceed_soon)
@@ -247,7 +268,8 @@ class Visitor(asyncio.Protocol):
         """Take a request; False when there is none that could be."""
         data, at = self._buffer, self._at
         end = data.find(b"\r\n\r\n", at)
-        if end < 0 or end - at > LONGEST_HEAD:
+        limits = self.engine.limits
+        if end < 0 or end - at > limits.request_head:
             self._look_at_part()
             return False
         line_end = data.find(b"\r\n", at)
@@ -258,10 +280,11 @@ class Visitor(asyncio.Protocol):
         self._at = end + 4
         self._begun = False
         try:
-            method, target, minor = read_line(line)
+            method, target, minor = read_line(line, limits.request_line)
             block = self._block
             if block is None or block.raw != raw:
-                block = self._block = read_block(raw)
+                fields = limits.request_header, limits.request_headers
+                block = self._block = read_block(raw, *fields)
             if block.chunked and minor == 0:
                 raise VisitorError(400, "Transfer-Encoding on HTTP/1.0")
         except VisitorError as error:
@@ -281,17 +304,27 @@ class Visitor(asyncio.Protocol):
         """A head is not all here; what is wrong already is refused already."""
         if len(self._buffer) - self._at > 2:
             self._skip_empty_lines()
-        part = self._buffer[self._at :]
+        part, limits = self._buffer[self._at :], self.engine.limits
         line_end = part.find(b"\r\n")
-        if (line_end if line_end >= 0 else len(part)) > LONGEST_LINE:
+        if part.startswith(TLS_HELLO):
+            self._refuse(VisitorError(400, NO_TLS))
+        elif (line_end if line_end >= 0 else len(part)) > limits.request_line:
             self._refuse(VisitorError(414, "the request line is too long"))
-        elif len(part) > LONGEST_HEAD:
+        elif len(part) > limits.request_head:
             self._refuse(VisitorError(431, "the head is too large"))
         elif part.count(b"\n") != part.count(b"\r\n"):
             self._refuse(VisitorError(400, "a line that ends without CR"))
         elif not self._begun:
             self._begun = True
-            self.deadline = clock.now + self.engine.limits.head
+            self.deadline = clock.now + limits.head
+
+    def _awaits_body(self, turn: Turn) -> float:
+        """Until when the next byte of a body has to come. Who sends, but hardly anything, keeps
+        a place of legacy's as who sends nothing."""
+        now, limits = clock.now, self.engine.limits
+        if not turn.is_fast_enough(now, limits.body, limits.slowest, excused=self._stopped):
+            turn.body_broke(VisitorError(408, f"less of the body than {limits.slowest} bytes/s"))
+        return now + limits.body
 
     def _take_body(self, turn: Turn) -> int:
         """Give a request what is its body; returns what that costs, in bytes."""
@@ -341,7 +374,7 @@ class Visitor(asyncio.Protocol):
             self.tunnel.visitor_keeps_up()
         elif turn is not None:
             if turn.body is not None:
-                self.deadline = clock.now + VISITOR_SILENCE
+                self.deadline = clock.now + self.engine.limits.body
             turn.visitor_keeps_up()
         elif self._lingering >= 0:
             self.deadline = clock.now + _LINGER
@@ -420,7 +453,7 @@ class Visitor(asyncio.Protocol):
         turn = self.turn
         if self.full or (self._lingering >= 0 and self._has_more):
             got = delivered(self.transport)
-            if got > self._got:  # slow, but not stuck
+            if got - self._got >= max(1, self.engine.limits.slowest * self.engine.limits.stall):
                 self._got, self.deadline = got, now + self.engine.limits.stall
             else:
                 self.transport.abort()
@@ -428,9 +461,9 @@ class Visitor(asyncio.Protocol):
             self.deadline = _NEVER
             if turn.body is not None and not turn.over:
                 if self._stopped:  # it is not the visitor who waits
-                    self.deadline = now + VISITOR_SILENCE
+                    self.deadline = now + self.engine.limits.body
                     return
-                message = f"nothing of the body for {VISITOR_SILENCE:g} s"
+                message = f"nothing of the body for {self.engine.limits.body:g} s"
                 turn.body_broke(VisitorError(408, message))
         elif self._lingering < 0 and self._buffer:
             self._refuse(VisitorError(408, "the head takes too long"))

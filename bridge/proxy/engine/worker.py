@@ -7,7 +7,6 @@ import contextlib
 import gc
 import mmap
 import os
-import resource
 import signal
 import ssl
 import sys
@@ -18,9 +17,11 @@ import uvloop
 from gunicorn import sock as gunicorn_sock
 from gunicorn.workers.base import Worker
 
+from bridge import logpipe
+from bridge.proxy.descriptors import for_legacy, raise_limit, room_for_visitors
 from bridge.proxy.dispatcher import Dispatcher
-from bridge.proxy.engine.door import Door, room_for_visitors
-from bridge.proxy.engine.service import Limits, Service
+from bridge.proxy.engine.door import Door
+from bridge.proxy.engine.service import Service
 from bridge.proxy.engine.visitor import Visitor
 
 __all__ = ["BOOTING", "EARLY", "ENDING", "LEAVING", "REPLACED", "SERVING", "EngineWorker"]
@@ -42,6 +43,7 @@ _MARGIN = 1.0  # seconds before the end of the graceful timeout, when the parent
 _PARTING = 0.3  # seconds in which those who are let go get their last bytes
 _HANDSHAKE = 30.0  # seconds
 _GOODBYE = 3600.0  # seconds; who stops taking the end of an answer is ended much earlier
+_FEW = 1000  # visitors, below which the log says why there can be no more
 _GARBAGE = 10_000  # objects more than before until the collector looks at the new ones
 
 
@@ -55,6 +57,7 @@ class EngineWorker(Worker):  # type: ignore[misc]
     alive: bool
     service: Service
     loop: asyncio.AbstractEventLoop
+    descriptors: int
     hands_over = False
 
     def __init__(self, *arguments: Any) -> None:
@@ -86,8 +89,7 @@ class EngineWorker(Worker):  # type: ignore[misc]
     def init_process(self) -> None:
         self.loop = uvloop.new_event_loop()
         asyncio.set_event_loop(self.loop)
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two for every visitor
+        self.descriptors = raise_limit()  # two for every visitor
         super().init_process()
 
     def load_wsgi(self) -> None:
@@ -117,7 +119,11 @@ class EngineWorker(Worker):  # type: ignore[misc]
         if not isinstance(self.wsgi, Dispatcher):
             sys.exit("this worker class serves bridge.proxy.dispatcher.Dispatcher only")
         self.service = Service(
-            self.wsgi, self.loop, flush=self.flush, limits=Limits(idle=self.idle_seconds)
+            self.wsgi,
+            self.loop,
+            flush=self.flush,
+            least_idle=float(self.cfg.keepalive),
+            descriptors=self.descriptors,
         )
         try:
             self.loop.run_until_complete(self._serve())
@@ -125,10 +131,6 @@ class EngineWorker(Worker):  # type: ignore[misc]
             self.service.report()
             # Handlers that are stuck are on daemon threads and do not hold up the exit.
             self.loop.close()
-
-    @property
-    def idle_seconds(self) -> float:
-        return max(float(self.cfg.keepalive), 60.0)
 
     async def _serve(self) -> None:
         service = self.service
@@ -168,13 +170,20 @@ class EngineWorker(Worker):  # type: ignore[misc]
                 "ssl_handshake_timeout": _HANDSHAKE,
                 "ssl_shutdown_timeout": _GOODBYE,
             }
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        descriptors, wanted = self.descriptors, self.cfg.worker_connections
         backends = self.service.front.table().file.backends.values()
         legacy = sum(backend.limits.sockets for backend in backends)
+        most = room_for_visitors(wanted, descriptors, legacy)
+        if most < min(wanted, _FEW):
+            self.log.warning(
+                "A worker may have %s descriptors: at most %s visitors and %s connections to "
+                "legacy at a time. Raise `ulimit -Hn`, or LimitNOFILE= of the systemd unit",
+                *(descriptors, most, min(legacy, for_legacy(descriptors))),
+            )
         door = Door(
             self.service,
             [listener.sock for listener in self.sockets],
-            most=room_for_visitors(self.cfg.worker_connections, descriptors, legacy),
+            most=most,
             descriptors=descriptors,
             backlog=self.cfg.backlog,
             tls=tls,
@@ -251,4 +260,5 @@ class EngineWorker(Worker):  # type: ignore[misc]
         self.cfg.worker_int(self)
         if hasattr(self, "service"):
             self.service.report()
+        logpipe.finish()
         os._exit(0)

@@ -19,7 +19,8 @@ from werkzeug.wrappers import Request, Response
 
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine.door import Door
-from bridge.proxy.engine.service import Limits, Service
+from bridge.proxy.engine.limits import Limits
+from bridge.proxy.engine.service import Service
 from bridge.proxy.routes import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.http.double import BOUND

@@ -12,8 +12,8 @@ import threading
 import pytest
 
 from bridge.proxy import models
-from bridge.proxy.engine.door import room_for_visitors
-from bridge.proxy.engine.service import Limits
+from bridge.proxy.descriptors import room_for_visitors
+from bridge.proxy.engine.limits import Limits
 from bridge.proxy.routes import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, engine
@@ -29,6 +29,12 @@ def routes(backend: Backend) -> RouteTable:
     return table(top=TOP.replace(":8090", f":{backend.port}"))
 
 
+@pytest.fixture
+def staying(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to give way for being silent during the test."""
+    monkeypatch.setattr("bridge.proxy.engine.door._SHORTLY", 1000.0)
+
+
 def silent(visitor: Visitor) -> bool:
     """Whether nothing has come yet, and the connection is not ended either."""
     return not select.select([visitor.sock], [], [], 0)[0]
@@ -38,6 +44,7 @@ def all_inside(inside: Inside, count: int) -> None:
     wait_for(lambda: len(inside.service.visitors) == count, BOUND, f"{count} visitors")
 
 
+@pytest.mark.usefixtures("staying")
 def test_who_comes_when_all_places_are_taken_waits_for_one(routes: RouteTable) -> None:
     with engine(routes, most=3) as inside, contextlib.ExitStack() as stack:
         first = [stack.enter_context(inside.visitor()) for _ in range(3)]
@@ -71,6 +78,7 @@ def test_everybody_gets_in_when_visitors_leave(routes: RouteTable) -> None:
         assert answers == [b"ok"] * 60
 
 
+@pytest.mark.usefixtures("staying")
 def test_who_stays_is_answered_while_others_wait_outside(routes: RouteTable) -> None:
     with engine(routes, most=1) as inside, inside.visitor() as visitor:
         visitor.send(ASK)
@@ -83,11 +91,12 @@ def test_who_stays_is_answered_while_others_wait_outside(routes: RouteTable) -> 
             assert silent(outside)
 
 
+@pytest.mark.usefixtures("staying")
 def test_nobody_is_let_in_without_a_descriptor_to_spare(routes: RouteTable) -> None:
     lowest = os.dup(0)
     os.close(lowest)
-    # 256 are left for legacy and handlers; what the engine itself opens comes out of the rest.
-    with engine(routes, descriptors=256 + lowest + 30) as inside, contextlib.ExitStack() as stack:
+    # 64 are left for handlers and files; what the engine itself opens comes out of the rest.
+    with engine(routes, descriptors=64 + lowest + 30) as inside, contextlib.ExitStack() as stack:
         files = [stack.enter_context(open("/dev/null")) for _ in range(40)]
         with inside.visitor() as visitor:
             visitor.send(ASK)
@@ -123,7 +132,9 @@ def test_a_failed_handshake_takes_nobodys_place(routes: RouteTable, tls: ssl.SSL
         (1_000_000, 20_000, 500, 19_244),
         (1_000_000, 20_000, 50_000, 13_078),
         (1_000_000, 1024, 500, 427),
-        (1000, 100, 500, 1),
+        (1000, 256, 500, 107),
+        (1000, 128, 500, 22),
+        (1000, 64, 500, 1),
     ],
 )
 def test_legacy_gets_its_share_of_the_descriptors(

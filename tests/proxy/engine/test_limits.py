@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridge.proxy.engine.service import Limits
+from bridge.proxy.engine.limits import Limits
 from tests.proxy.engine.inside import HOST, engine
 from tests.proxy.http.double import Backend, plain
 from tests.proxy.http.visitor import Visitor, request

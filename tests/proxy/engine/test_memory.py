@@ -14,7 +14,7 @@ from bench.load import Page, latencies, throughput
 from bridge.proxy.conversation import Conversation
 from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.handlers import Call, Spool
-from bridge.proxy.engine.service import Limits
+from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.turn import Turn
 from bridge.proxy.engine.visitor import Visitor as Protocol
 from bridge.proxy.pythonside import Answer, Job

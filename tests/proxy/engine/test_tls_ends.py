@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.proxy.engine.service import Limits
+from bridge.proxy.engine.limits import Limits
 from bridge.proxy.routes import RouteTable
 from tests.proxy.engine.inside import HOST, Inside, engine
 from tests.proxy.http.double import BOUND, Backend, Call, plain

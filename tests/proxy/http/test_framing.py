@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 
 import pytest
 
@@ -102,6 +103,16 @@ def test_a_request_that_two_parsers_could_read_differently_gets_a_400_and_is_clo
     assert backend.received == []
 
 
+def test_tls_on_a_port_without_it_is_named_in_the_log(bridge: Bridge, backend: Backend) -> None:
+    hello = ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    tls = context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="main.test")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    assert bridge.send(hello.read()).status == 400
+    assert "TLS on a port that has none" in bridge.outcome("")["error"]
+
+
 def test_what_follows_a_refused_request_is_not_answered(bridge: Bridge, backend: Backend) -> None:
     """It may be part of the body that the two parsers disagree about."""
     with bridge.visitor() as visitor:
@@ -172,7 +183,7 @@ def test_a_body_that_ends_early_is_an_error_and_never_a_whole_request(
 
     backend.when("/up", script)
     with bridge.visitor() as visitor:
-        visitor.send(request("POST", "/up", "Content-Length: 10") + b"12345")
+        visitor.send(request("POST", "/up", "Content-Length: 100000") + b"12345")
         visitor.sock.shutdown(socket.SHUT_WR)
         assert visitor.answer().status == 400
     wait_for(lambda: ended, BOUND, "the end of the legacy connection")
@@ -197,6 +208,17 @@ def test_bad_chunking_in_the_middle_is_an_error_and_never_a_whole_request(
         assert visitor.ended()
     assert (got.status, got.get("Connection")) == (400, "close")
     assert backend.only().body in (b"", b"abc", b"3\r\nabc\r\n")  # the last is its framing
+
+
+@pytest.mark.parametrize("body", [b"5\n", b"5\r\nhello\r\n5\n", b"zz", b"0\r\nX-Sum: 1\n"])
+def test_a_chunk_that_cannot_become_right_is_refused_at_once(
+    bridge: Bridge, backend: Backend, body: bytes
+) -> None:
+    """Without waiting for more: there is none, the visitor waits for the answer."""
+    with bridge.visitor() as visitor:
+        visitor.send(request("POST", "/chunk", CHUNKED) + body)
+        assert visitor.answer().status == 400
+        assert visitor.ended()
 
 
 def test_bytes_after_the_announced_length_are_the_next_request(

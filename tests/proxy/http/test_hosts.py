@@ -21,7 +21,19 @@ def test_a_host_that_is_not_ours_is_a_421(bridge: Bridge, backend: Backend, host
     assert bridge.outcome("/host")["error"].endswith("is on no site's list")
 
 
-@pytest.mark.parametrize("host", ["main.test", "MAIN.Test", "main.test:80", "main.test:8080"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "main.test",
+        "MAIN.Test",
+        "main.test:80",
+        "main.test:8080",
+        "main.test.",
+        "main.test:",
+        "main.test.:",
+        "main.test.:81",
+    ],
+)
 def test_a_host_of_ours_is_answered(bridge: Bridge, backend: Backend, host: str) -> None:
     assert bridge.ask("GET", "/", host=host).status == 200
     assert backend.only().all("Host") == [host.lower()]
@@ -42,7 +54,6 @@ def test_two_hosts_are_a_400(bridge: Bridge, backend: Backend) -> None:
     "host",
     [
         "main.test/",
-        "main.test:",
         "main.test:80:80",
         "main.test:x",
         "main.test,other.example",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from stack.waiting import wait_for
@@ -57,6 +59,23 @@ def test_a_handlers_body_has_the_same_limit(bridge: Bridge, backend: Backend) ->
     """It is the site's, whoever answers. (`python.test` has none.)"""
     body = b"x" * 100_000
     assert bridge.ask("POST", "/py/echo", host="python.test", body=body).body == body
+
+
+def test_a_body_for_python_has_a_limit_where_the_site_has_none(
+    bridge: Bridge, backend: Backend
+) -> None:
+    """It is kept here until all of it has come."""
+    size = 32 * 2**20 + 1
+    with bridge.visitor() as visitor:
+        length = f"Content-Length: {size}"
+        visitor.send(request("POST", "/py/echo", length, host="python.test"))
+        assert visitor.answer().status == 413
+    with bridge.visitor() as visitor:
+        visitor.send(request("POST", "/py/echo", "Transfer-Encoding: chunked", host="python.test"))
+        with contextlib.suppress(OSError):  # it is not read to its end
+            visitor.send(chunks(size))
+        assert visitor.answer().status == 413
+    assert backend.received == []
 
 
 @pytest.mark.parametrize(
