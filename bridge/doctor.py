@@ -31,7 +31,7 @@ from bridge.proxy.routes import RouteTable, load
 from bridge.queue import broker, redisurl
 from bridge.queue.outbox import Outbox
 from bridge.queue.sqlcause import cause_of, check
-from bridge.settings import Settings, redact_url
+from bridge.settings import Settings, doubts, redact_url
 from bridge.sync.documents import Mirror
 from bridge.sync.examine import collections, rights
 from bridge.sync.examine import sources as examine_sources
@@ -58,6 +58,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         for problem in error.problems:
             where = f"{problem.file}:{problem.line}:{problem.column}"
             yield Finding("bad", "routes.yaml", where, problem.message, problem.hint)
+    for name, says, hint in doubts():
+        yield Finding("bad", "environment", name, says, hint)
     if not alone:
         yield from _state(settings)
         yield from _odd_lines(settings)

@@ -5,20 +5,36 @@ What the site's routes are is in routes.yaml, never here; secrets are here, neve
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from bridge.errors import BridgeError
 from bridge.units import parse_duration
 
-__all__ = ["Settings", "import_limit", "redact_url"]
+__all__ = ["Settings", "doubts", "import_limit", "redact_url"]
 
 _KEY_ID = re.compile(r"[a-z0-9]{1,16}")
 _SHORTEST_SECRET = 16  # characters
+_SECRETS = ("BRIDGE_SECRET", "BRIDGE_OPERATOR_TOKEN", "BRIDGE_FRESHNESS_KEYS", "BRIDGE_SQL_URL")
+_NAMES = frozenset(
+    (
+        "BRIDGE_ACCESS_LOG",
+        "BRIDGE_BROKER_URL",
+        "BRIDGE_IMPORT_LIMIT",
+        "BRIDGE_MONGODB_URL",
+        "BRIDGE_ROUTES",
+        "BRIDGE_SERVE_LOCK",
+        "BRIDGE_STATE_DIR",
+        "BRIDGE_SYNC",
+        *_SECRETS,
+        *(f"{name}_FILE" for name in _SECRETS),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +105,24 @@ def import_limit(environ: Mapping[str, str] | None = None) -> float:
         raise BridgeError(f"BRIDGE_IMPORT_LIMIT: {error}") from None
 
 
+def doubts(environ: Mapping[str, str] | None = None) -> list[tuple[str, str, str]]:
+    """What is allowed in the environment and hardly meant: the variable, what is odd, what to do.
+    No value of a secret is in it."""
+    env = os.environ if environ is None else environ
+    found = []
+    for name in sorted(env):
+        if name.startswith("BRIDGE_") and name not in _NAMES:
+            own = {known.removeprefix("BRIDGE_"): known for known in _NAMES}
+            near = difflib.get_close_matches(name.removeprefix("BRIDGE_"), own, n=1)
+            hint = f"did you mean {own[near[0]]}?" if near else "remove it, or mend its name"
+            found.append((name, "nothing has this name, so it does nothing", hint))
+    for name in ("BRIDGE_SECRET", "BRIDGE_OPERATOR_TOKEN"):
+        if 0 < (length := len(_secret(env, name))) < _SHORTEST_SECRET:
+            says = f"has {length} characters, which can be guessed"
+            found.append((name, says, "set it to the output of `openssl rand -hex 32`"))
+    return found
+
+
 def _secret(env: Mapping[str, str], name: str) -> str:
     if value := env.get(name):
         return value
@@ -138,4 +172,7 @@ def redact_url(url: str) -> str:
     if at:
         user = userinfo.partition(":")[0]
         hostport = f"{user}:***@{hostport}" if ":" in userinfo else f"{user}@{hostport}"
-    return urlunsplit((parts.scheme, hostport, parts.path, "", ""))
+    # Not by urlunsplit, for which `sqlite:////srv/x` and `sqlite://srv/x` are one.
+    slashes = "//" if url[len(parts.scheme) :].startswith("://") else ""
+    scheme = f"{parts.scheme}:" if parts.scheme else ""
+    return f"{scheme}{slashes}{hostport}{parts.path}"

@@ -14,7 +14,7 @@ from bridge.cli.output import Format, format_option, say, show_problems, show_ro
 from bridge.errors import BridgeError, ConfigError, Problem, StateUnreadable
 from bridge.fit import misfits
 from bridge.proxy import follow as following
-from bridge.proxy import samples
+from bridge.proxy import samples, views
 from bridge.proxy.decide import Decision
 from bridge.proxy.explain import explain as explain_request
 from bridge.proxy.explain import head_for
@@ -23,7 +23,7 @@ from bridge.proxy.lint import lint
 from bridge.proxy.routes import Handlers, load
 from bridge.proxy.schema import text as schema_text
 from bridge.proxy.status import read_all
-from bridge.settings import Settings
+from bridge.settings import Settings, doubts
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import read
 from bridge.sync.entities import schema_text as sync_schema_text
@@ -90,6 +90,7 @@ def check(
         if not alone:
             table = load(settings.routes)
             warnings = lint(table, str(settings.routes))
+            errors += views.misfits(table, str(settings.routes))
     except ConfigError as error:
         errors += error.problems
     try:
@@ -98,6 +99,7 @@ def check(
         errors += error.problems
     if table and mirror:
         errors += misfits(table, str(settings.routes), mirror.entities)
+    warnings += [Problem(name, 0, 0, says, hint) for name, says, hint in doubts()]
     looked = ""
     if mirror:
         looked = _look_at_tables(settings, ask_sql, errors, warnings)
