@@ -77,7 +77,7 @@ class Settings:
         sync = Path(env.get("BRIDGE_SYNC") or routes.parent / "sync.yaml")
         broker_url, mongodb_url = env.get("BRIDGE_BROKER_URL"), env.get("BRIDGE_MONGODB_URL")
         sql_url = _secret(env, "BRIDGE_SQL_URL")
-        carries = bool(sql_url) or sync.exists()
+        carries = bool(sql_url) or os.path.exists(sync)
         return cls(
             routes=routes,
             broker_url=broker_url or "redis+streams://127.0.0.1:6379/0",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
@@ -22,7 +22,8 @@ from bridge.proxy.follow import Found
 from bridge.proxy.lint import lint
 from bridge.proxy.routes import Handlers, load
 from bridge.proxy.schema import text as schema_text
-from bridge.proxy.status import read_all
+from bridge.proxy.status import WorkerStatus, read_all
+from bridge.proxy.surroundings import compare
 from bridge.settings import Settings, doubts
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import read
@@ -119,7 +120,7 @@ def check(
         }
         if found:
             result["follow"] = {**asdict(found), "good": found.good}
-        click.echo(json.dumps(result, ensure_ascii=False))
+        say(result, output)
     else:
         show_problems(errors, level="error")
         show_problems(warnings, level="warning")
@@ -243,7 +244,8 @@ def explain(
     output: Format,
 ) -> None:
     """Say which route takes a request, why not the others, who answers it and why. Also when a
-    breaker of the route is open, so that legacy answers for a while.
+    breaker of the route is open, so that legacy answers for a while, and when workers run another
+    table, other code or other settings than are here.
 
     \b
     Example:
@@ -260,7 +262,9 @@ def explain(
         raise click.BadParameter(str(error), param_hint="URL") from None
     found = explain_request(table, head, time.time(), secrets.token_urlsafe(12), settings.secret)
     decision = found.decision
-    breakers = _open_breakers(settings, decision) if decision else {}
+    workers = _workers(settings)
+    breakers = _open_breakers(settings, decision, workers) if decision else {}
+    otherwise = _in_workers(settings, table.digest, decision, workers or ()) if decision else []
     result = {
         "status": found.status,
         "why": found.why,
@@ -271,6 +275,7 @@ def explain(
         "params": {key: str(value) for key, value in decision.params.items()} if decision else {},
         "bucket": decision.bucket if decision else None,
         "breakers": breakers,
+        "workers": otherwise,
         "routes": [asdict(verdict) for verdict in found.verdicts],
     }
     if decision is None:
@@ -285,8 +290,10 @@ def explain(
         None, output, f"{decision.backend} answers: {route}" + (f" ({variables})" * bool(variables))
     )
     say(None, output, f"because: {decision.reason} – {found.why}")
-    for cause, workers in breakers.items():
-        say(None, output, f"but legacy answers now in {workers} worker(s): breaker open, {cause}")
+    for cause, count in breakers.items():
+        say(None, output, f"but legacy answers now in {count} worker(s): breaker open, {cause}")
+    for says in otherwise:
+        say(None, output, f"but {says}")
     if decision.set_key:
         say(None, output, "(without a sticky key: a new visitor; the bucket differs each time)")
     rows = [
@@ -296,22 +303,46 @@ def explain(
     show_rows(rows, {"": "", "route": "Route", "path": "Path", "why": "Why"}, output)
 
 
-def _open_breakers(settings: Settings, decision: Decision) -> dict[str, int]:
-    """By cause, in how many workers the Python side that was decided on is left alone now."""
-    route = decision.route
-    if not decision.python or route is None:
-        return {}
+def _workers(settings: Settings) -> list[WorkerStatus] | None:
+    """The workers that run, or None where this user may not know."""
     try:
-        if not read_all(settings.state_dir):
-            return {}
-        found = samples.breakers(settings.state_dir)
+        return read_all(settings.state_dir)
     except StateUnreadable as error:
         click.echo(f"bridge: {error}; whether a breaker is open is not known", err=True)
+        return None
+
+
+def _open_breakers(
+    settings: Settings, decision: Decision, workers: Sequence[WorkerStatus] | None
+) -> dict[str, int]:
+    """By cause, in how many workers the Python side that was decided on is left alone now."""
+    route = decision.route
+    if not decision.python or route is None or not workers:
         return {}
+    found = samples.breakers(settings.state_dir)
     # As `Conversation.asks_python`: a route without a fallback is left alone for loops only.
     causes = ("failures", "redirect-loop") if route.spec.fallback else ("redirect-loop",)
-    workers = {cause: found.get((route.name, cause), (0, 0))[0] for cause in causes}
-    return {cause: count for cause, count in workers.items() if count}
+    open_in = {cause: found.get((route.name, cause), (0, 0))[0] for cause in causes}
+    return {cause: count for cause, count in open_in.items() if count}
+
+
+def _in_workers(
+    settings: Settings, digest: str, decision: Decision, workers: Sequence[WorkerStatus]
+) -> list[str]:
+    """What workers would do otherwise than this file and this shell say, in sentences."""
+    of = f"of {len(workers)} worker(s)"
+    found = []
+    if other := sum(worker.digest != digest for worker in workers):
+        found.append(f"{other} {of} run another table than the file's, see `bridge routes`")
+    if decision.python and decision.route:
+        without = [worker for worker in workers if worker.missing({decision.route.name})]
+        if without:
+            says = without[0].error or "it cannot be imported"
+            found.append(
+                f"legacy answers now in {len(without)} {of}, which have no Python side: {says}"
+            )
+        found += compare(workers, settings).says
+    return found
 
 
 @click.command()

@@ -14,9 +14,10 @@ from bridge.cli.options import ALL, complete_names, seconds
 from bridge.cli.output import Format, format_option, say, show_rows
 from bridge.errors import BridgeError, FlipRefused, StateUnreadable
 from bridge.proxy import flip as flipping
-from bridge.proxy import samples, status, surroundings
+from bridge.proxy import samples, status
 from bridge.proxy.decide import PYTHON
 from bridge.proxy.models import parse_percent
+from bridge.proxy.surroundings import Compared, compare
 from bridge.settings import Settings
 
 _LIVE_WITHIN = 5.0  # seconds that `flip` waits for the workers
@@ -29,16 +30,14 @@ _ENOUGH = 20  # answers that tell who answers
 class Live:
     """How many workers there are, how many of them have the new shares, and after how long;
     `without`: in how many a route that was flipped has no Python side that can be imported, and
-    what they say of it; `others`: settings that they have otherwise than this shell; `old_code`:
-    files that are newer than what they have imported."""
+    what they say of it; `differs`: what they run with otherwise than this shell."""
 
     workers: int
     live: int
     seconds: float
     without: int
     says: str
-    others: dict[str, str]
-    old_code: list[str]
+    differs: Compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +102,8 @@ def flip(name: str, share: str, why: str, who: str, watch: float | None, output:
         "seconds": round(live.seconds, 3),
         "left": [asdict(one) for one in done.left],
         "without_python": live.without,
-        "other_settings": live.others,
-        "old_code": live.old_code,
+        "other_settings": dict(live.differs.settings),
+        "old_code": list(live.differs.code),
         "answered": None,
     }
     if not done.changed:
@@ -165,14 +164,8 @@ def _what_is_answered(
             f"but {live.without} of {live.workers} workers have no Python side for it, "
             f"so legacy answers there: {live.says}"
         )
-    if raised and live.old_code:
-        more = f" and {len(live.old_code) - 1} more" if len(live.old_code) > 1 else ""
-        lines.append(
-            f"but workers run older code than {live.old_code[0]}{more}: restart `bridge serve` "
-            "(SIGUSR2 does it without a gap)"
-        )
     if raised:
-        lines += [f"but {name} is another: {how}" for name, how in live.others.items()]
+        lines += [f"but {says}" for says in live.differs.says]
     failing = False
     if answered is not None:
         lines.append(_who_answered(answered))
@@ -229,13 +222,8 @@ def _wait_live(settings: Settings, flips: Sequence[flipping.Flip]) -> Live:
         if (live == len(workers) and not without) or waited > _LIVE_WITHIN:
             break
         time.sleep(0.02)
-    ours = surroundings.settings_of(settings)
-    others: dict[str, str] = {}
-    for worker in workers:
-        others |= surroundings.differences(worker.settings, ours, os.environ)
-    old = surroundings.changed_code(worker.code for worker in workers)
     says = next((worker.error for worker in without if worker.error), "it cannot be imported")
-    return Live(len(workers), live, waited, len(without), says, others, old)
+    return Live(len(workers), live, waited, len(without), says, compare(workers, settings))
 
 
 def _watch(settings: Settings, done: flipping.Done, patience: float | None) -> Answered | None:

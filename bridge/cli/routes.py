@@ -112,6 +112,8 @@ def preview(name: str, side: str, duration: str, output: Format) -> None:
     table = load(settings.routes, handlers=Handlers.NAMED)
     try:
         seconds = parse_duration(duration)
+        if not 1 <= seconds <= previews.LONGEST:
+            raise ValueError(f"{duration!r} is not between 1s and 400d, as long as browsers bear")
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--for") from None
     key = previews.EVERY_ROUTE

@@ -105,12 +105,15 @@ def start_of(table: RouteTable, url: str) -> str:
     if url.startswith("/"):
         host = next(iter(table.file.sites.values())).hosts[0]
         url = f"http://{host.replace('*.', 'www.', 1).removesuffix(':*')}{url}"
-    parts = urlsplit(url)
+    try:
+        parts, plain = urlsplit(url), _plain(url, "utf-8")
+    except ValueError:
+        parts, plain = urlsplit(""), ""
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise BridgeError(f"{url!r} is no address to follow; write /path or https://host/path")
     if table.hosts.owner(parts.netloc) is None:
         raise BridgeError(f"{url!r} is on no site's list of hosts; add it to `hosts:`")
-    return _plain(url, "utf-8")
+    return plain
 
 
 def _plain(url: str, encoding: str) -> str:

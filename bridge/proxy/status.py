@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,18 @@ from bridge.proxy.routes import RouteTable
 from bridge.proxy.surroundings import code_of, settings_of
 from bridge.settings import Settings
 
-__all__ = ["WorkerStatus", "prepare", "read_all", "remove", "rows_of", "write"]
+__all__ = [
+    "WorkerStatus",
+    "metrics",
+    "prepare",
+    "read_all",
+    "remove",
+    "rows_of",
+    "tables",
+    "write",
+]
 
+TABLES = "bridge_routes_table"
 _FOLDER = "workers"
 
 
@@ -132,6 +143,23 @@ def read_all(state_dir: Path) -> list[WorkerStatus]:
         if is_alive(status.pid):
             found.append(status)
     return sorted(found, key=lambda status: status.slot)
+
+
+def tables(state_dir: Path) -> dict[str, int]:
+    """The digests of the tables that run, and how many workers run each, the most usual first.
+    Raises StateUnreadable."""
+    found = Counter(worker.digest for worker in read_all(state_dir))
+    return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def metrics(state_dir: Path) -> bytes:
+    """The same in Prometheus' text format: machines that differ have different labels."""
+    found = tables(state_dir)
+    lines = [f'{TABLES}{{table="{digest}"}} {count}' for digest, count in found.items()]
+    if lines:
+        text = "Workers by the routing table that they run"
+        lines[:0] = [f"# HELP {TABLES} {text}", f"# TYPE {TABLES} gauge"]
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _files(state_dir: Path) -> list[Path]:

@@ -11,19 +11,69 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from bridge.proxy.routes import RouteTable
 from bridge.settings import Settings, redact_url
 
-__all__ = ["changed_code", "code_of", "differences", "settings_of"]
+__all__ = [
+    "RESTART",
+    "Compared",
+    "changed_code",
+    "code_of",
+    "compare",
+    "differences",
+    "settings_of",
+]
 
 _LARGE = 1 << 20  # bytes; of larger files the size and the time are compared
 _MOST_FILES = 2000
 
 _first_seen: dict[str, str] = {}
 """What each file of code was when this process was first asked for it."""
+
+
+class Surrounded(Protocol):
+    """What says what it runs with: `bridge.proxy.status.WorkerStatus`."""
+
+    @property
+    def settings(self) -> Mapping[str, str]: ...
+    @property
+    def code(self) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """How what workers run with differs from here: `settings` that this shell sets otherwise, by
+    variable and in words, and the files of `code` that are newer than what they have imported."""
+
+    settings: Mapping[str, str]
+    code: Sequence[str]
+
+    @property
+    def says(self) -> list[str]:
+        """In sentences, with what to do."""
+        found = []
+        if self.code:
+            more = f" and {len(self.code) - 1} more" if len(self.code) > 1 else ""
+            found.append(f"workers run older code than {self.code[0]}{more}: {RESTART}")
+        return found + [f"{name} differs: {how}" for name, how in self.settings.items()]
+
+
+RESTART = "restart `bridge serve` (SIGUSR2 does it without a gap)"
+
+
+def compare(workers: Iterable[Surrounded], settings: Settings) -> Compared:
+    """Compare workers with what a process started from here would run with."""
+    workers = list(workers)
+    ours = settings_of(settings)
+    others: dict[str, str] = {}
+    for worker in workers:
+        others |= differences(worker.settings, ours, os.environ)
+    return Compared(others, changed_code(worker.code for worker in workers))
 
 
 def settings_of(settings: Settings) -> dict[str, str]:
