@@ -333,6 +333,18 @@ def test_a_number_with_an_anchor_of_its_own_is_flipped(file: Path) -> None:
     assert file.read_text() == TEXT.replace("python:   0% ", "python: &n 5% ")
 
 
+def test_the_same_flip_of_equal_files_makes_equal_tables(tmp_path: Path) -> None:
+    """So it may be made on several machines at once."""
+    digests = set()
+    for machine in ("one", "two"):
+        path = tmp_path / machine / "routes.yaml"
+        path.parent.mkdir()
+        path.write_bytes(TEXT.replace("\n", "\r\n").encode())
+        digests.add(flip(path, "page", "5%", who=machine, why="first").flips[0].digest)
+        digests.add(load(path).digest)
+    assert len(digests) == 1
+
+
 def test_words_that_are_no_text_are_recorded_as_well_as_they_can(file: Path) -> None:
     flip(file, "page", "5%", who="m\udcff", why="caf\udce9\u2028!")
     (entry,) = read_history(file)
