@@ -131,7 +131,7 @@ def _knows(request: Request, token: bytes) -> bool:
 def beside_serve(settings: Settings) -> WSGIApplication:
     """The application beside `bridge serve`: it reads what the workers write to the state
     directory, and takes events for BRIDGE_BROKER_URL."""
-    from bridge.proxy import metrics
+    from bridge.proxy import metrics, status
     from bridge.queue.ingest import Ingest, PublisherPool
     from bridge.queue.status import Watch
     from bridge.queue.status import metrics as queue_metrics

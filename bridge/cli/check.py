@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -86,7 +87,7 @@ def check(
     warnings: list[Problem] = []
     table = mirror = None
     # The mirror alone is a way to use the bridge.
-    alone = settings.sync.exists() and not settings.routes.exists() and not follow
+    alone = os.path.exists(settings.sync) and not os.path.exists(settings.routes) and not follow
     try:
         if not alone:
             table = load(settings.routes)
@@ -133,7 +134,7 @@ def check(
                 click.echo(f"{settings.routes} is good: {routes} routes, table {table.digest}")
             else:
                 click.echo(f"{settings.routes} is not there: the mirror alone is checked")
-            if settings.sync.exists():
+            if os.path.exists(settings.sync):
                 names = ", ".join(mirror.entities) or "nothing is mirrored"
                 click.echo(f"{settings.sync} is good: {names}")
                 if looked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -70,7 +71,7 @@ def propose(
     settings = Settings.from_environ()
     if force and not write:
         raise click.UsageError("--force is for --write")
-    if write and settings.sync.exists() and not force:
+    if write and os.path.exists(settings.sync) and not force:
         raise BridgeError(
             f"{settings.sync} is there already: leave --write out to see the proposal, or replace "
             "the file with --write --force"

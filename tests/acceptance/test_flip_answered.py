@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from acceptance.bridge_site import TESTS, BridgeSite, run_bridge
+from acceptance.raw_http import ask, request
 from acceptance.visitors import Visitors
 from stack.php import PhpServer
 from stack.process import REPOSITORY
@@ -45,7 +46,8 @@ def site(tmp_path: Path, php: PhpServer) -> Iterator[BridgeSite]:
     code.mkdir()
     (code / "own_views.py").write_text(CODE, encoding="utf-8")
     env = {"PYTHONPATH": f"{REPOSITORY}:{TESTS}:{code}"}
-    with BridgeSite(tmp_path, ROUTES.replace("@PHP@", php.url), workers=2, env=env) as site:
+    routes = ROUTES.replace("@PHP@", php.url)
+    with BridgeSite(tmp_path, routes, workers=2, operator=True, env=env) as site:
         yield site
 
 
@@ -69,6 +71,10 @@ def test_a_flip_says_who_answers(site: BridgeSite) -> None:
     assert "instead of Python" not in done.stdout
     assert found["answered"]["by"].keys() == {"php"}
     assert "answered by" in shell(site, "status", expect=0).stdout
+    (digest,) = {worker.digest for worker in site.workers()}
+    assert ask(site.operator, request("GET", "/health", "x", {})).get("Bridge-Table") == digest
+    shown = ask(site.operator, request("GET", "/metrics", "x", {})).body.decode()
+    assert f'bridge_routes_table{{table="{digest}"}} 2\n' in shown
 
 
 def test_workers_without_the_environment_of_the_shell_are_named(site: BridgeSite) -> None:
