@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as bounds
 from hypothesis import strategies as st
 
 from bridge.settings import Settings, doubts, redact_url
@@ -67,6 +68,7 @@ def test_a_secret_that_can_be_guessed_is_named_and_not_shown(tmp_path: Path, nam
 paths = st.text(st.sampled_from("abc./ -_%"), max_size=12)
 
 
+@bounds(deadline=None)
 @given(
     scheme=st.sampled_from(["sqlite", "mysql", "redis+streams", "mongodb", "amqp"]),
     user=st.sampled_from(["", "u", "u:hush", ":hush", "u:hu@sh"]),

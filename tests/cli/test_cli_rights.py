@@ -178,6 +178,7 @@ def test_history_moves_no_cursor(tmp_path_factory: pytest.TempPathFactory, why: 
     )
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_what_is_fit_for_a_terminal_stays(text: str) -> None:
     shown = visible(text)
