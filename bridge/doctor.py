@@ -10,28 +10,27 @@ password, and with the command that starts it.
 from __future__ import annotations
 
 import os
-import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
-import requests
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import BridgeError, ConfigError, ServerAway, StateUnreadable
 from bridge.findings import Finding
-from bridge.proxy import models, samples, status
-from bridge.proxy.routes import RouteTable, load
+from bridge.proxy import samples, status
+from bridge.proxy.reach import Reached, ask_all
+from bridge.proxy.routes import Handlers, RouteTable, load
+from bridge.proxy.status import WorkerStatus
+from bridge.proxy.surroundings import RESTART, compare
 from bridge.queue import broker, cluster, redisurl
 from bridge.queue.outbox import Outbox
 from bridge.queue.sqlcause import cause_of, check
-from bridge.settings import Settings, redact_text, redact_url
+from bridge.settings import Settings, doubts, redact_text, redact_url
 from bridge.sync.documents import Mirror
 from bridge.sync.examine import collections, rights
 from bridge.sync.examine import sources as examine_sources
@@ -43,6 +42,7 @@ __all__ = ["Finding", "examine"]
 
 _PATIENCE = 3.0  # seconds for each server
 _SKEW = 2.0  # seconds; Date headers have whole seconds
+_MOST = 5  # files that are named one by one
 _LATE = 60.0  # seconds that a row of the outbox may wait
 
 
@@ -58,6 +58,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         for problem in error.problems:
             where = f"{problem.file}:{problem.line}:{problem.column}"
             yield Finding("bad", "routes.yaml", where, problem.message, problem.hint)
+    for name, says, hint in doubts():
+        yield Finding("bad", "environment", name, says, hint)
     if not alone:
         yield from _state(settings)
         yield from _odd_lines(settings)
@@ -75,16 +77,15 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 def _mirror_alone(settings: Settings) -> bool:
     """Whether there is a mirror and no proxy, which is a way to use it."""
-    return settings.sync.exists() and not settings.routes.exists()
+    return os.path.exists(settings.sync) and not os.path.exists(settings.routes)
 
 
 def _proxy(settings: Settings) -> Iterator[Finding]:
     """routes.yaml and its backends. Raises ConfigError."""
     table = load(settings.routes)
     yield Finding("ok", "routes.yaml", str(settings.routes), f"{len(table.routes)} routes")
-    for name, backend in table.file.backends.items():
-        for url in backend.urls:
-            yield from _legacy(name, backend, url, table)
+    for name, found in ask_all(table.file):
+        yield from _legacy(name, found, table)
     if not settings.secret and any(route.app for route in table.routes):
         yield Finding(
             "note", "secret", "BRIDGE_SECRET", "not set", "set it to use `bridge preview`"
@@ -104,21 +105,51 @@ def _state(settings: Settings) -> Iterator[Finding]:
         says, advice = "cannot be read as this user", "run it as the user of bridge serve"
         yield Finding("bad", "state directory", where, says, advice)
         return
-    if settings.state_dir.exists() and not os.access(settings.state_dir, os.W_OK):
+    if os.path.exists(settings.state_dir) and not os.access(settings.state_dir, os.W_OK):
         yield Finding(
             "bad", "state directory", where, "not writable", "chown it, or BRIDGE_STATE_DIR"
         )
-    if workers and (silent := samples.unwatched(settings.state_dir)):
-        says = f"{silent} of {len(workers)} workers do not notice changes of routes.yaml any more"
-        yield Finding("bad", "workers", where, says, "restart them; their log says why")
-    broken = [worker for worker in workers if worker.error]
-    if broken:
-        says = f"{len(broken)} of {len(workers)} workers run an old table"
-        yield Finding("bad", "workers", where, says, "mend routes.yaml; `bridge check` shows where")
-    elif workers:
-        yield Finding("ok", "workers", where, f"{len(workers)} run")
-    else:
+    if not workers:
         yield Finding("note", "workers", where, "none runs", "bridge serve --bind 127.0.0.1:8080")
+        return
+    found = list(_workers(workers, settings))
+    yield from found
+    if not found:
+        yield Finding("ok", "workers", where, f"{len(workers)} run")
+
+
+def _workers(workers: Sequence[WorkerStatus], settings: Settings) -> Iterator[Finding]:
+    """What is wrong with those that run: with their table, their code, their settings."""
+    where, of = str(settings.state_dir), f"of {len(workers)} workers"
+    if unwatched := samples.unwatched(settings.state_dir):
+        says = f"{unwatched} {of} do not notice changes of routes.yaml any more"
+        yield Finding("bad", "workers", where, says, "restart them; their log says why")
+    try:
+        digest = load(settings.routes, handlers=Handlers.NAMED).digest
+    except ConfigError:
+        digest = ""
+    if old := [worker for worker in workers if worker.error and worker.digest != digest]:
+        says = f"{len(old)} {of} run an old table"
+        yield Finding("bad", "workers", where, says, "mend routes.yaml; `bridge check` shows where")
+    if other := [worker for worker in workers if not worker.error and worker.digest != digest]:
+        says = f"{len(other)} {of} run another table than {settings.routes} is"
+        yield Finding("bad", "workers", where, says, "is BRIDGE_ROUTES theirs? `bridge routes`")
+    parts = [worker for worker in workers if worker.error and worker.digest == digest]
+    if parts:
+        says = f"{len(parts)} {of} run without a handler or another part: {parts[0].error}"
+        do = "if `bridge check` is content, their environment or code is another: restart them"
+        yield Finding("bad", "workers", where, says, do)
+    if stopped := [worker for worker in workers if worker.stopped]:
+        pids = " ".join(str(worker.pid) for worker in stopped)
+        says = f"{len(stopped)} {of} are stopped, and answer nobody"
+        yield Finding("bad", "workers", where, says, f"kill -CONT {pids}")
+    differs = compare(workers, settings)
+    for file in differs.code[:_MOST]:
+        says = "is newer than what workers have imported"
+        yield Finding("bad", "workers", file, says, RESTART)
+    for name, how in differs.settings.items():
+        do = "start `bridge serve` with it (EnvironmentFile= in its unit), or mend it here"
+        yield Finding("bad", "environment", name, how, do)
 
 
 def _odd_lines(settings: Settings) -> Iterator[Finding]:
@@ -139,51 +170,20 @@ def _skew(what: str, where: str, theirs: float, ours: float) -> Iterator[Finding
         yield Finding("bad", what, where, says, "run an NTP client on both machines")
 
 
-def _legacy(name: str, backend: models.Backend, url: str, table: RouteTable) -> Iterator[Finding]:
-    what, where = f"legacy {name}", redact_url(url)
+def _legacy(name: str, found: Reached, table: RouteTable) -> Iterator[Finding]:
+    what = f"legacy {name}"
     start = "start its web server, for example `systemctl start php8.2-fpm nginx`"
-    if url.startswith("unix:"):
-        path = urlsplit(url).path
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-                sock.settimeout(_PATIENCE)
-                sock.connect(path)
-            yield Finding("ok", what, where, "accepts connections")
-        except OSError as error:
-            yield Finding("bad", what, where, f"does not answer: {error.strerror}", start)
-        return
-    sites = [site for site in table.file.sites.values() if site.legacy == name]
-    host = backend.host
-    if host == "preserve" and sites:
-        host = sites[0].hosts[0].replace("*.", "www.", 1).removesuffix(":*")
-    headers = {"Host": host} if host not in ("preserve", "*") else {}
-    try:
-        answer = requests.get(url + "/", headers=headers, timeout=_PATIENCE, allow_redirects=False)
-    except requests.RequestException as error:
-        cause = (
-            "does not answer within 3 s"
-            if isinstance(error, requests.Timeout)
-            else (f"does not answer: {type(error).__name__}")
-        )
-        yield Finding("bad", what, where, cause, start)
-        return
-    yield Finding(
-        "bad" if answer.status_code >= 500 else "ok",
-        what,
-        where,
-        f"answers / with {answer.status_code}",
-        "look into its error log" if answer.status_code >= 500 else "",
-    )
-    plain = [name for name, site in table.file.sites.items() if site in sites and not site.compress]
-    if answer.headers.get("Content-Encoding") and plain and any(one.app for one in table.routes):
+    do = "" if found.well else start if found.error else "look into its error log"
+    yield Finding("ok" if found.well else "bad", what, found.where, found.says, do)
+    sites = [site for site, spec in table.file.sites.items() if spec.legacy == name]
+    plain = [site for site in sites if not table.file.sites[site].compress]
+    if found.compressed and plain and any(one.app for one in table.routes):
         advice = f"write `compress: {{}}` in routes.yaml under `sites: {plain[0]}:`"
-        yield Finding("note", what, where, "compresses its pages, and Python's are not", advice)
-    if date := answer.headers.get("Date"):
-        try:
-            theirs = parsedate_to_datetime(date).timestamp()
-        except ValueError:
-            return
-        yield from _skew(what, where, theirs, time.time())
+        yield Finding(
+            "note", what, found.where, "compresses its pages, and Python's are not", advice
+        )
+    if found.date is not None:
+        yield from _skew(what, found.where, found.date, time.time())
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:

@@ -6,18 +6,26 @@ import contextlib
 import os
 import secrets
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["LOOP_TOKEN", "is_alive", "shared_token", "write_atomically"]
+__all__ = ["LOOP_TOKEN", "is_alive", "is_stopped", "shared_token", "write_atomically"]
 
 LOOP_TOKEN = "loops.token"  # noqa: S105 - it is the name of a file
 """Name of the file in the state directory with which its processes sign visitors' trails."""
 
 
-def write_atomically(path: Path, text: str, mode: int | None = None) -> None:
+def write_atomically(
+    path: Path,
+    text: str,
+    mode: int | None = None,
+    before: Callable[[], None] = lambda: None,
+) -> None:
     """Replace `path` by `text` so that a reader, or a crash, sees the old or the new file.
 
-    `mode` and, for root, the owner are taken over from the old file when there is one.
+    `mode` and, for root, the owner are taken over from the old file when there is one. `before`
+    is called when all is written and only the change of names is left; what it raises prevents
+    that.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
@@ -34,6 +42,7 @@ def write_atomically(path: Path, text: str, mode: int | None = None) -> None:
         except FileNotFoundError:
             if mode is not None:
                 os.chmod(temporary, mode)
+        before()
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -66,11 +75,26 @@ def shared_token(path: Path) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine has this id."""
+    """Whether a process of this machine has this id, and has not ended (a zombie has)."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
     except PermissionError:
-        return True
-    return True
+        pass
+    except (ProcessLookupError, OverflowError):
+        return False
+    return _state_of(pid) not in ("Z", "X")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether this process of this machine was stopped (SIGSTOP, a debugger), and so does nothing
+    although it is alive. False where that cannot be known."""
+    return _state_of(pid) in ("T", "t")
+
+
+def _state_of(pid: int) -> str:
+    """The letter that Linux has for what the process does, empty where nobody says (proc(5))."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return (stat.rpartition(")")[2].split() or [""])[0]

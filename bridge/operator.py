@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["application", "beside_serve", "check_address", "serve_in_thread"]
 
+TABLE = "Bridge-Table"
+"""Header of GET /health: which table is served here; several, while workers differ."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _GRACE = 5.0  # seconds
@@ -62,6 +64,7 @@ def application(
     *,
     metrics: Callable[[], bytes],
     health: Callable[[], str],
+    tables: Callable[[], Sequence[str]] | None = None,
     routes: Callable[[], object] | None = None,
     ingest: Callable[[Request], Response] | None = None,
 ) -> WSGIApplication:
@@ -70,6 +73,7 @@ def application(
     metrics: for GET /metrics, Prometheus' text format.
     health: for GET /health: an empty text when all is well, otherwise what is wrong, which is
         answered with status 503.
+    tables: the digests of the routing tables that run, for a header of GET /health.
     routes: for GET /routes: what json.dumps takes. None: there is none.
     ingest: for POST /events: `bridge.queue.ingest.Ingest`. None: there is none.
     """
@@ -80,7 +84,8 @@ def application(
 
     def show_health(request: Request) -> Response:
         wrong = health()
-        return Response(f"{wrong or 'ok'}\n", 503 if wrong else 200)
+        headers = {TABLE: ", ".join(tables())} if tables else {}
+        return Response(f"{wrong or 'ok'}\n", 503 if wrong else 200, headers)
 
     def show_routes(request: Request) -> Response:
         assert routes
@@ -126,7 +131,7 @@ def _knows(request: Request, token: bytes) -> bool:
 def beside_serve(settings: Settings) -> WSGIApplication:
     """The application beside `bridge serve`: it reads what the workers write to the state
     directory, and takes events for BRIDGE_BROKER_URL."""
-    from bridge.proxy import metrics
+    from bridge.proxy import metrics, status
     from bridge.queue.ingest import Ingest, PublisherPool
     from bridge.queue.status import Watch
     from bridge.queue.status import metrics as queue_metrics
@@ -140,13 +145,15 @@ def beside_serve(settings: Settings) -> WSGIApplication:
     last = reconciled.LastWatch(settings)
 
     def everything() -> bytes:
-        found = metrics.scrape(settings.state_dir) + queue_metrics(watch())
+        found = metrics.scrape(settings.state_dir) + status.metrics(settings.state_dir)
+        found += queue_metrics(watch())
         return found + reconciled.metrics(last())
 
     return application(
         settings,
         metrics=everything,
         health=lambda: _health(settings.state_dir),
+        tables=lambda: list(status.tables(settings.state_dir)),
         routes=lambda: _tables(settings.state_dir),
         ingest=Ingest(pool.publish_many, max_event=largest),
     )
@@ -176,6 +183,8 @@ def _health(state_dir: Path) -> str:
     if not workers:
         return "no worker runs here"
     wrong = []
+    if stopped := [str(worker.pid) for worker in workers if worker.stopped]:
+        wrong.append(f"stopped, and answering nobody: {', '.join(stopped)}")
     if any(worker.error for worker in workers):
         wrong.append("routes.yaml, or a handler that it names, is broken")
     if unwatched := samples.unwatched(state_dir):

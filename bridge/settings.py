@@ -5,6 +5,7 @@ What the site's routes are is in routes.yaml, never here; secrets are here, neve
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -15,10 +16,31 @@ from urllib.parse import unquote, unquote_plus
 from bridge.errors import BridgeError
 from bridge.units import parse_duration
 
-__all__ = ["Settings", "import_limit", "redact_text", "redact_url"]
+__all__ = ["Settings", "doubts", "import_limit", "redact_text", "redact_url"]
 
 _KEY_ID = re.compile(r"[a-z0-9]{1,16}")
 _SHORTEST_SECRET = 16  # characters
+_SECRETS = (
+    "BRIDGE_SECRET",
+    "BRIDGE_OPERATOR_TOKEN",
+    "BRIDGE_FRESHNESS_KEYS",
+    "BRIDGE_SQL_URL",
+    "BRIDGE_RABBITMQ_API",
+)
+_NAMES = frozenset(
+    (
+        "BRIDGE_ACCESS_LOG",
+        "BRIDGE_BROKER_URL",
+        "BRIDGE_IMPORT_LIMIT",
+        "BRIDGE_MONGODB_URL",
+        "BRIDGE_ROUTES",
+        "BRIDGE_SERVE_LOCK",
+        "BRIDGE_STATE_DIR",
+        "BRIDGE_SYNC",
+        *_SECRETS,
+        *(f"{name}_FILE" for name in _SECRETS),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +85,7 @@ class Settings:
         sync = Path(env.get("BRIDGE_SYNC") or routes.parent / "sync.yaml")
         broker_url, mongodb_url = env.get("BRIDGE_BROKER_URL"), env.get("BRIDGE_MONGODB_URL")
         sql_url = _secret(env, "BRIDGE_SQL_URL")
-        carries = bool(sql_url) or sync.exists()
+        carries = bool(sql_url) or os.path.exists(sync)
         return cls(
             routes=routes,
             broker_url=broker_url or "redis+streams://127.0.0.1:6379/0",
@@ -90,6 +112,24 @@ def import_limit(environ: Mapping[str, str] | None = None) -> float:
         return parse_duration(env.get("BRIDGE_IMPORT_LIMIT") or "10s")
     except ValueError as error:
         raise BridgeError(f"BRIDGE_IMPORT_LIMIT: {error}") from None
+
+
+def doubts(environ: Mapping[str, str] | None = None) -> list[tuple[str, str, str]]:
+    """What is allowed in the environment and hardly meant: the variable, what is odd, what to do.
+    No value of a secret is in it."""
+    env = os.environ if environ is None else environ
+    found = []
+    for name in sorted(env):
+        if name.startswith("BRIDGE_") and name not in _NAMES:
+            own = {known.removeprefix("BRIDGE_"): known for known in _NAMES}
+            near = difflib.get_close_matches(name.removeprefix("BRIDGE_"), own, n=1)
+            hint = f"did you mean {own[near[0]]}?" if near else "remove it, or mend its name"
+            found.append((name, "nothing has this name, so it does nothing", hint))
+    for name in ("BRIDGE_SECRET", "BRIDGE_OPERATOR_TOKEN"):
+        if 0 < (length := len(_secret(env, name))) < _SHORTEST_SECRET:
+            says = f"has {length} characters, which can be guessed"
+            found.append((name, says, "set it to the output of `openssl rand -hex 32`"))
+    return found
 
 
 def _secret(env: Mapping[str, str], name: str) -> str:

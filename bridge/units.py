@@ -13,6 +13,7 @@ from pydantic_core import core_schema
 __all__ = ["Duration", "DurationOrZero", "Size", "Written", "parse_duration", "text"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_LONGEST = 36500 * 86400.0  # seconds, a century
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)")
 
 
@@ -21,7 +22,10 @@ def parse_duration(value: object) -> float:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if not match or float(match[1]) == 0:
         raise ValueError(f"{value!r} is no duration above zero; write for example 500ms, 5s or 2m")
-    return float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    seconds = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    if seconds > _LONGEST:  # clocks and sockets know no such time
+        raise ValueError(f"{value!r} is longer than {_LONGEST / 86400:.0f}d; write a shorter time")
+    return seconds
 
 
 def _parse_size(value: object) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import os
 import socket
 import threading
 from dataclasses import replace
@@ -309,3 +310,26 @@ def test_a_taken_port_is_said_plainly() -> None:
         address = f"127.0.0.1:{holder.getsockname()[1]}"
         with pytest.raises(BridgeError, match=f"cannot listen on {address}: Address already in"):
             serve_in_thread(address, operator())
+
+
+def test_health_and_metrics_say_which_table_is_served(tmp_path: Path) -> None:
+    """Behind a balancer, machines with different tables can be told."""
+    file = tmp_path / "routes.yaml"
+    page = f'  - {{name: a, path: /a, handler: "{VIEW}", python: 0%}}\n'
+    file.write_text(TOP + page)
+    app = beside_serve(replace(settings(), state_dir=tmp_path))
+    with Listening(app) as listening:
+        assert listening.get("/health").get("Bridge-Table") == ""
+        assert status.metrics(tmp_path) == b""
+        reloader = Reloader(file)
+        status.write(tmp_path, 0, reloader)
+        digest = reloader.table().digest
+        assert listening.get("/health").get("Bridge-Table") == digest
+        line = f'bridge_routes_table{{table="{digest}"}} 1\n'
+        assert status.metrics(tmp_path).decode().endswith(line)
+        own = tmp_path / "workers" / f"{os.getpid()}.json"
+        other = {**json.loads(own.read_text()), "pid": os.getppid(), "digest": "abc"}
+        own.with_name("other.json").write_text(json.dumps(other))
+        both = sorted((digest, "abc"))
+        assert listening.get("/health").get("Bridge-Table") == ", ".join(both)
+        assert listening.get("/health").status == 200

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bridge.errors import BridgeError
 from bridge.queue import broker, database, redisurl, sqlcause
 from bridge.queue.outbox import Outbox
-from bridge.settings import Settings, redact_text, redact_url
+from bridge.settings import Settings, doubts, redact_text, redact_url
 from bridge.sync import mongodb
 from bridge.sync.missing import broker_missing, mongodb_missing
 from stack.ports import free_port
@@ -161,3 +161,28 @@ def test_whoever_cannot_use_a_url_shows_no_password(form: str, secret: str) -> N
     shown = "\n".join(told)
     assert "Zw" not in shown
     assert secret not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("BRIDGE_MONGO_URL", "did you mean BRIDGE_MONGODB_URL?"),
+        ("BRIDGE_SECRETS", "did you mean BRIDGE_SECRET?"),
+        ("BRIDGE_XYZZY", "remove it, or mend its name"),
+    ],
+)
+def test_a_variable_that_nothing_reads_is_named(name: str, hint: str) -> None:
+    ((variable, says, do),) = doubts({name: "x", "PATH": "/bin", "BRIDGE_SYNC": "s.yaml"})
+    assert (variable, do) == (name, hint)
+    assert "does nothing" in says
+
+
+@pytest.mark.parametrize("name", ["BRIDGE_SECRET", "BRIDGE_OPERATOR_TOKEN"])
+def test_a_secret_that_can_be_guessed_is_named_and_not_shown(tmp_path: Path, name: str) -> None:
+    ((variable, says, _),) = doubts({name: "abc"})
+    assert (variable, says) == (name, "has 3 characters, which can be guessed")
+    file = tmp_path / "secret"
+    file.write_text("abc\n")
+    assert [one[0] for one in doubts({f"{name}_FILE": str(file)})] == [name]
+    assert doubts({name: "0123456789abcdef"}) == []
+    assert doubts({name: ""}) == []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import os
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
@@ -14,7 +15,7 @@ from bridge.cli.output import Format, format_option, say, show_problems, show_ro
 from bridge.errors import BridgeError, ConfigError, Problem, StateUnreadable
 from bridge.fit import misfits
 from bridge.proxy import follow as following
-from bridge.proxy import samples
+from bridge.proxy import samples, views
 from bridge.proxy.decide import Decision
 from bridge.proxy.explain import explain as explain_request
 from bridge.proxy.explain import head_for
@@ -22,8 +23,9 @@ from bridge.proxy.follow import Found
 from bridge.proxy.lint import lint
 from bridge.proxy.routes import Handlers, load
 from bridge.proxy.schema import text as schema_text
-from bridge.proxy.status import read_all
-from bridge.settings import Settings
+from bridge.proxy.status import WorkerStatus, read_all
+from bridge.proxy.surroundings import compare
+from bridge.settings import Settings, doubts
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import read
 from bridge.sync.entities import schema_text as sync_schema_text
@@ -85,11 +87,12 @@ def check(
     warnings: list[Problem] = []
     table = mirror = None
     # The mirror alone is a way to use the bridge.
-    alone = settings.sync.exists() and not settings.routes.exists() and not follow
+    alone = os.path.exists(settings.sync) and not os.path.exists(settings.routes) and not follow
     try:
         if not alone:
             table = load(settings.routes)
             warnings = lint(table, str(settings.routes))
+            errors += views.misfits(table, str(settings.routes))
     except ConfigError as error:
         errors += error.problems
     try:
@@ -98,6 +101,7 @@ def check(
         errors += error.problems
     if table and mirror:
         errors += misfits(table, str(settings.routes), mirror.entities)
+    warnings += [Problem(name, 0, 0, says, hint) for name, says, hint in doubts()]
     looked = ""
     if mirror:
         looked = _look_at_tables(settings, ask_sql, errors, warnings)
@@ -117,7 +121,7 @@ def check(
         }
         if found:
             result["follow"] = {**asdict(found), "good": found.good}
-        click.echo(json.dumps(result, ensure_ascii=False))
+        say(result, output)
     else:
         show_problems(errors, level="error")
         show_problems(warnings, level="warning")
@@ -130,7 +134,7 @@ def check(
                 click.echo(f"{settings.routes} is good: {routes} routes, table {table.digest}")
             else:
                 click.echo(f"{settings.routes} is not there: the mirror alone is checked")
-            if settings.sync.exists():
+            if os.path.exists(settings.sync):
                 names = ", ".join(mirror.entities) or "nothing is mirrored"
                 click.echo(f"{settings.sync} is good: {names}")
                 if looked:
@@ -241,7 +245,8 @@ def explain(
     output: Format,
 ) -> None:
     """Say which route takes a request, why not the others, who answers it and why. Also when a
-    breaker of the route is open, so that legacy answers for a while.
+    breaker of the route is open, so that legacy answers for a while, and when workers run another
+    table, other code or other settings than are here.
 
     \b
     Example:
@@ -258,7 +263,9 @@ def explain(
         raise click.BadParameter(str(error), param_hint="URL") from None
     found = explain_request(table, head, time.time(), secrets.token_urlsafe(12), settings.secret)
     decision = found.decision
-    breakers = _open_breakers(settings, decision) if decision else {}
+    workers = _workers(settings)
+    breakers = _open_breakers(settings, decision, workers) if decision else {}
+    otherwise = _in_workers(settings, table.digest, decision, workers or ()) if decision else []
     result = {
         "status": found.status,
         "why": found.why,
@@ -269,6 +276,7 @@ def explain(
         "params": {key: str(value) for key, value in decision.params.items()} if decision else {},
         "bucket": decision.bucket if decision else None,
         "breakers": breakers,
+        "workers": otherwise,
         "routes": [asdict(verdict) for verdict in found.verdicts],
     }
     if decision is None:
@@ -283,8 +291,10 @@ def explain(
         None, output, f"{decision.backend} answers: {route}" + (f" ({variables})" * bool(variables))
     )
     say(None, output, f"because: {decision.reason} – {found.why}")
-    for cause, workers in breakers.items():
-        say(None, output, f"but legacy answers now in {workers} worker(s): breaker open, {cause}")
+    for cause, count in breakers.items():
+        say(None, output, f"but legacy answers now in {count} worker(s): breaker open, {cause}")
+    for says in otherwise:
+        say(None, output, f"but {says}")
     if decision.set_key:
         say(None, output, "(without a sticky key: a new visitor; the bucket differs each time)")
     rows = [
@@ -294,22 +304,46 @@ def explain(
     show_rows(rows, {"": "", "route": "Route", "path": "Path", "why": "Why"}, output)
 
 
-def _open_breakers(settings: Settings, decision: Decision) -> dict[str, int]:
-    """By cause, in how many workers the Python side that was decided on is left alone now."""
-    route = decision.route
-    if not decision.python or route is None:
-        return {}
+def _workers(settings: Settings) -> list[WorkerStatus] | None:
+    """The workers that run, or None where this user may not know."""
     try:
-        if not read_all(settings.state_dir):
-            return {}
-        found = samples.breakers(settings.state_dir)
+        return read_all(settings.state_dir)
     except StateUnreadable as error:
         click.echo(f"bridge: {error}; whether a breaker is open is not known", err=True)
+        return None
+
+
+def _open_breakers(
+    settings: Settings, decision: Decision, workers: Sequence[WorkerStatus] | None
+) -> dict[str, int]:
+    """By cause, in how many workers the Python side that was decided on is left alone now."""
+    route = decision.route
+    if not decision.python or route is None or not workers:
         return {}
+    found = samples.breakers(settings.state_dir)
     # As `Conversation.asks_python`: a route without a fallback is left alone for loops only.
     causes = ("failures", "redirect-loop") if route.spec.fallback else ("redirect-loop",)
-    workers = {cause: found.get((route.name, cause), (0, 0))[0] for cause in causes}
-    return {cause: count for cause, count in workers.items() if count}
+    open_in = {cause: found.get((route.name, cause), (0, 0))[0] for cause in causes}
+    return {cause: count for cause, count in open_in.items() if count}
+
+
+def _in_workers(
+    settings: Settings, digest: str, decision: Decision, workers: Sequence[WorkerStatus]
+) -> list[str]:
+    """What workers would do otherwise than this file and this shell say, in sentences."""
+    of = f"of {len(workers)} worker(s)"
+    found = []
+    if other := sum(worker.digest != digest for worker in workers):
+        found.append(f"{other} {of} run another table than the file's, see `bridge routes`")
+    if decision.python and decision.route:
+        without = [worker for worker in workers if worker.missing({decision.route.name})]
+        if without:
+            says = without[0].error or "it cannot be imported"
+            found.append(
+                f"legacy answers now in {len(without)} {of}, which have no Python side: {says}"
+            )
+        found += compare(workers, settings).says
+    return found
 
 
 @click.command()

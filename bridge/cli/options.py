@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +15,25 @@ from bridge.yamlfile import did_you_mean
 if TYPE_CHECKING:
     from bridge.sync.documents import Mirror
 
-__all__ = ["check_entities", "seconds"]
+__all__ = ["ALL", "check_entities", "complete_names", "seconds"]
+
+ALL = "ALL"
+"""What stands for every route and group."""
+
+
+def complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """For the completion of a shell: every route and group that can be flipped."""
+    from bridge.errors import BridgeError
+    from bridge.proxy.routes import Handlers, load
+
+    # While words are completed, the group has read --routes and BRIDGE_ROUTES, but has not run.
+    file = ctx.find_root().params["routes_file"]
+    try:
+        table = load(Path(file), handlers=Handlers.NAMED)
+    except BridgeError:
+        return []
+    own = [route.name for route in table.routes if route.handler and not route.spec.group]
+    return [name for name in (*table.file.groups, *own, ALL) if name.startswith(incomplete)]
 
 
 def check_entities(settings: Settings, mirror: Mirror, names: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
@@ -14,7 +15,17 @@ from rich.table import Table
 
 from bridge.errors import BridgeError, ConfigError, FlipRefused, Problem, ServerMissing
 
-__all__ = ["EXIT_CODES", "Format", "format_option", "report", "say", "show_problems", "show_rows"]
+__all__ = [
+    "EXIT_CODES",
+    "Format",
+    "as_json",
+    "format_option",
+    "report",
+    "say",
+    "show_problems",
+    "show_rows",
+    "visible",
+]
 
 Format = Literal["table", "json"]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,6 +38,23 @@ EXIT_CODES = {
     4: "a server is missing",
     5: "refused, nothing changed",
 }
+
+
+_UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal would obey and not show: controls but for tab and line end, signs that turn
+the direction of writing; and halves of signs, which cannot be written."""
+
+
+def visible(text: str) -> str:
+    """`text` fit for a terminal, with its controls as `\\x1b`: it may come from files and visitors,
+    and must not move the cursor, or hide what stands beside it."""
+    return _UNFIT.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def as_json(data: object) -> str:
+    """One line of JSON that any terminal and any program can take."""
+    text = json.dumps(data, ensure_ascii=False)
+    return _UNFIT.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def format_option(function: F) -> F:
@@ -44,9 +72,9 @@ def format_option(function: F) -> F:
 def say(data: object, output: Format, text: str = "") -> None:
     """One result: `data` as JSON, or `text` for people."""
     if output == "json":
-        click.echo(json.dumps(data, ensure_ascii=False))
+        click.echo(as_json(data))
     else:
-        console().print(text, highlight=False, markup=False, soft_wrap=True)
+        console().print(visible(text), highlight=False, markup=False, soft_wrap=True)
 
 
 def show_rows(
@@ -59,13 +87,13 @@ def show_rows(
 ) -> None:
     """Rows as a table with `columns` (key to heading), or as JSON (`data`, if it is more)."""
     if output == "json":
-        click.echo(json.dumps(data if data is not None else list(rows), ensure_ascii=False))
+        click.echo(as_json(data if data is not None else list(rows)))
         return
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for heading in columns.values():
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(_text(row.get(key, ""))) for key in columns))
+        table.add_row(*(escape(visible(_text(row.get(key, "")))) for key in columns))
     console().print(table)
 
 
@@ -81,9 +109,9 @@ def show_problems(problems: Iterable[Problem], *, level: str) -> None:
     """Problems on standard error, one a line, as compilers write them."""
     for problem in problems:
         where = f"{problem.file}:{problem.line}:{problem.column}" if problem.line else problem.file
-        click.echo(f"{where}: {level}: {problem.message}", err=True)
+        click.echo(visible(f"{where}: {level}: {problem.message}"), err=True)
         if problem.hint:
-            click.echo(f"    {problem.hint}", err=True)
+            click.echo(visible(f"    {problem.hint}"), err=True)
 
 
 def console() -> Console:
@@ -97,7 +125,7 @@ def report(error: BridgeError) -> int:
     if isinstance(error, ConfigError):
         show_problems(error.problems, level="error")
         return 3
-    click.echo(f"bridge: {error}", err=True)
+    click.echo(visible(f"bridge: {error}"), err=True)
     if isinstance(error, ServerMissing):
         return 4
     return 5 if isinstance(error, FlipRefused) else 1

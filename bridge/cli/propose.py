@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from bridge.cli.options import check_entities
-from bridge.cli.output import Format, format_option, show_rows
+from bridge.cli.output import Format, as_json, format_option, show_rows
 from bridge.errors import BridgeError, ConfigError
 from bridge.settings import Settings, redact_url
 
@@ -71,7 +71,7 @@ def propose(
     settings = Settings.from_environ()
     if force and not write:
         raise click.UsageError("--force is for --write")
-    if write and settings.sync.exists() and not force:
+    if write and os.path.exists(settings.sync) and not force:
         raise BridgeError(
             f"{settings.sync} is there already: leave --write out to see the proposal, or replace "
             "the file with --write --force"
@@ -86,7 +86,7 @@ def propose(
     if write:
         settings.sync.write_text(text, encoding="utf-8")
     if output == "json":
-        click.echo(json.dumps(as_data(found), ensure_ascii=False))
+        click.echo(as_json(as_data(found)))
     elif not write:
         click.echo(text, nl=False)
     if write:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from bridge.cli.output import Format, format_option, show_rows
+from bridge.cli.output import Format, as_json, format_option, show_rows
 from bridge.errors import BridgeError, ServerAway, ServerMissing
 from bridge.settings import Settings, redact_url
 
@@ -72,7 +71,7 @@ def triggers(
         made = Triggers(engine, mirror, outbox)
         if way is None:
             text = made.script(entities)
-            click.echo(json.dumps({"sql": text}, ensure_ascii=False) if output == "json" else text)
+            click.echo(as_json({"sql": text}) if output == "json" else text)
             return
         do = {
             "apply": made.apply,

@@ -49,7 +49,10 @@ def head_for(
 
     Raises VisitorError for a malformed target.
     """
-    parts = urlsplit(url)
+    try:
+        parts, _ = urlsplit(url), url.encode()
+    except ValueError as error:  # `[` without `]`, or bytes that are no text
+        raise VisitorError(400, f"{url!r} is no address: {error}") from None
     if parts.scheme in ("http", "https") and parts.netloc:
         host, raw, scheme = parts.netloc, url.split("://", 1)[1][len(parts.netloc) :], parts.scheme
     else:

@@ -107,8 +107,12 @@ def start_of(table: RouteTable, url: str) -> str:
     if url.startswith("/"):
         host = next(iter(table.file.sites.values())).hosts[0]
         url = f"http://{host.replace('*.', 'www.', 1).removesuffix(':*')}{url}"
-    given, url = url, _plain(url, "utf-8")
-    parts = urlsplit(url)
+    given = url
+    try:
+        url = _plain(url, "utf-8")
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise BridgeError(f"{given!r} is no address to follow; write /path or https://host/path")
     if table.hosts.owner(parts.netloc) is None:

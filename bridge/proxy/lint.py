@@ -1,5 +1,5 @@
 """What is allowed in routes.yaml but is hardly meant: shadowed and unreachable routes, ties,
-applications without their start page.
+applications without their start page, paths in another program's notation, routes of every site.
 
 Pure: a table in, problems with their places out.
 """
@@ -20,6 +20,13 @@ __all__ = ["lint"]
 
 _NEVER_CANONICAL = ("//", "/./", "/../", "%", "\\", "#", "?")
 _CROWD = 500  # patterns in one segment: a millisecond for each unknown path
+_FOREIGN = (
+    (re.compile(r"\[[^\]/]+\][+*]|\(\?|\.[*+]|\\[dws]|\$$"), "no pattern", "<name>"),
+    (re.compile(r"\*+(?=/|$)"), "no wildcard", "<path:rest>, which takes all below"),
+    (re.compile(r"(?<=/):[A-Za-z_]\w*"), "no variable", "<name>"),
+    (re.compile(r"\{[A-Za-z_][\w:]*\}"), "no variable", "<name>"),
+)
+"""How Express, Symfony, nginx and Apache write what Werkzeug's rules have in `<…>`."""
 _ALL_BELOW = re.compile(r"(.*)/<path:[^<>]+>")
 
 
@@ -30,13 +37,16 @@ def lint(table: RouteTable, name: str) -> list[Problem]:
     for index, route in enumerate(table.routes):
         line, column = yaml.position(("routes", index, "path"))
         found = (
-            _unreachable(route, table)
+            _foreign(route)
+            or _unreachable(route, table)
             or _tied(table.routes[:index], route, yaml)
             or _headless(route, table)
             or _ambiguous(route)
         )
         if found:
             findings.append(Problem(name, line, column, *found))
+        if everywhere := _everywhere(route, table, yaml.data["routes"][index]):
+            findings.append(Problem(name, line, column, *everywhere))
     for route, count in table.crowded():
         if count > _CROWD:
             line, column = yaml.position(("routes", table.routes.index(route), "path"))
@@ -51,6 +61,28 @@ def lint(table: RouteTable, name: str) -> list[Problem]:
             message = f"site `{site}` answers to every host name"
             findings.append(Problem(name, line, column, message, "list the site's own names"))
     return findings
+
+
+def _foreign(route: Route) -> tuple[str, str] | None:
+    """A path as other programs write it, which stands here for its very letters."""
+    plain = re.sub(r"<[^<>]*>", "", route.spec.path)
+    for pattern, what, instead in _FOREIGN:
+        if found := pattern.search(plain):
+            part = found[0].strip("/")
+            message = f"route `{route.name}`: {part!r} in its path is {what}, and stands for itself"
+            return message, f"write {instead}; if the address has it: nothing"
+    return None
+
+
+def _everywhere(
+    route: Route, table: RouteTable, written: Mapping[str, object]
+) -> tuple[str, str] | None:
+    """A Python side for several sites, where nobody says that it is for all of them."""
+    sites = list(table.file.sites)
+    if len(sites) < 2 or not route.handler or route.spec.host or written.get("site"):
+        return None
+    message = f"route `{route.name}` is for every site: {', '.join(sites)}"
+    return message, f"write site: {sites[0]}, or site: '*' if that is meant"
 
 
 def _unreachable(route: Route, table: RouteTable) -> tuple[str, str] | None:

@@ -30,8 +30,11 @@ from bridge.units import Duration, Size, Written, text
 __all__ = ["Backend", "File", "Group", "Route", "Site", "Sticky"]
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)\s*%")
+_NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,6})?", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]+")
 _HOST = re.compile(r"(?:\*|(?:\*\.)?[a-z0-9._\u0080-\uffff-]+|\[[0-9a-f:.]+\])(?::(?:\d{1,5}|\*))?")
+_OWN_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _COOKIE = re.compile(r"[A-Za-z0-9_.-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _STATUS = re.compile(r"default|[45]\d\d")
@@ -46,7 +49,11 @@ def _host(value: str) -> str:
 
 
 def parse_percent(value: object) -> int:
-    """Thousandths of a percent of `12.5%`. Raises ValueError."""
+    """Thousandths of a percent of `12.5%`. A number without its sign is none: 0.05 could be a
+    twentieth of a percent, or five. Raises ValueError."""
+    if _NUMBER.fullmatch(str(value)) and (number := float(str(value))) <= 100:
+        other = f" or {number * 100:g}%, whichever is meant" if 0 < number <= 1 else ""
+        raise ValueError(f"{value!r} is no share without its %; write {number:g}%{other}")
     match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
     if not match or float(match[1]) > 100:
         raise ValueError(f"{value!r} is no share; write 0% to 100%, at most three decimals")
@@ -61,6 +68,7 @@ CookieName = Annotated[str, text(_COOKIE, "cookie name", "visitor_id")]
 Host = Annotated[
     str, text(_HOST, "host", "www.example.org, *.example.org or 127.0.0.1:8080", _host)
 ]
+OwnHost = Annotated[str, text(_OWN_HOST, "host name", "preserve, old.example.org or [::1]:8080")]
 Method = Annotated[str, text(_METHOD, "HTTP method", "GET", str.upper)]
 HandlerName = Annotated[str, text(_HANDLER, "handler", "mysite.views:project")]
 EntityName = Annotated[str, text(_ENTITY, "entity of sync.yaml", "project")]
@@ -94,6 +102,8 @@ def _backend_url(value: object) -> object:
     )
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is no URL; {example}")
+    if _CONTROL.search(value):
+        raise ValueError(f"{value!r} has a control character in it; {example}")
     try:
         parts = urlsplit(value)
         bad = parts.scheme not in ("http", "https", "unix") or parts.port == 0
@@ -109,6 +119,8 @@ def _backend_url(value: object) -> object:
         return value
     if not parts.hostname or parts.username or parts.query or parts.fragment:
         raise ValueError(f"{value!r} must be scheme, host and port only; {example}")
+    if not parts.path.isascii() or " " in parts.netloc + parts.path:
+        raise ValueError(f"{value!r} has a path that no request line can have; write it as %XX")
     return value
 
 
@@ -140,6 +152,10 @@ class Model(BaseModel):
     """Base of all: nothing unknown, nothing changed after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+def _site(value: object) -> object:
+    return None if value == "*" else value
 
 
 class Timeouts(Model):
@@ -252,9 +268,7 @@ class Health(Model):
     )
     every: Duration = Field(default=5.0, description="between two probes of a server")
     timeout: Duration = Field(default=2.0, description="for the answer")
-    host: Annotated[str, Field(min_length=1)] | None = Field(
-        default=None, description="Host header of the probe"
-    )
+    host: OwnHost | None = Field(default=None, description="Host header of the probe")
 
 
 class Backend(Model):
@@ -265,7 +279,7 @@ class Backend(Model):
         description="http://, https:// or unix:/path; a path is put in front. A list: several "
         "servers, of which the least busy one is asked",
     )
-    host: Annotated[str, Field(min_length=1)] = Field(
+    host: OwnHost = Field(
         default="preserve", description="Host header: `preserve` the visitor's, or this name"
     )
     timeouts: Timeouts = Timeouts()
@@ -419,7 +433,9 @@ class Route(Model):
 
     name: Name
     path: Annotated[str, Field(min_length=1)] = Field(description="Werkzeug rule: /project/<name>")
-    site: str | None = Field(default=None, description="only for this site")
+    site: Annotated[str | None, BeforeValidator(_site)] = Field(
+        default=None, description="only for this site; `*`: for all of them, as without it"
+    )
     methods: tuple[Method, ...] = Field(default=("GET", "HEAD"), min_length=1)
     host: Host | None = None
     query: dict[Parameter, Condition] = Field(

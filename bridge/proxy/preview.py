@@ -17,10 +17,21 @@ if TYPE_CHECKING:
     from bridge.proxy.head import Head
     from bridge.proxy.routes import Route
 
-__all__ = ["COOKIE", "EVERY_ROUTE", "NO_SECRET", "is_ignored", "make", "picked", "side_for"]
+__all__ = [
+    "COOKIE",
+    "EVERY_ROUTE",
+    "LONGEST",
+    "NO_SECRET",
+    "is_ignored",
+    "make",
+    "picked",
+    "side_for",
+]
 
 COOKIE = "bridge_preview"
 EVERY_ROUTE = "*"
+LONGEST = 400 * 86400.0
+"""Seconds that a cookie lasts at most: browsers keep none for longer than 400 days."""
 NO_SECRET = "preview cookie ignored: BRIDGE_SECRET is not set"  # noqa: S105 - it is a message
 """What the log and `bridge explain` say of a cookie that nobody can verify."""
 Side = Literal["python", "legacy"]

@@ -293,7 +293,7 @@ def _references(yaml: YamlFile) -> list[Problem]:
                 problems.append(yaml.problem(place, message, "keep it in one site"))
     seen: dict[str, int] = {}
     for index, route in _raw_routes(yaml):
-        refer(("routes", index, "site"), route.get("site"), sites, "site")
+        refer(("routes", index, "site"), route.get("site"), {**sites, "*": None}, "site")
         refer(("routes", index, "group"), route.get("group"), groups, "group")
         refer(("routes", index, "legacy"), route.get("legacy"), backends, "backend")
         name = route.get("name")

@@ -21,7 +21,9 @@ __all__ = [
     "BUCKETS",
     "FOLDER",
     "KINDS",
+    "answered",
     "breakers",
+    "by_two",
     "freshness",
     "loops",
     "odd_lines",
@@ -314,9 +316,25 @@ def loops(state_dir: Path) -> dict[str, int]:
 def odd_lines(state_dir: Path) -> dict[tuple[str, str], int]:
     """How many lines of a backend's answers were dropped because they were no headers, by the
     backend and how they began; the sum over all workers."""
-    totals = (total for total in _sums(state_dir).look() if total.name == ODD)
-    found = {(one.labels[0], one.labels[1]): int(one.cells[0]) for one in totals}
-    return {key: found[key] for key in sorted(found) if found[key]}
+    return by_two(state_dir, ODD)
+
+
+def answered(state_dir: Path) -> dict[tuple[str, str], int]:
+    """By route (`-` where none took it) and backend: how many requests it answered; the sum over
+    all workers."""
+    found: dict[tuple[str, str], int] = defaultdict(int)
+    for total in _sums(state_dir).look():
+        if total.name == REQUESTS:
+            route, backend, _ = total.labels
+            found[route, backend] += int(total.cells[0])
+    return dict(sorted(found.items()))
+
+
+def by_two(state_dir: Path, name: str) -> dict[tuple[str, str], int]:
+    """The metric `name` (FALLBACKS, FAILED) by its two labels; the sum over all workers."""
+    totals = (total for total in _sums(state_dir).look() if total.name == name)
+    counts = {(total.labels[0], total.labels[1]): int(total.cells[0]) for total in totals}
+    return {key: counts[key] for key in sorted(counts) if counts[key]}
 
 
 def loops_seen(state_dir: Path) -> dict[str, int]:

@@ -7,6 +7,7 @@ each of them. The thread per request is `bridge.proxy.threadworker`'s.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -181,7 +182,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         def on_change(reloader: Reloader) -> None:
             counters.on_reload(reloader)
             try:
-                status.write(state_dir, slot, reloader, broken)
+                status.write(state_dir, slot, reloader, broken, self.settings)
             except OSError as error:
                 log.warning("cannot write the worker's status", error=str(error))
 
@@ -292,6 +293,21 @@ def _reaped(arbiter: Any, worker: Any) -> None:
         log.warning("cannot clear up after a worker", pid=worker.pid, error=str(error))
 
 
+def _check_log(path: Path) -> None:
+    """Raises BridgeError when the access log cannot be written: said once, here, and not by each
+    worker that then cannot start."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666))
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a pipe, whose reader comes later
+            return
+        raise BridgeError(
+            f"the access log {path} cannot be written: {error.strerror}; let this user write "
+            "there, or choose another --access-log"
+        ) from None
+
+
 def serve(settings: Settings, options: ServeOptions) -> None:
     """Run until stopped. The caller has checked that routes.yaml loads, and what the gate needs.
 
@@ -324,5 +340,5 @@ def serve(settings: Settings, options: ServeOptions) -> None:
     unblock_standard_streams()
     logs.configure()
     if options.access_log not in ("", "-"):
-        Path(options.access_log).parent.mkdir(parents=True, exist_ok=True)
+        _check_log(Path(options.access_log))
     BridgeApplication(settings, options, lock).run()

@@ -1,8 +1,9 @@
 """What each worker runs, for people outside: one small file per worker in the state directory.
 
 Written by the workers of `bridge serve` after every load, read by `bridge routes`,
-`bridge flip` and the operator's listener. A file has the name of its process, so that no worker
-writes or removes another's: after SIGUSR2 those of two parents serve.
+`bridge flip` and the operator's listener. What it runs with is there too
+(`bridge.proxy.surroundings`), so that a shell can compare. A file has the name of its process, so
+that no worker writes or removes another's: after SIGUSR2 those of two parents serve.
 """
 
 from __future__ import annotations
@@ -10,24 +11,40 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bridge.errors import StateUnreadable
-from bridge.files import is_alive, write_atomically
+from bridge.files import is_alive, is_stopped, write_atomically
 from bridge.proxy.reload import Reloader
 from bridge.proxy.routes import RouteTable
+from bridge.proxy.surroundings import code_of, settings_of
+from bridge.settings import Settings
 
-__all__ = ["WorkerStatus", "prepare", "read_all", "remove", "rows_of", "write"]
+__all__ = [
+    "WorkerStatus",
+    "metrics",
+    "prepare",
+    "read_all",
+    "remove",
+    "rows_of",
+    "tables",
+    "write",
+]
 
+TABLES = "bridge_routes_table"
 _FOLDER = "workers"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
     """One worker: `digest` names the content of its table, `error` is empty when the file is
-    good; `rows` is its table as `rows_of` gives it; times are Unix seconds."""
+    good; `rows` is its table as `rows_of` gives it; times are Unix seconds. `settings` and `code`
+    are what it runs with, as `bridge.proxy.surroundings` has them. `stopped`: its process does
+    not run, and is not dead either."""
 
     slot: int
     pid: int
@@ -36,15 +53,30 @@ class WorkerStatus:
     loaded_at: float
     error: str
     rows: list[dict[str, Any]]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
+    stopped: bool = False
 
     def share_of(self, name: str) -> str | None:
         """The share of the route or group `name` as this worker runs it (`25%`), or None."""
         named = (row for row in self.rows if name in (row["route"], row["group"]))
         return next((row["python"] for row in named), None)
 
+    def missing(self, names: Set[str]) -> list[str]:
+        """Which routes with one of these names, or of a group with one, have a Python side that
+        this worker cannot import."""
+        return [
+            row["route"]
+            for row in self.rows
+            if row["handler"]
+            and not row.get("imported", True)
+            and names & {row["route"], row["group"]}
+        ]
+
 
 def rows_of(table: RouteTable) -> list[dict[str, Any]]:
-    """The table as plain rows, in the order of the file."""
+    """The table as plain rows, in the order of the file. `imported`: there is a Python side that
+    can answer."""
     return [
         {
             "route": route.name,
@@ -53,6 +85,7 @@ def rows_of(table: RouteTable) -> list[dict[str, Any]]:
             "python": f"{route.share / 1000:g}%" if route.handler else "–",
             "group": route.spec.group or "",
             "handler": route.handler,
+            "imported": route.app is not None,
             "legacy": route.spec.legacy or "",
         }
         for route in table.routes
@@ -65,8 +98,15 @@ def prepare(state_dir: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def write(state_dir: Path, slot: int, reloader: Reloader, broken: str = "") -> None:
-    """Say what this process runs. broken: what is wrong besides routes.yaml."""
+def write(
+    state_dir: Path,
+    slot: int,
+    reloader: Reloader,
+    broken: str = "",
+    settings: Settings | None = None,
+) -> None:
+    """Say what this process runs, and with which settings. broken: what is wrong besides
+    routes.yaml."""
     table = reloader.table()
     status = {
         "slot": slot,
@@ -76,6 +116,8 @@ def write(state_dir: Path, slot: int, reloader: Reloader, broken: str = "") -> N
         "loaded_at": reloader.loaded_at,
         "error": "\n".join(filter(None, (str(reloader.error or ""), broken))),
         "rows": rows_of(table),
+        "settings": settings_of(settings) if settings else {},
+        "code": code_of(table),
         "written_at": time.time(),
     }
     write_atomically(_file(state_dir, os.getpid()), json.dumps(status))
@@ -93,14 +135,31 @@ def read_all(state_dir: Path) -> list[WorkerStatus]:
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
             raw.pop("written_at", None)
-            status = WorkerStatus(**raw)
+            status = WorkerStatus(**raw, stopped=is_stopped(raw["pid"]))
         except PermissionError:
             raise StateUnreadable(state_dir) from None
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, KeyError):
             continue  # gone by now, or from another version
         if is_alive(status.pid):
             found.append(status)
     return sorted(found, key=lambda status: status.slot)
+
+
+def tables(state_dir: Path) -> dict[str, int]:
+    """The digests of the tables that run, and how many workers run each, the most usual first.
+    Raises StateUnreadable."""
+    found = Counter(worker.digest for worker in read_all(state_dir))
+    return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def metrics(state_dir: Path) -> bytes:
+    """The same in Prometheus' text format: machines that differ have different labels."""
+    found = tables(state_dir)
+    lines = [f'{TABLES}{{table="{digest}"}} {count}' for digest, count in found.items()]
+    if lines:
+        text = "Workers by the routing table that they run"
+        lines[:0] = [f"# HELP {TABLES} {text}", f"# TYPE {TABLES} gauge"]
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _files(state_dir: Path) -> list[Path]:

@@ -4,6 +4,7 @@ the state directory, written every two seconds, read by `bridge status` and the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from bridge.errors import StateUnreadable
 from bridge.files import is_alive, write_atomically
 
 __all__ = ["Pulse", "Vitals", "read_all"]
@@ -73,9 +75,19 @@ class Pulse:
 
 
 def read_all(state_dir: Path) -> list[Vitals]:
-    """Every worker and relay of this machine that is alive; files of dead ones are removed."""
+    """Every worker and relay of this machine that is alive; files of dead ones are removed.
+
+    Raises StateUnreadable when this user may not look.
+    """
     found = []
-    for path in sorted((state_dir / FOLDER).glob("*.json")):
+    folder = state_dir / FOLDER
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
+    except PermissionError:
+        raise StateUnreadable(state_dir) from None
+    except OSError:
+        return []  # nobody has worked here
+    for path in (folder / name for name in names):
         try:
             vitals = Vitals(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -83,5 +95,6 @@ def read_all(state_dir: Path) -> list[Vitals]:
         if is_alive(vitals.pid):
             found.append(vitals)
         else:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # whoever only looks may not tidy up
+                path.unlink()
     return found

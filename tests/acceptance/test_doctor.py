@@ -69,7 +69,7 @@ def patient(tmp_path: Path, php: PhpServer, own_redis: Redis, mongodb: Mongod) -
             "BRIDGE_STATE_DIR": str(tmp_path / "state"),
             "BRIDGE_BROKER_URL": own_redis.url,
             "BRIDGE_MONGODB_URL": mongodb.url,
-            "BRIDGE_SECRET": "secret",
+            "BRIDGE_SECRET": "only-for-these-tests",
         },
     )
 
@@ -80,7 +80,7 @@ def test_a_site_that_runs_is_all_well(
     env = {
         "BRIDGE_BROKER_URL": own_redis.url,
         "BRIDGE_MONGODB_URL": mongodb.url,
-        "BRIDGE_SECRET": "secret",
+        "BRIDGE_SECRET": "only-for-these-tests",
     }
     with BridgeSite(tmp_path, ROUTES.replace("@PHP@", php.url), workers=2, env=env) as site:
         findings = site.bridge_json("doctor")

@@ -98,7 +98,7 @@ def test_a_flip_changes_exactly_one_number(site: BridgeSite) -> None:
     assert "0% → 12.5%" in done.stdout
     assert "live in 2 of 2 workers" in done.stdout
     assert site.routes.read_bytes() == before.replace(b'"0%" ', b'"12.5%" ')
-    assert site.bridge("flip", "pages", "100", "--why", "all").returncode == 0
+    assert site.bridge("flip", "pages", "100%", "--why", "all").returncode == 0
     assert site.routes.read_bytes() == before.replace(b'"0%" ', b'"12.5%" ').replace(
         b"python:    0%      # the lists\t", b"python:    100%      # the lists\t"
     )
@@ -113,7 +113,7 @@ def test_the_history_says_who_when_what_and_why(site: BridgeSite) -> None:
         "flip", "release", "5%", "--who", "anna", "--why", "first “visitors”\nüber all"
     )
     site.bridge_json("flip", "release", "5%", "--who", "bert", "--why", "again")
-    site.bridge_json("flip", "release", "0", "--who", "bert", "--why", "undo")
+    site.bridge_json("flip", "release", "0%", "--who", "bert", "--why", "undo")
     flips = site.bridge_json("history")
     told = [(flip["who"], flip["name"], flip["old"], flip["new"], flip["why"]) for flip in flips]
     assert told == [
@@ -154,6 +154,7 @@ def test_flipping_under_load_fails_no_request_and_is_live_when_it_says_so(
         (["nothing-like-it", "5%"], 5, "known: pages, project, release, front, admin"),
         (["project", "101%"], 5, "no share"),
         (["project", "half"], 5, "no share"),
+        (["project", "5"], 5, "write 5%"),
         (["project", "0.0001%"], 5, "no share"),
         (["front", "5%"], 5, "flips with its group"),
         (["admin", "5%"], 5, "no Python side"),

@@ -85,6 +85,25 @@ def test_check_takes_headers_only_with_follow(file: Path, more: tuple[str, str])
     assert "are for --follow" in bridge("check", *more, file=file, expect=2).stderr
 
 
+def test_check_refuses_a_view_that_does_not_take_what_the_path_gives(file: Path) -> None:
+    file.write_text(GOOD.replace(VIEW, "tests.proxy.site:decided"))
+    said = bridge("check", file=file, expect=3).stderr
+    assert f"{file}:10:" in said
+    assert "does not take the request and name" in said
+    done = bridge("flip", "page", "5%", "--why", "x", file=file, expect=3)
+    assert "does not take the request and name" in done.stderr
+    assert "python: 0%" in file.read_text()
+
+
+def test_check_warns_of_what_the_environment_hardly_means(file: Path) -> None:
+    odd = {"BRIDGE_SECRET": "abc", "BRIDGE_MONGO_URL": "mongodb://127.0.0.1/b"}
+    said = bridge("check", file=file, **odd).stderr
+    assert "BRIDGE_SECRET: warning: has 3 characters" in said
+    assert "BRIDGE_MONGO_URL: warning: nothing has this name" in said
+    assert "did you mean BRIDGE_MONGODB_URL?" in said
+    bridge("check", "--strict", file=file, expect=1, **odd)
+
+
 @pytest.mark.parametrize("verb", ["snapshot", "reconcile"])
 def test_an_entity_that_there_is_not_is_a_wrong_usage(file: Path, verb: str) -> None:
     write_sync(file.parent)
@@ -107,7 +126,7 @@ def test_explain_takes_headers_and_cookies(file: Path) -> None:
 
 
 def test_flip_changes_the_file_and_history_shows_it(file: Path) -> None:
-    found = json.loads(bridge("flip", "page", "5", "--why", "try", "-o", "json", file=file).stdout)
+    found = json.loads(bridge("flip", "page", "5%", "--why", "try", "-o", "json", file=file).stdout)
     assert (found["old"], found["new"], found["workers"]) == ("0%", "5%", 0)
     assert "python: 5%" in file.read_text()
     assert json.loads(bridge("history", "-o", "json", file=file).stdout)[0]["why"] == "try"

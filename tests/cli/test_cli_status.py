@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,8 +18,10 @@ from click.testing import CliRunner, Result
 
 from bridge.cli import cli
 from bridge.proxy import metrics, status
+from bridge.proxy.hooks import Outcome
 from bridge.proxy.metrics import Metrics, State
 from bridge.proxy.reload import Reloader
+from bridge.queue.pulse import Pulse, Vitals
 from bridge.queue.status import metrics as queue_metrics
 from bridge.settings import Settings
 from bridge.sync.relay import Sources, queue_status
@@ -151,3 +158,118 @@ def test_explain_says_that_the_breaker_is_open(file: Path) -> None:
     assert (found["backend"], found["breakers"]) == ("python", {"failures": 1})
     # A route without a fallback is not left alone for its failures.
     assert "breaker" not in bridge("explain", "GET", "/s", file=file).stdout
+
+
+@contextmanager
+def halted(*, dead: bool = False) -> Iterator[int]:
+    """The id of a process that is there and does nothing: stopped, or ended and not yet waited
+    for."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        process.send_signal(signal.SIGKILL if dead else signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WSTOPPED | os.WNOWAIT)
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def as_process(state: Path, file: Path, pid: int) -> None:
+    """What a worker of `bridge serve` and one of `bridge worker` write, as if `pid` had."""
+    status.write(state, 0, Reloader(file))
+    with Pulse(state, "worker", dict):
+        for folder, name in (("workers", "{}.json"), ("queue", "worker-{}.json")):
+            own = state / folder / name.format(os.getpid())
+            text = json.dumps({**json.loads(own.read_text()), "pid": pid})
+            own.with_name(name.format(pid)).write_text(text)
+    status.remove(state, os.getpid())
+
+
+def test_who_was_stopped_does_not_look_alive(file: Path, tmp_path: Path) -> None:
+    with halted() as pid:
+        as_process(tmp_path / ".bridge", file, pid)
+        said = " ".join(bridge("status", file=file, expect=1).stdout.split())
+        assert f"proxy {pid} stopped answers nobody: kill -CONT {pid}" in said
+        assert f"worker {pid} silent stopped, and does nothing: kill -CONT {pid}" in said
+        findings = json.loads(bridge("doctor", "-o", "json", file=file, expect=1).stdout)
+        assert any(one["do"] == f"kill -CONT {pid}" for one in findings)
+
+
+def test_who_has_ended_is_not_shown(file: Path, tmp_path: Path) -> None:
+    with halted(dead=True) as pid:
+        as_process(tmp_path / ".bridge", file, pid)
+        assert str(pid) not in bridge("status", file=file).stdout
+
+
+def test_a_worker_that_says_nothing_any_more_is_named(file: Path, tmp_path: Path) -> None:
+    state = tmp_path / ".bridge"
+    as_process(state, file, os.getpid())
+    own = state / "queue" / f"worker-{os.getpid()}.json"
+    vitals = Vitals("worker", os.getpid(), 0.0, time.time() - 3600, {}, {})
+    own.write_text(json.dumps(asdict(vitals)))
+    said = " ".join(bridge("status", file=file, expect=1).stdout.split())
+    assert f"worker {os.getpid()} silent has said nothing for 3,6" in said
+
+
+def test_a_missing_relay_is_named_where_there_is_an_outbox(file: Path, tmp_path: Path) -> None:
+    assert "relay" not in bridge("status", file=file).stdout
+    url = f"sqlite:///{tmp_path / 'site.db'}"
+    port = free_port()
+    env = {
+        "BRIDGE_SQL_URL": url,
+        "BRIDGE_BROKER_URL": f"redis://127.0.0.1:{port}/0",
+        "BRIDGE_MONGODB_URL": f"mongodb://127.0.0.1:{port}/bridge",
+    }
+    said = " ".join(bridge("status", file=file, expect=1, **env).stdout.split())
+    assert "relay none none runs on this machine: bridge relay" in said
+    found = json.loads(bridge("status", "-o", "json", file=file, expect=1, **env).stdout)
+    assert found["missing"] == ["worker", "relay"]
+
+
+def test_a_legacy_that_is_down_is_named(file: Path, legacy: Backend) -> None:
+    text = file.read_text()
+    assert "legacy php answers / with" in " ".join(bridge("status", file=file).stdout.split())
+    file.write_text(text.replace(f":{legacy.port}", f":{free_port()}", 1))
+    said = " ".join(bridge("status", file=file, expect=1).stdout.split())
+    assert "legacy php does not answer: ConnectionError" in said
+    assert "legacy old answers / with" in said
+    found = json.loads(bridge("status", "-o", "json", file=file, expect=1).stdout)
+    assert list(found["errors"]) == ["legacy php"]
+    assert [(one["backend"], one["well"]) for one in found["legacy"]] == [
+        ("php", False),
+        ("old", True),
+    ]
+
+
+def test_shares_are_shown_with_who_answered_and_why_not_python(file: Path) -> None:
+    state = file.parent / ".bridge"
+    metrics.prepare(state)
+    for slot in (0, 1):
+        with closing(Metrics(state, slot)) as worker:
+            for backend, fallback in (("python", ""), ("php", "python-error"), ("php", "")):
+                outcome = Outcome("1", 1, "d", "GET", client="", started=0.0)
+                outcome.route, outcome.backend, outcome.status = "page", backend, 200
+                outcome.fallback, outcome.stage = fallback, "connect" if fallback else ""
+                outcome.legacy = "php" if backend == "php" else ""
+                worker.after_response(outcome)
+    said = " ".join(bridge("status", file=file).stdout.split())
+    assert (
+        "share: page 100% answered by php 4, python 2; by legacy instead of Python: python-error 2"
+    ) in said
+    assert "share: sure 100% nobody has asked for it" in said
+    assert "answered 6 php 4, python 2" in said
+    assert "requests without an answer: connect 2" in said
+    found = json.loads(bridge("status", "-o", "json", file=file).stdout)
+    assert found["shares"][0] == {
+        "name": "page",
+        "python": ["100%"],
+        "routes": ["page"],
+        "answered": {"php": 4, "python": 2},
+        "fallbacks": {"python-error": 2},
+    }
+
+
+def test_a_broken_file_is_named_and_the_rest_is_told(file: Path) -> None:
+    file.write_text(file.read_text().replace("python: 100%", "pyton: 100%"))
+    said = " ".join(bridge("status", file=file).stdout.split())
+    assert f"routes.yaml broken {file}:10:" in said

@@ -3,7 +3,7 @@
 import pytest
 
 from bridge.proxy.lint import lint
-from tests.proxy.site import TOP, VIEW, route, table
+from tests.proxy.site import TOP, VIEW, head, route, table
 
 
 @pytest.mark.parametrize(
@@ -133,3 +133,59 @@ def test_a_crowd_of_patterns_in_one_segment_is_named() -> None:
 def test_a_site_for_every_host_is_named() -> None:
     (finding,) = lint(table(top=TOP.replace("[forge.example]", "['*']")), "routes.yaml")
     assert "every host" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("path", "part", "instead"),
+    [
+        ("/post/*", "'*'", "<path:rest>"),
+        ("/post*", "'*'", "<path:rest>"),
+        ("/*", "'*'", "<path:rest>"),
+        ("/a/**/b", "'**'", "<path:rest>"),
+        ("/post/:id", "':id'", "<name>"),
+        ("/post/{id}/edit", "'{id}'", "<name>"),
+        ("/post/{id:int}", "'{id:int}'", "<name>"),
+        ("/post/[0-9]+$", "'[0-9]+'", "<name>"),
+        ("/post/(?:a|b)", "'(?'", "<name>"),
+        ("/post/.*", "'.*'", "<name>"),
+        ("/post$", "'$'", "<name>"),
+    ],
+)
+def test_a_path_in_another_programs_notation_is_named(path: str, part: str, instead: str) -> None:
+    (finding,) = lint(table(route("a", path)), "routes.yaml")
+    assert f"{part} in its path is no " in finding.message
+    assert instead in finding.hint
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/a*b", "/a:b", "/wiki/Special:Search", "/c++/a.b", "/<path:x>", "/(a)/[b]", "/x/{}/y"],
+)
+def test_signs_within_a_name_are_fine(path: str) -> None:
+    assert lint(table(route("a", path)), "routes.yaml") == []
+
+
+TWO_SITES = TOP.replace("backends:", "  shop: {hosts: [shop.example], legacy: old}\nbackends:")
+
+
+def test_a_route_of_every_site_is_named_where_there_are_several() -> None:
+    (finding,) = lint(table(route("a", "/"), top=TWO_SITES), "routes.yaml")
+    assert (finding.line, finding.message) == (11, "route `a` is for every site: forge, shop")
+    assert "site: '*'" in finding.hint
+
+
+@pytest.mark.parametrize("more", ["site: shop", "site: '*'", "host: forge.example"])
+def test_who_says_which_site_is_not_asked(more: str) -> None:
+    assert lint(table(route("a", "/", more=more), top=TWO_SITES), "routes.yaml") == []
+
+
+def test_the_star_is_every_site() -> None:
+    for host in ("forge.example", "shop.example"):
+        found = table(route("a", "/p", more="site: '*'"), top=TWO_SITES).match(
+            head("/p", host=host), host.partition(".")[0]
+        )
+        assert found is not None
+
+
+def test_legacys_own_route_may_be_of_every_site() -> None:
+    assert lint(table("name: a, path: /", top=TWO_SITES), "routes.yaml") == []

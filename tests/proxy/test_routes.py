@@ -1,11 +1,15 @@
 """routes.yaml: what it may say, which route takes a request, and every error with its place."""
 
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bridge.errors import ConfigError
 from bridge.proxy import schema
+from bridge.proxy.models import parse_percent
 from bridge.proxy.routes import Handlers, RouteTable, load, load_text
 from tests.proxy.site import TOP, VIEW, decided, head, route, table
 
@@ -327,3 +331,75 @@ def test_where_handlers_are_named_none_is_imported() -> None:
     loaded = load_text(text, Path("routes.yaml"), handlers=Handlers.NAMED)
     assert not loaded.problems
     assert decided(loaded, head("/missing")).python
+
+
+CONTROL = st.sampled_from([chr(code) for code in (*range(0x20), 0x7F)])
+
+
+class TestWhatGoesToABackend:
+    """Host and path of a backend are in each request that it gets."""
+
+    def said(self, key: str, value: str) -> list[str]:
+        """The errors with `key: value` in the backend `php`."""
+        url = "" if key == "url" else 'url: "http://127.0.0.1:8090", '
+        own = f"{{{url}{key}: {json.dumps(value)}}}"
+        try:
+            table(top=TOP.replace('{url: "http://127.0.0.1:8090"}', own))
+        except ConfigError as error:
+            return [problem.message for problem in error.problems]
+        return []
+
+    @given(
+        before=st.sampled_from(["", "a", "old.example"]), sign=CONTROL, after=st.text(max_size=5)
+    )
+    def test_no_line_can_be_broken(self, before: str, sign: str, after: str) -> None:
+        assert self.said("host", before + sign + after)
+        for url in ("http://h/", "https://h", "unix:/run/"):
+            assert self.said("url", url + before + sign + after)
+
+    @pytest.mark.parametrize(
+        "host", ["preserve", "old.example", "Old.Example:8080", "[::1]:80", "127.0.0.1", "x_y"]
+    )
+    def test_a_host_may_be_a_name_an_address_and_a_port(self, host: str) -> None:
+        assert self.said("host", host) == []
+
+    @pytest.mark.parametrize("host", ["*", "a b", "a/b", "http://a", "a:b", "ä.example", ""])
+    def test_nothing_else_is_a_host(self, host: str) -> None:
+        assert self.said("host", host)
+
+    @pytest.mark.parametrize("url", ["http://h/a b", "http://h/ä", "http://h o/"])
+    def test_a_path_is_written_as_in_a_request_line(self, url: str) -> None:
+        assert self.said("url", url)
+
+
+class TestShares:
+    @pytest.mark.parametrize(
+        ("written", "says"),
+        [
+            ("5", "5 is no share without its %"),
+            ("'5'", "'5' is no share without its %"),
+            ("0.05", "0.05 is no share without its %"),
+            ("0", "0 is no share without its %"),
+            ("1", "1 is no share without its %"),
+        ],
+    )
+    def test_a_number_without_its_sign_is_none(self, written: str, says: str) -> None:
+        with pytest.raises(ConfigError) as error:
+            table(route("a", "/", python=written))
+        assert says in error.value.problems[0].message
+
+    @settings(max_examples=30, deadline=None)
+    @given(st.one_of(st.integers(0, 100), st.decimals(0, 100, places=3)))
+    def test_the_file_and_a_flip_read_the_same(self, number: object) -> None:
+        """What routes.yaml refuses, `bridge flip` refuses in the same words, and the same for
+        what they take."""
+        for text in (f"{number}", f"{number}%", f"{number} %"):
+            try:
+                taken: object = table(route("a", "/", python=f"'{text}'")).routes[0].share
+            except ConfigError as error:
+                taken = error.problems[0].message.removeprefix("`routes[0].python`: ")
+            try:
+                read: object = parse_percent(text)
+            except ValueError as error:
+                read = str(error).partition("; ")[0]
+            assert taken == read

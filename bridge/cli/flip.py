@@ -1,0 +1,284 @@
+"""Verbs that change a share, and that show who changed one: flip, history."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import click
+
+from bridge.cli.options import ALL, complete_names, seconds
+from bridge.cli.output import Format, format_option, say, show_rows
+from bridge.errors import BridgeError, FlipRefused, StateUnreadable
+from bridge.proxy import flip as flipping
+from bridge.proxy import samples, status
+from bridge.proxy.decide import PYTHON
+from bridge.proxy.models import parse_percent
+from bridge.proxy.surroundings import Compared, compare
+from bridge.settings import Settings
+
+_LIVE_WITHIN = 5.0  # seconds that `flip` waits for the workers
+_WATCH = 2.0  # seconds that it then looks who answers
+_QUIET = 0.5  # seconds without any visitor after which it looks no longer
+_ENOUGH = 20  # answers that tell who answers
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """How many workers there are, how many of them have the new shares, and after how long;
+    `without`: in how many a route that was flipped has no Python side that can be imported, and
+    what they say of it; `differs`: what they run with otherwise than this shell."""
+
+    workers: int
+    live: int
+    seconds: float
+    without: int
+    says: str
+    differs: Compared
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Who answered the flipped routes since the flip was live: requests by backend, and those
+    among them that legacy answered instead of Python, by reason. Seconds it was looked for."""
+
+    by: dict[str, int]
+    fallbacks: dict[str, int]
+    seconds: float
+
+
+@click.command()
+@click.argument("name", metavar="ROUTE-OR-GROUP|ALL", shell_complete=complete_names)
+@click.argument("share", metavar="PERCENT")
+@click.option("--why", required=True, help="Kept in the history; whoever undoes it reads it.")
+@click.option("--who", default="", help="Default: the user of the shell.")
+@click.option(
+    "--watch",
+    default="",
+    callback=lambda context, parameter, text: seconds(context, parameter, text) if text else None,
+    metavar="TIME",
+    show_default="2s, less where nobody asks for anything",
+    help="How long to look who answers then; 0s for not at all.",
+)
+@format_option
+def flip(name: str, share: str, why: str, who: str, watch: float | None, output: Format) -> None:
+    """Set the share of the visitors that Python answers, wait until every worker has it, and say
+    who answers then. A share is written with its %, here as in routes.yaml.
+
+    Exactly one line of routes.yaml changes; comments and layout stay. ALL, which takes 0% only,
+    gives everything back to legacy at once; what it cannot change it names, with exit code 1.
+
+    \b
+    Example:
+      bridge flip project 5% --why "first visitors"
+      bridge flip project 0% --why "undo: wrong dates"
+      bridge flip ALL 0% --why "MongoDB is gone"
+    """
+    settings = Settings.from_environ()
+    who = who or os.environ.get("SUDO_USER") or _user()
+    if name == ALL:
+        try:
+            if parse_percent(share):
+                raise ValueError(
+                    "ALL takes 0% only: everything back to legacy; flip others by name"
+                )
+        except ValueError as error:
+            raise FlipRefused(str(error)) from None
+        done = flipping.flip_all(settings.routes, share, who=who, why=why)
+    else:
+        done = flipping.flip(settings.routes, name, share, who=who, why=why)
+    if done.unrecorded:
+        click.echo(f"bridge: changed, but not in the history: {done.unrecorded}", err=True)
+    live = _wait_live(settings, done.flips)
+    data = {
+        **(
+            {"flips": [asdict(one) for one in done.flips]} if name == ALL else asdict(done.flips[0])
+        ),
+        "workers": live.workers,
+        "live": live.live,
+        "seconds": round(live.seconds, 3),
+        "left": [asdict(one) for one in done.left],
+        "without_python": live.without,
+        "other_settings": dict(live.differs.settings),
+        "old_code": list(live.differs.code),
+        "answered": None,
+    }
+    if not done.changed:
+        nothing = (
+            "everything is at 0% already"
+            if name == ALL
+            else f"{name} is at {done.flips[0].new} already"
+        )
+        if not done.left:
+            say(data, output, f"{nothing}; nothing changed")
+            return
+    if output == "table":
+        _show(settings, done, live)
+    answered = _watch(settings, done, watch) if live.live and done.changed else None
+    problem = _what_is_answered(done, live, answered, output)
+    if output == "json":
+        say({**data, "answered": answered and asdict(answered)}, output)
+    if live.live < live.workers or done.left or problem:
+        raise click.exceptions.Exit(1)
+
+
+def _show(settings: Settings, done: flipping.Done, live: Live) -> None:
+    """What was changed, where it is live, and how to undo it."""
+    changed = [one for one in done.flips if one.changed]
+    lines = [f"{one.name}: {one.old} → {one.new} ({settings.routes}:{one.line})" for one in changed]
+    lines += [
+        f"{one.name}: still at {one.share} ({settings.routes}:{one.line}): {one.why}"
+        for one in done.left
+    ]
+    how = _how_live(live)
+    if len(lines) == 1 and changed:
+        lines = [f"{lines[0]}; {how}"]
+    elif changed:
+        lines.append(how)
+    lines += [f"undo: bridge flip {one.name} {one.old.replace(' ', '')} --why …" for one in changed]
+    say(None, "table", "\n".join(lines))
+
+
+def _how_live(live: Live) -> str:
+    if live.workers == 0:
+        return "no worker runs here"
+    if live.live == live.workers:
+        return f"live in {live.live} of {live.workers} workers after {live.seconds:.2f} s"
+    return (
+        f"only {live.live} of {live.workers} workers have it after {live.seconds:.0f} s, "
+        "see `bridge routes`"
+    )
+
+
+def _what_is_answered(
+    done: flipping.Done, live: Live, answered: Answered | None, output: Format
+) -> bool:
+    """Say who answers, and what keeps Python from it. Returns whether something does."""
+    raised = any(parse_percent(one.new) > parse_percent(one.old) for one in done.flips)
+    lines = []
+    if raised and live.without:
+        lines.append(
+            f"but {live.without} of {live.workers} workers have no Python side for it, "
+            f"so legacy answers there: {live.says}"
+        )
+    if raised:
+        lines += [f"but {says}" for says in live.differs.says]
+    failing = False
+    if answered is not None:
+        lines.append(_who_answered(answered))
+        # A share of 5% may well have no visitor of Python's among the first ones.
+        failing = raised and bool(answered.fallbacks) and not answered.by.get(PYTHON)
+    if output == "table" and lines:
+        say(None, output, "\n".join(lines))
+    return failing or (raised and bool(live.without))
+
+
+def _who_answered(answered: Answered) -> str:
+    if not answered.by:
+        waited = f"{answered.seconds:.1f} s"
+        return f"nobody has asked for it in {waited}; `bridge status` shows who answers later"
+    sides = ", ".join(f"{backend} {count:,}" for backend, count in answered.by.items())
+    text = f"answered since then: {sides}"
+    if answered.fallbacks:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in answered.fallbacks.items())
+        text += f"; by legacy instead of Python: {reasons} (`fallback_detail` in the access log)"
+    return text
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _wait_live(settings: Settings, flips: Sequence[flipping.Flip]) -> Live:
+    """Wait until all workers have the new shares.
+
+    The share is looked for and not only the table that the flip made: another flip may have
+    replaced that before a worker loaded it.
+    """
+    begin = time.monotonic()
+    wanted = {one.name for one in flips if parse_percent(one.new)}
+    while True:
+        try:
+            workers = status.read_all(settings.state_dir)
+        except StateUnreadable as error:
+            raise BridgeError(
+                f"changed, but {error.folder} cannot be read as this user: "
+                "not known whether it is live"
+            ) from None
+        live = sum(
+            all(
+                one.digest == worker.digest or worker.share_of(one.name) == one.new for one in flips
+            )
+            for worker in workers
+        )
+        without = [worker for worker in workers if worker.missing(wanted)]
+        waited = time.monotonic() - begin
+        if (live == len(workers) and not without) or waited > _LIVE_WITHIN:
+            break
+        time.sleep(0.02)
+    says = next((worker.error for worker in without if worker.error), "it cannot be imported")
+    return Live(len(workers), live, waited, len(without), says, compare(workers, settings))
+
+
+def _watch(settings: Settings, done: flipping.Done, patience: float | None) -> Answered | None:
+    """Look who answers the flipped routes, until there are enough answers or the time is over."""
+    if patience == 0:
+        return None
+    names = {one.name for one in done.flips if one.changed}
+    routes = {
+        row["route"]
+        for worker in status.read_all(settings.state_dir)
+        for row in worker.rows
+        if names & {row["route"], row["group"]}
+    }
+    before, failed = _counts(settings)
+    begin = time.monotonic()
+    while True:
+        now, fallbacks = _counts(settings)
+        waited = time.monotonic() - begin
+        new = {key: count - before.get(key, 0) for key, count in now.items()}
+        by: dict[str, int] = {}
+        for (route, backend), count in new.items():
+            if route in routes and count > 0:
+                by[backend] = by.get(backend, 0) + count
+        enough = sum(by.values()) >= _ENOUGH and patience is None
+        quiet = patience is None and waited > _QUIET and not any(new.values())
+        if enough or quiet or waited > (patience or _WATCH):
+            break
+        time.sleep(0.02)
+    reasons: dict[str, int] = {}
+    for (route, reason), count in fallbacks.items():
+        if route in routes and (more := count - failed.get((route, reason), 0)) > 0:
+            reasons[reason] = reasons.get(reason, 0) + more
+    return Answered(by, reasons, waited)
+
+
+Counts = dict[tuple[str, str], int]
+
+
+def _counts(settings: Settings) -> tuple[Counts, Counts]:
+    """Answers by route and backend, and fallbacks by route and reason."""
+    return (
+        samples.answered(settings.state_dir),
+        samples.by_two(settings.state_dir, samples.FALLBACKS),
+    )
+
+
+@click.command()
+@format_option
+def history(output: Format) -> None:
+    """Show the flips so far: when, who, what and why.
+
+    \b
+    Example:
+      bridge history -o json
+    """
+    flips = [asdict(flip) for flip in flipping.read_history(Settings.from_environ().routes)]
+    columns = {"at": "When", "who": "Who", "name": "What", "old": "From", "new": "To", "why": "Why"}
+    show_rows(flips, columns, output)
