@@ -35,8 +35,8 @@ _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-
 _FIELD = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+)[ \t]*:[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _BINDING = re.compile(r"(?<![\w-])(?:NTLM|Negotiate)(?![\w-])", re.IGNORECASE)
-# What another reader might take for how the body ends.
-_OF_FRAMING = re.compile(r"content.?length|transfer.?encoding", re.IGNORECASE | re.DOTALL)
+# What another reader might take for how the body ends, or for the end of a line.
+_OF_FRAMING = re.compile(r"content.?length|transfer.?encoding|[\r\0]", re.IGNORECASE | re.DOTALL)
 # What may become one, and what may become a line of trailers.
 _PART_OF_SIZE = re.compile(rb"(?:[0-9A-Fa-f]{1,16}[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r?)?")
 _PART_OF_TRAILER = re.compile(rb"(?:[A-Za-z0-9!#$%&'*+.^_`|~-][\t\x20-\x7e\x80-\xff]*)?\r?")

@@ -18,6 +18,7 @@ from bridge.proxy.engine.upstream import LegacyConnection, Upstream
 from bridge.proxy.engine.visitor import Visitor
 from bridge.proxy.pools import Pools
 from bridge.proxy.routes import RouteTable
+from bridge.proxy.servers import Server
 from tests.proxy.site import table
 
 __all__ = ["Later", "Legacy", "Wire", "Wired"]
@@ -141,8 +142,10 @@ class Wired:
             def __init__(self, name: str, spec: models.Backend) -> None:
                 super().__init__(name, spec, batch)
 
-            def _connect(self, exchange: Exchange) -> None:
-                connection = LegacyConnection(self)
+            def _connect(self, exchange: Exchange, tried: tuple[Server, ...] = ()) -> None:
+                [server] = self.servers.all
+                server.busy += 1
+                connection = LegacyConnection(self, server)
                 connection.connection_made(Wire())
                 legacy.append(Legacy(connection))
                 self.active.add(connection)

@@ -146,8 +146,8 @@ def test_a_location_of_legacy_is_legacys_own(
     assert bridge.ask("GET", "/to").get("Location") == location
 
 
-@pytest.mark.parametrize("value", ["a\rX-Evil: 1", "a\0b", "a\x0bb", "a\x7fb"])
-def test_a_control_character_in_an_answer_is_a_502(
+@pytest.mark.parametrize("value", ["a\rX-Evil: 1", "a\0b"])
+def test_what_may_end_a_line_in_an_answer_is_a_502(
     bridge: Bridge, backend: Backend, value: str
 ) -> None:
     """Set-Cookie and Location are where injected line ends end up."""
