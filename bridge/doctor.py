@@ -24,6 +24,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from sqlalchemy.exc import SQLAlchemyError
 
+from bridge import https
 from bridge.errors import BridgeError, ConfigError, ServerAway, StateUnreadable
 from bridge.findings import Finding
 from bridge.proxy import models, samples, status
@@ -85,6 +86,7 @@ def _proxy(settings: Settings) -> Iterator[Finding]:
     for name, backend in table.file.backends.items():
         for url in backend.urls:
             yield from _legacy(name, backend, url, table)
+            yield from https.look(name, backend, url, table)
     if not settings.secret and any(route.app for route in table.routes):
         yield Finding(
             "note", "secret", "BRIDGE_SECRET", "not set", "set it to use `bridge preview`"
