@@ -112,8 +112,9 @@ def places(
         sock.close()
 
 
-ENGINES = ["event", "thread"]
-"""The two shells: every rule holds in both."""
+ENGINES = ["event", "thread", pytest.param("mod_wsgi", marks=pytest.mark.long)]
+"""The two shells: every rule holds in both. The WSGI shell is also run inside Apache; what that
+does to a request is in `tests.deploy.apache_differs`."""
 
 
 @pytest.fixture(scope="session", params=ENGINES)
