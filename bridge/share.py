@@ -11,10 +11,10 @@ from pathlib import Path
 
 from bridge.errors import BridgeError, ExampleExists
 
-__all__ = ["chosen", "files", "write"]
+__all__ = ["TREES", "chosen", "files", "write"]
 
 _PACKAGE = Path(__file__).resolve().parent
-_TREES = {"deploy": "deploy", "php": "php", "site": "examples/site"}
+TREES = {"deploy": "deploy", "php": "php", "site": "examples/site"}
 """First folder of a name: where a checkout has it."""
 
 
@@ -25,7 +25,7 @@ def files() -> dict[str, Path]:
     """
     installed = _PACKAGE / "share"
     found: dict[str, Path] = {}
-    for tree, place in _TREES.items():
+    for tree, place in TREES.items():
         root = installed / tree if installed.is_dir() else _PACKAGE.parent / place
         found |= {
             f"{tree}/{path.relative_to(root).as_posix()}": path
