@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from acceptance.bridge_site import run_bridge
 
-from bridge.https import Answer, judge
+from bridge.https import Answer, judge, look
+from bridge.proxy.routes import load
 from stack.php import PhpServer
 
 URL = "https://www.example.org/start?a=b"
@@ -92,16 +93,24 @@ def php(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PhpServer]:
         (TOLD + LINKS, "", "ok"),
     ],
 )
-def test_doctor_sees_a_site_that_is_not_told(
+def test_a_site_that_is_not_told_is_seen(
     tmp_path: Path, php: PhpServer, script: str, more: str, state: str
 ) -> None:
     """In real PHP, with the line that docs/deploy.md gives and without it."""
     (php.docroot / "index.php").write_text(f"<?php {script}")
     routes = tmp_path / "routes.yaml"
     routes.write_text(ROUTES.format(url=php.url, more=more))
+    table = load(routes)
+    found = list(look("php", table.file.backends["php"], table))
+    assert [one.state for one in found] == ([] if state == "ok" else [state])
+    assert all("asked by https" in one.says and "HTTPS" in one.do for one in found)
+
+
+def test_doctor_says_so(tmp_path: Path, php: PhpServer) -> None:
+    (php.docroot / "index.php").write_text(f"<?php {FORCES}")
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(ROUTES.format(url=php.url, more=""))
     done = run_bridge("doctor", "-o", "json", env={"BRIDGE_ROUTES": str(routes)})
-    found = [one for one in json.loads(done.stdout) if one["what"] == "legacy php"]
-    assert {one["state"] for one in found} == {"ok", state}
-    told = [one for one in found if one["state"] == state != "ok"]
-    assert all("asked by https" in one["says"] and "HTTPS" in one["do"] for one in told)
-    assert done.returncode == (1 if state == "bad" else 0)
+    (bad,) = (one for one in json.loads(done.stdout) if one["state"] == "bad")
+    assert (bad["what"], done.returncode) == ("legacy php", 1)
+    assert "without end" in bad["says"]

@@ -5,8 +5,10 @@ No systemd runs here: what it does itself (the sandbox, restarts, the timer) is 
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 import shutil
 import socket
 import sqlite3
@@ -279,35 +281,68 @@ def mirrored(site: Site, redis_url: str, mongodb_url: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("bridge-worker@.service", '"queue.connected"'),
-        ("bridge-relay@.service", '"relay.started"'),
-    ],
-)
-def test_worker_and_relay_run_and_end(
-    site: Site, mirrored: dict[str, str], name: str, says: str
-) -> None:
-    with Unit(site, name, mirrored, says=says) as unit:
+def test_worker_and_relay_run_and_end(site: Site, mirrored: dict[str, str]) -> None:
+    worker = Unit(site, "bridge-worker@.service", mirrored, says='"queue.connected"')
+    relay = Unit(site, "bridge-relay@.service", mirrored, says='"relay.started"')
+    for unit in (worker, relay):
+        unit.launch()
+    for unit in (worker, relay):
+        unit.wait_ready()
         unit.stop()
         assert unit._process is not None
         assert unit._process.returncode == 0
 
 
-@pytest.mark.parametrize("rows", [0, 3])
 def test_the_timer_starts_what_proves_both_sides_equal_and_fails_when_they_are_not(
-    site: Site, mirrored: dict[str, str], rows: int
+    site: Site, mirrored: dict[str, str]
 ) -> None:
     timer, service = "bridge-reconcile@.timer", "bridge-reconcile@.service"
     assert {timer, service} <= set(UNITS)  # a timer starts the service of its name
-    with closing(sqlite3.connect(site.srv / "site.db")) as connection:
-        connection.executemany("INSERT INTO products VALUES (?, 1)", [(n,) for n in range(rows)])
-        connection.commit()
-    unit = Unit(site, service, mirrored)
-    unit.words += ["--wait", "0s"]  # nothing is on its way here
-    unit.launch()
-    assert unit._process is not None
-    assert unit._process.wait(60) == (1 if rows else 0), unit.log_text()
-    unit.kill()
-    assert ('"equal": false' in unit.log_text()) is bool(rows)
+    for rows, code in ((0, 0), (3, 1)):
+        with closing(sqlite3.connect(site.srv / "site.db")) as connection:
+            connection.executemany(
+                "INSERT INTO products VALUES (?, 1)", [(n,) for n in range(rows)]
+            )
+            connection.commit()
+        unit = Unit(site, service, mirrored)
+        unit.words += ["--wait", "0s"]  # nothing is on its way here
+        unit.launch()
+        assert unit._process is not None
+        assert unit._process.wait(60) == code, unit.log_text()
+        unit.kill()
+        assert ('"equal": false' in unit.log_text()) is bool(rows)
+
+
+@pytest.mark.long
+def test_logrotate_moves_the_log_and_serve_goes_on_in_a_new_one(site: Site) -> None:
+    """As the user that owns the logs, who may tell the bridge so."""
+    logrotate = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
+    if not logrotate:
+        pytest.skip("logrotate is not installed: apt-get install logrotate")
+    user = pwd.getpwuid(NOBODY if os.geteuid() == 0 else os.geteuid())
+    group = grp.getgrgid(NOBODY if os.geteuid() == 0 else os.getegid())
+    text = (DEPLOY / "logrotate.d" / "bridge").read_text(encoding="utf-8")
+    text = text.replace("su bridge bridge", f"su {user.pw_name} {group.gr_name}")
+    for place in ("/var/log/bridge", "/srv/"):
+        text = text.replace(place, f"{site.home}{place}")
+    config = site.home / "logrotate.conf"
+    config.write_text(text)
+    config.chmod(0o644)
+    log = site.home / "var" / "log" / "bridge" / "shop.jsonl"
+    path = site.settings("bridge@.socket")["ListenStream"]
+    with Backend() as legacy:
+        (site.srv / "routes.yaml").write_text(ROUTES.format(port=legacy.port, share="0%"))
+        with Unit(site, "bridge@.service", {}, listen=path):
+            _ask(path, "/first")
+            wait_for(lambda: b"/first" in log.read_bytes(), 10, "the line")
+            done = subprocess.run(
+                [logrotate, "--force", "--state", str(site.home / "rotated"), str(config)],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert (done.returncode, done.stderr) == (0, "")
+            wait_for(log.exists, 10, "a new log")
+            _ask(path, "/second")
+            wait_for(lambda: b"/second" in log.read_bytes(), 10, "the line")
+    assert b"/second" not in log.with_name("shop.jsonl.1").read_bytes()
