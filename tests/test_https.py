@@ -101,7 +101,7 @@ def test_a_site_that_is_not_told_is_seen(
     routes = tmp_path / "routes.yaml"
     routes.write_text(ROUTES.format(url=php.url, more=more))
     table = load(routes)
-    found = list(look("php", table.file.backends["php"], table))
+    found = list(look("php", table.file.backends["php"], php.url, table))
     assert [one.state for one in found] == ([] if state == "ok" else [state])
     assert all("asked by https" in one.says and "HTTPS" in one.do for one in found)
 
