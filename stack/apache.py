@@ -46,6 +46,8 @@ class Apache(Server):
     """
 
     name: ClassVar[str] = "apache"
+    # It waits ten seconds for a child whose visitor holds a connection.
+    stop_bound: ClassVar[float] = 2.0
 
     def __init__(
         self,

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from acceptance.bridge_site import BridgeSite
-from installed import skip_if_missing
 
-from stack.apache import Apache
-from stack.lighttpd import Lighttpd
-from stack.nginx import Nginx
-from stack.ports import free_port
-from stack.process import Server
 from stack.waiting import wait_for
-from tests.certificate import make_certificate
-from tests.deploy.shipped import filled_in, without_ipv6
+from tests.deploy.fronts import FRONTS, HOST, Front, front_of
 from tests.proxy.http.double import Backend, Call, plain
-from tests.proxy.http.visitor import Answer, Visitor, request
+from tests.proxy.http.visitor import Answer, request
 
 pytestmark = pytest.mark.acceptance
 
-HOST = "www.example.org"
-LETSENCRYPT = f"/etc/letsencrypt/live/{HOST}"
 ROUTES = """\
 version: 1
 sites:
@@ -36,64 +25,6 @@ trusted_proxies: [unix]
 routes:
   - {name: seen, path: /seen, handler: "acceptance.apps.handlers:seen", python: 100%}
 """
-
-
-@dataclass(frozen=True)
-class Ports:
-    """Of the web server: `plain` speaks HTTP, `secure` HTTPS."""
-
-    plain: int
-    secure: int
-
-
-@dataclass(frozen=True)
-class Front:
-    """A web server in front of the bridge; the certificate in `trust` is its own."""
-
-    ports: Ports
-    trust: ssl.SSLContext
-
-    def visitor(self, *, secure: bool = True) -> Visitor:
-        """A new connection."""
-        if not secure:
-            return Visitor(("127.0.0.1", self.ports.plain))
-        visitor = Visitor(("127.0.0.1", self.ports.secure))
-        visitor.sock = self.trust.wrap_socket(visitor.sock, server_hostname="127.0.0.1")
-        return visitor
-
-    def ask(self, target: str | bytes, *lines: str, secure: bool = True) -> Answer:
-        """One GET on a connection of its own."""
-        with self.visitor(secure=secure) as visitor:
-            visitor.send(request("GET", target, *lines, host=HOST))
-            return visitor.answer()
-
-
-def _nginx(home: Path, ports: Ports, places: dict[str, str]) -> Server:
-    listen = {
-        "listen 80;": f"listen 127.0.0.1:{ports.plain};",
-        "listen 443 ": f"listen 127.0.0.1:{ports.secure} ",
-    }
-    text = without_ipv6(filled_in("nginx/site.conf", places | listen))
-    return Nginx(home, text, port=ports.secure)
-
-
-def _apache(home: Path, ports: Ports, places: dict[str, str]) -> Server:
-    listen = {"*:80>": f"*:{ports.plain}>", "*:443>": f"*:{ports.secure}>"}
-    text = filled_in("apache/site.conf", places | listen)
-    modules = ["ssl", "headers", "proxy", "proxy_http"]
-    return Apache(home, text, modules=modules, port=ports.secure, ports=[ports.plain])
-
-
-def _lighttpd(home: Path, ports: Ports, places: dict[str, str]) -> Server:
-    text = filled_in("lighttpd/site.conf", places | {'":443"': f'"127.0.0.1:{ports.secure}"'})
-    return Lighttpd(home, text, port=ports.plain)
-
-
-FRONTS: dict[str, Callable[[Path, Ports, dict[str, str]], Server]] = {
-    "nginx": _nginx,
-    "apache": _apache,
-    "lighttpd": _lighttpd,
-}
 
 
 @pytest.fixture(scope="module")
@@ -129,15 +60,8 @@ def front(
 ) -> Iterator[Front]:
     """Each web server, with the file for it."""
     home = tmp_path_factory.mktemp(request.param)
-    certfile, keyfile = make_certificate(home)
-    ports = Ports(free_port(), free_port())
-    places = {
-        "/run/bridge/shop.sock": str(bridge_socket[0]),
-        f"{LETSENCRYPT}/fullchain.pem": str(certfile),
-        f"{LETSENCRYPT}/privkey.pem": str(keyfile),
-    }
-    with skip_if_missing(FRONTS[request.param](home, ports, places)):
-        yield Front(ports, ssl.create_default_context(cafile=str(certfile)))
+    with front_of(request.param, home, bridge_socket[0]) as server:
+        yield server
 
 
 def test_legacy_and_handlers_hear_who_the_visitor_is_and_that_they_came_by_https(
