@@ -93,6 +93,7 @@ DIFFERS: dict[str, str] = {
     "test_server_sent_events_arrive_one_by_one": _HEAD,
     "test_pieces_of_a_body_with_a_length_arrive_as_they_come": _HEAD,
     "test_pieces_of_a_handler_arrive_as_they_come": _OWN,
+    "test_the_generator_of_a_handler_is_closed_when_the_visitor_leaves": _OWN,
     "test_many_streams_leave_room_for_a_quick_request": _HEAD,
     # numbers and options
     "test_a_backend_that_fails_is_counted_by_its_stage": _NUMBERS,

@@ -9,7 +9,9 @@ import grp
 import json
 import os
 import pwd
+import re
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -311,6 +313,56 @@ def test_the_timer_starts_what_proves_both_sides_equal_and_fails_when_they_are_n
         assert unit._process.wait(60) == code, unit.log_text()
         unit.kill()
         assert ('"equal": false' in unit.log_text()) is bool(rows)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("verb", ["serve", "worker", "relay"])
+def test_a_service_needs_nothing_that_its_unit_forbids(
+    site: Site, mirrored: dict[str, str], systemd_analyze: str, verb: str
+) -> None:
+    """Every system call and every family of sockets of a run, from start to end, is among those
+    that SystemCallFilter and RestrictAddressFamilies leave."""
+    strace = shutil.which("strace")
+    if not strace or subprocess.run([strace, "-qo", "/dev/null", "true"]).returncode:
+        pytest.skip("strace is not installed, or may not trace here: apt-get install strace")
+    name = "bridge@.service" if verb == "serve" else f"bridge-{verb}@.service"
+    trace = site.home / ".bridge-trace"
+    trace.touch(mode=0o666)
+    trace.chmod(0o666)
+    with Backend() as legacy:
+        (site.srv / "routes.yaml").write_text(ROUTES.format(port=legacy.port, share="100%"))
+        path = site.settings("bridge@.socket")["ListenStream"] if verb == "serve" else ""
+        says = {"serve": "", "worker": '"queue.connected"', "relay": '"relay.started"'}[verb]
+        unit = Unit(site, name, mirrored, listen=path, says=says)
+        unit.words = [strace, "-D", "-f", "-q", "-o", str(trace), *unit.words]
+        with unit:
+            if verb == "serve":
+                assert _ask(path, "/hello/you").startswith(b"<h1>")
+                assert _ask(path, "/page") == b"ok"
+                unit.signal(signal.SIGHUP)
+            unit.signal(signal.SIGTERM)
+            ended = re.compile(rf"(?m)^{unit.pid} +\+\+\+ exited with 0 ")
+            wait_for(lambda: ended.search(trace.read_text(errors="replace")), 20, "its end")
+    text = trace.read_text(errors="replace")
+    calls = set(re.findall(r"(?m)^\d+ +(\w+)\(", text))
+    assert {"execve", "socket", "openat"} <= calls
+    forbidden = "@privileged", "@resources"
+    assert f"SystemCallFilter=~{' '.join(forbidden)}" in site.unit(name)
+    allowed = _calls(systemd_analyze, "@system-service") - _calls(systemd_analyze, *forbidden)
+    assert calls - allowed == set()
+    families = set(re.findall(r"socket\((AF_\w+)", text))
+    assert families <= set(site.settings(name)["RestrictAddressFamilies"].split())
+
+
+def _calls(systemd_analyze: str, *groups: str) -> set[str]:
+    """The system calls in these groups of systemd's, and in the groups that are in them."""
+    done = subprocess.run(
+        [systemd_analyze, "syscall-filter", *groups], capture_output=True, text=True, check=True
+    )
+    words = {line.strip() for line in done.stdout.splitlines() if line.startswith("    ")}
+    inner = {word for word in words if word.startswith("@")}
+    calls = {word for word in words if word.isidentifier()}
+    return calls | (_calls(systemd_analyze, *inner) if inner else set())
 
 
 @pytest.mark.long
