@@ -20,6 +20,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from sqlalchemy.exc import SQLAlchemyError
 
+from bridge import https
 from bridge.errors import BridgeError, ConfigError, ServerAway, StateUnreadable
 from bridge.findings import Finding
 from bridge.proxy import samples, status
@@ -86,6 +87,9 @@ def _proxy(settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "routes.yaml", str(settings.routes), f"{len(table.routes)} routes")
     for name, found in ask_all(table.file):
         yield from _legacy(name, found, table)
+    for name, backend in table.file.backends.items():
+        for url in backend.urls:
+            yield from https.look(name, backend, url, table)
     if not settings.secret and any(route.app for route in table.routes):
         yield Finding(
             "note", "secret", "BRIDGE_SECRET", "not set", "set it to use `bridge preview`"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 __all__ = [
     "BridgeError",
     "ConfigError",
+    "ExampleExists",
     "FlipRefused",
     "IngestRefused",
     "LegacyError",
@@ -128,6 +129,10 @@ class LegacyError(BridgeError):
     def __init__(self, stage: str, status: int, message: str) -> None:
         self.stage, self.status = stage, status
         super().__init__(message)
+
+
+class ExampleExists(BridgeError):
+    """`bridge example` would overwrite a file; nothing was written."""
 
 
 class FlipRefused(BridgeError):

@@ -20,6 +20,7 @@ _VERBS = {
     "completion": "bridge.cli.check",
     "dead": "bridge.cli.queue",
     "doctor": "bridge.cli.doctor",
+    "example": "bridge.cli.example",
     "explain": "bridge.cli.check",
     "flip": "bridge.cli.flip",
     "history": "bridge.cli.flip",

@@ -13,7 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bridge.errors import BridgeError, ConfigError, FlipRefused, Problem, ServerMissing
+from bridge.errors import (
+    BridgeError,
+    ConfigError,
+    ExampleExists,
+    FlipRefused,
+    Problem,
+    ServerMissing,
+)
 
 __all__ = [
     "EXIT_CODES",
@@ -128,4 +135,4 @@ def report(error: BridgeError) -> int:
     click.echo(visible(f"bridge: {error}"), err=True)
     if isinstance(error, ServerMissing):
         return 4
-    return 5 if isinstance(error, FlipRefused) else 1
+    return 5 if isinstance(error, FlipRefused | ExampleExists) else 1

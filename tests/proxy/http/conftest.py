@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from installed import skip_if_missing
 
+from stack.apache import Apache
 from stack.nginx import NginxPhp
 from stack.ports import free_port
 from tests.certificate import make_certificate
+from tests.deploy.apache_differs import why
 from tests.proxy.http.double import Backend
 from tests.proxy.http.serving import Bridge, full_listener
 
@@ -112,8 +115,16 @@ def places(
         sock.close()
 
 
-ENGINES = ["event", "thread"]
-"""The two shells: every rule holds in both."""
+ENGINES = ["event", "thread", pytest.param("mod_wsgi", marks=pytest.mark.long)]
+"""The two shells: every rule holds in both. The WSGI shell is also run inside Apache; what that
+does to a request is in `tests.deploy.apache_differs`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of what Apache does otherwise are skipped there, each with its reason."""
+    for item in items:
+        if "mod_wsgi" in item.name and (reason := why(item.name)):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session", params=ENGINES)
@@ -121,6 +132,11 @@ def engine(request: pytest.FixtureRequest) -> str:
     """Which shell answers."""
     name: str = request.param
     return name
+
+
+def _skip_without_apache(engine: str) -> None:
+    if engine == "mod_wsgi":
+        skip_if_missing(Apache(Path(), "", modules=["wsgi"]))
 
 
 @pytest.fixture(scope="session")
@@ -134,6 +150,7 @@ def public_bridge(
 ) -> Iterator[Bridge]:
     """A bridge that visitors reach directly."""
     env = {"SSL_CERT_FILE": str(certificate[0]), "TEST_FIFO": str(fifo), "TEST_EVENTS": str(events)}
+    _skip_without_apache(engine)
     bridge = Bridge(http_home / f"public-{engine}", places, env=env, engine=engine)
     bridge.start()
     yield bridge
@@ -155,6 +172,7 @@ def inner_bridge(
         "TLS": f"https://127.0.0.1:{tls_double.port}",
     }
     env = {"TEST_FIFO": str(fifo), "TEST_EVENTS": str(events)}
+    _skip_without_apache(engine)
     bridge = Bridge(
         http_home / f"inner-{engine}",
         places,

@@ -15,6 +15,7 @@ from typing import Any
 from bridge.proxy.status import read_all
 from stack.gunicorn import BridgeServe
 from stack.waiting import wait_for
+from tests.deploy.mod_wsgi import ModWsgi
 from tests.proxy.http.double import BOUND
 from tests.proxy.http.visitor import Answer, Visitor, request
 
@@ -150,17 +151,26 @@ class Bridge:
         self.state = directory / "state"
         self.routes = directory / "routes.yaml"
         self.access_log = directory / "access.jsonl"
-        self.server = BridgeServe(
-            directory / "serve",
-            env={
-                "BRIDGE_ROUTES": str(self.routes),
-                "BRIDGE_STATE_DIR": str(self.state),
-                "BRIDGE_SECRET": "a secret for the tests of the proxy",
-                **(env or {}),
-            },
-            threads=threads,
-            options=["--access-log", str(self.access_log), "--engine", engine, *options],
-        )
+        settings = {
+            "BRIDGE_ROUTES": str(self.routes),
+            "BRIDGE_STATE_DIR": str(self.state),
+            "BRIDGE_SECRET": "a secret for the tests of the proxy",
+            **(env or {}),
+        }
+        self.server: BridgeServe | ModWsgi
+        if engine == "mod_wsgi":
+            log = {"BRIDGE_ACCESS_LOG": str(self.access_log)}
+            # Limits are those of a process, so there is one; others ask for several.
+            one = {"processes": "1", "threads": str(threads), "maximum-requests": "0"}
+            self.server = ModWsgi(directory, env=settings | log, options=one)
+        else:
+            log_to = ("--access-log", str(self.access_log))
+            self.server = BridgeServe(
+                directory / "serve",
+                env=settings,
+                threads=threads,
+                options=[*log_to, "--engine", engine, *options],
+            )
         own = {"BRIDGE": self.server.url, "ADDRESS": self.server.address}
         text = routes_yaml({**places, **own}, trusted=trusted)
         self.routes.write_text(text, encoding="utf-8")
@@ -175,13 +185,16 @@ class Bridge:
     @property
     def worker(self) -> int:
         """The process id of the one worker."""
+        if isinstance(self.server, ModWsgi):
+            return self.server.application()
         (worker,) = read_all(self.state)
         return worker.pid
 
     def start(self) -> None:
         """Start it and wait until its worker has a table."""
         self.server.start()
-        wait_for(lambda: read_all(self.state), 30, "a worker with a table")
+        if self.engine != "mod_wsgi":
+            wait_for(lambda: read_all(self.state), 30, "a worker with a table")
 
     def stop(self) -> None:
         self.server.stop()
