@@ -161,7 +161,11 @@ def unblock_standard_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         stream.flush()
-        if may_block(stream.fileno()):
-            raw = io.BufferedWriter(_Stream(stream.fileno()), 64 * 1024)
+        try:
+            file = stream.fileno()
+        except OSError:
+            continue  # somebody has put an object of their own there
+        if may_block(file):
+            raw = io.BufferedWriter(_Stream(file), 64 * 1024)
             text = io.TextIOWrapper(raw, "utf-8", "backslashreplace", write_through=True)
             setattr(sys, name, text)

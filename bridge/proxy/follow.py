@@ -32,6 +32,7 @@ from bridge.proxy.decide import PYTHON
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.hosts import as_ascii
+from bridge.proxy.loopguard import COOKIE as TRAIL
 from bridge.proxy.routes import RouteTable
 
 __all__ = ["Found", "Hop", "Loop", "Step", "follow", "start_of"]
@@ -192,7 +193,9 @@ class _Sides(Hooks):
         assert outcome is not None
         message = Message()
         for name, value in headers:
-            message[name] = value
+            # What the loop guard tells a visitor changes no page, and would stop this walk.
+            if not (name.lower() == "set-cookie" and value.startswith(f"{TRAIL}=")):
+                message[name] = value
         jar.extract_cookies(_Response(message), _request(url))  # type: ignore[arg-type]
         code = int(status[:3])
         location = headers.get("Location", "") if code in _REDIRECTS else ""

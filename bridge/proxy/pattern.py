@@ -94,9 +94,7 @@ class Pattern:
             atoms.append(_OneOf((texts[-1],)))
         self._atoms = tuple(atoms)
         strings = all(one.atoms == (_Run(_SEGMENT),) for one in variables)
-        self._read_several = (
-            self._from_the_right if strings and all(texts[1:-1]) and not final else self._any_atoms
-        )
+        self._is_simple = strings and all(texts[1:-1]) and not final
 
     def read(self, text: str) -> list[str] | None:
         """The values of the variables, or None where `text` does not fit."""
@@ -110,7 +108,7 @@ class Pattern:
         if len(texts) == 2:
             value = text[len(texts[0]) : len(text) - len(texts[1])]
             return [value] if self._only(value) else None
-        return self._read_several(text)
+        return self._from_the_right(text) if self._is_simple else self._any_atoms(text)
 
     def _from_the_right(self, text: str) -> list[str] | None:
         """The quick way where every variable takes any text: each as much as it can, the first

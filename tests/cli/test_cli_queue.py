@@ -36,6 +36,7 @@ def env(tmp_path: Path, redis_url: str, mongodb_url: str) -> dict[str, str]:
         **kept,
         "BRIDGE_BROKER_URL": redis_url,
         "BRIDGE_MONGODB_URL": mongodb_url,
+        "BRIDGE_ROUTES": str(tmp_path / "routes.yaml"),  # the mirror alone
         "BRIDGE_STATE_DIR": str(tmp_path / "state"),
         "BRIDGE_SYNC": str(write_sync(tmp_path)),
     }

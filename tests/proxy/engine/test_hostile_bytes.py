@@ -214,7 +214,10 @@ class TestTunnels:
         [
             b"POST /chat HTTP/1.1\r\n" + HOST + UPGRADE + b"Content-Length: 2\r\n\r\nab",
             b"GET /chat HTTP/1.1\r\n" + HOST + UPGRADE + b"Content-Length: 2\r\n\r\nab",
-            b"GET /chat HTTP/1.1\r\n" + HOST + UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n",
+            b"GET /chat HTTP/1.1\r\n"
+            + HOST
+            + UPGRADE
+            + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             b"GET /chat HTTP/1.0\r\n" + HOST + UPGRADE + b"\r\n",
             b"GET /chat HTTP/1.1\r\n"
             + HOST

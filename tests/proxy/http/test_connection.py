@@ -8,13 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from bridge.errors import LegacyError, VisitorError
-from bridge.proxy import connection as connection_module
 from bridge.proxy import models
 from bridge.proxy.connection import Connection
 from bridge.proxy.legacy import LegacyPool
 from bridge.proxy.servers import Server
 from bridge.proxy.upload import EarlyAnswer
-from tests.proxy.http.double import Backend, Call, plain
+from tests.proxy.http.double import BOUND, Backend, Call, plain
 
 Pair = tuple[Connection, socket.socket]
 
@@ -70,7 +69,7 @@ class TestConnection:
     ) -> None:
         ours, theirs = visitor
         theirs.sendall(b"x")
-        legacy[0].wait_for_visitor(ours)
+        legacy[0].wait_for_visitor(ours, BOUND)
         assert ours.recv(1) == b"x"
 
     def test_waiting_for_the_visitor_ends_when_they_leave(
@@ -78,7 +77,7 @@ class TestConnection:
     ) -> None:
         ours, theirs = visitor
         theirs.close()
-        legacy[0].wait_for_visitor(ours)
+        legacy[0].wait_for_visitor(ours, BOUND)
         assert ours.recv(1) == b""
 
     def test_waiting_for_the_visitor_ends_when_legacy_answers(
@@ -87,17 +86,13 @@ class TestConnection:
         connection, other = legacy
         other.sendall(b"x")
         with pytest.raises(EarlyAnswer):
-            connection.wait_for_visitor(visitor[0])
+            connection.wait_for_visitor(visitor[0], BOUND)
 
     def test_a_visitor_who_sends_nothing_is_not_waited_for_without_end(
-        self,
-        legacy: Pair,
-        visitor: tuple[socket.socket, socket.socket],
-        monkeypatch: pytest.MonkeyPatch,
+        self, legacy: Pair, visitor: tuple[socket.socket, socket.socket]
     ) -> None:
-        monkeypatch.setattr(connection_module, "VISITOR_SILENCE", 0.05)
         with pytest.raises(VisitorError) as caught:
-            legacy[0].wait_for_visitor(visitor[0])
+            legacy[0].wait_for_visitor(visitor[0], 0.05)
         assert caught.value.status == 408
 
 

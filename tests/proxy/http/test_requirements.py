@@ -133,7 +133,7 @@ SECURITY = {
         hop_by_hop::a_visitor_cannot_remove_what_the_bridge_adds""",
     "redirect targets name no other host, and hold no line end": """
         hostile::a_location_of_legacy_is_legacys_own
-        hostile::a_control_character_in_an_answer_is_a_502
+        hostile::what_may_end_a_line_in_an_answer_is_a_502
         location::taking_the_prefix_away_does_not_make_another_host
         proxy/test_headers.py::taking_a_prefix_away_never_makes_another_host""",
     "X-Accel-Redirect and X-Sendfile are stripped unless configured": """
@@ -153,7 +153,7 @@ SECURITY = {
     "PHP and Python read URLs differently": """
         hostile::a_path_that_two_programs_read_differently_is_legacys
         proxy/test_target.py::what_could_be_read_in_two_ways_has_no_canonical_path
-        proxy/test_target.py::a_query_is_read_as_php_reads_it
+        proxy/test_superglobals.py::a_query_and_cookies_are_read_as_php_reads_them
         proxy/test_routes.py::query_conditions_read_the_query_as_php_does""",
 }
 
