@@ -5,7 +5,7 @@ ProxyMiddleware and the Dispatcher run under the same gunicorn settings; the Dis
 of its work (40 routes, some of them split; access log; metrics), the ProxyMiddleware has none.
 `dispatcher` is a page of a route that is not flipped yet, `dispatcher_split` one of a split
 route, which also looks for the visitor's key and keeps the answer out of shared caches.
-`bridge_serve` is the same page under `bridge serve --engine thread`.
+`bridge_serve` is the same page under `bridgectl serve --engine thread`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The engine beside nginx, HAProxy, the Dispatcher under gunicorn, and what Python has else.
 
 One worker each, the same page of 1 KiB from nginx, keep-alive on both sides. The engine is
-`bridge serve` with everything on: the forge's routes.yaml, metrics, access log.
+`bridgectl serve` with everything on: the forge's routes.yaml, metrics, access log.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ def _end_to_end(
     number: int,
     mongo: MongoRows,
 ) -> None:
-    """The same events into MongoDB by stock Kombu and by `bridge worker`, and then how soon an
+    """The same events into MongoDB by stock Kombu and by `bridgectl worker`, and then how soon an
     event is seen. Raises BenchmarkFailed."""
     some = bodies[: E2E_STOCK * seconds]
     stock = StockKombu(servers.redis.url, "bench.stock")

@@ -1,7 +1,7 @@
 """From the queue into MongoDB: what `bench.queue` compares end to end, and how soon it is seen.
 
 Every write is guarded by the version and acknowledged by a majority, journalled. Stock Kombu does
-one event after the other, which is all that its API offers. Ours is a `bridge worker`, started as
+one event after the other, which is all that its API offers. Ours is `bridgectl worker`, started as
 an operator starts it.
 """
 
@@ -39,7 +39,7 @@ SYNC = Path(__file__).with_name("minimal_sync.yaml")
 
 
 class Worker(Server):
-    """One `bridge worker`, ready when it has said so."""
+    """One `bridgectl worker`, ready when it has said so."""
 
     name: ClassVar[str] = "worker"
 

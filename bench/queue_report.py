@@ -82,7 +82,7 @@ def report(rows: dict[str, Row], delays: dict[str, Row], mongo: MongoRows) -> Re
     figures["messages"] = sum(row.sent for row in every) + mongo.events
     made.rows.append(("stock, into MongoDB", "", "", spread(mongo.stock), "", "", ""))
     seen = f"{_part(mongo.visible, 50):.2f}", f"{_part(mongo.visible, 99):.2f}"
-    made.rows.append(("bridge worker, into MongoDB", "", "", spread(mongo.worker), "", *seen))
+    made.rows.append(("bridgectl worker, into MongoDB", "", "", spread(mongo.worker), "", *seen))
     made.ratios = _ratios(rows, mongo)
     return made
 

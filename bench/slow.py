@@ -1,5 +1,5 @@
 """Slow visitors: 5,700 who read a page slowly and 5,700 who wait for a slow one, all at once,
-through one worker of `bridge serve`; and quick requests beside them.
+through one worker of `bridgectl serve`; and quick requests beside them.
 
 A page on a loopback device would vanish in the kernel's buffers. So the visitors' kernels ask for
 segments as they are on the Internet and take little ahead, and some of the pages are larger than

@@ -1,4 +1,4 @@
-"""`bridge snapshot` and `bridge reconcile`, as an operator starts them; parts of `bench.sync`.
+"""`bridgectl snapshot` and `reconcile`, as an operator starts them; parts of `bench.sync`.
 
 The rates are those that the programs report, from their first row to their last; how long the
 whole process took, Python's own start included, stands beside them.
@@ -96,7 +96,7 @@ class Sides:
 
 
 def read_snapshot(report: Sequence[Mapping[str, Any]]) -> tuple[int, float]:
-    """Rows, and seconds from beginning to end, of what `bridge snapshot -o json` says.
+    """Rows, and seconds from beginning to end, of what `bridgectl snapshot -o json` says.
 
     Raises BenchmarkFailed for one that did not write each row, and write it now.
     """
@@ -107,7 +107,7 @@ def read_snapshot(report: Sequence[Mapping[str, Any]]) -> tuple[int, float]:
 
 
 def read_reconcile(report: Mapping[str, Any]) -> tuple[int, float]:
-    """Rows, and seconds from beginning to end, of what `bridge reconcile -o json` says.
+    """Rows, and seconds from beginning to end, of what `bridgectl reconcile -o json` says.
 
     Its own rows/s are those of the sums alone; with --deep most of the time is not in them.
     Raises BenchmarkFailed unless both sides are equal, and all of them was looked at.

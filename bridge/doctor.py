@@ -92,7 +92,7 @@ def _proxy(settings: Settings) -> Iterator[Finding]:
             yield from https.look(name, backend, url, table)
     if not settings.secret and any(route.app for route in table.routes):
         yield Finding(
-            "note", "secret", "BRIDGE_SECRET", "not set", "set it to use `bridge preview`"
+            "note", "secret", "BRIDGE_SECRET", "not set", "set it to use `bridgectl preview`"
         )
 
 
@@ -106,7 +106,7 @@ def _state(settings: Settings) -> Iterator[Finding]:
     try:
         workers = status.read_all(settings.state_dir)
     except StateUnreadable:
-        says, advice = "cannot be read as this user", "run it as the user of bridge serve"
+        says, advice = "cannot be read as this user", "run it as the user of bridgectl serve"
         yield Finding("bad", "state directory", where, says, advice)
         return
     if os.path.exists(settings.state_dir) and not os.access(settings.state_dir, os.W_OK):
@@ -114,7 +114,9 @@ def _state(settings: Settings) -> Iterator[Finding]:
             "bad", "state directory", where, "not writable", "chown it, or BRIDGE_STATE_DIR"
         )
     if not workers:
-        yield Finding("note", "workers", where, "none runs", "bridge serve --bind 127.0.0.1:8080")
+        yield Finding(
+            "note", "workers", where, "none runs", "bridgectl serve --bind 127.0.0.1:8080"
+        )
         return
     found = list(_workers(workers, settings))
     yield from found
@@ -134,14 +136,16 @@ def _workers(workers: Sequence[WorkerStatus], settings: Settings) -> Iterator[Fi
         digest = ""
     if old := [worker for worker in workers if worker.error and worker.digest != digest]:
         says = f"{len(old)} {of} run an old table"
-        yield Finding("bad", "workers", where, says, "mend routes.yaml; `bridge check` shows where")
+        yield Finding(
+            "bad", "workers", where, says, "mend routes.yaml; `bridgectl check` shows where"
+        )
     if other := [worker for worker in workers if not worker.error and worker.digest != digest]:
         says = f"{len(other)} {of} run another table than {settings.routes} is"
-        yield Finding("bad", "workers", where, says, "is BRIDGE_ROUTES theirs? `bridge routes`")
+        yield Finding("bad", "workers", where, says, "is BRIDGE_ROUTES theirs? `bridgectl routes`")
     parts = [worker for worker in workers if worker.error and worker.digest == digest]
     if parts:
         says = f"{len(parts)} {of} run without a handler or another part: {parts[0].error}"
-        do = "if `bridge check` is content, their environment or code is another: restart them"
+        do = "if `bridgectl check` is content, their environment or code is another: restart them"
         yield Finding("bad", "workers", where, says, do)
     if stopped := [worker for worker in workers if worker.stopped]:
         pids = " ".join(str(worker.pid) for worker in stopped)
@@ -152,7 +156,7 @@ def _workers(workers: Sequence[WorkerStatus], settings: Settings) -> Iterator[Fi
         says = "is newer than what workers have imported"
         yield Finding("bad", "workers", file, says, RESTART)
     for name, how in differs.settings.items():
-        do = "start `bridge serve` with it (EnvironmentFile= in its unit), or mend it here"
+        do = "start `bridgectl serve` with it (EnvironmentFile= in its unit), or mend it here"
         yield Finding("bad", "environment", name, how, do)
 
 
@@ -269,11 +273,15 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
                 where,
                 f"{found.rows} rows wait, the oldest for {found.lag:.0f} s"
                 + (f": {found.oldest}" if late else ""),
-                "is `bridge relay` running? `bridge status` and its log say more" if late else "",
+                "is `bridgectl relay` running? `bridgectl status` and its log say more"
+                if late
+                else "",
             )
             if found.buried:
                 says = f"the events of {found.buried} rows are dead letters"
-                yield Finding("bad", "outbox", where, says, "bridge dead list, then retry or drop")
+                yield Finding(
+                    "bad", "outbox", where, says, "bridgectl dead list, then retry or drop"
+                )
             if found.ahead > _SKEW:
                 says = f"its oldest row is {found.ahead:.0f} s in the future"
                 do = "the machine that wrote it needs an NTP client, or a newer BridgeProducer.php"

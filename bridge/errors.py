@@ -95,7 +95,7 @@ class StateUnreadable(BridgeError):
         self.folder = folder
         super().__init__(
             f"the state directory {folder} cannot be read as this user; run this as the user of "
-            "`bridge serve`, or as one of its group"
+            "`bridgectl serve`, or as one of its group"
         )
 
 
@@ -132,11 +132,11 @@ class LegacyError(BridgeError):
 
 
 class ExampleExists(BridgeError):
-    """`bridge example` would overwrite a file; nothing was written."""
+    """`bridgectl example` would overwrite a file; nothing was written."""
 
 
 class FlipRefused(BridgeError):
-    """`bridge flip` was asked for something that `bridge check` would refuse."""
+    """`bridgectl flip` was asked for something that `bridgectl check` would refuse."""
 
 
 class PreviewUnavailable(BridgeError):

@@ -1,4 +1,4 @@
-"""What `bridge doctor` says of one thing that it looked at."""
+"""What `bridgectl doctor` says of one thing that it looked at."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The bridge tells it with X-Forwarded-Proto, and PHP itself looks only at $_SERVER['HTTPS']. A site
 that is not told redirects to https for ever, or writes links that browsers refuse to load. What
-an answer gives away is decided here, pure; `look` asks for `bridge doctor`.
+an answer gives away is decided here, pure; `look` asks for `bridgectl doctor`.
 """
 
 from __future__ import annotations

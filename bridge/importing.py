@@ -44,7 +44,7 @@ def import_callable(name: str, what: str = "handler") -> Any:
         line = _line_of(error, module_name)
         raise ImportFailed(
             f"{what} `{name}` fails to import: {type(error).__name__}: {error}{line}",
-            "mend the module; `bridge check` shows it again",
+            "mend the module; `bridgectl check` shows it again",
         ) from None
     for part in attribute.split("."):
         try:

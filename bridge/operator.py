@@ -1,8 +1,8 @@
 """The operator's listener: metrics, health, the table as it runs, and the ingest of events.
 
 Never on the public port. `application` puts it together from the parts that a process has:
-beside `bridge serve` it is a small process of its own (`main`), in `bridge worker` and
-`bridge relay` a thread (`serve_in_thread`). With BRIDGE_OPERATOR_TOKEN set, every request needs
+beside `bridgectl serve` it is a small process of its own (`main`), in `bridgectl worker` and
+`bridgectl relay` a thread (`serve_in_thread`). With BRIDGE_OPERATOR_TOKEN set, every request needs
 it as a bearer token; without one it listens on the loopback address only, and takes no events.
 """
 
@@ -129,7 +129,7 @@ def _knows(request: Request, token: bytes) -> bool:
 
 
 def beside_serve(settings: Settings) -> WSGIApplication:
-    """The application beside `bridge serve`: it reads what the workers write to the state
+    """The application beside `bridgectl serve`: it reads what the workers write to the state
     directory, and takes events for BRIDGE_BROKER_URL."""
     from bridge.proxy import metrics, status
     from bridge.queue.ingest import Ingest, PublisherPool

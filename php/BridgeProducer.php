@@ -126,7 +126,7 @@ class BridgeProducer
     }
 
     /**
-     * Append one change to the spool directory; `bridge relay` brings it to the queue.
+     * Append one change to the spool directory; `bridgectl relay` brings it to the queue.
      *
      * Returns true when the event is in the file. After false it is not, and error() says why.
      */
@@ -162,7 +162,7 @@ class BridgeProducer
      * the visitor already has the page.
      *
      * Returns true when Redis has everything. False is no harm: the rows are in the table, and
-     * `bridge relay` sends them a second later.
+     * `bridgectl relay` sends them a second later.
      */
     public function afterCommit()
     {

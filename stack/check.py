@@ -42,7 +42,7 @@ class CheckFailed(StackError):
 
 
 class AccessLog:
-    """The access log of `bridge serve --access-log`: one JSON object a line.
+    """The access log of `bridgectl serve --access-log`: one JSON object a line.
 
     Used keys: path, route, backend, reason, fallback, status.
     """
@@ -289,7 +289,7 @@ class MainJob:
         return entry
 
     def _flip(self, share: str, why: str) -> None:
-        """`bridge flip`, as the operator types it."""
+        """`bridgectl flip`, as the operator types it."""
         self.site.bridge("flip", ROUTE, share, "--why", why)
 
 

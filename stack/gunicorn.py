@@ -69,7 +69,7 @@ class Gunicorn(PythonServer):
 
 
 class BridgeServe(PythonServer):
-    """`bridge serve`: the proxy, ready when its port answers.
+    """`bridgectl serve`: the proxy, ready when its port answers.
 
     env: BRIDGE_ROUTES and the other BRIDGE_* variables. options: further command-line words,
     for example ["--access-log", "FILE"].
@@ -112,7 +112,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[3:]])
 
 
 class ActivatedServe(BridgeServe):
-    """`bridge serve` whose socket was made by another program, as systemd does. It counts as
+    """`bridgectl serve` whose socket was made by another program, as systemd does. It counts as
     ready when that listens: visitors are let in before there is a server."""
 
     def command(self) -> Sequence[str]:
@@ -121,7 +121,7 @@ class ActivatedServe(BridgeServe):
 
 
 class BridgeWorker(PythonServer):
-    """`bridge worker`: carries events to MongoDB; ready when its log says that it has the queue."""
+    """`bridgectl worker`: carries events to MongoDB; ready when its log says so."""
 
     name: ClassVar[str] = "bridge-worker"
 
@@ -152,7 +152,7 @@ class BridgeWorker(PythonServer):
 
 
 class BridgeRelay(BridgeWorker):
-    """`bridge relay`: carries outbox rows to the queue; ready when its log says that it works."""
+    """`bridgectl relay`: carries outbox rows to the queue; ready when its log says so."""
 
     name: ClassVar[str] = "bridge-relay"
     verb: ClassVar[str] = "relay"

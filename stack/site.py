@@ -192,10 +192,10 @@ class DemoSite:
         self._run("Redis", self.redis)
         self._timed("forge: load Debian's metadata into SQLite", self._load)
         self._run("PHP forge", self.php)
-        self._timed("bridge sync init: MongoDB's indexes", lambda: self.bridge("sync", "init"))
+        self._timed("bridgectl sync init: MongoDB's indexes", lambda: self.bridge("sync", "init"))
         self._run("sync worker", self.worker)
         self._run("relay", self.relay)
-        self._timed("bridge snapshot: first load of MongoDB", lambda: self.bridge("snapshot"))
+        self._timed("bridgectl snapshot: first load of MongoDB", lambda: self.bridge("snapshot"))
         self._run("proxy", self.proxy)
 
     def _run(self, what: str, server: Server) -> None:

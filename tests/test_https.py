@@ -1,4 +1,4 @@
-"""PHP that is not told of https: what its answers give away, and what `bridge doctor` says."""
+"""PHP that is not told of https: what its answers give away, and what `bridgectl doctor` says."""
 
 from __future__ import annotations
 

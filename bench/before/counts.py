@@ -1,7 +1,7 @@
 """Instructions a unit of work, counted in both checkouts beside each other.
 
-A unit is an event that a worker brings from the queue into MongoDB, a row that `bridge snapshot`
-or `bridge reconcile` sees, or a request through `bridge serve`. What a program does once (start,
+A unit is an event that a worker brings from the queue into MongoDB, a row that `bridgectl snapshot`
+or `bridgectl reconcile` sees, or a request through `serve`. What a program does once (start,
 read its configuration, connect) is not in it: the same work is counted in two sizes, and the
 difference is divided by the units between them. Servers are not counted, and both checkouts work
 with the same ones.
@@ -233,7 +233,7 @@ def _rows(
 
 
 def _requests(size: int, *options: str) -> Callable[..., contextlib.AbstractContextManager[Count]]:
-    """`size` requests through `bridge serve` with these options, and twice as many: pages of
+    """`size` requests through `bridgectl serve` with these options, and twice as many: pages of
     legacy, and of a handler."""
 
     @contextlib.contextmanager

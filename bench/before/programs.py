@@ -33,7 +33,7 @@ def environment(tree: Tree, env: Mapping[str, str]) -> dict[str, str]:
 
 
 class Worker(BridgeWorker):
-    """`bridge worker` of a checkout."""
+    """`bridgectl worker` of a checkout."""
 
     start_bound = 120.0
 
@@ -49,7 +49,7 @@ class Worker(BridgeWorker):
 
 
 class Serve(BridgeServe):
-    """`bridge serve` of a checkout, with one worker; it is the worker that is counted."""
+    """`bridgectl serve` of a checkout, with one worker; it is the worker that is counted."""
 
     start_bound = 120.0
 
@@ -67,7 +67,7 @@ class Serve(BridgeServe):
         """Counts from now on. Raises BenchmarkFailed."""
         workers = [pid for pid in self.processes() if pid != self.pid]
         if len(workers) != 1:
-            raise BenchmarkFailed(f"{self._tree.name}: bridge serve has {len(workers)} workers")
+            raise BenchmarkFailed(f"{self._tree.name}: bridgectl serve has {len(workers)} workers")
         return Counter(workers[0], self.directory)
 
 

@@ -1,4 +1,4 @@
-"""The `bridge` command: one file per group of verbs, loaded when the verb is used."""
+"""The command `bridgectl`, or `bridge`: one file per group of verbs, loaded when a verb is used."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _VERBS = {
 
 
 class _Verbs(click.Group):
-    """Imports a verb's module only when it is asked for: `bridge flip` must be quick."""
+    """Imports a verb's module only when it is asked for: `bridgectl flip` must be quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_VERBS)
@@ -66,7 +66,7 @@ class _Verbs(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: " + "; ".join(f"{code} {text}" for code, text in EXIT_CODES.items()),
 )
-@click.version_option(__version__, prog_name="bridge")
+@click.version_option(__version__, prog_name="bridgectl")
 @click.option(
     "--routes",
     "routes_file",
@@ -81,10 +81,10 @@ def cli(routes_file: str) -> None:
 
     \b
     Example:
-      bridge check                          is routes.yaml right?
-      bridge serve --bind 0.0.0.0:8080      put it in front of the PHP site
-      bridge flip project 5% --why "first"  5% of the visitors get Python
-      bridge flip project 0% --why "undo"   and back
+      bridgectl check                          is routes.yaml right?
+      bridgectl serve --bind 0.0.0.0:8080      put it in front of the PHP site
+      bridgectl flip project 5% --why "first"  5% of the visitors get Python
+      bridgectl flip project 0% --why "undo"   and back
     """
     os.environ["BRIDGE_ROUTES"] = routes_file
     if os.getcwd() not in sys.path:
@@ -95,7 +95,7 @@ def main() -> None:
     """Run the command line; every error of ours becomes a message and an exit code."""
     try:
         # Without its standalone mode, click gives the exit code back as the result.
-        code = cli.main(prog_name="bridge", standalone_mode=False)
+        code = cli.main(prog_name="bridgectl", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Abort:
         sys.exit("stopped")
@@ -106,4 +106,4 @@ def main() -> None:
         sys.exit(report(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)  # `bridge routes | head` is no error
+        sys.exit(0)  # `bridgectl routes | head` is no error

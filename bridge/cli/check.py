@@ -74,9 +74,9 @@ def check(
 
     \b
     Example:
-      bridge check --strict
-      bridge check --follow /project/bash /login https://www.example.org/
-      bridge check --follow /account --cookie session=0123abcd
+      bridgectl check --strict
+      bridgectl check --follow /project/bash /login https://www.example.org/
+      bridgectl check --follow /account --cookie session=0123abcd
     """
     if follow != bool(urls):
         raise click.UsageError("--follow and addresses belong together: --follow /path /other")
@@ -163,7 +163,7 @@ def _look_at_tables(
         if ask:
             raise BridgeError("--sql asks the site's database: set BRIDGE_SQL_URL")
         return f"{unseen}: BRIDGE_SQL_URL is not set"
-    # Not before it is needed: `bridge check` must be quick.
+    # Not before it is needed: `bridgectl check` must be quick.
     from sqlalchemy.exc import SQLAlchemyError
 
     from bridge.queue import sqlcause
@@ -250,7 +250,7 @@ def explain(
 
     \b
     Example:
-      bridge explain GET /project/bash --cookie bridge_share=abcdefgh1234
+      bridgectl explain GET /project/bash --cookie bridge_share=abcdefgh1234
     """
     settings = Settings.from_environ()
     table = load(settings.routes, handlers=Handlers.NAMED)
@@ -334,7 +334,7 @@ def _in_workers(
     of = f"of {len(workers)} worker(s)"
     found = []
     if other := sum(worker.digest != digest for worker in workers):
-        found.append(f"{other} {of} run another table than the file's, see `bridge routes`")
+        found.append(f"{other} {of} run another table than the file's, see `bridgectl routes`")
     if decision.python and decision.route:
         without = [worker for worker in workers if worker.missing({decision.route.name})]
         if without:
@@ -354,7 +354,7 @@ def schema(file: str) -> None:
 
     \b
     Example:
-      bridge schema > routes.schema.json
+      bridgectl schema > routes.schema.json
       (then, as the first line of routes.yaml)
       # yaml-language-server: $schema=routes.schema.json
     """
@@ -373,11 +373,11 @@ def completion(shell: str) -> None:
 
     \b
     Example:
-      bridge completion bash > ~/.local/share/bash-completion/completions/bridge
+      bridgectl completion bash > ~/.local/share/bash-completion/completions/bridge
     """
     from bridge.cli import cli
 
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"no completion for {shell}")
-    click.echo(kind(cli, {}, "bridge", "_BRIDGE_COMPLETE").source())
+    click.echo(kind(cli, {}, "bridgectl", "_BRIDGECTL_COMPLETE").source())

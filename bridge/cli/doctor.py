@@ -1,4 +1,4 @@
-"""`bridge doctor`: asks every configured server, and says what is wrong with it."""
+"""`bridgectl doctor`: asks every configured server, and says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def doctor(output: Format) -> None:
 
     \b
     Example:
-      bridge doctor -o json
+      bridgectl doctor -o json
     """
     findings = [finding.row() for finding in examine(Settings.from_environ())]
     columns = {"state": "", "what": "What", "where": "Where", "says": "Finding", "do": "To do"}

@@ -73,9 +73,9 @@ def flip(name: str, share: str, why: str, who: str, watch: float | None, output:
 
     \b
     Example:
-      bridge flip project 5% --why "first visitors"
-      bridge flip project 0% --why "undo: wrong dates"
-      bridge flip ALL 0% --why "MongoDB is gone"
+      bridgectl flip project 5% --why "first visitors"
+      bridgectl flip project 0% --why "undo: wrong dates"
+      bridgectl flip ALL 0% --why "MongoDB is gone"
     """
     settings = Settings.from_environ()
     who = who or os.environ.get("SUDO_USER") or _user()
@@ -138,7 +138,9 @@ def _show(settings: Settings, done: flipping.Done, live: Live) -> None:
         lines = [f"{lines[0]}; {how}"]
     elif changed:
         lines.append(how)
-    lines += [f"undo: bridge flip {one.name} {one.old.replace(' ', '')} --why …" for one in changed]
+    lines += [
+        f"undo: bridgectl flip {one.name} {one.old.replace(' ', '')} --why …" for one in changed
+    ]
     say(None, "table", "\n".join(lines))
 
 
@@ -149,7 +151,7 @@ def _how_live(live: Live) -> str:
         return f"live in {live.live} of {live.workers} workers after {live.seconds:.2f} s"
     return (
         f"only {live.live} of {live.workers} workers have it after {live.seconds:.0f} s, "
-        "see `bridge routes`"
+        "see `bridgectl routes`"
     )
 
 
@@ -179,7 +181,7 @@ def _what_is_answered(
 def _who_answered(answered: Answered) -> str:
     if not answered.by:
         waited = f"{answered.seconds:.1f} s"
-        return f"nobody has asked for it in {waited}; `bridge status` shows who answers later"
+        return f"nobody has asked for it in {waited}; `bridgectl status` shows who answers later"
     sides = ", ".join(f"{backend} {count:,}" for backend, count in answered.by.items())
     text = f"answered since then: {sides}"
     if answered.fallbacks:
@@ -277,7 +279,7 @@ def history(output: Format) -> None:
 
     \b
     Example:
-      bridge history -o json
+      bridgectl history -o json
     """
     flips = [asdict(flip) for flip in flipping.read_history(Settings.from_environ().routes)]
     columns = {"at": "When", "who": "Who", "name": "What", "old": "From", "new": "To", "why": "Why"}

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["propose", "types"]
 
 NEXT = (
-    "read its comments, then: bridge check; bridge sync init; bridge sync triggers --apply; "
-    "bridge worker and bridge relay; bridge snapshot; bridge reconcile --deep"
+    "read its comments, then: bridgectl check; bridgectl sync init; "
+    "bridgectl sync triggers --apply; "
+    "bridgectl worker and bridgectl relay; bridgectl snapshot; bridgectl reconcile --deep"
 )
 
 
@@ -56,12 +57,12 @@ def propose(
 
     It has their keys and indexes, says in comments what does not mirror well, and looks at some
     rows of each table to find texts that are in another character set than their column says.
-    `bridge check` takes it as it is; nothing is changed in the database.
+    `bridgectl check` takes it as it is; nothing is changed in the database.
 
     \b
     Example:
-      bridge sync propose > sync.yaml
-      bridge sync propose wp_posts wp_postmeta --write
+      bridgectl sync propose > sync.yaml
+      bridgectl sync propose wp_posts wp_postmeta --write
     """
     from bridge.sync.entities import load
     from bridge.sync.propose.proposal import Options
@@ -104,8 +105,8 @@ def types(entities: tuple[str, ...], output: Format) -> None:
 
     \b
     Example:
-      bridge sync types project
-      bridge sync types -o json
+      bridgectl sync types project
+      bridgectl sync types -o json
     """
     from bridge.queue.database import reading
     from bridge.sync.documents import Mirror

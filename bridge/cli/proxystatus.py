@@ -1,4 +1,4 @@
-"""What `bridge status` shows of the proxy: shares, who answered, legacy, workers, breakers."""
+"""What `bridgectl status` shows of the proxy: shares, who answered, legacy, workers, breakers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def row(what: str, value: object, note: str = "") -> Row:
 @dataclass(frozen=True, slots=True)
 class Share:
     """A group, or a route without one, that has a Python side. `python`: its share (`5%`), of each
-    table that runs; `routes`: those of it; `answered`: requests by backend since `bridge serve`
+    table that runs; `routes`: those of it; `answered`: requests by backend since `bridgectl serve`
     was started; `fallbacks`: those among them that legacy answered instead of Python, by reason."""
 
     name: str
@@ -99,10 +99,10 @@ class Proxy:
         ]
 
     def _worker_rows(self) -> list[Row]:
-        """A row per worker of `bridge serve`; without routes.yaml nobody misses one."""
+        """A row per worker of `bridgectl serve`; without routes.yaml nobody misses one."""
         rows = [row("routes.yaml", "broken", self.broken)] if self.broken else []
         if not self.workers and self.used:
-            rows.append(row("proxy", "none", "none runs on this machine: bridge serve"))
+            rows.append(row("proxy", "none", "none runs on this machine: bridgectl serve"))
         for worker in self.workers:
             state = "stopped" if worker.stopped else f"generation {worker.generation}"
             note = f"answers nobody: kill -CONT {worker.pid}" if worker.stopped else ""

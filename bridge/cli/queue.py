@@ -41,7 +41,7 @@ def relay(operator: str) -> None:
 
     \b
     Example:
-      BRIDGE_SQL_URL=mysql://user:password@127.0.0.1/shop  bridge relay
+      BRIDGE_SQL_URL=mysql://user:password@127.0.0.1/shop  bridgectl relay
     """
     from bridge.queue.relay import RelayCounters
     from bridge.sync.relay import run_relay
@@ -60,7 +60,7 @@ def worker(operator: str) -> None:
     \b
     Example:
       BRIDGE_BROKER_URL=redis+streams://127.0.0.1:6379/0 \\
-      BRIDGE_MONGODB_URL=mongodb://127.0.0.1:27017/bridge  bridge worker
+      BRIDGE_MONGODB_URL=mongodb://127.0.0.1:27017/bridge  bridgectl worker
     """
     from bridge.sync.worker import Counters, run_worker
 
@@ -141,9 +141,9 @@ def dead() -> None:
 
     \b
     Example:
-      bridge dead list --error schema
-      bridge dead show 3f2a9c1b77d0
-      bridge dead retry --all
+      bridgectl dead list --error schema
+      bridgectl dead show 3f2a9c1b77d0
+      bridgectl dead retry --all
     """
 
 
@@ -173,7 +173,7 @@ def list_(limit: int, output: Format, **filters: Any) -> None:
 
     \b
     Example:
-      bridge dead list --entity project --since 2h
+      bridgectl dead list --entity project --since 2h
     """
     which = _which((), filters)
     letters, total = _with_letters(lambda found: (found.letters(which, limit), len(found)))
@@ -199,11 +199,11 @@ def show(letter_id: str, output: Format) -> None:
 
     \b
     Example:
-      bridge dead show 3f2a9c1b77d0
+      bridgectl dead show 3f2a9c1b77d0
     """
     letters = _with_letters(lambda found: found.letters(_which((letter_id,), {}), 1))
     if not letters:
-        raise BridgeError(f"there is no dead letter {letter_id}; `bridge dead list` shows them")
+        raise BridgeError(f"there is no dead letter {letter_id}; `bridgectl dead list` shows them")
     letter = letters[0]
     text = letter.raw.decode("utf-8", "backslashreplace")
     if output == "json":
@@ -224,9 +224,9 @@ def retry(ids: tuple[str, ...], everything: bool, output: Format, **filters: Any
 
     \b
     Example:
-      bridge dead retry 3f2a9c1b77d0
-      bridge dead retry --entity project --error schema
-      bridge dead retry --all
+      bridgectl dead retry 3f2a9c1b77d0
+      bridgectl dead retry --entity project --error schema
+      bridgectl dead retry --all
     """
     from bridge.sync.relay import Sources
 
@@ -262,8 +262,8 @@ def drop(ids: tuple[str, ...], everything: bool, output: Format, **filters: Any)
 
     \b
     Example:
-      bridge dead drop 3f2a9c1b77d0
-      bridge dead drop --before 7d
+      bridgectl dead drop 3f2a9c1b77d0
+      bridgectl dead drop --before 7d
     """
     from bridge.sync.relay import Sources
 

@@ -61,10 +61,10 @@ def reconcile(
 
     \b
     Example:
-      bridge reconcile
-      bridge reconcile project --deep --repair
-      bridge reconcile project --values
-      bridge reconcile --rate 5000 -o json
+      bridgectl reconcile
+      bridgectl reconcile project --deep --repair
+      bridgectl reconcile project --values
+      bridgectl reconcile --rate 5000 -o json
     """
     from bridge.queue import sqlcause
     from bridge.queue.database import connect as connect_sql
@@ -247,10 +247,10 @@ def _show(results: Sequence[Any], unchecked: Mapping[str, str], limit: int, lag:
         if one.more:
             click.echo(
                 f"\n{one.entity}: more than {MOST_KEYS:,} keys differ; load it with "
-                f"`bridge snapshot {one.entity}` and ask again"
+                f"`bridgectl snapshot {one.entity}` and ask again"
             )
     if found and lag:
-        click.echo(f"\nThe outbox was {lag:.0f} s behind at the start: `bridge status` says why")
+        click.echo(f"\nThe outbox was {lag:.0f} s behind at the start: `bridgectl status` says why")
 
 
 def _show_values(found: Sequence[tuple[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""`bridge snapshot --rewrite --dry-run`: which documents would change, and how."""
+"""`bridgectl snapshot --rewrite --dry-run`: which documents would change, and how."""
 
 from __future__ import annotations
 
@@ -53,4 +53,4 @@ def dry_run(settings: Settings, entities: Sequence[str], rows: int, output: Form
     for one in found:
         click.echo(f"bridge: {summary(one)}", err=True)
     if table:
-        click.echo("bridge: to make them so: bridge snapshot --rewrite", err=True)
+        click.echo("bridge: to make them so: bridgectl snapshot --rewrite", err=True)

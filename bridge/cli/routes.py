@@ -25,7 +25,7 @@ def routes(output: Format) -> None:
 
     \b
     Example:
-      bridge routes -o json
+      bridgectl routes -o json
     """
     settings = Settings.from_environ()
     workers = status.read_all(settings.state_dir)
@@ -57,7 +57,7 @@ def routes(output: Format) -> None:
         say(
             None, output, f"\nNo worker runs (state directory {settings.state_dir}); file as it is."
         )
-        say(None, output, "To start: bridge serve --bind 127.0.0.1:8080")
+        say(None, output, "To start: bridgectl serve --bind 127.0.0.1:8080")
     else:
         say(None, output, "")
         worker_rows = [
@@ -102,11 +102,11 @@ def _state(worker: status.WorkerStatus, digest: str) -> str:
 def preview(name: str, side: str, duration: str, output: Format) -> None:
     """Make a signed cookie that picks a side for one browser, whatever the share is.
 
-    Needs BRIDGE_SECRET, the same as `bridge serve` has.
+    Needs BRIDGE_SECRET, the same as `bridgectl serve` has.
 
     \b
     Example:
-      bridge preview project python --for 2h
+      bridgectl preview project python --for 2h
     """
     settings = Settings.from_environ()
     table = load(settings.routes, handlers=Handlers.NAMED)
@@ -121,7 +121,9 @@ def preview(name: str, side: str, duration: str, output: Format) -> None:
         keys = {route.name: route.share_key for route in table.routes if route.handler}
         keys |= {group: f"group:{group}" for group in table.file.groups}
         if name not in keys:
-            raise FlipRefused(f"no route or group `{name}` with a Python side; see `bridge routes`")
+            raise FlipRefused(
+                f"no route or group `{name}` with a Python side; see `bridgectl routes`"
+            )
         key = keys[name]
     expires = int(time.time() + seconds)
     picked: previews.Side = "python" if side == "python" else "legacy"

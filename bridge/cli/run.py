@@ -9,7 +9,7 @@ from bridge.settings import Settings
 
 GOES_ON = """\
 bridge: serving all the same, because it has served here before: the last good table if the file is
-broken, legacy's pages for routes whose handler is missing. Mend it, or look at `bridge routes`."""
+broken, legacy's pages for routes whose handler is missing. Mend it, or see `bridgectl routes`."""
 
 
 @click.command()
@@ -100,7 +100,7 @@ def serve(
 
     \b
     Example:
-      bridge serve --bind 0.0.0.0:8080 --workers 4 --operator 127.0.0.1:9180
+      bridgectl serve --bind 0.0.0.0:8080 --workers 4 --operator 127.0.0.1:9180
     """
     from bridge.operator import check_address
     from bridge.proxy.server import ServeOptions

@@ -120,11 +120,11 @@ def snapshot(
 
     \b
     Example:
-      bridge snapshot
-      bridge snapshot project --rate 2000
-      bridge snapshot --rewrite --dry-run  what a change of sync.yaml, or an upgrade, would change
-      bridge snapshot project --pause      the running one waits, wherever it runs
-      bridge snapshot project --continue   and goes on
+      bridgectl snapshot
+      bridgectl snapshot project --rate 2000
+      bridgectl snapshot --rewrite --dry-run  what a change of sync.yaml, or an upgrade, changes
+      bridgectl snapshot project --pause      the running one waits, wherever it runs
+      bridgectl snapshot project --continue   and goes on
     """
     from bridge.sync.documents import Mirror
     from bridge.sync.pace import Stopped
@@ -166,7 +166,7 @@ def _tell(results: list[Result], output: Format) -> None:
     rows = [{name: _number(value) for name, value in row.items()} for row in data]
     show_rows(rows, COLUMNS, output, data=data)
     if any(result.dead for result in results):
-        click.echo("bridge: some rows are of no use: bridge dead list", err=True)
+        click.echo("bridge: some rows are of no use: bridgectl dead list", err=True)
         raise click.exceptions.Exit(1)
 
 

@@ -33,8 +33,8 @@ def status(output: Format) -> None:
 
     \b
     Example:
-      bridge status
-      bridge status -o json
+      bridgectl status
+      bridgectl status -o json
     """
     from bridge.sync import twins
     from bridge.sync.reconcile.reconciled import LastWatch, status_row
@@ -95,7 +95,7 @@ def _queue_rows(settings: Settings, found: QueueStatus) -> list[Row]:
         rows += [
             row("queue: waiting", _number(found.ready), redact_url(settings.broker_url)),
             row("queue: with workers", _number(found.held)),
-            row("dead letters", _number(found.dead), "bridge dead list" if found.dead else ""),
+            row("dead letters", _number(found.dead), "bridgectl dead list" if found.dead else ""),
         ]
     else:
         rows.append(row("queue", "not used", "to use it: BRIDGE_BROKER_URL, or a sync.yaml"))
@@ -105,7 +105,7 @@ def _queue_rows(settings: Settings, found: QueueStatus) -> list[Row]:
         about = f": {found.oldest}" if found.oldest else ""
         rows.append(row("lag", lag, f"age of the oldest of them{about}"))
         if found.buried:
-            note = "wait for a person: bridge dead list"
+            note = "wait for a person: bridgectl dead list"
             rows.append(row("outbox: rows of dead letters", _number(found.buried), note))
         if found.ahead:
             note = "whoever wrote the oldest row has a wrong clock: the lag is longer than that"
@@ -126,7 +126,7 @@ def _queue_rows(settings: Settings, found: QueueStatus) -> list[Row]:
         rows.append(row(f"{vitals.kind} {vitals.pid}", state, silent or totals))
     for kind in _wanted(settings, found):
         if missing(found, kind):
-            rows.append(row(kind, "none", f"none runs on this machine: bridge {kind}"))
+            rows.append(row(kind, "none", f"none runs on this machine: bridgectl {kind}"))
     return rows
 
 

@@ -29,9 +29,9 @@ def sync() -> None:
 
     \b
     Example:
-      bridge sync propose --write
-      bridge sync types
-      bridge sync init --dry-run
+      bridgectl sync propose --write
+      bridgectl sync types
+      bridgectl sync init --dry-run
     """
 
 
@@ -51,7 +51,7 @@ def init(dry_run: bool, output: Format) -> None:
 
     \b
     Example:
-      bridge sync init
+      bridgectl sync init
     """
     from bridge.sync import indexes
     from bridge.sync.documents import Mirror
@@ -86,10 +86,10 @@ def init(dry_run: bool, output: Format) -> None:
         for one in mirror.entities.values()
         if one.source is not None and one.source.version is None
     ]
-    first = "bridge sync triggers --apply; " if tables else ""
+    first = "bridgectl sync triggers --apply; " if tables else ""
     if not dry_run:
         click.echo(
-            f"bridge: next: {first}bridge worker and bridge relay; bridge snapshot; "
-            "bridge reconcile --deep",
+            f"bridge: next: {first}bridgectl worker and bridgectl relay; bridgectl snapshot; "
+            "bridgectl reconcile --deep",
             err=True,
         )

@@ -41,9 +41,9 @@ def triggers(
 
     \b
     Example:
-      bridge sync triggers > triggers.sql        # and mysql shop < triggers.sql
-      bridge sync triggers order customer --apply
-      bridge sync triggers --check
+      bridgectl sync triggers > triggers.sql        # and mysql shop < triggers.sql
+      bridgectl sync triggers order customer --apply
+      bridgectl sync triggers --check
     """
     from bridge.cli.options import check_entities
     from bridge.queue.database import connect

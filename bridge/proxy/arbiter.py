@@ -1,4 +1,4 @@
-"""The main process of `bridge serve`: which workers there are, and who takes whose place.
+"""The main process of `bridgectl serve`: which workers there are, and who takes whose place.
 
 gunicorn's arbiter forks, watches and reaps. Different here: SIGHUP replaces nobody, a worker that
 has served its time goes on until the next one serves, and a worker that cannot start ends no

@@ -1,4 +1,4 @@
-"""What `bridge serve` listens with, tried before a worker would fail over it: addresses, and the
+"""What `bridgectl serve` listens with, tried before a worker would fail over it: addresses, and the
 certificate of TLS."""
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _check_path(text: str, name: str) -> None:
     elif len(os.fsencode(name)) > _LONGEST_PATH:
         wrong = f"the path has more than {_LONGEST_PATH} bytes, choose a shorter one"
     elif not path.parent.is_dir():
-        wrong = f"there is no folder {path.parent}; make it, for the user of `bridge serve`"
+        wrong = f"there is no folder {path.parent}; make it, for the user of `bridgectl serve`"
     elif not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
         wrong = f"this user may not write to {path.parent}"
     elif os.path.lexists(path) and not stat.S_ISSOCK(path.lstat().st_mode):

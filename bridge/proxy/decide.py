@@ -1,7 +1,7 @@
 """Who answers: (table, head, now) -> Decision.
 
 Pure: no I/O, and the clock, the randomness and the secret are given. Both shells, and
-`bridge explain`, call this one function. When in doubt, legacy answers.
+`bridgectl explain`, call this one function. When in doubt, legacy answers.
 """
 
 from __future__ import annotations

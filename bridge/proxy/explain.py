@@ -1,6 +1,6 @@
 """Why a request is answered by whom: the same decision as in production, and every route's no.
 
-Pure; `bridge explain` shows it.
+Pure; `bridgectl explain` shows it.
 """
 
 from __future__ import annotations

@@ -351,7 +351,8 @@ def _place(table: RouteTable, name: str) -> Place:
                 raise FlipRefused(f"route `{name}` has no Python side; give it a handler first")
             if route.spec.group is not None:
                 raise FlipRefused(
-                    f"route `{name}` flips with its group; use `bridge flip {route.spec.group} …`"
+                    f"route `{name}` flips with its group; "
+                    f"use `bridgectl flip {route.spec.group} …`"
                 )
             return ("routes", index, "python")
     known = [*table.file.groups, *(route.name for route in table.routes)]

@@ -39,7 +39,7 @@ __all__ = ["Found", "Hop", "Loop", "Step", "follow", "start_of"]
 
 LEGACY = "legacy"
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
-_BROWSER = "Mozilla/5.0 (bridge check)"
+_BROWSER = "Mozilla/5.0 (bridgectl check)"
 _APART = 3600.0  # seconds between two requests, for breakers and the guard of live requests
 
 Cookies = frozenset[tuple[str, str, str]]

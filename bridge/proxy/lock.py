@@ -1,4 +1,4 @@
-"""One `bridge serve` in a state directory at a time: a lock that the parent holds while it lives.
+"""One `bridgectl serve` in a state directory: a lock that the parent holds while it lives.
 
 After SIGUSR2 there are two parents. The old one hands the lock on, and it is free when both are
 gone. Workers let go of it, so that those of a parent that was killed keep no other from starting.
@@ -24,7 +24,7 @@ _HANDED = "BRIDGE_SERVE_LOCK"  # the descriptor that an old parent hands to the 
 class Lock:
     """The lock of `state_dir`, taken when it is made.
 
-    Raises BridgeError when another `bridge serve` has it, OSError when there can be none.
+    Raises BridgeError when another `bridgectl serve` has it, OSError when there can be none.
     """
 
     def __init__(self, state_dir: Path) -> None:
@@ -40,7 +40,7 @@ class Lock:
         except BlockingIOError:
             self.close()
             raise BridgeError(
-                f"bridge serve already runs here ({_process(state_dir)}state directory "
+                f"bridgectl serve already runs here ({_process(state_dir)}state directory "
                 f"{state_dir}); stop it, or set BRIDGE_STATE_DIR"
             ) from None
 

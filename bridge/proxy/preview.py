@@ -1,6 +1,6 @@
 """A tester's signed cookie that picks the side for one browser.
 
-Pure but for the secret it is given. `bridge preview` makes the cookie, `bridge.proxy.decide`
+Pure but for the secret it is given. `bridgectl preview` makes the cookie, `bridge.proxy.decide`
 reads it. A forged, broken or expired cookie counts for nothing.
 """
 
@@ -33,7 +33,7 @@ EVERY_ROUTE = "*"
 LONGEST = 400 * 86400.0
 """Seconds that a cookie lasts at most: browsers keep none for longer than 400 days."""
 NO_SECRET = "preview cookie ignored: BRIDGE_SECRET is not set"  # noqa: S105 - it is a message
-"""What the log and `bridge explain` say of a cookie that nobody can verify."""
+"""What the log and `bridgectl explain` say of a cookie that nobody can verify."""
 Side = Literal["python", "legacy"]
 
 
@@ -48,7 +48,7 @@ def make(secret: str, side: Side, share_key: str, expires: int) -> str:
     EVERY_ROUTE; `expires` is in Unix seconds. Raises PreviewUnavailable without a secret."""
     if not secret:
         raise PreviewUnavailable(
-            "no secret to sign with: set BRIDGE_SECRET or BRIDGE_SECRET_FILE for `bridge serve` "
+            "no secret to sign with: set BRIDGE_SECRET or BRIDGE_SECRET_FILE for `bridgectl serve` "
             "and for this command, for example to the output of `openssl rand -hex 32`"
         )
     value = _serializer(secret).dumps([side, share_key, expires])

@@ -1,4 +1,4 @@
-"""Whether a legacy backend answers, asked as `bridge doctor` and `bridge status` do: GET /, with a
+"""Whether a legacy backend answers, asked as `bridgectl doctor` and `status` do: GET /, with a
 host of one of its sites. A page that fails is an answer, and says so by its status.
 """
 

@@ -311,7 +311,7 @@ def _references(yaml: YamlFile) -> list[Problem]:
                 yaml.problem(
                     ("routes", index, "name"),
                     f"`{name}` is also the name of a group",
-                    "`bridge flip` takes either; name them differently",
+                    "`bridgectl flip` takes either; name them differently",
                 )
             )
     return problems

@@ -1,6 +1,6 @@
 """The JSON Schema of routes.yaml, for editors; generated from the models.
 
-`bridge schema` prints it; `routes.schema.json` beside this module is the same text, kept in
+`bridgectl schema` prints it; `routes.schema.json` beside this module is the same text, kept in
 step by a test.
 """
 

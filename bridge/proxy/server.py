@@ -1,4 +1,4 @@
-"""`bridge serve`: gunicorn with our worker, a table per worker, and the operator's listener.
+"""`bridgectl serve`: gunicorn with our worker, a table per worker, and the operator's listener.
 
 gunicorn solves processes, sockets and signals; here is only what it must do differently for a
 proxy: SIGHUP reloads routes.yaml in place, and what workers share in the state directory outlives
@@ -52,7 +52,7 @@ _SHOW = 0.2  # seconds between two looks at what there is
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """Command line of `bridge serve`. `operator` is host:port of the operator's listener, or
+    """Command line of `bridgectl serve`. `operator` is host:port of the operator's listener, or
     empty for none; `access_log` a file, `-` for standard output, or empty for none. `engine` is
     `event` (an event loop per worker) or `thread` (gunicorn's gthread). A worker that gives no sign
     of life for `worker_timeout` seconds is replaced, and so is one after `max_requests` to twice as

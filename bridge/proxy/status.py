@@ -1,7 +1,7 @@
 """What each worker runs, for people outside: one small file per worker in the state directory.
 
-Written by the workers of `bridge serve` after every load, read by `bridge routes`,
-`bridge flip` and the operator's listener. What it runs with is there too
+Written by the workers of `bridgectl serve` after every load, read by `bridgectl routes`,
+`bridgectl flip` and the operator's listener. What it runs with is there too
 (`bridge.proxy.surroundings`), so that a shell can compare. A file has the name of its process, so
 that no worker writes or removes another's: after SIGUSR2 those of two parents serve.
 """

@@ -1,6 +1,6 @@
 """What a worker runs with: its settings and its code, said so that a shell can compare.
 
-`bridge serve` has the environment of whoever started it, and the modules as they were then. A
+`bridgectl serve` has the environment of whoever started it, and the modules as they were then. A
 flip from a shell that has another environment, or newer files, is live and yet not what was
 meant. Nothing here shows a secret: of each there are four digits of a digest, which tell it from
 another one and are no help to guess it.
@@ -63,7 +63,7 @@ class Compared:
         return found + [f"{name} differs: {how}" for name, how in self.settings.items()]
 
 
-RESTART = "restart `bridge serve` (SIGUSR2 does it without a gap)"
+RESTART = "restart `bridgectl serve` (SIGUSR2 does it without a gap)"
 
 
 def compare(workers: Iterable[Surrounded], settings: Settings) -> Compared:
@@ -113,7 +113,7 @@ def differences(
     """By variable that `environ`, which is of this shell, sets: how a worker's value differs from
     ours. A variable that is not set here is nobody's wish. `theirs` may be of an older version."""
     return {
-        name: f"bridge serve has {theirs[name] or 'none'}, this shell has {value or 'none'}"
+        name: f"bridgectl serve has {theirs[name] or 'none'}, this shell has {value or 'none'}"
         for name, value in ours.items()
         if name in theirs
         and theirs[name] != value

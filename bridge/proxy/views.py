@@ -1,7 +1,7 @@
 """Whether views take what their routes give them: each variable of the path, by its name.
 
 A view that does not fit raises at every request, and legacy answers: everything is live and
-nothing comes from Python. `bridge check` and a flip that raises a share look before.
+nothing comes from Python. `bridgectl check` and a flip that raises a share look before.
 """
 
 from __future__ import annotations

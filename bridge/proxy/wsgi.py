@@ -47,7 +47,7 @@ class RawTargetMissing(BridgeError):
     def __init__(self, software: str) -> None:
         super().__init__(
             f"the WSGI server ({software}) gives neither RAW_URI nor REQUEST_URI, so the request "
-            "cannot be forwarded byte for byte; use `bridge serve`, gunicorn, mod_wsgi, uWSGI, "
+            "cannot be forwarded byte for byte; use `bridgectl serve`, gunicorn, mod_wsgi, uWSGI, "
             "waitress or cheroot"
         )
 

@@ -1,4 +1,4 @@
-"""What `bridge doctor` finds in a RabbitMQ: every URL of it, its queues, and on how many nodes
+"""What `bridgectl doctor` finds in a RabbitMQ: every URL of it, its queues, and on how many nodes
 these are.
 
 Members of a queue are not to be had over AMQP: the HTTP API of `rabbitmq_management` is asked,

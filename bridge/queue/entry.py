@@ -3,7 +3,7 @@
 An entry has a field `body`, the bytes of the message, and, where they are not the usual ones, a
 field `meta`: a JSON object with `content-type`, `content-encoding`, `headers`, `properties`. A
 PHP producer needs `XADD queue * body <json>` and no more. An entry with the one field `envelope`
-is a message as Kombu's stock `redis://` transport writes it on a list; `bridge relay` moves
+is a message as Kombu's stock `redis://` transport writes it on a list; `bridgectl relay` moves
 those. `deliveries` counts the deliveries of a message that was put back.
 
 Never raises: what cannot be read becomes a message with the header UNDECODABLE whose body is

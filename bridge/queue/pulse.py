@@ -1,5 +1,5 @@
 """What each worker and relay of this machine does, for people outside: one small file for each in
-the state directory, written every two seconds, read by `bridge status` and the metrics.
+the state directory, written every two seconds, read by `bridgectl status` and the metrics.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `bridge relay` reads from, as it stands in sync.yaml.
+"""What `bridgectl relay` reads from, as it stands in sync.yaml.
 
 Frozen models that forbid unknown keys; the file as a whole is `bridge.sync.entities`.
 """

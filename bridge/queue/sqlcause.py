@@ -1,7 +1,7 @@
 """Why a database does not do what was asked, in a true sentence, and what a person is to do.
 
 One function decides it for every driver and for everybody who asks: the relay, a snapshot, a
-reconciling, `bridge status` and `bridge doctor`. Pure but for a look at a SQLite file.
+reconciling, `bridgectl status` and `bridgectl doctor`. Pure but for a look at a SQLite file.
 
 What connects may say no number with its error (PostgreSQL), or one number for many causes (MySQL
 2003), so texts are looked at, too; those of a server in another language are told as they are.

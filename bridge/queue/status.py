@@ -1,4 +1,4 @@
-"""How the queue is: what waits, where, for how long; for `bridge status` and for Prometheus.
+"""How the queue is: what waits, where, for how long; for `bridgectl status` and for Prometheus.
 
 Everything is asked where it is true: the broker, the outbox, the spool directories, and the
 workers and relays of this machine. What does not answer is named, and the rest is told.
@@ -131,14 +131,14 @@ def behind(status: QueueStatus) -> str:
         what += f"the broker does not answer ({error}); "
     else:
         what += missing(status, "relay") + missing(status, "worker")
-    return f"{what}`bridge status` shows what waits"
+    return f"{what}`bridgectl status` shows what waits"
 
 
 def missing(status: QueueStatus, kind: str) -> str:
     """That no worker, or no relay, runs on this machine; empty where one does."""
     if any(one.kind == kind for one in status.processes):
         return ""
-    return f"no `bridge {kind}` runs on this machine; "
+    return f"no `bridgectl {kind}` runs on this machine; "
 
 
 class Watch:

@@ -199,7 +199,7 @@ def _why(found: Mapping[str, Any]) -> str:
     if is_double(found) and TWIN not in found.get("keyPattern", {}):
         text += (
             ". That index is not the mirror's: drop it, write it in sync.yaml under `indexes:` as "
-            "{fields: […], unique: true}, run `bridge sync init`, and `bridge dead retry`"
+            "{fields: […], unique: true}, run `bridgectl sync init`, and `bridgectl dead retry`"
         )
     return text
 

@@ -1,4 +1,4 @@
-"""The examination of what the mirror reads and writes, for `bridge doctor`: sources, outbox, and
+"""The examination of what the mirror reads and writes, for `bridgectl doctor`: sources, outbox, and
 the collections.
 
 Only asks, never changes. Servers that do not answer at all are told by `bridge.doctor`.

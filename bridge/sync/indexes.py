@@ -203,7 +203,7 @@ def ensure(database: Database[Document], mirror: Mirror) -> None:
         if step.action == "replace":
             raise BridgeError(
                 f"the index {step.index} of {step.collection} is not as sync.yaml declares it "
-                f"({step.note}): run `bridge sync init`, which replaces it"
+                f"({step.note}): run `bridgectl sync init`, which replaces it"
             )
     _make(database, steps)
 

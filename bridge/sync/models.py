@@ -111,7 +111,7 @@ class Source(_Model):
 
     table or query: one of the two. key: the column, or columns, that name the row; joined with
     `/` they are the key of the events. version: the column that grows with every change.
-    Without it versions are in a table of the bridge's (`bridge sync triggers`). deleted: a column
+    Without it versions are in a table of ours (`bridgectl sync triggers`). deleted: a column
     that is true in rows that stand for a deletion. columns: field of the data to column; without
     it, all columns but version and deleted under their own names.
     """

@@ -62,7 +62,7 @@ def query(
             f"find({entity!r}): no index answers this (where: {', '.join(where) or 'nothing'}; "
             f"sort: {', '.join(sort) or 'none'}). Declare it in sync.yaml under "
             f"entities.{entity}.indexes: [{', '.join(_wish(kinds, order))}], and run "
-            "`bridge sync init`"
+            "`bridgectl sync init`"
         )
     return Query(
         filter=dict(where) if _no_tombstones(where) else {**where, "_del": {"$ne": True}},

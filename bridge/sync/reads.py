@@ -127,7 +127,7 @@ class Reads:
             return self._ask(name, moment, Primary(), left, read)
         except PyMongoError as error:
             if isinstance(error, OperationFailure) and "hint provided" in reason(error):
-                text = f"{name} has not all the indexes of sync.yaml: run `bridge sync init`"
+                text = f"{name} has not all the indexes of sync.yaml: run `bridgectl sync init`"
                 raise BridgeError(text) from error
             raise away(error) from error
 

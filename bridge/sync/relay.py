@@ -1,4 +1,4 @@
-"""The relay as sync.yaml and the environment describe it; `bridge relay` runs it.
+"""The relay as sync.yaml and the environment describe it; `bridgectl relay` runs it.
 
 How rows move is `bridge.queue.relay`; here are only the connections that it needs.
 """
@@ -162,7 +162,7 @@ def _check_outbox(outbox: Outbox, settings: Settings) -> None:
 def _no_table(outbox: Outbox, where: str) -> BridgeError:
     dialect = outbox.engine.dialect.name.replace("mariadb", "mysql")
     return BridgeError(
-        f"there is no table {outbox.table.fullname} at {where}: `bridge sync triggers --apply` "
+        f"there is no table {outbox.table.fullname} at {where}: `bridgectl sync triggers --apply` "
         f"makes it, or create it with php/sql/outbox.{dialect}.sql, or name yours in sync.yaml "
         "under `outbox: table:`"
     )

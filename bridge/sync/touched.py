@@ -101,12 +101,12 @@ class Fetcher:
                 raise BridgeError(
                     f"triggers note changes of {entity}, which is no entity of sync.yaml: restart "
                     "the relay if it has become one, or remove its triggers with "
-                    f"`bridge sync triggers {entity} --drop`"
+                    f"`bridgectl sync triggers {entity} --drop`"
                 )
             if why := needs_none(self._mirror, entity):
                 raise BridgeError(
                     f"triggers note changes of {entity}, and {why}; or remove the triggers with "
-                    f"`bridge sync triggers {entity} --drop`"
+                    f"`bridgectl sync triggers {entity} --drop`"
                 )
             self._sources[entity] = SqlSource(self._engine, entity, self._mirror, sender=self._from)
         return self._sources[entity]

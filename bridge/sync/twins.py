@@ -255,7 +255,7 @@ def _value(document: Any, field: str) -> Any:
 
 
 def status_row(twins: Sequence[Twin], limit: int = MOST_SHOWN) -> dict[str, str]:
-    """A row of `bridge status`: what, is, note."""
+    """A row of `bridgectl status`: what, is, note."""
     count = f"{len(twins)} or more" if len(twins) >= limit else str(len(twins))
     some = "; ".join(map(str, twins[:3])) + (" …" if len(twins) > 3 else "")
     return {"what": "same unique value", "is": count, "note": some}

@@ -2,7 +2,7 @@
 
 MongoDB or the broker going away is waited for, without end: nothing is acknowledged, and no
 message is blamed. Only at the start a missing server is an error, because then the URL may be
-wrong. `bridge worker` calls `run_worker`.
+wrong. `bridgectl worker` calls `run_worker`.
 """
 
 # Most of what kombu offers has no annotations.

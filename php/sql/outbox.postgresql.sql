@@ -1,7 +1,7 @@
 -- The outbox of the bridge, for PostgreSQL 11 and newer.
 --
 -- One row for one change, written in the transaction of the change by BridgeProducer::enqueue()
--- or by the triggers of `bridge sync triggers`. `bridge relay` brings rows to the queue and forgets
+-- or by the triggers of `bridgectl sync triggers`. `bridgectl relay` brings rows to the queue and forgets
 -- a row when MongoDB holds its version. Running this file again does no harm.
 --
 -- Versions: give every table that is mirrored a column

@@ -1,4 +1,4 @@
-"""`bridge serve` with a routes.yaml of its own, and the eyes and hands of its operator."""
+"""`bridgectl serve` with a routes.yaml of its own, and the eyes and hands of its operator."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class BridgeSite:
     """One running bridge.
 
     routes: the text of routes.yaml; @ADDRESS@ in it becomes host:port of this site. options:
-    further words for `bridge serve`. A context manager.
+    further words for `bridgectl serve`. A context manager.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class BridgeSite:
         wait_for(lambda: len(self.workers()) == self.server.workers, 20, "all workers have a table")
 
     def write(self, routes: str) -> None:
-        """Replace routes.yaml by rename, as editors and `bridge flip` do."""
+        """Replace routes.yaml by rename, as editors and `bridgectl flip` do."""
         new = self.routes.with_suffix(".new")
         new.write_text(self.text(routes), encoding="utf-8")
         new.replace(self.routes)
@@ -122,7 +122,7 @@ class BridgeSite:
         return routes.replace("@ADDRESS@", self.address)
 
     def workers(self) -> list[WorkerStatus]:
-        """What each living worker says that it runs, as `bridge routes` reads it."""
+        """What each living worker says that it runs, as `bridgectl routes` reads it."""
         return read_all(self.state)
 
     def live(self, condition: Callable[[WorkerStatus], bool], bound: float, what: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from stack.process import REPOSITORY
 
 Difference = tuple[str, str, str]
-"""Entity, kind and key, as `bridge reconcile` names it."""
+"""Entity, kind and key, as `bridgectl reconcile` names it."""
 
 
 class Done(NamedTuple):
@@ -26,7 +26,7 @@ class Done(NamedTuple):
 
     @property
     def differences(self) -> set[Difference]:
-        """All that `bridge reconcile` named."""
+        """All that `bridgectl reconcile` named."""
         return {
             (entity["entity"], one["kind"], one["key"])
             for entity in self.told["entities"]

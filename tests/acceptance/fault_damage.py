@@ -1,4 +1,4 @@
-"""Damage on both sides, and how `bridge reconcile` has to name it."""
+"""Damage on both sides, and how `bridgectl reconcile` has to name it."""
 
 from __future__ import annotations
 

@@ -286,7 +286,7 @@ class FaultSite:
 
     def check_equal(self) -> None:
         """Both sides are compared here, without a line of the bridge's code; then by
-        `bridge reconcile --deep`, which must say the same."""
+        `bridgectl reconcile --deep`, which must say the same."""
         self.wait_until_applied()
         expected, found = self.expected(), self.documents()
         alive = {who: one for who, one in found.items() if not one.get("_del")}
@@ -333,7 +333,7 @@ class FaultSite:
 
 
 class HastyRelay(BridgeRelay):
-    """`bridge relay` that takes a row again after a second or two, not after 15 or 30."""
+    """`bridgectl relay` that takes a row again after a second or two, not after 15 or 30."""
 
     def command(self) -> list[str]:
         words = (

@@ -1,4 +1,4 @@
-"""`bridge doctor` against real servers: quiet when all is well, and plain when it is not."""
+"""`bridgectl doctor` against real servers: quiet when all is well, and plain when it is not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ routes:
 
 @dataclass
 class Patient:
-    """A configuration to examine; `env` is what `bridge doctor` is started with."""
+    """A configuration to examine; `env` is what `bridgectl doctor` is started with."""
 
     directory: Path
     env: dict[str, str] = field(default_factory=dict)
@@ -94,7 +94,7 @@ def test_without_workers_it_says_how_to_start_them(patient: Patient) -> None:
     assert code == 0
     assert list(wrong) == ["workers"]
     assert wrong["workers"][0]["state"] == "note"
-    assert "bridge serve" in wrong["workers"][0]["do"]
+    assert "bridgectl serve" in wrong["workers"][0]["do"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """DokuWiki behind the bridge behaves as DokuWiki: nobody can tell, to the byte.
 
 The folder `dokuwiki` holds requests as browsers and scripts send them, byte for byte. All are
-asked directly, directly again, and through `bridge serve`; see `acceptance.likeness`.
+asked directly, directly again, and through `bridgectl serve`; see `acceptance.likeness`.
 """
 
 from __future__ import annotations

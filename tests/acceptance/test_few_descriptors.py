@@ -23,7 +23,7 @@ backends:
 
 
 class Poor(BridgeServe):
-    """`bridge serve` that may have so many descriptors."""
+    """`bridgectl serve` that may have so many descriptors."""
 
     descriptors = 256
 

@@ -1,4 +1,4 @@
-"""`bridge flip` and `bridge preview`: who gets which side, while visitors come and go."""
+"""`bridgectl flip` and `bridgectl preview`: who gets which side, while visitors come and go."""
 
 from __future__ import annotations
 
@@ -365,8 +365,8 @@ def test_everything_goes_back_to_legacy_at_once(site: BridgeSite) -> None:
     done = site.bridge("flip", "ALL", "0%", "--why", "the mirror is gone")
     assert done.returncode == 0, done.stderr
     assert "live in 2 of 2 workers" in done.stdout
-    assert "undo: bridge flip project 100%" in done.stdout
-    assert "undo: bridge flip pages 40%" in done.stdout
+    assert "undo: bridgectl flip project 100%" in done.stdout
+    assert "undo: bridgectl flip pages 40%" in done.stdout
     site.live(lambda w: {*shares_of(w.rows).values()} == {"0%", "–"}, 1, "every route at 0%")
     assert side_of(get(site, "/project/a")) == "legacy"
     again = site.bridge("flip", "ALL", "0%", "--why", "once more")

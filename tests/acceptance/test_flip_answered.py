@@ -84,7 +84,7 @@ def test_workers_without_the_environment_of_the_shell_are_named(site: BridgeSite
     assert "live in 2 of 2 workers" in said
     assert "answered since then: php " in said
     assert "by legacy instead of Python: declined " in said
-    differs = "BRIDGE_MONGODB_URL differs: bridge serve has mongodb://127.0.0.1:27017/bridge"
+    differs = "BRIDGE_MONGODB_URL differs: bridgectl serve has mongodb://127.0.0.1:27017/bridge"
     assert f"but {differs}, this shell has mongodb://user:***@127.0.0.1:1/MIRROR" in said
     explained = shell(site, "explain", "GET", "/mirror/a", expect=0, BRIDGE_MONGODB_URL=MIRROR)
     assert f"but {differs}" in explained.stdout
@@ -104,7 +104,7 @@ def test_code_that_is_newer_than_the_workers_is_named(site: BridgeSite) -> None:
     module = site.directory / "code" / "own_views.py"
     module.write_text(CODE + "# mended\n", encoding="utf-8")
     said = shell(site, "flip", "page", "100%", "--why", "all", expect=0).stdout
-    assert f"but workers run older code than {module}: restart `bridge serve`" in said
+    assert f"but workers run older code than {module}: restart `bridgectl serve`" in said
     findings = json.loads(shell(site, "doctor", "-o", "json", expect=1).stdout)
     (found,) = [one for one in findings if one["state"] == "bad"]
     assert (found["what"], found["where"]) == ("workers", str(module))

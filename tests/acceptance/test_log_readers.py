@@ -1,4 +1,4 @@
-"""Who reads the logs of `bridge serve`, or does not, is nothing to its visitors."""
+"""Who reads the logs of `bridgectl serve`, or does not, is nothing to its visitors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The access log is moved away while visitors come: `bridge serve` goes on in a new file."""
+"""The access log is moved away while visitors come: `bridgectl serve` goes on in a new file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same application under servers that are not `bridge serve`."""
+"""The same application under servers that are not `bridgectl serve`."""
 
 import json
 from pathlib import Path
@@ -88,4 +88,4 @@ def test_a_server_that_hides_the_raw_target_is_refused_not_guessed_at() -> None:
     assert status.startswith("500")
     assert b"Traceback" not in b"".join(body)
     assert "granian" in kept.outcomes[0].error
-    assert "bridge serve" in kept.outcomes[0].error
+    assert "bridgectl serve" in kept.outcomes[0].error

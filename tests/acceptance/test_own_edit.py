@@ -111,7 +111,7 @@ class Things:
             assert self.read(other, self.random.choice(WAYS)) == self.latest[other], other
 
     def counts(self) -> dict[str, int]:
-        """What `bridge status` says of visitors' own edits."""
+        """What `bridgectl status` says of visitors' own edits."""
         counts: dict[str, int] = self.site.bridge_json("status")["freshness"]
         return counts
 

@@ -74,7 +74,7 @@ def break_it(site: BridgeSite, php: PhpServer) -> None:
 
 
 def replace(site: BridgeSite, text: str) -> None:
-    """By rename, as `bridge flip` and most editors do."""
+    """By rename, as `bridgectl flip` and most editors do."""
     site.write(text)
 
 

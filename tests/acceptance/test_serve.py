@@ -1,4 +1,4 @@
-"""`bridge serve` as a process: how it starts, stops, replaces workers and is looked after."""
+"""`bridgectl serve` as a process: how it starts, stops, replaces workers and is looked after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One state directory, and more than one `bridge serve` that wants it."""
+"""One state directory, and more than one `bridgectl serve` that wants it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def pid_file(site: BridgeSite) -> int:
 
 
 def beside(site: BridgeSite) -> subprocess.CompletedProcess[str]:
-    """A second `bridge serve` with the same state directory, at another port."""
+    """A second `bridgectl serve` with the same state directory, at another port."""
     return run_bridge("serve", "--bind", f"127.0.0.1:{free_port()}", env=site.env)
 
 
@@ -86,7 +86,7 @@ def test_a_second_one_is_refused_and_costs_the_first_nothing(site: BridgeSite) -
     before = site.workers()
     done = beside(site)
     assert done.returncode == 1
-    said = f"bridge serve already runs here (process {site.server.pid}, state directory"
+    said = f"bridgectl serve already runs here (process {site.server.pid}, state directory"
     assert f"{said} {site.state}); stop it, or set BRIDGE_STATE_DIR" in done.stderr
     assert "Traceback" not in done.stderr
     assert site.workers() == before

@@ -1,7 +1,7 @@
 """Servers and programs are killed under a stream of edits, and afterwards both sides are equal.
 
 Each test ends with `FaultSite.check_equal`: both sides compared by the test itself, then by
-`bridge reconcile --deep`. They share one site, which is never set up anew between the faults.
+`bridgectl reconcile --deep`. They share one site, which is never set up anew between the faults.
 """
 
 from __future__ import annotations

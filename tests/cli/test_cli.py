@@ -185,16 +185,20 @@ def test_a_mistyped_verb_gets_a_suggestion(file: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["check", "explain", "flip", "preview", "routes", "serve"])
 def test_every_verb_helps_with_an_example(verb: str, file: Path) -> None:
-    assert f"bridge {verb}" in bridge(verb, "--help", file=file).stdout.split("Example:")[1]
+    assert f"bridgectl {verb}" in bridge(verb, "--help", file=file).stdout.split("Example:")[1]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts_are_printed(shell: str, file: Path) -> None:
-    assert "_BRIDGE_COMPLETE" in bridge("completion", shell, file=file).stdout
+    assert "_BRIDGECTL_COMPLETE" in bridge("completion", shell, file=file).stdout
 
 
 def test_completion_knows_routes_and_groups(file: Path) -> None:
-    env = {"_BRIDGE_COMPLETE": "bash_complete", "COMP_WORDS": "bridge flip p", "COMP_CWORD": "2"}
+    env = {
+        "_BRIDGECTL_COMPLETE": "bash_complete",
+        "COMP_WORDS": "bridgectl flip p",
+        "COMP_CWORD": "2",
+    }
     done = bridge(file=file, **env)
     assert {line.split(",")[1] for line in done.stdout.split()} == {"page", "pages"}
 
@@ -202,6 +206,6 @@ def test_completion_knows_routes_and_groups(file: Path) -> None:
 def test_completion_reads_the_file_that_is_named(file: Path) -> None:
     other = file.with_name("other.yaml")
     other.write_text(GOOD.replace("name: page,", "name: plain,"))
-    words = f"bridge --routes {other} flip pl"
-    env = {"_BRIDGE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "4"}
+    words = f"bridgectl --routes {other} flip pl"
+    env = {"_BRIDGECTL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "4"}
     assert bridge(file=file, **env).stdout.split() == ["plain,plain"]

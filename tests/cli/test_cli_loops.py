@@ -1,4 +1,4 @@
-"""Redirect loops as an operator sees them: `bridge check --follow`, `bridge status`."""
+"""Redirect loops as an operator sees them: `bridgectl check --follow`, `bridgectl status`."""
 
 from __future__ import annotations
 

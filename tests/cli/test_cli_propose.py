@@ -87,7 +87,7 @@ def test_what_propose_prints_is_what_check_takes(
     printed = bridge("sync", "propose").stdout
     told = bridge("sync", "propose", "--write").stderr
     assert (tmp_path / "sync.yaml").read_text(encoding="utf-8") == printed
-    assert "bridge sync init" in told
+    assert "bridgectl sync init" in told
     assert "- log: it has no primary key" in printed
     data = json.loads(bridge("sync", "propose", "-o", "json").stdout)
     assert list(data["entities"]) == ["people"]
@@ -108,7 +108,7 @@ def test_propose_never_writes_over_a_file_unless_forced(bridge: Bridge, tmp_path
 def test_propose_replaces_an_empty_file_that_the_shell_has_made(
     bridge: Bridge, tmp_path: Path
 ) -> None:
-    """`bridge sync propose > sync.yaml` makes it before we run."""
+    """`bridgectl sync propose > sync.yaml` makes it before we run."""
     (tmp_path / "sync.yaml").write_text("")
     assert "people" in bridge("sync", "propose").stdout
 
@@ -196,7 +196,7 @@ def test_from_a_proposal_to_documents(
     bridge("sync", "propose", "--write", "--version", "ver")
     done = bridge("sync", "init", **servers)
     assert "bridge_nick" in done.stdout
-    assert "next: bridge worker and bridge relay; bridge snapshot" in done.stderr
+    assert "next: bridgectl worker and bridgectl relay; bridgectl snapshot" in done.stderr
     bridge("snapshot", "--max-lag", "0s", **servers)
     assert clean_mongodb.people.count_documents({}) == 2
     assert json.loads(bridge("reconcile", "--deep", "-o", "json", **servers).stdout)

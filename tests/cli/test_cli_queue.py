@@ -1,4 +1,4 @@
-"""bridge dead, status, relay and worker, as an operator types them."""
+"""bridgectl dead, status, relay and worker, as an operator types them."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_one_letter_is_shown_whole_and_cannot_speak_to_the_terminal(
     assert "\\x1b[31mred\\xff" in text
     assert "\x1b" not in text
     assert json.loads(bridge("dead", "show", "vim", "-o", "json").stdout)["entity"] == "project"
-    assert "bridge dead list" in bridge("dead", "show", "nobody", expect=1).stderr
+    assert "bridgectl dead list" in bridge("dead", "show", "nobody", expect=1).stderr
 
 
 def test_a_retry_needs_to_be_told_which(bridge: Bridge, redis_url: str) -> None:
@@ -175,8 +175,8 @@ def test_the_status_says_what_waits_and_that_nobody_works(
     assert 0 <= found["lag"] < 60
     assert found["errors"] == {}
     text = bridge("status").stdout
-    assert "bridge worker" in text
-    assert "bridge dead list" in text
+    assert "bridgectl worker" in text
+    assert "bridgectl dead list" in text
 
 
 def test_the_status_tells_what_it_knows_when_something_is_away(

@@ -1,4 +1,4 @@
-"""bridge reconcile, as an operator types it."""
+"""bridgectl reconcile, as an operator types it."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_without_a_worker_repairing_says_what_is_left(bridge: Bridge, clean_mong
 
     shown = bridge("reconcile", "--repair", "--wait", "300ms", expect=1).stdout
 
-    assert "does a `bridge worker` run?" in shown
+    assert "does a `bridgectl worker` run?" in shown
 
 
 def test_unknown_and_uncheckable_entities_are_named(bridge: Bridge) -> None:

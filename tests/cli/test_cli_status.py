@@ -1,4 +1,4 @@
-"""`bridge status`, `doctor` and `explain` about a proxy that runs, alone or not."""
+"""`bridgectl status`, `doctor` and `explain` about a proxy that runs, alone or not."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_mongodb_that_answers_is_shown(file: Path, mongodb: Mongod) -> None:
 
 
 def test_the_workers_of_the_proxy_are_shown_with_their_errors(file: Path) -> None:
-    assert "bridge serve" in bridge("status", file=file).stdout
+    assert "bridgectl serve" in bridge("status", file=file).stdout
     state = file.parent / ".bridge"
     reloader = Reloader(file, state)
     status.write(state, 0, reloader)
@@ -139,7 +139,7 @@ def test_breakers_are_shown_with_how_often_they_opened(file: Path) -> None:
 
 
 def test_without_workers_no_breaker_is_open(file: Path) -> None:
-    """A `bridge serve` that was killed left its numbers as they were."""
+    """A `bridgectl serve` that was killed left its numbers as they were."""
     open_breakers(file.parent / ".bridge")
     found = json.loads(bridge("status", "-o", "json", file=file).stdout)
     assert [one["workers"] for one in found["breakers"]] == [0, 0]
@@ -175,7 +175,7 @@ def halted(*, dead: bool = False) -> Iterator[int]:
 
 
 def as_process(state: Path, file: Path, pid: int) -> None:
-    """What a worker of `bridge serve` and one of `bridge worker` write, as if `pid` had."""
+    """What a worker of `bridgectl serve` and one of `bridgectl worker` write, as if `pid` had."""
     status.write(state, 0, Reloader(file))
     with Pulse(state, "worker", dict):
         for folder, name in (("workers", "{}.json"), ("queue", "worker-{}.json")):
@@ -221,7 +221,7 @@ def test_a_missing_relay_is_named_where_there_is_an_outbox(file: Path, tmp_path:
         "BRIDGE_MONGODB_URL": f"mongodb://127.0.0.1:{port}/bridge",
     }
     said = " ".join(bridge("status", file=file, expect=1, **env).stdout.split())
-    assert "relay none none runs on this machine: bridge relay" in said
+    assert "relay none none runs on this machine: bridgectl relay" in said
     found = json.loads(bridge("status", "-o", "json", file=file, expect=1, **env).stdout)
     assert found["missing"] == ["worker", "relay"]
 

@@ -14,8 +14,8 @@ _CUT = "mod_wsgi ends an answer without a length that breaks off as if it were w
 _HEAD = "mod_wsgi sends the head of an answer with the first byte of its body"
 _READS = "mod_wsgi reads on for the rest of the body before it answers"
 _HALF = "Apache answers with its own 500 for a body that ends early, and nobody took it for whole"
-_NUMBERS = "metrics are `bridge serve`'s"
-_OPTIONS = "it is about --handlers and places of `bridge serve`"
+_NUMBERS = "metrics are `bridgectl serve`'s"
+_OPTIONS = "it is about --handlers and places of `bridgectl serve`"
 _COOKIES = "Apache joins repeated request headers with a comma, and mod_wsgi keeps it so"
 
 DIFFERS: dict[str, str] = {

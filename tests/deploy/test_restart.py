@@ -1,4 +1,4 @@
-"""`bridge serve` is restarted, as `systemctl restart` does, while visitors come through the shipped
+"""`bridgectl serve` is restarted, as systemctl does, while visitors come through the shipped
 web servers: each of them is answered, forms included."""
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ while True:
 
 
 class Held(PythonServer):
-    """`bridge serve` at a unix socket that outlives it; SIGHUP restarts it."""
+    """`bridgectl serve` at a unix socket that outlives it; SIGHUP restarts it."""
 
     name: ClassVar[str] = "held"
 

@@ -25,7 +25,7 @@ Document = dict[str, Any]
 
 
 class Mirrored:
-    """The mirror of a program's database: its sync.yaml, `bridge relay` and `bridge worker`.
+    """The mirror of a program's database: its sync.yaml, `bridgectl relay` and `bridgectl worker`.
 
     name: of the database in MariaDB; in MongoDB it is `database`. As a context manager it does
     what an operator does with a site that nobody has mirrored yet, and goes on following it.
@@ -99,18 +99,18 @@ class Mirrored:
         )
 
     def reconcile(self, *words: str) -> Done:
-        """`bridge reconcile --deep`: 0 when both sides are equal, 1 when they are not."""
+        """`bridgectl reconcile --deep`: 0 when both sides are equal, 1 when they are not."""
         given = ("--deep", "--wait", "100ms", "--limit", "0", "-o", "json", *words)
         return self.bridge("reconcile", *given, codes=(0, 1))
 
     def dead_letters(self) -> Any:
-        """What `bridge dead list` shows."""
+        """What `bridgectl dead list` shows."""
         return self.bridge("dead", "list", "-o", "json").told
 
     # Proofs.
 
     def check_equal(self) -> None:
-        """Nothing is a dead letter, both sides are equal by `bridge reconcile --deep`, and they
+        """Nothing is a dead letter, both sides are equal by `bridgectl reconcile --deep`, and they
         are by what this test reads itself."""
         self.wait_until_applied()
         assert self.dead_letters() == []

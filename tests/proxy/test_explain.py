@@ -1,4 +1,4 @@
-"""`bridge explain`: the decision of production, and every other route's no."""
+"""`bridgectl explain`: the decision of production, and every other route's no."""
 
 from bridge.proxy.explain import explain, head_for
 from tests.proxy.site import route, table

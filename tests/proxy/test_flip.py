@@ -83,7 +83,7 @@ def test_a_flip_to_the_same_number_changes_nothing(file: Path) -> None:
     [
         ("pagge", "5%", "x", "did you mean `page`"),
         ("plain", "5%", "x", "no Python side"),
-        ("grouped", "5%", "x", "bridge flip pages"),
+        ("grouped", "5%", "x", "bridgectl flip pages"),
         ("page", "101%", "x", "0% to 100%"),
         ("page", "-1%", "x", "0% to 100%"),
         ("page", "0.0001%", "x", "three decimals"),

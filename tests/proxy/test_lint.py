@@ -1,4 +1,4 @@
-"""What `bridge check` warns of: shadowed, unreachable and tied routes, missing start pages."""
+"""What `bridgectl check` warns of: shadowed, unreachable and tied routes, missing start pages."""
 
 import pytest
 

@@ -277,7 +277,7 @@ class TestErrors:
 
 
 def test_the_schema_for_editors_is_in_step() -> None:
-    """If this fails: `bridge schema > bridge/proxy/routes.schema.json`."""
+    """If this fails: `bridgectl schema > bridge/proxy/routes.schema.json`."""
     assert schema.FILE.read_text(encoding="utf-8") == schema.text()
 
 
@@ -391,7 +391,7 @@ class TestShares:
     @settings(max_examples=30, deadline=None)
     @given(st.one_of(st.integers(0, 100), st.decimals(0, 100, places=3)))
     def test_the_file_and_a_flip_read_the_same(self, number: object) -> None:
-        """What routes.yaml refuses, `bridge flip` refuses in the same words, and the same for
+        """What routes.yaml refuses, `bridgectl flip` refuses in the same words, and the same for
         what they take."""
         for text in (f"{number}", f"{number}%", f"{number} %"):
             try:

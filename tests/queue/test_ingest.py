@@ -609,7 +609,7 @@ def test_closing_closes_every_publisher(broker: Broker, made: list[Publisher]) -
 def test_the_process_beside_serve_takes_events(
     tmp_path: Path, redis_url: str, clean_redis: redis.Redis
 ) -> None:
-    """As `bridge serve --operator` starts it; it ends with its parent, or when told to."""
+    """As `bridgectl serve --operator` starts it; it ends with its parent, or when told to."""
     address = f"127.0.0.1:{free_port()}"
     env = os.environ | {
         "BRIDGE_OPERATOR_TOKEN": TOKEN,

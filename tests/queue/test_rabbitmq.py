@@ -605,7 +605,7 @@ with broker.connect({rabbitmq_url!r}) as connection:
 
 
 class Worker:
-    """`bridge worker` on a thread."""
+    """`bridgectl worker` on a thread."""
 
     def __init__(self, settings: Settings) -> None:
         self.counters = Counters()

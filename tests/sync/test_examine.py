@@ -1,4 +1,4 @@
-"""What `bridge doctor` finds in sources, outbox and collections; and the mirror without a proxy."""
+"""What `bridgectl doctor` finds in sources, outbox, collections; and the mirror without a proxy."""
 
 from __future__ import annotations
 

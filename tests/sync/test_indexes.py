@@ -103,7 +103,7 @@ def test_one_of_ours_that_is_declared_otherwise_now_is_replaced(
         "releases.bridge__parent__v": "create",
     }
 
-    with pytest.raises(BridgeError, match="run `bridge sync init`, which replaces it"):
+    with pytest.raises(BridgeError, match="run `bridgectl sync init`, which replaces it"):
         indexes.ensure(clean_mongodb, shop)
     indexes.run(clean_mongodb, shop)
 

@@ -143,7 +143,7 @@ def test_an_event_that_is_too_large_for_the_queue_is_named(site: Site, settings:
     [left] = asked.differences
 
     assert (left.kind, left.key) == ("missing", "5")
-    assert "bridge snapshot person --rewrite" in left.detail
+    assert "bridgectl snapshot person --rewrite" in left.detail
 
 
 def test_without_a_worker_the_differences_are_left(site: Site, settings: Settings) -> None:

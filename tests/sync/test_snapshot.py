@@ -520,14 +520,14 @@ def test_and_says_what_is_really_waited_for() -> None:
     at_work = [Vitals(kind, 1, 0.0, 0.0, {}, {}) for kind in ("relay", "worker")]
     status = QueueStatus(lag=9.4, oldest="project 'x' version 7, published 3 times")
     for found, said in [
-        (status, ["project 'x' version 7, published 3 times", "no `bridge relay` runs"]),
-        (replace(status, processes=at_work[:1]), ["no `bridge worker` runs on this machine"]),
+        (status, ["project 'x' version 7, published 3 times", "no `bridgectl relay` runs"]),
+        (replace(status, processes=at_work[:1]), ["no `bridgectl worker` runs on this machine"]),
         (replace(status, errors={"broker": "refused"}), ["the broker does not answer (refused)"]),
     ]:
         told = why(found, 5.0, 0)
-        assert all(words in told for words in (*said, "`bridge status` shows what waits")), told
+        assert all(words in told for words in (*said, "`bridgectl status` shows what waits")), told
     assert "no `bridge" not in why(replace(status, processes=at_work), 5.0, 0)
-    assert "no `bridge worker` runs" in why(QueueStatus(ready=9), 0.0, 5)
+    assert "no `bridgectl worker` runs" in why(QueueStatus(ready=9), 0.0, 5)
 
 
 def test_it_is_no_faster_than_asked_for(site: Site) -> None:
@@ -686,7 +686,9 @@ def test_children_are_loaded_with_their_parent(family: Site) -> None:
 
 
 def test_naming_a_child_says_where_it_comes_from(family: Site) -> None:
-    with pytest.raises(BridgeError, match="release comes with its project: bridge snapshot proj"):
+    with pytest.raises(
+        BridgeError, match="release comes with its project: bridgectl snapshot proj"
+    ):
         family.load("release")
 
 

@@ -435,7 +435,7 @@ def test_an_index_that_nobody_has_made_yet_is_an_error_that_says_how(
 ) -> None:
     write("a", 1, section="x")
     clean_mongodb["projects"].drop_indexes()
-    with pytest.raises(BridgeError, match="run `bridge sync init`"):
+    with pytest.raises(BridgeError, match="run `bridgectl sync init`"):
         store.find("project", {"section": "x"})
 
 
@@ -459,7 +459,7 @@ def test_what_no_index_answers_says_which_one_would(
 ) -> None:
     with pytest.raises(BridgeError) as caught:
         query("project", INDEXES, where, sort, 0, 10, ())
-    assert f"entities.project.indexes: {wish}, and run `bridge sync init`" in str(caught.value)
+    assert f"entities.project.indexes: {wish}, and run `bridgectl sync init`" in str(caught.value)
 
 
 @pytest.mark.parametrize(

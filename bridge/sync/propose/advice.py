@@ -109,7 +109,7 @@ def _of_table(draft: Draft, seen: Seen) -> Iterator[Note]:
         yield Note(
             "engine",
             f"{table.engine} has no transactions: a change that fails half-way, or a crash, can "
-            "leave a row without its event; `bridge reconcile --repair` finds it",
+            "leave a row without its event; `bridgectl reconcile --repair` finds it",
         )
     for key in table.foreign:
         actions = [
@@ -122,7 +122,7 @@ def _of_table(draft: Draft, seen: Seen) -> Iterator[Note]:
             yield Note(
                 "cascade",
                 f"{' and '.join(actions)} ({names} → {key.table}) changes rows without any "
-                "trigger: let PHP do it, or let `bridge reconcile --repair` run often",
+                "trigger: let PHP do it, or let `bridgectl reconcile --repair` run often",
             )
     if _CHURN.search(table.name):
         text = "by its name it is written all the time and read by PHP alone"

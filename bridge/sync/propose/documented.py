@@ -1,4 +1,4 @@
-"""The table of rules in docs/sync-yaml.md. Pure; `bridge schema types` prints it."""
+"""The table of rules in docs/sync-yaml.md. Pure; `bridgectl schema types` prints it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bridge.sync.types.rules import RULES, Family
 
 __all__ = ["BEGIN", "END", "between", "table"]
 
-BEGIN = "<!-- bridge schema types -->"
+BEGIN = "<!-- bridgectl schema types -->"
 END = "<!-- the end of the types -->"
 
 _DATABASES = {"mysql": "MariaDB, MySQL", "postgresql": "PostgreSQL", "sqlite": "SQLite"}

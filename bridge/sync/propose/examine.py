@@ -1,4 +1,4 @@
-"""The examination of types, for `bridge doctor`: whether tables fit sync.yaml, whether the workers
+"""The look at types, for `bridgectl doctor`: whether tables fit sync.yaml, whether the workers
 go by what they are now, zones that nobody named, and texts in another character set than their
 column says.
 
@@ -72,17 +72,17 @@ def _entity(
             assert found is not None
             suspects = _suspects(connection, found)
     except BridgeError as error:
-        yield Finding("bad", what, where, str(error), "bridge check shows the place")
+        yield Finding("bad", what, where, str(error), "bridgectl check shows the place")
         return
     except sql.exc.SQLAlchemyError:
         return  # told already
     if kept is not None and kept.get("waits"):
-        yield Finding("bad", what, where, f"its events wait: {kept['waits']}", "bridge check")
+        yield Finding("bad", what, where, f"its events wait: {kept['waits']}", "bridgectl check")
     elif kept is not None and kept.get("digest") != found.table.digest:
         at = kept.get("at")
         since = f"{at:%Y-%m-%d %H:%M} UTC" if hasattr(at, "strftime") else "they started"
         says = f"the table has changed since the workers read it ({since})"
-        do = f"they read it before its next event; then bridge snapshot {name} --rewrite"
+        do = f"they read it before its next event; then bridgectl snapshot {name} --rewrite"
         yield Finding("note", what, where, says, do)
     else:
         by = "" if kept is None else ", and the workers go by them"
@@ -116,7 +116,8 @@ def _suspects(connection: sql.Connection, found: Typed) -> list[tuple[str, str]]
                 (
                     f"{field} says {column.charset or 'binary'} and holds {stored['stored']} "
                     f"({evidence})",
-                    f"fields: {{{field}: {{text: {{{inner}}}}}}}, then bridge snapshot --rewrite",
+                    f"fields: {{{field}: {{text: {{{inner}}}}}}}, then "
+                    "bridgectl snapshot --rewrite",
                 )
             )
     return told

@@ -1,5 +1,5 @@
-"""What of sync.yaml does not fit the tables that it names, with its place in the file, for `bridge
-check`."""
+"""What of sync.yaml does not fit the tables that it names, with its place in the file, for
+`bridgectl check`."""
 
 from __future__ import annotations
 

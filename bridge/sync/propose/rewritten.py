@@ -1,4 +1,4 @@
-"""Which documents would `bridge snapshot --rewrite` change, and how: field by field, old type and
+"""Which documents `bridgectl snapshot --rewrite` would change, and how: by field, old type and
 new type. For who has changed sync.yaml, and for who upgrades.
 
 Only reads. A document whose version is not that of its row is counted apart: it changes by its

@@ -63,11 +63,11 @@ def _intro(found: Proposal, where: str) -> str:
         else "no rows were looked at"
     )
     return (
-        f"Proposed by `bridge sync propose` from {where}: {len(found.entities)} tables, "
+        f"Proposed by `bridgectl sync propose` from {where}: {len(found.entities)} tables, "
         f"{len(found.left_out)} left out; {looked}. Remove what Python does not need, and read "
-        "the comments. `bridge sync types` shows what each column becomes. Then: bridge check, "
-        "bridge sync init, bridge sync triggers --apply, bridge worker, bridge relay, bridge "
-        "snapshot, bridge reconcile --deep."
+        "the comments. `bridgectl sync types` shows what each column becomes. Then: "
+        "bridgectl check, bridgectl sync init, bridgectl sync triggers --apply, bridgectl worker, "
+        "bridgectl relay, bridgectl snapshot, bridgectl reconcile --deep."
     )
 
 

@@ -115,7 +115,7 @@ def _last(document: Document) -> Last | None:
 
 
 def status_row(last: Last) -> dict[str, str]:
-    """A row of `bridge status`: what, is, note."""
+    """A row of `bridgectl status`: what, is, note."""
     differs = ", ".join(f"{count:,} {kind}" for kind, count in last.differences.items())
     notes = [f"{last.rows:,} rows, {_ago(last.age)} ago"]
     if last.deep:

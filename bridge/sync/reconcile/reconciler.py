@@ -304,7 +304,9 @@ class Reconciler:
         }
         left, found = self._wait(sides, again, {key: looks[key] for key in sent}, whole, now)
         for key in left:
-            notes[key] = found[key].detail or "sent, and not there yet: does a `bridge worker` run?"
+            notes[key] = (
+                found[key].detail or "sent, and not there yet: does a `bridgectl worker` run?"
+            )
         doubts = {key: left.get(key, doubts[key]) for key in notes}
         after = Counter(one.kind for one in doubts.values())
         result.repaired = {kind: n for kind in KINDS if (n := before[kind] - after[kind]) > 0}

@@ -26,8 +26,8 @@ MOST_BYTES = 4 * 1024 * 1024
 
 AHEAD = (
     "SQL has an older version, as after restoring a backup: raise the version column of all rows "
-    "above MongoDB's highest (without such a column: `bridge sync triggers --raise`), then run "
-    "`bridge snapshot`"
+    "above MongoDB's highest (without such a column: `bridgectl sync triggers --raise`), then run "
+    "`bridgectl snapshot`"
 )
 TOO_MANY = (
     "more than half of all documents have no row: that looks like the wrong database, so none of "
@@ -116,7 +116,7 @@ class Repair:
             try:
                 text = event.to_json(self._max_event)
             except UndecodableMessage as error:
-                why = f"its event {error}: `bridge snapshot {event.entity} --rewrite` loads it"
+                why = f"its event {error}: `bridgectl snapshot {event.entity} --rewrite` loads it"
                 notes |= dict.fromkeys(rows[event.key], why)
                 continue
             if texts and (len(texts) >= AT_ONCE or size + len(text) > MOST_BYTES):

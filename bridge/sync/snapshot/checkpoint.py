@@ -169,7 +169,7 @@ class Leases:
         who = f" ({owner})" if owner else ""
         return (
             f"a snapshot of {entity} is under way{who}: stop it with Ctrl-C there, or pause it "
-            f"with `bridge snapshot {entity} --pause`. If that process was killed, try again in "
+            f"with `bridgectl snapshot {entity} --pause`. If that process was killed, try again in "
             f"{LEASE:g} s"
         )
 

@@ -23,7 +23,7 @@ def choose(mirror: Mirror, names: Sequence[str]) -> list[str]:
             hint = did_you_mean(name, mirror.entities) or f"it has: {', '.join(mirror.entities)}"
             raise BridgeError(f"sync.yaml has no entity {name}; {hint}")
         if (parent := mirror.parent_of.get(name)) is not None:
-            raise BridgeError(f"{name} comes with its {parent}: bridge snapshot {parent}")
+            raise BridgeError(f"{name} comes with its {parent}: bridgectl snapshot {parent}")
     if names:
         return list(dict.fromkeys(names))
     found = [

@@ -117,5 +117,5 @@ def check_amount(entity: str, gone: Alive, alive: int) -> None:
         raise BridgeError(
             f"{len(gone):,} of the {alive:,} documents of {entity} have no row ({some} …). Is "
             "BRIDGE_SQL_URL the right database, and the source in sync.yaml the right table? If "
-            f"so, bury them with: bridge snapshot {entity} --bury-all"
+            f"so, bury them with: bridgectl snapshot {entity} --bury-all"
         )

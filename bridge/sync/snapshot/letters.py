@@ -67,7 +67,8 @@ def letter_of(rejected: Rejected) -> DeadLetter:
 def too_many(entity: str, dead: int) -> BridgeError:
     """What to say when it is hardly the rows that are wrong."""
     return BridgeError(
-        f"{dead:,} rows of {entity} became dead letters: bridge dead list --entity {entity}. Mend "
-        f"sync.yaml or the rows, drop the letters with `bridge dead drop --entity {entity}`, and "
+        f"{dead:,} rows of {entity} became dead letters: bridgectl dead list --entity {entity}. "
+        "Mend sync.yaml or the rows, drop the letters with "
+        f"`bridgectl dead drop --entity {entity}`, and "
         "run it again with --restart; or go on after them with --max-dead 0"
     )

@@ -4,7 +4,7 @@ straight into MongoDB, past the queue.
 Each row carries its version, and the guard of `bridge.sync.apply` drops what is stale, so nothing
 has to stand still. The steps for each entity: (1) go on where an unfinished snapshot was, or
 begin, (2) rows in the order of their key, chunk by chunk, a checkpoint after each, (3) bury what
-has no row any more, (4) keep the result. `bridge snapshot` calls `run`.
+has no row any more, (4) keep the result. `bridgectl snapshot` calls `run`.
 """
 
 from __future__ import annotations
@@ -281,7 +281,7 @@ class _Load:
             key, why = next(iter(odd.items()))
             self._say(
                 f"{self._name}: {len(odd):,} documents have a key that no row can have, and stay: "
-                f"{key!a}: {why}; `bridge reconcile {self._name}` lists them"
+                f"{key!a}: {why}; `bridgectl reconcile {self._name}` lists them"
             )
         if not suspects:
             return
@@ -314,7 +314,7 @@ class _Load:
     def _tell_twins(self) -> None:
         same = self._mongodb(lambda: twins.left(self._database, self._mirror, self._name))
         for one in same[:3]:
-            self._say(f"{one}: both are kept; `bridge doctor` shows all of these")
+            self._say(f"{one}: both are kept; `bridgectl doctor` shows all of these")
 
     def _wait(self) -> bool:
         """Wait while paused, or while visitors' edits would have to; whether it did. Raises
@@ -323,7 +323,7 @@ class _Load:
         while not self._stop.is_set():
             why = self._throttle.reason
             if self._paused:
-                why = f"it is paused; `bridge snapshot {self._name} --continue` goes on"
+                why = f"it is paused; `bridgectl snapshot {self._name} --continue` goes on"
             if not why:
                 if waited:
                     self._say(f"{self._name}: going on")

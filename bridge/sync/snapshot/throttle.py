@@ -60,6 +60,6 @@ def why(status: QueueStatus, max_lag: float, max_waiting: int) -> str:
     if max_waiting and status.ready is not None and status.ready > max_waiting:
         return (
             f"{status.ready:,} messages wait on the queue, more than --max-waiting {max_waiting}; "
-            f"{missing(status, 'worker')}`bridge status` shows who works on it"
+            f"{missing(status, 'worker')}`bridgectl status` shows who works on it"
         )
     return ""

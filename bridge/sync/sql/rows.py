@@ -101,7 +101,7 @@ class Rows:
             self._plain.append(wire.plain(rule, table.dialect))
 
     def _versions_missing(self, connection: sql.Connection) -> str:
-        advice = f"run `bridge sync triggers {self.entity} --apply`"
+        advice = f"run `bridgectl sync triggers {self.entity} --apply`"
         try:
             with nested(connection):
                 found = versions.base_of(connection, self.entity)

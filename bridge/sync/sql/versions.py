@@ -1,6 +1,6 @@
 """Versions beside the table: a table of the bridge's with the version of each row that changed.
 
-Where no column of the site's table is a version, the triggers of `bridge sync triggers` note which
+Where no column of the site's table is a version, those of `bridgectl sync triggers` note which
 rows change, and the relay keeps their versions in `bridge_versions`. A version is the time at
 which it came to the row, in microseconds since 1970 by the database's clock, and always above the
 one before. So it never goes back: not when a key returns, and not when the database is restored
@@ -156,7 +156,7 @@ def raise_entries(connection: sql.Connection, entity: str, keys: Sequence[str]) 
     if base is None:
         raise BridgeError(
             f"entity {entity}: bridge_versions has no base version of it: run "
-            f"`bridge sync triggers {entity} --apply`"
+            f"`bridgectl sync triggers {entity} --apply`"
         )
     now = int(connection.execute(sql.select(sql.literal_column(_NOW[dialect]))).scalar_one())
     entries = table()

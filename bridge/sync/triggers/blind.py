@@ -23,32 +23,33 @@ def unseen(
                 yield (
                     f"ON DELETE {key.deletes} of the foreign key ({columns}) to {key.table}: let "
                     f"the site delete or change the rows itself before those of {key.table}, or "
-                    f"run `bridge reconcile --deep --repair` after deletions"
+                    f"run `bridgectl reconcile --deep --repair` after deletions"
                 )
             if key.updates in _WRITES:
                 yield (
                     f"ON UPDATE {key.updates} of the foreign key ({columns}) to {key.table}: run "
-                    f"`bridge reconcile --deep --repair` after a key of {key.table} was changed"
+                    f"`bridgectl reconcile --deep --repair` after a key of {key.table} was changed"
                 )
         if table.engine and table.engine.casefold() != "innodb":
             yield (
                 f"{table.engine} keeps what a transaction wrote that is rolled back, and the note "
-                "of it goes: run `bridge reconcile --deep --repair` now and then, or ALTER TABLE "
-                "… ENGINE=InnoDB"
+                "of it goes: run `bridgectl reconcile --deep --repair` now and then, or "
+                "ALTER TABLE … ENGINE=InnoDB"
             )
     for index in strange:
         yield (
             f"REPLACE may delete a row because of the unique index {index}, which is over an "
-            "expression: run `bridge reconcile --repair` after it"
+            "expression: run `bridgectl reconcile --repair` after it"
         )
     if any(is_partition for _, is_partition in below):
         yield (
-            "TRUNCATE, DETACH, ATTACH and DROP of a partition: run `bridge reconcile --deep "
+            "TRUNCATE, DETACH, ATTACH and DROP of a partition: run `bridgectl reconcile --deep "
             "--repair` after it"
         )
     for name, is_partition in below:
         if not is_partition:
             yield (
                 f"what is written to the rows of {name}, which inherits from this table: run "
-                "`bridge reconcile --deep --repair` now and then, or mirror a table without heirs"
+                "`bridgectl reconcile --deep --repair` now and then, or mirror a table "
+                "without heirs"
             )

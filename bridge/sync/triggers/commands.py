@@ -1,4 +1,4 @@
-"""What `bridge sync triggers` does: the SQL for every entity that needs triggers, run or shown;
+"""What `bridgectl sync triggers` does: the SQL for every entity that needs triggers, run or shown;
 what is there; what no trigger sees of these tables.
 
 First the triggers, then the base version: a row may be read only when every change of it is noted.
@@ -159,11 +159,11 @@ class Triggers:
                     if not state.good:
                         raise BridgeError(
                             f"entity {name}: its triggers are {state.state}: first run "
-                            f"`bridge sync triggers {name} --apply`"
+                            f"`bridgectl sync triggers {name} --apply`"
                         )
                     dialect = dialect_of(connection)
                     _run(connection, versions.raise_base(dialect, name, anew=True))
-                    did = f"every row has a new version now: run `bridge snapshot {name}`"
+                    did = f"every row has a new version now: run `bridgectl snapshot {name}`"
                     state = replace(state, state="raised", did=did)
             found.append(state)
         return found
@@ -187,9 +187,9 @@ class Triggers:
             _run(connection, versions.raise_base(dialect, name, anew=gap and had))
             did = f"{len(plan.wrong)} made"
             if gap and had:
-                did += f"; every row has a new version now: run `bridge snapshot {name}`"
+                did += f"; every row has a new version now: run `bridgectl snapshot {name}`"
             elif not had:
-                did += f"; the first load is `bridge snapshot {name}`"
+                did += f"; the first load is `bridgectl snapshot {name}`"
             return replace(state, state="there", did=did, do="")
 
     def _base(self, connection: sql.Connection, name: str) -> int | None:
@@ -230,7 +230,7 @@ class Triggers:
         elif self._base(connection, name) is None:
             is_ = "no base"
         lacking = may_not(connection, types.table, schema) if wrong else ""
-        do = lacking or ("" if is_ == "there" else f"bridge sync triggers {name} --apply")
+        do = lacking or ("" if is_ == "there" else f"bridgectl sync triggers {name} --apply")
         state = State(
             name,
             types.table.full_name,
@@ -307,7 +307,7 @@ class Triggers:
             about = f"entity {name}: " if name else ""
             raise BridgeError(
                 f"{about}the triggers cannot be made or looked at: {short(error)}. "
-                "`bridge sync triggers --check` shows what is there"
+                "`bridgectl sync triggers --check` shows what is there"
             ) from error
 
 

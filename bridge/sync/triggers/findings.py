@@ -1,4 +1,4 @@
-"""The triggers as `bridge doctor` sees them: what is missing, what may not be made, what is not
+"""The triggers as `bridgectl doctor` sees them: what is missing, what may not be made, what is not
 seen. Only asks."""
 
 from __future__ import annotations

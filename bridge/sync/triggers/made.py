@@ -187,7 +187,7 @@ def below(connection: sql.Connection, schema: str, name: str) -> list[tuple[str,
 _LOGGED = (
     "the server writes a binary log, and lets only SUPER make triggers: set "
     "log_bin_trust_function_creators = 1, or ask the hosting to run what "
-    "`bridge sync triggers` prints"
+    "`bridgectl sync triggers` prints"
 )
 
 

@@ -79,7 +79,7 @@ class Watch:
                 except BridgeError as error:
                     waiting[self._mirror.parent_of.get(name, name)] = str(error)
         for name in changed:
-            do = f"bridge snapshot {name} --rewrite: older documents keep their types until then"
+            do = f"bridgectl snapshot {name} --rewrite: older documents keep their types until then"
             self._log.warning("types.changed", entity=name, do=do)
         if changed or waiting != self._waiting:
             self._keep(family)
@@ -135,7 +135,7 @@ class Watch:
         return [name for name in names if name in self._tables]
 
     def _keep(self, names: Iterable[str]) -> None:
-        """Say by what this worker goes, for `bridge doctor`."""
+        """Say by what this worker goes, for `bridgectl doctor`."""
         now = datetime.now(UTC)
         said = self._state.get(STATE_ID) or {}
         for name in names:

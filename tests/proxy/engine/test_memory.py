@@ -156,7 +156,7 @@ backends: {origin: {url: "@ORIGIN@"}}
 
 @contextlib.contextmanager
 def worker(folder: Path) -> Iterator[tuple[Page, int]]:
-    """A page of a legacy site through `bridge serve`, and the process id of its worker."""
+    """A page of a legacy site through `bridgectl serve`, and the process id of its worker."""
     with contextlib.ExitStack() as stack:
         origin = stack.enter_context(Nginx(folder / "origin", ORIGIN))
         serve = BridgeServe(folder / "serve", env={})

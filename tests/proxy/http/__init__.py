@@ -1,1 +1,1 @@
-"""HTTP end to end: raw sockets, a real `bridge serve`, and a legacy side that misbehaves."""
+"""HTTP end to end: raw sockets, a real `bridgectl serve`, and a legacy side that misbehaves."""

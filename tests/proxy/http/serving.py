@@ -133,7 +133,7 @@ def routes_yaml(places: Mapping[str, str], *, trusted: Sequence[str] = ()) -> st
 
 
 class Bridge:
-    """A running `bridge serve`, as its visitors and its operator see it."""
+    """A running `bridgectl serve`, as its visitors and its operator see it."""
 
     def __init__(
         self,

@@ -63,7 +63,7 @@ class Site:
 
 
 def by_snapshot(site: Site, tables: Sequence[Laid], mirror: Mirror) -> list[Event]:
-    """What `bridge snapshot` reads; it learns the types, too."""
+    """What `bridgectl snapshot` reads; it learns the types, too."""
     events = []
     for table in tables:
         chunk = SqlSource(site.engine, table.name, mirror).chunk(None, 1000)

@@ -68,7 +68,7 @@ def test_a_document_holds_what_the_database_prints(everything: Everything) -> No
 def test_mongodb_holds_the_same_whichever_producer_wrote(
     everything: Everything, tmp_path: Path, clean_mongodb: Database[dict[str, Any]]
 ) -> None:
-    """The deep comparison of `bridge reconcile` says so."""
+    """The deep comparison of `bridgectl reconcile` says so."""
     site, tables = everything.site, everything.tables
     mirror = everything.mirror()
     way = PHP_WAYS[site.dialect][0]

@@ -10,7 +10,7 @@ PAGE = REPOSITORY / "docs" / "sync-yaml.md"
 
 
 def test_the_table_of_types_in_the_docs_is_in_step() -> None:
-    """If this fails: put what `bridge schema types` prints between the two marks."""
+    """If this fails: put what `bridgectl schema types` prints between the two marks."""
     assert between(PAGE.read_text(encoding="utf-8")).strip() == table().strip()
 
 

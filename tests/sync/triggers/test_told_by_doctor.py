@@ -1,4 +1,4 @@
-"""What `bridge doctor` says of triggers."""
+"""What `bridgectl doctor` says of triggers."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def test_a_trigger_that_is_gone_is_bad_news(tmp_path: Path) -> None:
         connection.exec_driver_sql("DROP TRIGGER bridge_post_u")
     [(state, do)] = said()
     assert state == "bad"
-    assert "bridge sync triggers" in do
+    assert "bridgectl sync triggers" in do
     engine.dispose()

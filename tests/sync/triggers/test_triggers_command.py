@@ -1,4 +1,4 @@
-"""`bridge sync triggers`: printing, making, looking, dropping, raising."""
+"""`bridgectl sync triggers`: printing, making, looking, dropping, raising."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TestStates:
         assert state(site) == "missing"
         [made] = site.triggers.apply([])
         assert (made.entity, made.state) == ("thing", "there")
-        assert "bridge snapshot thing" in made.did
+        assert "bridgectl snapshot thing" in made.did
         assert state(site) == "there"
         [again] = site.triggers.apply([])
         assert (again.state, again.did) == ("there", "")
@@ -158,7 +158,7 @@ class TestStates:
         assert site.notes() == []
 
     def test_versions_cannot_be_raised_where_triggers_are_missing(self, site: Site) -> None:
-        with pytest.raises(BridgeError, match="first run `bridge sync triggers thing --apply`"):
+        with pytest.raises(BridgeError, match="first run `bridgectl sync triggers thing --apply`"):
             site.triggers.raise_versions([])
 
     def test_the_version_of_a_key_never_goes_back_when_triggers_are_made_anew(
@@ -315,7 +315,7 @@ class TestUnseen:
 
         [unseen] = made.unseen
         assert "ON DELETE CASCADE of the foreign key (owner) to owners" in unseen
-        assert "bridge reconcile --deep --repair" in unseen
+        assert "bridgectl reconcile --deep --repair" in unseen
 
     @pytest.mark.parametrize("site", ["mariadb"], indirect=True)
     def test_a_table_without_transactions_is_named(self, site: Site) -> None:

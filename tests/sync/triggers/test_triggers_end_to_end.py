@@ -1,4 +1,4 @@
-"""From a statement of the site's to MongoDB: triggers, `bridge relay` and `bridge worker`."""
+"""From a statement of the site's to MongoDB: triggers, `bridgectl relay` and `bridgectl worker`."""
 
 from __future__ import annotations
 
@@ -79,5 +79,5 @@ def test_what_the_site_does_is_in_mongodb_and_the_outbox_is_empty(
     assert [one.state for one in findings(site.engine, site.mirror, site.outbox)] == ["ok"]
     site.triggers.drop([])
     [found] = findings(site.engine, site.mirror, site.outbox)
-    assert (found.state, found.do) == ("bad", "bridge sync triggers thing --apply")
+    assert (found.state, found.do) == ("bad", "bridgectl sync triggers thing --apply")
     site.engine.dispose()

@@ -127,7 +127,7 @@ class Site:
         return Reconciler(self.engine, self.database, self.mirror, asked).run(name)
 
     def assert_equal(self) -> None:
-        """MongoDB holds what SQL has, by the proof of `bridge reconcile --deep`."""
+        """MongoDB holds what SQL has, by the proof of `bridgectl reconcile --deep`."""
         for name in self.mirror.entities:
             result = self.reconcile(name)
             assert not result.differences, (name, result.differences)
