@@ -259,7 +259,7 @@ def moves(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
     return []
 
 
-moves_always = moves_round = moves_home = moves
+moves_always = moves_round = moves_by_cache = moves_home = moves
 
 
 def tests_cookies(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -96,6 +96,7 @@ ROUTES = {
     "moves": "",
     "moves_always": "fallback: false",
     "moves_round": "",
+    "moves_by_cache": "",
     "moves_home": "",
     "tests_cookies": "",
     "moves_cached": "",
