@@ -65,6 +65,7 @@ ROUTES = {
     "echo": "methods: [GET, POST]",
     "page": "",
     "page_as_it_is": "compress: false",
+    "unmeasured": "",
     "stream_of_text": "",
     "echo_soon": "methods: [POST], timeout: 500ms",
     "declines": "methods: [GET, POST]",
