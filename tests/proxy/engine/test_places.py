@@ -279,3 +279,25 @@ def test_a_body_that_waited_here_keeps_its_order() -> None:
     reader = ChunkedReader()
     assert b"".join(reader.feed(sent)) == body
     assert reader.done
+
+
+def test_a_connection_of_a_visitors_own_ends_with_its_pool(servers: list[Backend]) -> None:
+    """It was busy when the file was saved, and its visitor asks another pool from then on."""
+    server, goes_on = servers[0], threading.Event()
+
+    def challenge(call: Call) -> None:
+        goes_on.wait(BOUND)
+        _challenge(call)
+
+    server.when("/office", challenge)
+    url = f"http://127.0.0.1:{server.port}"
+    with engine(table(top=_routes([url], ""))) as inside, inside.visitor() as visitor:
+        visitor.send(request("GET", "/office", "Authorization: NTLM begin", host=HOST))
+        server.wait("/office")
+        inside.table = table(top=_routes([url], "keep_alive: false"), generation=1)
+        with inside.visitor() as other:
+            other.send(request("GET", "/last", host=HOST))
+            assert other.answer().body == b"fine"
+        goes_on.set()
+        assert visitor.answer().status == 401
+        wait_for(lambda: not server.open, BOUND, "the end of the connection")
