@@ -174,12 +174,17 @@ class _Request:
         return self.send_answer(answer), None
 
     def send_answer(self, answer: Answer) -> Iterable[bytes]:
+        """A handler's answer; the handler is let go when the server refuses its head."""
         status = int(answer.status[:3])
-        headers = self.conversation.python_answer(status, answer.headers)
-        if self.conversation.head.method == "HEAD" or status in (204, 205, 304):
-            return self.send(answer.status, headers, iter(()), answer.close)
-        length = content_length(headers)
-        return self.send(answer.status, headers, iter(answer), answer.close, length)
+        try:
+            headers = self.conversation.python_answer(status, answer.headers)
+            if self.conversation.head.method == "HEAD" or status in (204, 205, 304):
+                return self.send(answer.status, headers, iter(()), answer.close)
+            length = content_length(headers)
+            return self.send(answer.status, headers, iter(answer), answer.close, length)
+        except BaseException:
+            answer.close()
+            raise
 
     # (6) legacy
 
@@ -196,12 +201,15 @@ class _Request:
             self.environ.get("wsgi.early_hints"),
             conversation.outcome,
         )
-        return self.send(
-            f"{exchange.status} {exchange.reason}",
-            conversation.legacy_answer(exchange.status, exchange.headers, pool.hidden, pool.prefix),
-            _flushing(exchange),
-            exchange.close,
-        )
+        try:
+            headers = conversation.legacy_answer(
+                exchange.status, exchange.headers, pool.hidden, pool.prefix
+            )
+            status = f"{exchange.status} {exchange.reason}"
+            return self.send(status, headers, _flushing(exchange), exchange.close)
+        except BaseException:
+            exchange.close()  # nobody else would: its place would be taken for good
+            raise
 
     def own(self, page: Answered) -> Iterable[bytes]:
         """An answer of our own."""

@@ -80,6 +80,10 @@ class Trail(NamedTuple):
     def then(self, step: Step, expected: str) -> Trail:
         return Trail(expected, (*self.steps, step)[-_KEPT:], self.told)
 
+    def leads_back(self, expected: str, asked: str = "") -> bool:
+        """Whether `expected` is where the visitor was before, or has `asked` for now."""
+        return expected == asked or any(step.asked == expected for step in self.steps)
+
     def cycle(self, now: float, rounds: int, seconds: float) -> tuple[str, ...]:
         """The senders of the cycle that has been gone round `rounds` times within `seconds`,
         in order and completely; empty while there is none. Two rounds at least, and fewer than

@@ -395,7 +395,8 @@ def _called(
         given = True
         made = [piece for piece in (*written, first) if piece]
         if press is not None:
-            if length is None and isinstance(iterable, list | tuple) and len(iterable) == 1:
+            whole = isinstance(iterable, list | tuple) and len(iterable) == 1
+            if length is None and whole and environ["REQUEST_METHOD"] != "HEAD":
                 length = sum(map(len, made))
             body = Body(headers, made, pieces, length)
             headers, made, pieces, length = press(environ["REQUEST_METHOD"], status, body)

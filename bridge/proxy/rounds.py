@@ -86,7 +86,8 @@ class Rounds:
             asked = asked_for(*self._address)
             expected = sent_to(*self._address, status, location)
         if asked is None or expected is None:
-            if self._proven and trail and any(s.asked == trail.expected for s in trail.steps):
+            ended = self._proven and trail and trail.leads_back(trail.expected)
+            if ended and not is_shared(headers):
                 headers.append(self._cookie("", 0))  # what looked like a round has ended
             return
         limits = conversation.table.file.redirect_loops
@@ -99,6 +100,8 @@ class Rounds:
             if not ours and not limits.legacy:
                 return
             trail = None
+        elif trail and not trail.leads_back(expected, asked) and is_shared(headers):
+            return  # a cache would not keep it, or give it to others
         value = front.trails.write((trail or Trail(asked)).then(step, expected))
         headers.append(self._cookie(value, limits.within))
 

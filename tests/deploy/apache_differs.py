@@ -104,6 +104,7 @@ DIFFERS: dict[str, str] = {
     "test_what_is_no_request_is_counted_and_logged": _NUMBERS,
     "test_who_is_refused_before_they_are_known_has_an_address": _PARSES,
     "test_the_route_goes_back_to_legacy_after_five_rounds": _NUMBERS,
+    "test_a_loop_that_is_told_is_counted": _NUMBERS,
     "test_the_line_for_legacy_is_bounded_too": _OPTIONS,
     "test_when_every_handler_thread_is_stuck_legacy_answers": _OPTIONS,
 }

@@ -38,17 +38,7 @@ _PATIENCE = 1.0  # seconds until a visitor who expects 100 gets it although lega
 class Turn(Arriving):
     """A request, from its head to the last byte of its answer."""
 
-    __slots__ = (
-        "_expects",
-        "_held",
-        "_held_since",
-        "_held_size",
-        "_measured",
-        "_measured_size",
-        "_most",
-        "_size",
-        "is_known",
-    )
+    __slots__ = ("is_known",)
 
     def __init__(self, visitor: Visitor, method: str, minor: int, block: Block) -> None:
         Arriving.__init__(self, visitor, method, minor, block)
@@ -191,13 +181,12 @@ class Turn(Arriving):
             self.visitor.engine.let_go(self)
         if expects:
             self.visitor.engine.loop.call_later(_PATIENCE, self._be_patient)
-        exchange.start()
+        # What is here goes first: a connection that is there at once asks for more of the body.
         for piece in held or ():
-            if not exchange.over:
-                exchange.send(piece)
-        ended = held is not None and self.body is None
-        if (self._size == 0 or ended) and not exchange.over:
+            exchange.send(piece)
+        if self._size == 0 or (held is not None and self.body is None):
             exchange.finish()
+        exchange.start()
 
     def go_to_legacy(self) -> None:
         try:

@@ -283,6 +283,9 @@ class Upstream:
 
     def bind(self, connection: LegacyConnection) -> None:
         """The exchange on `connection` is over, and only its visitor may use it again."""
+        if self._closed:
+            self.give_back(connection, keep=False)  # its visitor asks another pool from now on
+            return
         self._free(connection)
         connection.exchange = None
         connection.deadline = NEVER

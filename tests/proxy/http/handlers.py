@@ -48,6 +48,12 @@ def page(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
 page_as_it_is = page
 
 
+def unmeasured(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """A page that leaves its length to the server."""
+    start_response("200 OK", [("Content-Type", "text/html")])
+    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else b"<p>same and same again</p>\n" * 400]
+
+
 def stream_of_text(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Goes on when the test says so."""
     start_response("200 OK", TEXT)
@@ -259,7 +265,7 @@ def moves(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[b
     return []
 
 
-moves_always = moves_round = moves_home = moves
+moves_always = moves_round = moves_by_cache = moves_home = moves
 
 
 def tests_cookies(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -47,6 +47,14 @@ def test_a_head_has_the_headers_of_a_get(bridge: Bridge) -> None:
     assert got.get("Content-Length") is None
 
 
+def test_a_head_of_a_page_that_says_no_length_is_that_of_a_get(bridge: Bridge) -> None:
+    """No body is no small body."""
+    for accepted, encoding in ((["Accept-Encoding: gzip"], "gzip"), ([], None)):
+        for method in ("GET", "HEAD"):
+            got = bridge.ask(method, "/py/unmeasured", *accepted, host=HOST)
+            assert (got.get("Vary"), got.get("Content-Encoding")) == ("Accept-Encoding", encoding)
+
+
 def test_a_small_answer_and_a_route_that_says_so_are_left_alone(bridge: Bridge) -> None:
     got = bridge.ask("GET", "/py/page?200", "Accept-Encoding: gzip", host=HOST)
     assert (got.get("Content-Encoding"), got.body) == (None, WHOLE[:200])

@@ -14,6 +14,7 @@ from tests.proxy.http.serving import Bridge
 from tests.proxy.http.visitor import Answer
 
 PY = "/py/moves_round"  # a handler that sends visitors to /old
+CACHED = "/py/moves_by_cache"
 HOME = "/py/moves_home"  # likewise, and no visitor goes round
 
 
@@ -57,6 +58,13 @@ def test_a_loop_of_legacy_alone_is_told_and_not_touched(bridge: Bridge, backend:
     assert not [got for got in answers if got.all("Set-Cookie")]
     told = [record["loop"] for record in bridge.outcomes("/forced") if record.get("loop")]
     assert told == ["- (main)"]  # once
+
+
+def test_a_loop_that_is_told_is_counted(bridge: Bridge, backend: Backend) -> None:
+    backend.when("/forced", plain("301 Moved", "Location: https://python.test/forced"))
+    visitor = Visitor(bridge, "User-Agent: comes by TLS again")
+    for _ in range(10):
+        visitor.ask("/forced")
     seen = 'bridge_redirect_loops_seen_total{routes="- (main)"}'
     wait_for(lambda: seen in metrics.scrape(bridge.state).decode(), BOUND, "a loop that was seen")
 
@@ -99,6 +107,36 @@ def test_neither_legacy_nor_handlers_see_the_trail(bridge: Bridge, backend: Back
 def test_a_redirect_that_shared_caches_may_keep_gets_no_cookie(bridge: Bridge) -> None:
     got = bridge.ask("GET", "/py/moves_cached", host="python.test")
     assert (got.status, got.all("Set-Cookie")) == (301, [])
+
+
+def test_what_shared_caches_may_keep_gets_no_cookie_after_a_redirect_either(
+    bridge: Bridge, backend: Backend
+) -> None:
+    """Neither a redirect of legacy's, nor the page at the end of what looked like a round."""
+    kept = "Cache-Control: public, max-age=60"
+    backend.when("/old", plain("301 Moved", "Location: /new", kept))
+    visitor = Visitor(bridge)
+    visitor.ask(HOME)
+    assert visitor.jar
+    got = visitor.ask("/old")
+    assert (got.status, got.all("Set-Cookie")) == (301, [])
+    backend.when("/old", plain("302 Found", f"Location: {HOME}"))
+    for path in (HOME, "/old", HOME):
+        assert visitor.ask(path).status == 302
+    backend.when("/old", plain("200 OK", kept))
+    got = visitor.ask("/old")
+    assert (got.status, got.all("Set-Cookie")) == (200, [])
+
+
+def test_a_loop_over_a_redirect_that_shared_caches_may_keep_is_stopped(
+    bridge: Bridge, backend: Backend
+) -> None:
+    moved = plain("301 Moved", f"Location: {CACHED}", "Cache-Control: public, max-age=60")
+    backend.when("/old", moved)
+    visitor = Visitor(bridge, "User-Agent: goes round by caches")
+    paths = [CACHED, "/old"] * 5
+    assert [visitor.ask(path).status for path in paths] == [302, 301] * 5
+    assert visitor.ask(CACHED).status == 508
 
 
 @pytest.fixture
