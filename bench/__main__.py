@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -16,14 +17,21 @@ from bench.load import BenchmarkFailed
 from bench.report import Report
 from stack.errors import StackError
 
-NAMES = ("dispatcher", "engine", "kill", "queue", "slow", "sync", "triggers", "truth")
+SECONDS = {"chaos": 600}
+"""What runs for a time as a whole, and how long by default; it is random, and takes a seed."""
+NAMES = ("chaos", "dispatcher", "engine", "kill", "queue", "slow", "sync", "triggers", "truth")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("name", required=False, type=click.Choice(NAMES))
 @click.option("--list", "list_names", is_flag=True, help="Name the benchmarks.")
 @click.option("--rounds", default=9, show_default=True, type=click.IntRange(1), help="Medians of.")
-@click.option("--seconds", default=1, show_default=True, type=click.IntRange(1), help="A load.")
+@click.option(
+    "--seconds",
+    type=click.IntRange(1),
+    help="A load, 1 by default; all of chaos, 600 by default.",
+)
+@click.option("--seed", type=int, help="Of chaos, to break the same again.")
 @click.option("--quick", is_flag=True, help="One short round: shows that it runs, not how fast.")
 @click.option(
     "--against",
@@ -36,7 +44,8 @@ def main(
     name: str | None,
     list_names: bool,
     rounds: int,
-    seconds: int,
+    seconds: int | None,
+    seed: int | None,
     quick: bool,
     against: str | None,
     output: str,
@@ -55,17 +64,23 @@ def main(
         raise click.UsageError(
             f"{name} is no measure of speed: --against is for {', '.join(COMPARABLE)}"
         )
+    if seed is not None and name not in SECONDS:
+        raise click.UsageError(f"{name} takes no seed: --seed is for {', '.join(SECONDS)}")
+    seconds = SECONDS.get(name, 1) if seconds is None else seconds
     if quick:
         rounds, seconds = 1, 1
+    chosen = {} if seed is None else {"seed": seed}
     progress = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         try:
-            report = _run(name, against, Path(folder), rounds, seconds, quick, progress)
+            report = _run(name, against, Path(folder), rounds, seconds, quick, progress, chosen)
         except (BenchmarkFailed, StackError) as error:
             raise click.ClickException(str(error)) from None
     if output == "table":
         report.show(Console(width=None if sys.stdout.isatty() else 160))
     click.echo(json.dumps({"bench": name, "ratios": report.ratios, "figures": report.figures}))
+    if report.failure:
+        raise click.ClickException(report.failure)
 
 
 def _run(
@@ -76,13 +91,14 @@ def _run(
     seconds: int,
     quick: bool,
     progress: Console,
+    chosen: Mapping[str, int],
 ) -> Report:
     if against is not None:
         from bench.before.against import run
 
         return run(name, against, folder, rounds, seconds, progress, quick=quick)
     benchmark = importlib.import_module(f"bench.{name}")
-    report: Report = benchmark.run(folder, rounds, seconds, progress)
+    report: Report = benchmark.run(folder, rounds, seconds, progress, **chosen)
     return report
 
 

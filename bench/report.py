@@ -14,13 +14,15 @@ __all__ = ["Report", "spread"]
 
 @dataclass
 class Report:
-    """`ratios` and `figures` are the keys of the JSON line; `rows` is the table."""
+    """`ratios` and `figures` are the keys of the JSON line; `rows` is the table;
+    `failure` says why the run as a whole has failed, although there are figures."""
 
     title: str
     headings: Sequence[str]
     rows: list[Sequence[str]] = field(default_factory=list)
     ratios: dict[str, float] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
+    failure: str = ""
 
     def show(self, console: Console) -> None:
         table = Table(title=self.title, title_justify="left", box=None, pad_edge=False)

@@ -15,7 +15,7 @@ import structlog
 from bridge.files import write_atomically
 from bridge.proxy.routes import RouteTable
 
-__all__ = ["FILE", "is_there", "keep", "pages", "text"]
+__all__ = ["FILE", "is_kept", "is_there", "keep", "pages", "text"]
 
 log = structlog.get_logger("bridge.reload")
 
@@ -40,6 +40,11 @@ def keep(state_dir: Path, table: RouteTable) -> None:
 def is_there(state_dir: Path) -> bool:
     """Whether there is one."""
     return text(state_dir) is not None
+
+
+def is_kept(state_dir: Path) -> bool:
+    """Whether its file is there, whatever it says. Cheap."""
+    return (state_dir / FILE).is_file()
 
 
 def text(state_dir: Path) -> str | None:

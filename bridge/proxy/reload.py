@@ -51,14 +51,16 @@ class Reloader:
         state_dir: Path | None = None,
         on_change: Callable[[Reloader], None] = lambda reloader: None,
         *,
+        is_told: Callable[[], bool] = lambda: True,
         import_limit: float | None = None,
         start_within: float | None = None,
     ) -> None:
         """Load the file. Raises ConfigError when neither it nor a last good copy can be used.
 
-        import_limit: seconds after which an import is said to hang; that of the environment when
-        it is not given. start_within: seconds that the start waits for the handlers of routes that
-        have a share; until they hang when it is not given.
+        is_told: whether what `on_change` has written is still there. import_limit: seconds after
+        which an import is said to hang; that of the environment when it is not given.
+        start_within: seconds that the start waits for the handlers of routes that have a share;
+        until they hang when it is not given.
         """
         self.path = path
         self.error: ConfigError | None = None
@@ -66,6 +68,8 @@ class Reloader:
         self._state_dir = state_dir
         self._on_change = on_change
         self._imports = Imports(import_limit)
+        self._is_told = is_told
+        self._untold = ""
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -132,11 +136,23 @@ class Reloader:
         that were late are there."""
         with self._lock:
             news = self._imports.has_news()
-            retry = self.error and time.monotonic() - self._tried_at > _RETRY_AFTER
-            if not (force or retry or news or self._look() != self._seen):
+            waited = time.monotonic() - self._tried_at > _RETRY_AFTER
+            if force or (self.error and waited) or news or self._look() != self._seen:
+                self._look_and_load()
+            elif waited and self._is_forgotten():
+                self._tried_at = time.monotonic()
+                self._keep()
+            else:
                 return
-            self._look_and_load()
         self._tell()
+
+    def _is_forgotten(self) -> bool:
+        """Whether the state directory does not have what it should: it was emptied, or could not
+        be written. Workers to come, and operators, rely on it."""
+        if self._state_dir is None:
+            return False
+        kept = lastgood.is_kept(self._state_dir)
+        return bool(self._untold) or not kept or not self._is_told()
 
     def _look_and_load(self) -> None:
         """Never raises: what nobody thought of is an error of the file, too."""
@@ -201,8 +217,11 @@ class Reloader:
     def _tell(self) -> None:
         try:
             self._on_change(self)
+            self._untold = ""
         except Exception as error:  # a full disk, for example; the table is live all the same
-            log.error("cannot say what is live", traceback=traceback_text(error))
+            if self._untold != str(error):
+                log.error("cannot say what is live", traceback=traceback_text(error))
+            self._untold = str(error) or type(error).__name__
 
     def _look(self) -> Signature:
         self._looked_at = time.monotonic()

@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -175,16 +176,13 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
     def load(self) -> Dispatcher:
         """In a worker: load the table and make the dispatcher."""
         state_dir = self.settings.state_dir
-        slot = metrics.take_slot(state_dir)
-        self.counters = counters = metrics.Metrics(state_dir, slot)
+        slot = self._count_in(state_dir)
+        counters = self.counters
         gate, broken = start_gate(self.settings)
 
         def on_change(reloader: Reloader) -> None:
+            status.write(state_dir, slot, reloader, broken, self.settings)
             counters.on_reload(reloader)
-            try:
-                status.write(state_dir, slot, reloader, broken, self.settings)
-            except OSError as error:
-                log.warning("cannot write the worker's status", error=str(error))
 
         hooks: list[Any] = [counters]
         if self.options.access_log:
@@ -197,6 +195,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             self.settings.routes,
             state_dir,
             on_change,
+            is_told=lambda: status.is_written(state_dir),
             import_limit=limit,
             # A worker that does not come up in time is killed.
             start_within=min(limit, self.options.worker_timeout / 2),
@@ -212,6 +211,24 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             gate=gate,
         )
         return self.dispatcher
+
+    def _count_in(self, state_dir: Path) -> int:
+        """Take a slot for what this worker counts. Where the state directory is of no use now,
+        it counts for itself alone: visitors do not wait until somebody has mended that."""
+        try:
+            slot = metrics.take_slot(state_dir)
+            self.counters = metrics.Metrics(state_dir, slot)
+        except OSError as error:
+            log.error(
+                "the state directory cannot be used: this worker serves, and nobody sees its "
+                "metrics until it is replaced",
+                state_dir=str(state_dir),
+                error=str(error),
+            )
+            self._aside = tempfile.TemporaryDirectory(prefix="bridge-state-")
+            slot = metrics.take_slot(Path(self._aside.name))
+            self.counters = metrics.Metrics(Path(self._aside.name), slot)
+        return slot
 
     def show(
         self,

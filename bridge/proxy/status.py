@@ -123,6 +123,11 @@ def write(
     write_atomically(_file(state_dir, os.getpid()), json.dumps(status))
 
 
+def is_written(state_dir: Path) -> bool:
+    """Whether what this process said is still there. Cheap."""
+    return _file(state_dir, os.getpid()).is_file()
+
+
 def remove(state_dir: Path, pid: int) -> None:
     """The worker is gone."""
     _file(state_dir, pid).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -182,3 +183,24 @@ def test_workers_come_back_while_sync_yaml_is_broken(
         sync.write_text(good, encoding="utf-8")
         kill_all(site)
         site.live(lambda w: not w.error, 5, "no error any more")
+
+
+@ENGINES
+def test_workers_start_while_the_state_directory_is_of_no_use(
+    tmp_path: Path, php: PhpServer, engine: str
+) -> None:
+    """And say what they run as soon as there is one."""
+    site = BridgeSite(
+        tmp_path / "site", table(php), workers=2, operator=False, options=("--engine", engine)
+    )
+    with site:
+        killed = {worker.pid for worker in site.workers()}
+        shutil.rmtree(site.state)
+        site.state.write_text("in the way", encoding="utf-8")
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        assert get(site).body == b"python\n"
+        site.state.unlink()
+        site.live(lambda w: w.pid not in killed and not w.error, 20, "new workers")
+        assert site.bridge("flip", "hello", "0%", "--why", "back").returncode == 0
+        assert get(site).body != b"python\n"

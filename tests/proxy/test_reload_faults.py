@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import sys
 import threading
 import weakref
@@ -426,3 +427,43 @@ def test_a_load_leaves_no_garbage_behind() -> None:
     garbage(1)
     # Werkzeug leaves a function, a cell and a tuple for each rule that is tried out.
     assert garbage(60) - garbage(10) <= 50 * 3
+
+
+def vanish(state: Path) -> None:
+    shutil.rmtree(state)
+
+
+def lose_what_one_worker_said(state: Path) -> None:
+    """Another one has kept the table meanwhile."""
+    (state / "said").unlink()
+
+
+def become_a_file(state: Path) -> None:
+    shutil.rmtree(state)
+    state.write_text("")
+
+
+@pytest.mark.parametrize("harm", [vanish, become_a_file, lose_what_one_worker_said])
+def test_a_state_directory_that_was_lost_has_everything_again(
+    file: Path, state: Path, monkeypatch: pytest.MonkeyPatch, harm: Callable[[Path], None]
+) -> None:
+    """The last good table, and what the workers say of themselves, without a change of the file."""
+    monkeypatch.setattr(reloading, "_RETRY_AFTER", 0.1)
+
+    def say(reloader: Reloader) -> None:
+        state.mkdir(exist_ok=True)
+        (state / "said").write_text(reloader.table().digest)
+
+    reloader = Reloader(file, state, say, is_told=(state / "said").exists)
+    reloader.start()
+    try:
+        harm(state)
+        if state.is_file():
+            wait_for(lambda: reloader._untold, 10, "it was seen")
+            state.unlink()
+        wait_for((state / "said").exists, 10, "what the worker says")
+        wait_for(lambda: lastgood.text(state) == share("0%"), 10, "the last good table")
+        number = reloader.table().generation
+    finally:
+        reloader.stop()
+    assert number == 1
