@@ -199,13 +199,17 @@ def test_every_form_of_a_redis_url_means_streams(url: str, used: str) -> None:
     [
         ("redis://127.0.0.1:7000/0", 7000),
         ("redis+streams://[::1]/0", 6379),
-        ("redis+sentinel+streams://[::1]:1,b:2/service/0", 6379),
         ("redis://127.0.0.1:7000\n", 7000),
     ],
 )
 def test_who_meets_no_redis_is_told_how_to_start_one(url: str, port: int) -> None:
     told = str(broker_missing(url, "refused"))
     assert f"redis-server --port {port} --appendonly yes" in told
+
+
+def test_who_meets_no_sentinel_is_told_how_to_start_one() -> None:
+    told = str(broker_missing("redis+sentinel+streams://[::1]:1,b:2/service/0", "refused"))
+    assert "systemctl start redis-sentinel" in told
 
 
 def test_a_line_end_after_the_url_is_none_of_it() -> None:

@@ -152,7 +152,8 @@ def test_a_late_retry_of_a_dead_letter_cannot_win_against_newer_data(
     old = changed("vim", 1).to_json().encode()
     with broker.connect(redis_url) as connection:
         letters = DeadLetters(connection)
-        letters.put(DeadLetter("id", old, "body", "why", "then", "now", 1))
+        moment = "2026-01-31T12:00:00Z"
+        letters.put(DeadLetter("id", old, "body", "why", moment, moment, 1))
         publish(redis_url, changed("vim", 2))
         worker = start_worker(redis_url, mongodb_url)
         wait_for(lambda: worker.counters.applied == 1)
