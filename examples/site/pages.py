@@ -1,4 +1,4 @@
-"""A first handler. `bridgectl` and `bridgectl serve` import it from the folder they are started in."""
+"""A first handler. `bridgectl`, also as `serve`, imports it from the folder it is started in."""
 
 from markupsafe import escape
 from werkzeug.wrappers import Request, Response
