@@ -56,12 +56,24 @@ class VisitorResponse(Response):  # type: ignore[misc]
         return failed or super().should_close()
 
     def default_headers(self) -> list[str]:
+        if _is_unread(self.req):
+            # gunicorn reads a little of it, and then ends the connection: that is to be said, or
+            # what the visitor sends next is lost.
+            self.force_close()
         has_date = any(name.lower() == "date" for name, _ in self.headers)
         return [
             line
             for line in super().default_headers()
             if not line.startswith("Server:") and not (has_date and line.startswith("Date:"))
         ]
+
+
+def _is_unread(request: Any) -> bool:
+    """Whether a part of the request's body was not taken by anybody."""
+    reader = request.body.reader
+    if isinstance(reader, ChunkedReader):
+        return reader.parser is not None
+    return getattr(reader, "length", 0) > 0
 
 
 class VisitorChunks(ChunkedReader):  # type: ignore[misc]

@@ -6,6 +6,7 @@ import pytest
 
 from tests.proxy.http.double import Backend, Call, answer, plain
 from tests.proxy.http.serving import Bridge
+from tests.proxy.http.visitor import request
 
 GARBAGE = {
     "no HTTP": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
@@ -54,6 +55,20 @@ def test_a_refused_connection_is_a_502(bridge: Bridge) -> None:
 
 def test_a_refused_connection_is_a_502_for_an_upload_too(bridge: Bridge) -> None:
     assert bridge.ask("POST", "/away", host="refused.test", body=b"x" * 1000).status == 502
+
+
+@pytest.mark.parametrize("size", [1000, 90_000, 300_000])
+def test_an_upload_that_nobody_takes_loses_nothing_that_is_asked_next(
+    bridge: Bridge, size: int
+) -> None:
+    """Either the answer says that it ends the connection, or the next request is answered."""
+    with bridge.visitor() as visitor:
+        for _ in range(20):
+            visitor.send(request("POST", "/away", host="refused.test", body=b"x" * size))
+            got = visitor.answer("POST")
+            assert got.status == 502
+            if (got.get("Connection") or "").lower() == "close":
+                break
 
 
 def test_a_connection_reset_before_the_answer_is_a_502(bridge: Bridge, backend: Backend) -> None:
