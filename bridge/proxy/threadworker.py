@@ -35,6 +35,7 @@ __all__ = ["BridgeWorker", "join_cookies"]
 
 _LINGER = 2.0  # seconds that an ended connection is read on for, as gunicorn does
 _LINGER_BYTES = 2**30
+_DISCARDED = 32 * 1024  # bytes; gunicorn discards twice as many
 _TARGET_INVALID = re.compile(r"[^\x21-\x7e\x80-\xff]")
 
 
@@ -57,8 +58,8 @@ class VisitorResponse(Response):  # type: ignore[misc]
 
     def default_headers(self) -> list[str]:
         if _is_unread(self.req):
-            # gunicorn reads a little of it, and then ends the connection: that is to be said, or
-            # what the visitor sends next is lost.
+            # It ends the connection, and that is to be said: what a visitor who does not know it
+            # sends next would be lost.
             self.force_close()
         has_date = any(name.lower() == "date" for name, _ in self.headers)
         return [
@@ -69,11 +70,12 @@ class VisitorResponse(Response):  # type: ignore[misc]
 
 
 def _is_unread(request: Any) -> bool:
-    """Whether a part of the request's body was not taken by anybody."""
+    """Whether so much of the request's body was taken by nobody, or may be still to come, that
+    gunicorn does not read on until the next request."""
     reader = request.body.reader
     if isinstance(reader, ChunkedReader):
         return reader.parser is not None
-    return getattr(reader, "length", 0) > 0
+    return getattr(reader, "length", 0) > _DISCARDED
 
 
 class VisitorChunks(ChunkedReader):  # type: ignore[misc]
