@@ -426,11 +426,17 @@ class Upstream:
         line, share = self._waiting, self._share
         while line and line[0][1].over:
             line.popleft()
-        places = self._places() if self.in_flight >= share else Counter()
+        places: Counter[str] | None = None  # counting all of them is for those it matters to
         for at, (_, exchange) in enumerate(line):
-            if not exchange.over and places[exchange.asker.place] < share:
-                del line[at]
-                return exchange
+            place = exchange.asker.place
+            if exchange.over:
+                continue
+            if place and self.in_flight >= share:
+                places = self._places() if places is None else places
+                if places[place] >= share:
+                    continue
+            del line[at]
+            return exchange
         return None
 
     def discard(self, connection: LegacyConnection) -> None:
