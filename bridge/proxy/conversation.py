@@ -17,7 +17,7 @@ import structlog
 
 from bridge.errors import BridgeError, LegacyError, UseLegacy, VisitorError
 from bridge.logs import traceback_text
-from bridge.proxy import models, pages, preview
+from bridge.proxy import pages, preview
 from bridge.proxy.admission import Admission
 from bridge.proxy.compress import Press
 from bridge.proxy.decide import PYTHON, Decision, decide, not_ours
@@ -147,7 +147,9 @@ class Conversation:
         outcome.route = decision.route.spec.name if decision.route else ""
         if front.reports_decisions:
             front.report_decision(head, decision)
-        if self.client.address in front.redirected_from or head.cookie(COOKIE) is not None:
+        jar = head.jar
+        trailed = head.cookie(COOKIE) is not None if jar is None else COOKIE in jar
+        if trailed or self.client.address in front.redirected_from:
             self._rounds = Rounds(self)
             self._rounds.look()
         return decision
@@ -266,7 +268,7 @@ class Conversation:
         """The headers of a handler's answer for the visitor."""
         self.outcome.handler = time.perf_counter() - self._asked
         self.front.python_did(self.route.name, well=status < 500)
-        headers = self._apart(apply_rules(from_handler(given), self.rules))
+        headers = self._apart(apply_rules(from_handler(given), self.decision.rules))
         if (gate := self.front.gate) and self.wanted:
             headers = end_when_settled(headers, gate, self.wanted, self.head, self.front.clock())
         if status == 205:
@@ -303,23 +305,13 @@ class Conversation:
 
     # (7) for the visitor
 
-    @property
-    def rules(self) -> models.ResponseHeaders:
-        """The changes to the headers of the answer, whoever gives it: the same object for the
-        same site and route of a table."""
-        decision = self.decision
-        route = decision.route
-        if route is not None and route.rules:
-            return route.rules[decision.site]
-        return self.table.file.sites[decision.site].response_headers
-
     def legacy_answer(
         self, status: int, given: Headers, hidden: frozenset[tuple[str, int]], prefix: str
     ) -> Headers:
         """The headers of a legacy answer for the visitor; `hidden` and `prefix` are those of
         the backend's address."""
         client, decision, file = self.client, self.decision, self.table.file
-        rules = self.rules
+        rules = decision.rules
         headers = to_visitor(
             given,
             public_origin(client.scheme, client.host, hidden, prefix),

@@ -38,7 +38,8 @@ class Decision:
     people. `set_key` is the value of a new SHARE_COOKIE to give to the visitor. `split` means
     that other visitors may get the other side for this URL, so no shared cache may keep it;
     `vary` is the request header that the choice depends on. `conditions` are the request headers
-    that decided which route it is.
+    that decided which route it is. `rules` are the changes to the headers of the answer, whoever
+    gives it: the same object for the same site and route of a table.
     """
 
     site: str
@@ -53,6 +54,7 @@ class Decision:
     split: bool = False
     vary: str | None = None
     conditions: tuple[str, ...] = ()
+    rules: models.ResponseHeaders = field(default_factory=models.ResponseHeaders)
 
     @property
     def python(self) -> bool:
@@ -89,14 +91,15 @@ def decide(
         if route is None or route.app is None or head.cookie(preview.COOKIE) is None:
             return standing
         site, params, conditions = standing.site, standing.params, standing.conditions
+        rules = standing.rules
     else:
-        site, route, params, conditions = standing
+        site, route, params, conditions, rules = standing
     spec = table.file.sites[site]
     legacy = route.spec.legacy or spec.legacy
 
     def answer(side: str, reason: str, detail: str = "", **more: Any) -> Decision:
         backend = PYTHON if side == PYTHON else legacy
-        more["conditions"] = conditions
+        more |= {"conditions": conditions, "rules": rules}
         return Decision(site, backend, legacy, reason, detail, route, params, **more)
 
     picked = preview.picked(secret, head, route.share_key, now)
@@ -115,7 +118,7 @@ def decide(
     return answer(side, "share", detail, bucket=number, set_key=set_key, split=True, vary=vary)
 
 
-_Split = tuple[str, Route, Mapping[str, Any], tuple[str, ...]]
+_Split = tuple[str, Route, Mapping[str, Any], tuple[str, ...], models.ResponseHeaders]
 _REMEMBERED = 4096  # paths
 _LONGEST = 256  # characters of one
 
@@ -125,26 +128,28 @@ def _look_up(table: RouteTable, head: Head, key: tuple[str, str, str | None]) ->
     and its variables where each visitor has a side. Remembered where neither the query nor
     headers took part."""
     site = site_of(table, head)
-    legacy = table.file.sites[site].legacy
+    spec = table.file.sites[site]
+    legacy, rules = spec.legacy, spec.response_headers
     if head.target.path is None:
-        return Decision(site, legacy, legacy, "odd-target", head.target.oddity)
+        return Decision(site, legacy, legacy, "odd-target", head.target.oddity, rules=rules)
     found, question = table.look_up(head, site)
     by = question.headers
     standing: Decision | _Split
     if found is None:
-        standing = Decision(site, legacy, legacy, "no-route", conditions=by)
+        standing = Decision(site, legacy, legacy, "no-route", conditions=by, rules=rules)
     else:
         route, params = found
-        legacy = route.spec.legacy or legacy
+        legacy, rules = route.spec.legacy or legacy, route.rules.get(site, rules)
+        given: dict[str, Any] = {"route": route, "params": params, "conditions": by, "rules": rules}
         if route.app is None:
             reason = "no-handler" if route.handler else "legacy-route"
-            standing = Decision(site, legacy, legacy, reason, "", route, params, conditions=by)
+            standing = Decision(site, legacy, legacy, reason, "", **given)
         elif route.share == 0:
-            standing = Decision(site, legacy, legacy, "share", "0%", route, params, conditions=by)
+            standing = Decision(site, legacy, legacy, "share", "0%", **given)
         elif route.share == ALL:
-            standing = Decision(site, PYTHON, legacy, "share", "100%", route, params, conditions=by)
+            standing = Decision(site, PYTHON, legacy, "share", "100%", **given)
         else:
-            standing = site, route, params, by
+            standing = site, route, params, by, rules
     if not question.varies and len(key[2] or "") <= _LONGEST:
         if len(table.memo) >= _REMEMBERED:
             table.memo.clear()

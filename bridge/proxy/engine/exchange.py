@@ -81,8 +81,10 @@ class Exchange:
         "answered",
         "asker",
         "connection",
+        "fresh",
         "full",
         "over",
+        "own",
         "paused",
         "pool",
         "repeatable",
@@ -119,6 +121,8 @@ class Exchange:
         self.paused = False  # the visitor takes nothing now
         self.over = False
         self.connection: LegacyConnection | None = None
+        self.own: LegacyConnection | None = None  # that is its visitor's alone, until it begins
+        self.fresh = False  # no connection that was used before will do
         self._connects = False
         self._since = 0.0  # when the stage began
 
@@ -129,12 +133,11 @@ class Exchange:
         self._outcome.legacy = self.pool.name
         self._since = perf_counter()
         if self._bound and (own := self._bound.pop(self.pool, None)):
-            self._binds = True
-            if self.pool.take_bound(own, self):
-                return
+            self.own, self._binds = own, True
         # What cannot be repeated gets a fresh connection: it must not meet a stale one. What
         # authenticates a connection must not change who somebody else's is.
-        self.pool.take(self, fresh=self._binds or not self.repeatable)
+        self.fresh = self._binds or not self.repeatable
+        self.pool.take(self)
 
     def connects(self) -> None:
         """There is a place for a new connection."""
@@ -296,9 +299,12 @@ class Exchange:
             raise WireError("101 without an Upgrade")
         if [value.lower() for value in head.values("upgrade")] != ["websocket"]:
             raise WireError("101 to another protocol than was asked for")
-        self.over = True
-        connection.deadline = NEVER
         self.asker.on_tunnel(head, connection, data)
+
+    def let_go(self) -> None:
+        """The connection is somebody else's from now on."""
+        self.over = True
+        self.connection = None
 
     # (4)
 
@@ -380,7 +386,7 @@ class Exchange:
         keep = keep and self._reusable and self._sent
         if self._binds and keep:
             self._bound[self.pool] = connection
-            self.pool.bind(connection)
+            self.pool.give_back(connection, keep=True, binds=True)
         else:
             self.pool.give_back(connection, keep=keep)
 
@@ -397,7 +403,8 @@ class Exchange:
                 self.connection = None
                 self._since = perf_counter()
                 self.pool.give_back(connection, keep=False)
-                self.pool.take(self, fresh=True)
+                self.fresh = True
+                self.pool.take(self)
                 return
             self.pool.servers.was_silent(connection.server, clock.now)
             self.failed(LegacyError("first_byte", 502, words or "closed without an answer"))
@@ -438,5 +445,7 @@ class Exchange:
             return
         self.over = True
         connection, self.connection = self.connection, None
+        if self.own is not None:  # it has waited for a place: its visitor may ask again
+            self._bound[self.pool], self.own = self.own, None
         if connection is not None:
             self.pool.give_back(connection, keep=False)

@@ -44,6 +44,7 @@ class Reply:
         "conversation",
         "exchange",
         "held",
+        "is_known",
         "method",
         "minor",
         "over",
@@ -60,6 +61,7 @@ class Reply:
         self.spool: Spool | None = None
         self.held: list[bytes] | None = None  # of the request's body, before legacy is asked
         self.body: Body | None = None  # while it is not complete
+        self.is_known = True  # what follows from the header block is that of other requests
         self.answered = self.over = False
         self._chunked = self._close = False
         self._left: int | None = None  # of an announced body of the answer

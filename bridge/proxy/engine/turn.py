@@ -14,7 +14,7 @@ from bridge.proxy.body import content_length
 from bridge.proxy.engine.arriving import Arriving
 from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.handlers import Spool
-from bridge.proxy.engine.reading import Block, target_of
+from bridge.proxy.engine.reading import target_of
 from bridge.proxy.engine.writing import CONTINUE
 from bridge.proxy.forwarded import stranger
 from bridge.proxy.head import Head, host_of
@@ -22,7 +22,6 @@ from bridge.proxy.wire import ResponseHead, binds
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.upstream import LegacyConnection, Upstream
-    from bridge.proxy.engine.visitor import Visitor
 
 __all__ = ["Turn"]
 
@@ -38,11 +37,7 @@ _PATIENCE = 1.0  # seconds until a visitor who expects 100 gets it although lega
 class Turn(Arriving):
     """A request, from its head to the last byte of its answer."""
 
-    __slots__ = ("is_known",)
-
-    def __init__(self, visitor: Visitor, method: str, minor: int, block: Block) -> None:
-        Arriving.__init__(self, visitor, method, minor, block)
-        self.is_known = True  # what follows from the header block is that of other requests
+    __slots__ = ()
 
     # (2) to (4)
 
@@ -269,7 +264,8 @@ class Turn(Arriving):
         place = None
         if not decision.split and not 300 < head.status < 309:
             # The same head from the same backend becomes the same head for visitors.
-            rules = id(conversation.rules)  # which the table keeps
+            # The table keeps the rules.
+            rules = id(decision.rules)
             place = conversation.table, rules, decision.legacy, client.scheme, client.host
             known = head.memo.get(place)
         if known is None:
@@ -301,13 +297,19 @@ class Turn(Arriving):
     def on_tunnel(self, head: ResponseHead, connection: LegacyConnection, rest: bytes) -> None:
         from bridge.proxy.engine.tunnel import Tunnel
 
-        assert self.exchange is not None
-        pool = self.exchange.pool
-        headers = self.conversation.legacy_answer(101, head.headers, pool.hidden, pool.prefix)
+        exchange, conversation = self.exchange, self.conversation
+        assert exchange is not None
+        pool = exchange.pool
+        try:
+            headers = conversation.legacy_answer(101, head.headers, pool.hidden, pool.prefix)
+        except Exception as error:
+            exchange.cancel()
+            self.own(conversation.page_for(error))
+            return
+        exchange.let_go()
         given = ",".join(head.values("upgrade"))
         headers += [("Connection", "Upgrade"), ("Upgrade", given or "websocket")]
-        outcome = self.conversation.outcome
-        outcome.status = 101
+        conversation.outcome.status = 101
         self.answered = True
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
         reason = head.reason or "Switching Protocols"

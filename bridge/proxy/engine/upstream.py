@@ -142,6 +142,7 @@ class Upstream:
         self.at_once = min(spec.limits.at_once, most)
         self._visitors = visitors or Limits()
         self._scarce = self._share  # places taken, from which on not everybody gets one
+        self._counts: Counter[str] | None = None  # places by address, while they are scarce
         self.budget = RetryBudget()
         parts = urlsplit(spec.url)
         self.hidden = hidden_names(spec)
@@ -202,33 +203,45 @@ class Upstream:
         size = passed // 16
         return _SMALLEST_READ if size < _SMALLEST_READ else min(size, _LARGEST_READ)
 
-    def take(self, exchange: Exchange, *, fresh: bool) -> None:
+    def take(self, exchange: Exchange) -> None:
         """Give `exchange` a connection, now or as soon as there is one: it is told by `begin`,
         or by `failed` with the stage `wait` or `connect`."""
-        idle = self._idle
         busy = len(self.active) + len(self._connecting)
         if busy >= self._scarce and self._must_wait(exchange):
             self._wait(exchange)
-        elif idle and not fresh:
+        elif self._idle and not exchange.fresh:
             self._reuse(exchange)
         else:
-            self._replace_oldest()
-            self._connect(exchange)
+            self._give_fresh(exchange)
 
     def _must_wait(self, exchange: Exchange) -> bool:
         """Whether there is no place for `exchange`, while there are few."""
-        if self.in_flight >= self.at_once:
-            return True
-        share, place = self._share, exchange.asker.place
-        return bool(place) and self._places()[place] >= share
+        return self.in_flight >= self.at_once or self._has_its_share(exchange)
 
-    def _places(self) -> Counter[str]:
-        """How many places those from each address have. Who has none that is known counts as
-        nobody: those behind a unix socket are many."""
-        taken = [c.exchange for c in self.active if c.exchange is not None]
-        places = Counter(exchange.asker.place for exchange in (*taken, *self._connecting))
-        places[""] = 0
-        return places
+    def _has_its_share(self, exchange: Exchange) -> bool:
+        """Whether those from its address have as many places as they may, while there are few.
+        Who has no address that says anything counts as nobody: those behind a unix socket are
+        many."""
+        place = exchange.asker.place
+        if not place or self.in_flight < self._share:
+            return False
+        if self._counts is None:
+            taken = [c.exchange for c in self.active if c.exchange is not None]
+            self._counts = Counter(one.asker.place for one in (*taken, *self._connecting))
+        return self._counts[place] >= self._share
+
+    def _count(self, exchange: Exchange | None, change: int) -> None:
+        """`exchange` takes a place or leaves it, while that is counted."""
+        counts = self._counts
+        if counts is None or exchange is None:
+            return
+        if self.in_flight < self._share // 2:
+            self._counts = None  # there are plenty again
+            return
+        place = exchange.asker.place
+        counts[place] += change
+        if counts[place] <= 0:
+            del counts[place]
 
     def _wait(self, exchange: Exchange) -> None:
         limits = self.spec.limits
@@ -259,43 +272,28 @@ class Upstream:
             while place >= 0 and idle[place].server is not server:
                 place -= 1
             if place < 0:
-                self._replace_oldest()
-                self._connect(exchange)
+                self._give_fresh(exchange)
                 return
-        connection = idle.pop(place)
+        self._begin(idle.pop(place), exchange)
+
+    def _give_fresh(self, exchange: Exchange) -> None:
+        """The connection that only its visitor may use, or a new one."""
+        own, exchange.own = exchange.own, None
+        if own is not None and own in self._bound:
+            self._bound.remove(own)
+        if own is not None and not own.transport.is_closing():
+            self._begin(own, exchange)
+        else:
+            self._replace_oldest()
+            self._connect(exchange)
+
+    def _begin(self, connection: LegacyConnection, exchange: Exchange) -> None:
         connection.server.busy += 1
         self.active.add(connection)
         connection.exchange = exchange
+        if self._counts is not None:
+            self._count(exchange, +1)
         exchange.begin(connection)
-
-    def take_bound(self, connection: LegacyConnection, exchange: Exchange) -> bool:
-        """Give `exchange` a connection that only its visitor may use; whether that can be."""
-        if connection in self._bound:
-            self._bound.remove(connection)
-        if connection.transport.is_closing() or self.in_flight >= self.at_once:
-            connection.transport.abort()
-            return False
-        connection.server.busy += 1
-        self.active.add(connection)
-        connection.exchange = exchange
-        exchange.begin(connection)
-        return True
-
-    def bind(self, connection: LegacyConnection) -> None:
-        """The exchange on `connection` is over, and only its visitor may use it again."""
-        if self._closed:
-            self.give_back(connection, keep=False)  # its visitor asks another pool from now on
-            return
-        self._free(connection)
-        connection.exchange = None
-        connection.deadline = NEVER
-        connection.pooled = True
-        self._bound.append(connection)
-        # Each may hold a process of legacy's.
-        while len(self._bound) > self.spec.limits.at_once:
-            self.discard(self._bound[0])
-        if self._waiting:
-            self._next()
 
     def _replace_oldest(self) -> None:
         """Close an idle connection, as there will be a new one: there are never more than were
@@ -313,6 +311,7 @@ class Upstream:
         if not tried:
             exchange.connects()
         self._connecting.add(exchange)
+        self._count(exchange, +1)
         server = self.servers.pick(clock.now, tried)
         server.busy += 1
         task = asyncio.get_running_loop().create_task(self._connected(exchange, server, tried))
@@ -328,6 +327,7 @@ class Upstream:
                 connection = await self._open(server)
         except Exception as error:
             self._connecting.discard(exchange)
+            self._count(exchange, -1)
             server.busy -= 1
             if not _is_ours(error):
                 self.servers.refused(server, clock.now)
@@ -374,20 +374,35 @@ class Upstream:
             _, connection = await loop.create_connection(make, parts.hostname or "", port, **tls)
         return connection
 
-    def give_back(self, connection: LegacyConnection, *, keep: bool) -> None:
-        """The exchange on `connection` is over."""
-        self._free(connection)
+    def give_back(self, connection: LegacyConnection, *, keep: bool, binds: bool = False) -> None:
+        """The exchange on `connection` is over. `binds`: only its visitor may use it again."""
+        active = self.active
+        if connection in active:
+            active.remove(connection)
+            connection.server.busy -= 1
+            if self._counts is not None:
+                self._count(connection.exchange, -1)
         connection.exchange = None
         connection.deadline = NEVER
-        keep = keep and self.spec.keep_alive and not self._closed
-        if not keep or connection.transport.is_closing():
+        if not keep or self._closed or connection.transport.is_closing():
             connection.transport.abort()
-        else:
+        elif binds:
+            self._bind(connection)
+        elif self.spec.keep_alive:
             connection.pooled = True
             connection.idle_since = clock.now
             self._idle.append(connection)
+        else:
+            connection.transport.abort()
         if self._waiting:
             self._next()
+
+    def _bind(self, connection: LegacyConnection) -> None:
+        connection.pooled = True
+        self._bound.append(connection)
+        # Each may hold a process of legacy's.
+        while len(self._bound) > self.spec.limits.at_once:
+            self.discard(self._bound[0])
 
     def give_back_place(self, connection: LegacyConnection) -> None:
         """`connection` has become a tunnel that is over."""
@@ -399,15 +414,10 @@ class Upstream:
     def keep_apart(self, connection: LegacyConnection) -> None:
         """`connection` becomes a tunnel: its place is free for a request."""
         self.active.discard(connection)
+        self._count(connection.exchange, -1)
         self.tunnels.add(connection)
         if self._waiting:
             self._next()
-
-    def _free(self, connection: LegacyConnection) -> None:
-        """It has no request any more."""
-        if connection in self.active:
-            self.active.discard(connection)
-            connection.server.busy -= 1
 
     def _next(self) -> None:
         """Let those in the line go on who can."""
@@ -415,28 +425,20 @@ class Upstream:
             exchange = self._first()
             if exchange is None:
                 return
-            if self._idle and exchange.repeatable:
+            if self._idle and not exchange.fresh:
                 self._reuse(exchange)
             else:
-                self._replace_oldest()
-                self._connect(exchange)
+                self._give_fresh(exchange)
 
     def _first(self) -> Exchange | None:
         """The first in the line who may have a place now, taken out of it."""
-        line, share = self._waiting, self._share
+        line = self._waiting
         while line and line[0][1].over:
             line.popleft()
-        places: Counter[str] | None = None  # counting all of them is for those it matters to
         for at, (_, exchange) in enumerate(line):
-            place = exchange.asker.place
-            if exchange.over:
-                continue
-            if place and self.in_flight >= share:
-                places = self._places() if places is None else places
-                if places[place] >= share:
-                    continue
-            del line[at]
-            return exchange
+            if not exchange.over and not self._has_its_share(exchange):
+                del line[at]
+                return exchange
         return None
 
     def discard(self, connection: LegacyConnection) -> None:

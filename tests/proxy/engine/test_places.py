@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from bridge.errors import LegacyError
+from bridge.proxy.conversation import Conversation
 from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.upstream import Upstream
 from bridge.proxy.wire import ChunkedReader
@@ -99,10 +103,16 @@ SCRIPTS: dict[str, Callable[[Call], None]] = {
 
 
 class _Guest:
-    """One connection, and what somebody does with it who may do anything."""
+    """One connection, and what somebody does with it who may do anything. Most come from one
+    address on the internet, the others from another one or from nearby."""
 
     def __init__(self, visitor: Visitor, dice: random.Random) -> None:
         self.visitor, self.dice = visitor, dice
+        address = dice.choice(["8.8.8.8", "8.8.8.8", "9.9.9.9", "10.0.0.1"])
+        self.come_from = f"X-Forwarded-For: {address}"
+
+    def request(self, method: str, path: str, *lines: str, **more: Any) -> bytes:
+        return request(method, path, self.come_from, *lines, host=HOST, **more)
 
     def path(self) -> str:
         return self.dice.choice(list(SCRIPTS))
@@ -111,17 +121,17 @@ class _Guest:
         for _ in range(self.dice.randrange(1, 4)):
             method = self.dice.choice(["GET", "HEAD", "DELETE"])
             version = self.dice.choice(["1.0", "1.1"])
-            self.visitor.send(request(method, self.path(), host=HOST, version=version))
+            self.visitor.send(self.request(method, self.path(), version=version))
             self.visitor.answer(method)
 
     def asks_all_at_once(self) -> None:
-        self.visitor.send(b"".join(request("GET", self.path(), host=HOST) for _ in range(5)))
+        self.visitor.send(b"".join(self.request("GET", self.path()) for _ in range(5)))
         self.visitor.answer()
 
     def uploads(self) -> None:
         body = b"x" * self.dice.choice([0, 10, 1000, 70_000, 400_000])
         lines = ["Expect: 100-continue"] if self.dice.random() < 0.3 else []
-        raw = request("POST", self.path(), *lines, host=HOST, body=body)
+        raw = self.request("POST", self.path(), *lines, body=body)
         most = len(raw) if self.dice.random() < 0.6 else self.dice.randrange(len(raw))
         for cut in sorted((self.dice.randrange(most + 1), most)):
             self.visitor.send(raw[:cut])
@@ -129,7 +139,7 @@ class _Guest:
         self.visitor.answer()
 
     def uploads_chunks(self) -> None:
-        head = request("POST", self.path(), "Transfer-Encoding: chunked", host=HOST)
+        head = self.request("POST", self.path(), "Transfer-Encoding: chunked")
         end = self.dice.choice([b"0\r\n\r\n", b"", b"z\r\n", b"0\n"])
         size = self.dice.choice([3, 70_000])
         self.visitor.send(head + b"%x\r\n%b\r\n" % (size, b"x" * size) + end)
@@ -137,7 +147,7 @@ class _Guest:
 
     def opens_a_tunnel(self) -> None:
         path = self.dice.choice(["/tunnel", "/tunnel", self.path()])
-        self.visitor.send(request("GET", path, *_UPGRADE, host=HOST) + b"early")
+        self.visitor.send(self.request("GET", path, *_UPGRADE) + b"early")
         self.visitor._until(b"\r\n\r\n")
         self.visitor.send(b"more")
         self.visitor.piece()
@@ -148,7 +158,7 @@ class _Guest:
             body = b"x" * self.dice.choice([10, 70_000]) if self.dice.random() < 0.5 else None
             method = "POST" if body else "GET"
             lines = ["Authorization: NTLM begin"] if self.dice.random() < 0.7 else []
-            self.visitor.send(request(method, path, *lines, host=HOST, body=body))
+            self.visitor.send(self.request(method, path, *lines, body=body))
             self.visitor.answer(method)
 
     def comes(self) -> None:
@@ -190,7 +200,19 @@ def _taken(inside: Inside) -> dict[str, object]:
             f"{pool.name} bound": len(pool._bound),
         }
         found |= {f"{server.url} busy": server.busy for server in pool.servers.all}
+        found[f"{pool.name} counted"] = (pool._counts or Counter()).total()
     return {name: count for name, count in found.items() if count}
+
+
+def _miscounted(inside: Inside) -> list[object]:
+    """How many places each address has, and how many are counted where that differs."""
+    found: list[object] = []
+    for pool in _pools(inside):
+        taken = [connection.exchange for connection in pool.active]
+        real = Counter(one.asker.place for one in (*taken, *pool._connecting) if one is not None)
+        if pool._counts is not None and +pool._counts != +real:
+            found.append((pool._counts, real))
+    return found
 
 
 @pytest.fixture
@@ -206,6 +228,7 @@ def _routes(urls: list[str], more: str) -> str:
     listed = ", ".join(f"'{url}'" for url in urls)
     return f"""
 version: 1
+trusted_proxies: [127.0.0.1]
 sites: {{forge: {{hosts: [{HOST}], legacy: php}}}}
 backends:
   php:
@@ -220,10 +243,11 @@ routes:
 @pytest.mark.parametrize("more", ["", "keep_alive: false"])
 @pytest.mark.parametrize("count", [1, 3])
 def test_every_place_is_free_again_after_a_storm(
-    servers: list[Backend], count: int, more: str
+    servers: list[Backend], count: int, more: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one server, or of three of which one refuses; whoever left, hung up, was late, or has
     become something else. Then the site answers as if nothing had been."""
+    monkeypatch.setattr("bridge.proxy.servers._FIRST", 0.001)  # who refuses is asked again
     urls = [f"http://127.0.0.1:{port}" for port in (servers[0].port, servers[1].port, free_port())]
     routes = table(top=_routes(urls[:count], more))
     limits = Limits(head=0.3, body=0.3, idle=0.3, stall=0.3, tunnel_idle=0.3)
@@ -238,8 +262,13 @@ def test_every_place_is_free_again_after_a_storm(
         threads = [threading.Thread(target=visits, args=(seed,)) for seed in range(16)]
         for thread in threads:
             thread.start()
+        counted = 0
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                assert inside.look(lambda: _miscounted(inside)) == []
+                counted += inside.look(lambda: _pools(inside)[0]._counts is not None)
+                thread.join(0.005)
+        assert counted, "the places were never scarce"
         inside.wait_until_empty()
         wait_for(lambda: not inside.look(lambda: _taken(inside)), BOUND, "every place to be free")
         [pool] = _pools(inside)
@@ -279,6 +308,63 @@ def test_a_body_that_waited_here_keeps_its_order() -> None:
     reader = ChunkedReader()
     assert b"".join(reader.feed(sent)) == body
     assert reader.done
+
+
+def test_a_connection_of_a_visitors_own_waits_for_a_place_with_them(
+    servers: list[Backend],
+) -> None:
+    """Who is authenticated stays it when the site is busy; who leaves the line takes it along."""
+    server, goes_on = servers[0], threading.Event()
+
+    def slow(call: Call) -> None:
+        goes_on.wait(BOUND)
+        call.send(plain())
+
+    server.when("/slow", slow)
+    places = "connections: 2"
+    routes = table(
+        top=_routes([f"http://127.0.0.1:{server.port}"], "")
+        .replace("max_in_flight: 6, waiting: 6, tunnels: 2", places)
+        .replace("200ms", "20s")
+    )
+    with engine(routes) as inside, contextlib.ExitStack() as stack:
+        alice, eve = [stack.enter_context(inside.visitor()) for _ in range(2)]
+        for visitor in (alice, eve):
+            visitor.send(request("GET", "/office", "Authorization: NTLM begin", host=HOST))
+            assert visitor.answer().status == 401
+        [pool] = _pools(inside)
+        for _ in range(2):
+            busy = stack.enter_context(inside.visitor())
+            busy.send(request("GET", "/slow", host=HOST))
+        server.wait("/slow", 2)
+        for visitor in (alice, eve):
+            visitor.send(request("GET", "/office", host=HOST))
+        wait_for(lambda: inside.look(lambda: pool.waiting) == 2, BOUND, "two in the line")
+        eve.leave()
+        wait_for(lambda: inside.look(lambda: len(pool._bound)) == 1, BOUND, "eve's to be closed")
+        goes_on.set()
+        assert alice.answer().status == 401
+        numbers = [received.connection for received in server.of("/office")]
+        assert len(numbers) == 3
+        assert len(set(numbers)) == 2
+
+
+def test_a_switch_that_cannot_be_passed_on_frees_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wired = Wired()
+    visitor, wire = wired.visit()
+    visitor.data_received(request("GET", "/", *_UPGRADE, host=HOST))
+
+    def broken(*_: object) -> None:
+        raise LegacyError("head", 502, "nothing that goes on")
+
+    monkeypatch.setattr(Conversation, "legacy_answer", broken)
+    [legacy] = wired.legacy
+    legacy.send(_SWITCH)
+    assert wire.out.startswith(b"HTTP/1.1 502 ")
+    assert legacy.wire.closed == "aborted"
+    assert not wired.busy
 
 
 def test_a_connection_of_a_visitors_own_ends_with_its_pool(servers: list[Backend]) -> None:
