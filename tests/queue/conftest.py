@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 import structlog
 
+from bridge.queue import broker
 from bridge.queue.consumer import Consumer
 from bridge.queue.events import Event, Rejected
 
@@ -56,6 +58,16 @@ class Running:
 
 
 Start = Callable[..., Running]
+
+
+def memory_broker() -> str:
+    """The URL of Kombu's broker in memory, emptied: a process has only one."""
+    with broker.connect("memory://") as connection:
+        channel: Any = connection.default_channel
+        for queue in (broker.DEAD_QUEUE, broker.EVENTS_QUEUE):
+            broker.declare(connection, channel, queue)
+            channel.queue_purge(queue)
+    return "memory://"
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import Event
 from bridge.queue.publisher import Publisher
 from stack.redis import Redis
+from tests.queue.conftest import memory_broker
 
 GARBAGE = [
     b"nonsense",
@@ -381,10 +382,11 @@ def test_the_consumer_works_on_another_transport_than_redis(
     receiver: Any, start: Callable[..., Any], wait_for: Callable[..., Any]
 ) -> None:
     receiver.rejects = {2}
-    publish("memory://", changed("vim", 1), changed("git", 2))
-    running = start("memory://", receiver)
+    url = memory_broker()
+    publish(url, changed("vim", 1), changed("git", 2))
+    running = start(url, receiver)
 
     wait_for(lambda: running.counters.dead == 1)
     running.stop()
     assert receiver.versions == [1, 2]
-    assert [Event.parse(letter.raw).version for letter in dead_letters("memory://")] == [2]
+    assert [Event.parse(letter.raw).version for letter in dead_letters(url)] == [2]

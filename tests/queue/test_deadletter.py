@@ -19,6 +19,7 @@ from bridge.queue.deadletter import DeadLetter, DeadLetters, Filter, identity_of
 from bridge.queue.events import Event
 from bridge.queue.outbox import Outbox, Row
 from bridge.queue.outbox import connect as outbox_connect
+from tests.queue.conftest import memory_broker
 
 
 def letter(number: int, **fields: Any) -> DeadLetter:
@@ -39,11 +40,10 @@ def letter(number: int, **fields: Any) -> DeadLetter:
 @pytest.fixture(params=["redis", "memory"])
 def connection(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Connection]:
     """One broker that can be read without taking, and one that cannot."""
-    url = redis_url if request.param == "redis" else "memory://"
+    url = redis_url if request.param == "redis" else memory_broker()
     with broker.connect(url) as made:
         for queue in (broker.DEAD_QUEUE, broker.EVENTS_QUEUE):
             broker.declare(made, made.default_channel, queue)
-            made.default_channel.queue_purge(queue)
         yield made
 
 

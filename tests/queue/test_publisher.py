@@ -24,6 +24,7 @@ from stack.ports import free_port
 from stack.process import Server
 from stack.rabbitmq import RabbitMQ
 from stack.redis import Redis
+from tests.queue.conftest import memory_broker
 
 Wait = Callable[..., Any]
 
@@ -36,10 +37,7 @@ def changed(key: str, version: int) -> Event:
 def url(request: pytest.FixtureRequest) -> str:
     """An empty broker of each kind."""
     if request.param == "memory":
-        with broker.connect("memory://") as connection:
-            broker.declare(connection, connection.default_channel, broker.EVENTS_QUEUE)
-            connection.default_channel.queue_purge(broker.EVENTS_QUEUE)
-        return "memory://"
+        return memory_broker()
     found: str = request.getfixturevalue(f"{request.param}_url")
     return found
 

@@ -21,6 +21,7 @@ from bridge.queue import broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.queue.unpack import unpack
+from tests.queue.conftest import memory_broker
 
 Pack = Callable[[bytes], bytes]
 PACKERS: dict[str, Pack] = {
@@ -64,7 +65,7 @@ def test_a_bomb_is_not_unpacked_beyond_the_limit(kind: str) -> None:
 @pytest.fixture(params=["redis", "rabbitmq", "memory"])
 def broker_url(request: pytest.FixtureRequest) -> str:
     if request.param == "memory":
-        return "memory://"
+        return memory_broker()
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
 
