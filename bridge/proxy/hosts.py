@@ -1,8 +1,9 @@
 """Which site a Host header belongs to.
 
 Pure. A pattern without a port takes the default ports only, `:*` takes any port, and `*.`
-takes one or more labels in front. What matches nothing belongs to no site. A name may end with
-a dot, and its port may be empty: both are the same name without.
+takes one or more labels in front; `*` alone takes any host with any port. What matches nothing
+belongs to no site. A name may end with a dot, and its port may be empty: both are the same name
+without.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class Hosts:
             for pattern in hosts:
                 name, _, port = pattern.rpartition(":") if _has_port(pattern) else (pattern, "", "")
                 name = name.removesuffix(".")
+                if pattern == "*":
+                    port = "*"
                 if name.startswith("*"):
                     self._wild.append((name[1:], port, owner))
                 else:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from itsdangerous import BadData, URLSafeSerializer
 
 from bridge.proxy.address import resolve
+from bridge.proxy.hosts import Hosts
 
 __all__ = [
     "COOKIE",
@@ -118,10 +119,21 @@ def asked_for(method: str, scheme: str, host: str, target: str) -> str | None:
 
 
 def sent_to(
-    method: str, scheme: str, host: str, target: str, status: int, location: str
+    method: str,
+    scheme: str,
+    host: str,
+    target: str,
+    status: int,
+    location: str,
+    hosts: Hosts | None = None,
 ) -> str | None:
-    """What a browser asks for next; None where that is nothing by HTTP."""
+    """What a browser asks for next; None where that is nothing by HTTP, or at none of `hosts`: a
+    way that leads elsewhere has a gap when it comes back."""
     form = resolve(scheme, host, target, location)
+    if form is not None and hosts is not None:
+        name = form.partition("/")[0]
+        if not name.startswith("[") and hosts.owner(name) is None:
+            return None
     again = method if status in (307, 308) or method == "HEAD" else "GET"
     return None if form is None else _request(again, form)
 

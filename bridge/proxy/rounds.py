@@ -84,7 +84,8 @@ class Rounds:
         asked = expected = None
         if status in REDIRECTS and location is not None and conversation.head.target.raw != "*":
             asked = asked_for(*self._address)
-            expected = sent_to(*self._address, status, location)
+            hosts = conversation.table.hosts
+            expected = sent_to(*self._address, status, location, hosts)
         if asked is None or expected is None:
             ended = self._proven and trail and trail.leads_back(trail.expected)
             if ended and not is_shared(headers):

@@ -28,6 +28,11 @@ def test_a_longer_name_is_malformed_and_nobodys(host: str) -> None:
     assert Hosts({"any": ["*:*"]}).owner(host) is None
 
 
+@pytest.mark.parametrize("host", ["a.test", "a.test:8080", "127.0.0.1:1", "[::1]:8080", "[::1]"])
+def test_a_star_alone_takes_any_host_with_any_port(host: str) -> None:
+    assert Hosts({"any": ["*"]}).owner(host) == "any"
+
+
 def test_long_hosts_are_not_remembered() -> None:
     """Visitors may send any number of them."""
     hosts = Hosts({"any": ["*.test"]})

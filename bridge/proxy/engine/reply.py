@@ -175,8 +175,8 @@ class Reply:
         # Without a length or chunks a clean end of the connection would be the body's.
         self.visitor.break_off(reset=self._left is None and not self._chunked)
 
-    def lost(self) -> None:
-        """The visitor is gone."""
+    def lost(self, reason: str = "visitor left") -> None:
+        """The visitor is gone, or was let go for this reason."""
         if self.over:
             return
         outcome = self.conversation.outcome
@@ -184,7 +184,7 @@ class Reply:
             outcome.backend, outcome.error = "bridge", self.body.missing
             outcome.status = 400
         else:
-            outcome.aborted = "visitor left"
+            outcome.aborted = reason
             outcome.status = outcome.status or 499
         self._end()
 

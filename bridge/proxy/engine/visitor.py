@@ -446,6 +446,14 @@ class Visitor(asyncio.Protocol):
             self.engine.report()
             self._close()
 
+    def _let_go(self) -> None:
+        """Who takes an answer too slowly keeps what others need."""
+        limits = self.engine.limits
+        if self.turn is not None:
+            taken = f"less than {limits.slowest} bytes/s for {limits.stall:g} s"
+            self.turn.lost(f"bridge: the visitor took {taken}")
+        self.transport.abort()
+
     # time
 
     def look(self, now: float) -> None:
@@ -456,7 +464,7 @@ class Visitor(asyncio.Protocol):
             if got - self._got >= max(1, self.engine.limits.slowest * self.engine.limits.stall):
                 self._got, self.deadline = got, now + self.engine.limits.stall
             else:
-                self.transport.abort()
+                self._let_go()
         elif turn is not None:
             self.deadline = _NEVER
             if turn.body is not None and not turn.over:

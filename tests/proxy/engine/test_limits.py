@@ -10,6 +10,7 @@ import pytest
 
 from bridge.proxy.engine.limits import Limits
 from tests.proxy.engine.inside import HOST, engine
+from tests.proxy.engine.wired import Wired
 from tests.proxy.http.double import Backend, plain
 from tests.proxy.http.visitor import Visitor, request
 from tests.proxy.site import TOP, table
@@ -21,6 +22,19 @@ def address(backend: Backend) -> Iterator[tuple[str, int]]:
     routes = table(top=TOP.replace(":8090", f":{backend.port}"))
     with engine(routes, limits=Limits(head=0.6, idle=1.2, stall=0.6)) as inside:
         yield inside.address
+
+
+def test_who_is_let_go_did_not_leave() -> None:
+    wired = Wired()
+    visitor, wire = wired.visit()
+    visitor.data_received(request("GET", "/", host=HOST))
+    wired.legacy[0].send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+    assert visitor.turn
+    outcome = visitor.turn.conversation.outcome
+    visitor.pause_writing()
+    visitor.look(visitor.deadline)
+    assert wire.closed == "aborted"
+    assert outcome.aborted == "bridge: the visitor took less than 128 bytes/s for 60 s"
 
 
 def test_a_head_that_trickles_in_is_a_408(address: tuple[str, int]) -> None:

@@ -276,6 +276,11 @@ def tests_cookies(environ: WSGIEnvironment, start_response: StartResponse) -> It
     return []
 
 
+def moves_away(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("302 Found", [("Location", "//elsewhere.test/")])
+    return []
+
+
 def moves_cached(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     start_response("301 Moved", [("Location", "/old"), ("Cache-Control", "public, max-age=60")])
     return []

@@ -101,6 +101,7 @@ ROUTES = {
     "moves_home": "",
     "tests_cookies": "",
     "moves_cached": "",
+    "moves_away": "",
 }
 
 

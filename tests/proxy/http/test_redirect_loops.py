@@ -104,6 +104,12 @@ def test_neither_legacy_nor_handlers_see_the_trail(bridge: Bridge, backend: Back
     assert b"bridge_trail" not in shown.body
 
 
+def test_a_redirect_to_somebody_elses_host_gets_no_cookie(bridge: Bridge) -> None:
+    """It does not come back from there without a gap."""
+    got = bridge.ask("GET", "/py/moves_away", host="python.test")
+    assert (got.status, got.all("Set-Cookie")) == (302, [])
+
+
 def test_a_redirect_that_shared_caches_may_keep_gets_no_cookie(bridge: Bridge) -> None:
     got = bridge.ask("GET", "/py/moves_cached", host="python.test")
     assert (got.status, got.all("Set-Cookie")) == (301, [])
