@@ -91,7 +91,9 @@ def throughput(page: Page, *, connections: int, seconds: int, answer: int) -> tu
         raise BenchmarkFailed(f"{page.url}: wrk failed: {done.stdout}{done.stderr}")
     counted: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     requests, read = counted["requests"], counted["bytes"]
-    if counted["failed"] or not requests:
+    if not requests:
+        raise BenchmarkFailed(f"{page.url}: no answer within {seconds} s")
+    if counted["failed"]:
         raise BenchmarkFailed(f"{page.url}: {counted['failed']} of {requests} requests failed")
     # wrk also counts the bytes of the answers that it did not wait for at the end.
     if not requests * answer <= read <= (requests + connections) * answer:
