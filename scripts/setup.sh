@@ -19,6 +19,14 @@ DEBIAN_PACKAGES=(
     libcurl4 libssl3  # mongod is linked against them
 )
 
+# The forge and the outbox are tested on MariaDB too; a browser looks at a site through the bridge;
+# valgrind counts instructions; the files in deploy/ are for Apache, lighttpd and systemd.
+# shellcheck disable=SC2034 # scripts/test and scripts/programs use it
+TEST_PACKAGES=(
+    mariadb-server-core php-nrk-predis memcached haproxy chromium valgrind
+    apache2-bin lighttpd lighttpd-mod-openssl logrotate systemd
+)
+
 say() { printf '%s\n' "$*" >&2; }
 
 # step WORDS -- COMMAND…: one line for a person, the output to the log, shown when it fails.

@@ -24,6 +24,7 @@ def check(result: Result, kills: int, capsys: pytest.CaptureFixture[str]) -> Non
     assert (result.lost, result.backwards, result.different, result.dead) == (0, 0, 0, 0)
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_over_eight_kills(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -132,6 +132,7 @@ def forge(
         yield Forge(php, proxy, clean_mongodb)
 
 
+@pytest.mark.slow
 def test_the_list_of_fifty_thousand_releases_is_paged_as_php_pages_it(forge: Forge) -> None:
     forge.publish(COUNT)
 

@@ -249,6 +249,7 @@ def prove(
         assert ended()
 
 
+@pytest.mark.slow
 def test_a_visitor_never_misses_one_of_150_edits(
     things: Things, wait_for: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

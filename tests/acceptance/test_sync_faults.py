@@ -80,6 +80,7 @@ def plant_orphans(site: FaultSite) -> None:
         site.collection("releases").replace_one({"_id": f"{name}/1"}, child, upsert=True)
 
 
+@pytest.mark.slow
 def test_everything_dies_once_in_the_first_load_and_nothing_is_lost(
     site: FaultSite, capsys: pytest.CaptureFixture[str]
 ) -> None:

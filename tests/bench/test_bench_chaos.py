@@ -30,6 +30,7 @@ def own(status: int, said: int | None = None) -> Answer:
     return Answer(status, {}, text.encode(), whole=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["event", "thread"])
 @pytest.mark.timeout(150)
 def test_no_answer_is_wrong_or_missing_while_everything_is_broken(
@@ -102,6 +103,7 @@ Reply.own = lambda self, page: self.cut("damaged")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("serve", "way", "kind"),
     [
@@ -121,6 +123,7 @@ def test_a_damaged_proxy_is_found_out(
     assert found.examples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["slow", "cut", "late", "close"])
 @pytest.mark.timeout(100)
 def test_a_proxy_that_is_not_damaged_is_not(tmp_path: Path, way: str) -> None:

@@ -37,11 +37,13 @@ def result(quick: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_last_line_is_the_json_object_that_is_promised(result: dict[str, Any]) -> None:
     assert set(result) == {"bench", "ratios", "figures"}
     assert result["bench"] == "dispatcher"
 
 
+@pytest.mark.slow
 def test_the_ratios_compare_the_fronts(result: dict[str, Any]) -> None:
     assert {
         "dispatcher_over_proxymiddleware",
@@ -54,6 +56,7 @@ def test_the_ratios_compare_the_fronts(result: dict[str, Any]) -> None:
     assert all(ratio > 0 for ratio in result["ratios"].values())
 
 
+@pytest.mark.slow
 def test_each_front_has_its_figures(result: dict[str, Any]) -> None:
     kinds = ("rps", "cpu_us", "added_p50_us", "added_p99_us")
     of_fronts = {f"{front}_{kind}" for front in FRONTS for kind in kinds}
@@ -61,6 +64,7 @@ def test_each_front_has_its_figures(result: dict[str, Any]) -> None:
     assert set(result["figures"]) == of_fronts | of_all
 
 
+@pytest.mark.slow
 def test_the_table_is_above_the_json_and_progress_is_elsewhere(
     quick: subprocess.CompletedProcess[str],
 ) -> None:

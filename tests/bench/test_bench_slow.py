@@ -22,10 +22,12 @@ def quick() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_nobody_who_keeps_reading_is_cut_off(quick: dict[str, Any]) -> None:
     assert quick["figures"]["cut_off"] == 0
 
 
+@pytest.mark.slow
 def test_everybody_was_there_at_once(quick: dict[str, Any]) -> None:
     """Nobody's page was through before the quick requests were."""
     figures = quick["figures"]
@@ -35,6 +37,7 @@ def test_everybody_was_there_at_once(quick: dict[str, Any]) -> None:
     assert figures["early"] == 0
 
 
+@pytest.mark.slow
 def test_the_promised_figures_are_there(quick: dict[str, Any]) -> None:
     names = {"rss_mb", "quick_p99_ms", "cut_off", "free_p99_ms", "stuck_p99_ms", "fallback_ms"}
     assert names <= set(quick["figures"])

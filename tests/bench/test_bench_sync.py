@@ -68,11 +68,13 @@ def events() -> list[Event]:
     ]
 
 
+@pytest.mark.slow
 def test_the_last_line_is_the_json_object_that_is_promised(result: dict[str, Any]) -> None:
     assert set(result) == {"bench", "ratios", "figures"}
     assert result["bench"] == "sync"
 
 
+@pytest.mark.slow
 def test_the_ratios_compare_ours_with_what_one_would_do_without(result: dict[str, Any]) -> None:
     assert set(result["ratios"]) == {
         "apply_over_naive",
@@ -84,6 +86,7 @@ def test_the_ratios_compare_ours_with_what_one_would_do_without(result: dict[str
     assert all(ratio > 0 for ratio in result["ratios"].values())
 
 
+@pytest.mark.slow
 def test_each_part_has_its_figures(result: dict[str, Any]) -> None:
     assert set(result["figures"]) == {
         *("naive_per_s", "applied_per_s", *(f"applied_per_s_{size}" for size in BATCHES)),
@@ -95,6 +98,7 @@ def test_each_part_has_its_figures(result: dict[str, Any]) -> None:
     assert all(figure > 0 for figure in result["figures"].values())
 
 
+@pytest.mark.slow
 def test_the_table_names_the_rows_and_progress_is_elsewhere(
     quick: subprocess.CompletedProcess[str],
 ) -> None:

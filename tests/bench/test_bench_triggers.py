@@ -6,7 +6,10 @@ import json
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_a_quick_run_finds_no_error_that_triggers_make() -> None:
     command = [sys.executable, "-m", "bench", "triggers", "--quick"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110)

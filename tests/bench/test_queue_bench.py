@@ -54,11 +54,13 @@ def rabbitmq() -> set[str]:
     return {"rabbitmq"}
 
 
+@pytest.mark.slow
 def test_the_last_line_is_the_json_object_that_is_promised(result: dict[str, Any]) -> None:
     assert set(result) == {"bench", "ratios", "figures"}
     assert result["bench"] == "queue"
 
 
+@pytest.mark.slow
 def test_the_ratios_compare_ours_with_the_others(result: dict[str, Any]) -> None:
     assert set(result["ratios"]) == {
         "publish_over_stock",
@@ -71,6 +73,7 @@ def test_the_ratios_compare_ours_with_the_others(result: dict[str, Any]) -> None
     assert all(ratio > 0 for ratio in result["ratios"].values())
 
 
+@pytest.mark.slow
 def test_each_queue_has_its_figures(result: dict[str, Any], rabbitmq: set[str]) -> None:
     assert set(result["figures"]) == {
         *(f"{name}_publish_per_s" for name in QUEUES | rabbitmq),
@@ -84,6 +87,7 @@ def test_each_queue_has_its_figures(result: dict[str, Any], rabbitmq: set[str]) 
     assert all(figure > 0 for figure in result["figures"].values())
 
 
+@pytest.mark.slow
 def test_the_table_is_above_the_json_and_progress_is_elsewhere(
     quick: subprocess.CompletedProcess[str],
 ) -> None:

@@ -74,6 +74,7 @@ def take(url: str) -> str:
         return str(connection.execute(sa.text("SELECT word FROM kept")).scalar_one())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MORE_SERVERS)
 def test_a_killed_server_comes_back_on_its_port_with_what_it_confirmed(
     tmp_path: Path, kind: type[RabbitMQ | MariaDB | Postgres]
@@ -108,6 +109,7 @@ def test_a_stopped_server_leaves_no_process_and_keeps_its_data(
         assert take(again.url) == "kept"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MORE_SERVERS_SLOWLY)
 def test_servers_work_in_a_directory_with_a_very_long_name(
     tmp_path: Path, kind: type[RabbitMQ | MariaDB | Postgres]
@@ -118,6 +120,7 @@ def test_servers_work_in_a_directory_with_a_very_long_name(
         assert take(server.url) == "far away"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MORE_SERVERS_SLOWLY)
 def test_another_server_on_the_port_is_not_taken_for_ours(
     request: pytest.FixtureRequest, tmp_path: Path, kind: type[RabbitMQ | MariaDB | Postgres]
@@ -140,6 +143,7 @@ def test_rabbitmq_ends_with_its_name_service(tmp_path: Path) -> None:
     assert is_free(server.distribution_port)
 
 
+@pytest.mark.slow
 def test_a_vhost_of_rabbitmq_is_a_world_of_its_own(rabbitmq: RabbitMQ) -> None:
     """What is in one is not in the other, and a removed one is gone."""
     one, two = rabbitmq.create_vhost("one"), rabbitmq.create_vhost("two")
@@ -152,6 +156,7 @@ def test_a_vhost_of_rabbitmq_is_a_world_of_its_own(rabbitmq: RabbitMQ) -> None:
     assert not {"one", "two"} & set(rabbitmq.control("list_vhosts").split())
 
 
+@pytest.mark.slow
 def test_messages_confirmed_just_before_the_kill_are_kept_in_order(tmp_path: Path) -> None:
     """Once the queue itself is settled, nothing has to be waited for."""
     with skip_if_missing(RabbitMQ(tmp_path)) as server:
