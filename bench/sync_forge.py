@@ -33,6 +33,8 @@ SYNC = REPOSITORY / "sync.yaml"
 LOAD = REPOSITORY / "examples/forge/legacy/bin/load.php"
 KEYS = {"project": ("name",), "release": ("project", "version", "architecture")}
 TABLES = {"project": "projects", "release": "releases"}
+LOADING = 300.0
+"""Seconds that this may take."""
 MADE_UP = 34_000
 """Projects, where apt has no lists: as many as Debian has."""
 WORDS = ("small", "fast", "library", "program", "parser", "stream", "file", "tool", "for", "text")
@@ -130,10 +132,15 @@ def _load(folder: Path, mariadb: MariaDB, words: Sequence[str]) -> None:
     other = settings | {"FORGE_DSN": mariadb.dsn, "FORGE_DB_USER": "root"}
     with ThreadPoolExecutor(2) as threads:
         runs = [
-            threads.submit(run_php, LOAD, *words, env=env, bound=110) for env in (settings, other)
+            threads.submit(run_php, LOAD, *words, env=env, bound=LOADING)
+            for env in (settings, other)
         ]
         for run in runs:
-            run.result()
+            try:
+                run.result()
+            except subprocess.TimeoutExpired:
+                message = f"load.php has not filled the forge within {LOADING:g} s"
+                raise BenchmarkFailed(message) from None
 
 
 def _events(path: Path) -> Iterator[Event]:

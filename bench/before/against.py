@@ -21,8 +21,9 @@ from bench.before.checkout import Tree, checked_out, resolve
 from bench.before.counts import COUNTED, Counts
 from bench.before.ratios import Compared, Found, compare, limit_of
 from bench.before.turns import Side, in_turns
+from bench.load import BenchmarkFailed
 from bench.report import Report
-from stack.errors import BinaryMissing
+from stack.errors import BinaryMissing, StackError
 from stack.process import REPOSITORY, find_program
 
 __all__ = ["report", "run"]
@@ -47,7 +48,8 @@ def run(
     """Measure `commit` beside the checkout at `repository`, as it is, with what is not committed.
 
     rounds: of the benchmark on each side, two in a run; with `quick` one, and little is counted.
-    Raises BenchmarkFailed and StackError.
+    A run that fails after others is the last one, and is left out. Raises BenchmarkFailed and
+    StackError.
     """
     with _ended_in_order():
         full = resolve(repository, commit, name)
@@ -64,7 +66,14 @@ def run(
                 where = folder / f"pair-{number}"
                 # Who is first in the first part is second in that of the next pair.
                 order = trees if number % 2 == 0 else trees[::-1]
-                pairs.append(_pair(name, order, where, each, seconds, progress))
+                try:
+                    pairs.append(_pair(name, order, where, each, seconds, progress))
+                except (BenchmarkFailed, StackError) as error:
+                    if not pairs:
+                        raise
+                    # What was measured before is worth its hour.
+                    progress.print(f"pair-{number} is left out: {error}", style="yellow")
+                    break
     return report(name, full, pairs, counted, quick=quick)
 
 

@@ -4,6 +4,7 @@ what is left behind. How fast anything is, is not tested."""
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import signal
 import subprocess
@@ -17,20 +18,22 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bench.before import COMPARABLE
-from bench.before.against import report
+from bench.before import COMPARABLE, against
+from bench.before.against import report, run
 from bench.before.callgrind import Counter, under_callgrind
 from bench.before.checkout import Tree, checked_out, resolve
 from bench.before.counts import COUNTED, Counts
 from bench.before.ratios import Found, compare, cost_key, limit_of
 from bench.before.turns import Side, in_turns
 from bench.load import BenchmarkFailed
+from bench.report import Report
 from stack.process import REPOSITORY
 from stack.waiting import wait_for
 
 TOY = """\
 from pathlib import Path
 from bench.load import BenchmarkFailed
+from bench.report import Report
 from bench.report import Report
 from bridge import MICROS
 
@@ -261,6 +264,35 @@ def test_the_worktree_goes_however_the_run_ends(
         work()
     assert not place.exists()
     assert len(git(repository, "worktree", "list").splitlines()) == 1
+
+
+@pytest.mark.parametrize("good", [0, 1, 2])
+def test_a_run_that_fails_leaves_those_before_it(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: int
+) -> None:
+    """Each takes many minutes; only where there is none at all is there no report."""
+    left = [(Found({"page_us": 100.0}), Found({"page_us": 50.0}))] * good
+
+    def pair(*_: object) -> tuple[Found, Found]:
+        if not left:
+            raise BenchmarkFailed("no more")
+        return left.pop()
+
+    monkeypatch.setattr(against, "_pair", pair)
+    monkeypatch.setattr(against, "_counted", lambda *_: [])
+    full, console = commit(repository, 1), Console(file=io.StringIO())
+    (tmp_path / "run").mkdir()
+
+    def work() -> Report:
+        return run("toy", full, tmp_path / "run", 6, 1, console, repository=repository)
+
+    if not good:
+        with pytest.raises(BenchmarkFailed, match="no more"):
+            work()
+        return
+    made = work()
+    assert made.ratios == {"page_time_over_before": 0.5}
+    assert f"medians of {good} pairs" in made.title
 
 
 @pytest.mark.parametrize("name", ["kill", "slow"])
