@@ -37,7 +37,6 @@ from bridge.proxy.headers import (
     vary_on,
 )
 from bridge.proxy.hooks import Outcome
-from bridge.proxy.loopguard import COOKIE
 from bridge.proxy.pythonside import PythonFailed
 from bridge.proxy.rounds import REDIRECTS, Rounds
 from bridge.proxy.routes import Route, RouteTable
@@ -114,9 +113,11 @@ class Conversation:
         outcome = self.outcome
         self.admission, self.client, self.trusted = caller.admission, caller.client, caller.trusted
         self.head = head
-        outcome.client = caller.client.address
+        address = outcome.client = caller.client.address
         if caller.request_id:
             outcome.request_id = caller.request_id
+        if caller.trailed or address in self.front.redirected_from:
+            self._rounds = Rounds(self)
         if caller.site is None:
             raise not_ours(head.host)
         outcome.site = caller.site
@@ -142,15 +143,12 @@ class Conversation:
         self.decision = decision
         outcome.site, outcome.reason = decision.site, decision.reason
         outcome.detail = decision.detail
-        if preview.is_ignored(front.secret, decision.route, head):
+        if not front.secret and preview.is_ignored("", decision.route, head):
             outcome.detail = f"{decision.detail}; {preview.NO_SECRET}"
         outcome.route = decision.route.spec.name if decision.route else ""
         if front.reports_decisions:
             front.report_decision(head, decision)
-        jar = head.jar
-        trailed = head.cookie(COOKIE) is not None if jar is None else COOKIE in jar
-        if trailed or self.client.address in front.redirected_from:
-            self._rounds = Rounds(self)
+        if self._rounds is not None:
             self._rounds.look()
         return decision
 

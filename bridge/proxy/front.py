@@ -28,7 +28,7 @@ from bridge.proxy.forwarded import Client, plain_address
 from bridge.proxy.gate import Gate
 from bridge.proxy.head import Head
 from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.loopguard import LoopGuard, Sender, Signed, Trail
+from bridge.proxy.loopguard import COOKIE, LoopGuard, Sender, Signed, Trail
 from bridge.proxy.routes import RouteTable
 
 __all__ = ["Caller", "Front"]
@@ -46,7 +46,7 @@ class Caller:
 
     `admission` has its head and the bridges on its way; `trusted` says that the connection
     comes from one of `trusted_proxies`; `request_id` is the one such a proxy gave, or empty;
-    `site` is whose host was asked for, or None.
+    `site` is whose host was asked for, or None; `trailed` says that they bring their redirects.
     """
 
     admission: Admission
@@ -54,6 +54,7 @@ class Caller:
     trusted: bool
     request_id: str
     site: str | None
+    trailed: bool
 
 
 class Front:
@@ -141,7 +142,8 @@ class Front:
             self._warn_of_proxy(head)
         given = (head.get("X-Request-Id") or "") if trusted else ""
         request_id = given if _REQUEST_ID.fullmatch(given) else ""
-        return Caller(admission, client, trusted, request_id, table.hosts.owner(head.host))
+        site, trailed = table.hosts.owner(head.host), head.cookie(COOKIE) is not None
+        return Caller(admission, client, trusted, request_id, site, trailed)
 
     def _warn_of_proxy(self, head: Head) -> None:
         """Say once that `trusted_proxies` may lack somebody: then all visitors have one address,

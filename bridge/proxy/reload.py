@@ -261,8 +261,8 @@ class Reloader:
         for _ in watch(
             self.path.parent,
             watch_filter=None,
-            debounce=50,
-            step=10,
+            debounce=100,
+            step=50,  # it wakes up so often, whether anything happens or not
             stop_event=self._stop,
             rust_timeout=_LOOK_EVERY,
             yield_on_timeout=True,

@@ -7,16 +7,10 @@ The bytes are `bridge.proxy.engine.reading`'s; who is asked is `bridge.proxy.eng
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bridge.errors import BridgeError, LegacyError, VisitorError
 from bridge.proxy.engine.clock import clock
 from bridge.proxy.engine.reply import Reply
 from bridge.proxy.engine.writing import CONTINUE
-
-if TYPE_CHECKING:
-    from bridge.proxy.engine.reading import Block
-    from bridge.proxy.engine.visitor import Visitor
 
 __all__ = ["Arriving"]
 
@@ -28,22 +22,12 @@ class Arriving(Reply):
     legacy is not asked yet; None: it has been, or is not waiting for that."""
 
     __slots__ = (
-        "_expects",
         "_held_since",
         "_held_size",
         "_measured",
         "_measured_size",
         "_most",
-        "_size",
     )
-
-    def __init__(self, visitor: Visitor, method: str, minor: int, block: Block) -> None:
-        Reply.__init__(self, visitor, method, minor, block)
-        self._expects = False
-        self._size: int | None = None  # of the body of the request, in bytes
-        self._most: int | None = None  # that it may have
-        self._held_size, self._held_since = 0, 0.0
-        self._measured, self._measured_size = clock.now, 0  # when its speed was, and how much was
 
     def spooled(self) -> None:
         """All of the body is here, for a handler."""
@@ -54,6 +38,9 @@ class Arriving(Reply):
         raise NotImplementedError
 
     def _expect_body(self) -> None:
+        self._most: int | None = None  # bytes that it may have
+        self._held_size, self._held_since = 0, 0.0
+        self._measured, self._measured_size = clock.now, 0  # when its speed was, and how much was
         body = self.block.body(self.minor)
         if body is not None:
             self._size = body.length

@@ -76,7 +76,6 @@ class Exchange:
         "_sent",
         "_since",
         "_spare",
-        "_until_close",
         "_upgrade",
         "answered",
         "asker",
@@ -98,10 +97,9 @@ class Exchange:
         head: bytes,
         chunked: bool | None,
         outcome: Outcome,
-        *,
-        upgrade: bool = False,
-        binds: bool = False,
         bound: dict[Upstream, LegacyConnection],
+        upgrade: bool,
+        binds: bool,
     ) -> None:
         self.pool, self.asker, self._outcome = pool, asker, outcome
         self._method, self._head, self._chunked = method, head, chunked
@@ -115,29 +113,28 @@ class Exchange:
         self._spare = 0  # bytes that are read although the visitor is slow
         self._passed = 0  # bytes of the answer's body that were read after its head
         self._chunks: ChunkedReader | None = None
-        self._until_close = self._reusable = False
+        self._reusable = False
         self.answered = False  # the final head came
         self.full = False  # legacy takes nothing now
         self.paused = False  # the visitor takes nothing now
         self.over = False
         self.connection: LegacyConnection | None = None
         self.own: LegacyConnection | None = None  # that is its visitor's alone, until it begins
-        self.fresh = False  # no connection that was used before will do
         self._connects = False
-        self._since = 0.0  # when the stage began
 
     # (1)
 
     def start(self) -> None:
-        self.pool.budget.requests += 1
-        self._outcome.legacy = self.pool.name
-        self._since = perf_counter()
-        if self._bound and (own := self._bound.pop(self.pool, None)):
+        pool = self.pool
+        pool.budget.requests += 1
+        self._outcome.legacy = pool.name
+        self._since = perf_counter()  # when the stage began
+        if self._bound and (own := self._bound.pop(pool, None)):
             self.own, self._binds = own, True
         # What cannot be repeated gets a fresh connection: it must not meet a stale one. What
         # authenticates a connection must not change who somebody else's is.
         self.fresh = self._binds or not self.repeatable
-        self.pool.take(self)
+        pool.take(self)
 
     def connects(self) -> None:
         """There is a place for a new connection."""
@@ -256,9 +253,8 @@ class Exchange:
             self._outcome.odd = head.odd
         self.answered = True
         self._outcome.first_byte = perf_counter() - self._since
-        server = self.connection.server if self.connection is not None else None
-        if server is not None and (server.silent or server.times):
-            self.pool.servers.answered(server)
+        if self.pool.many and self.connection is not None:
+            self.pool.servers.answered(self.connection.server)
         if head.status == 205:
             # Whatever came with it is no content (RFC 9110, section 15.3.6).
             headers = [pair for pair in headers if lowered(pair[0]) != "content-length"]
@@ -287,9 +283,7 @@ class Exchange:
                 return
             self.asker.on_head(head, headers, None, body, False)
             return
-        if length is None:
-            self._until_close = True
-        else:
+        if length is not None:
             self._left = length - len(data)
         self.asker.on_head(head, headers, length, data, False)
 

@@ -36,7 +36,9 @@ class Reply:
     __slots__ = (
         "_chunked",
         "_close",
+        "_expects",
         "_left",
+        "_size",
         "answered",
         "block",
         "body",
@@ -63,8 +65,9 @@ class Reply:
         self.body: Body | None = None  # while it is not complete
         self.is_known = True  # what follows from the header block is that of other requests
         self.answered = self.over = False
-        self._chunked = self._close = False
+        self._chunked = self._close = self._expects = False
         self._left: int | None = None  # of an announced body of the answer
+        self._size: int | None = None  # of the body of the request, in bytes
 
     # (7) and (8) the answer
 

@@ -165,10 +165,15 @@ class Turn(Arriving):
             head,
             chunked,
             conversation.outcome,
-            upgrade=bool(upgrade),
-            binds=binding,
-            bound=self.visitor.bound,
+            self.visitor.bound,
+            bool(upgrade),
+            binding,
         )
+        if not block.plain:
+            self._begin_body(exchange, expects=expects)
+        exchange.start()
+
+    def _begin_body(self, exchange: Exchange, *, expects: bool) -> None:
         if self.spool is not None:
             self.spool.rewind()
         held, self.held = self.held, None
@@ -181,7 +186,6 @@ class Turn(Arriving):
             exchange.send(piece)
         if self._size == 0 or (held is not None and self.body is None):
             exchange.finish()
-        exchange.start()
 
     def go_to_legacy(self) -> None:
         try:

@@ -148,6 +148,7 @@ class Upstream:
         self.hidden = hidden_names(spec)
         self.prefix = "" if parts.scheme == "unix" else parts.path.rstrip("/")
         self.servers = Servers(name, spec.urls)
+        self.many = self.servers.many
         self._prober = Prober(spec, self.servers) if spec.health else None
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._idle: list[LegacyConnection] = []
@@ -158,6 +159,7 @@ class Upstream:
         self._waiting: deque[tuple[float, Exchange]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._keeps = spec.keep_alive  # connections, for other requests
 
     def __repr__(self) -> str:
         busy = self.in_flight
@@ -209,10 +211,42 @@ class Upstream:
         busy = len(self.active) + len(self._connecting)
         if busy >= self._scarce and self._must_wait(exchange):
             self._wait(exchange)
-        elif self._idle and not exchange.fresh:
-            self._reuse(exchange)
         else:
-            self._give_fresh(exchange)
+            self._give(exchange)
+
+    def _give(self, exchange: Exchange) -> None:
+        """There is a place. The last connection that was given back, of the server whose turn it
+        is; or the one that only its visitor may use; or a new one. An idle one has been read all
+        the time: one that ended, or said anything unasked, is no longer among them."""
+        if self._idle and not exchange.fresh:
+            connection = self._idle.pop() if not self.many else self._of_next_server()
+        else:
+            connection = self._own_of(exchange)
+        if connection is None:
+            self._replace_oldest()
+            self._connect(exchange)
+            return
+        connection.server.busy += 1
+        self.active.add(connection)
+        connection.exchange = exchange
+        if self._counts is not None:
+            self._count(exchange, +1)
+        exchange.begin(connection)
+
+    def _of_next_server(self) -> LegacyConnection | None:
+        server = self.servers.pick(clock.now)
+        for place in reversed(range(len(self._idle))):
+            if self._idle[place].server is server:
+                return self._idle.pop(place)
+        return None
+
+    def _own_of(self, exchange: Exchange) -> LegacyConnection | None:
+        own, exchange.own = exchange.own, None
+        if own is None:
+            return None
+        if own in self._bound:
+            self._bound.remove(own)
+        return None if own.transport.is_closing() else own
 
     def _must_wait(self, exchange: Exchange) -> bool:
         """Whether there is no place for `exchange`, while there are few."""
@@ -260,40 +294,6 @@ class Upstream:
         for connection in [c for c in self.active if c.exchange is not None]:
             if connection.exchange is not None and connection.exchange.paused:
                 connection.exchange.hurry(self._visitors.buffer)
-
-    def _reuse(self, exchange: Exchange) -> None:
-        """The last connection that was given back, of the server whose turn it is. It has been
-        read all the time that it was idle: one that ended, or said anything unasked, is no longer
-        among them."""
-        idle = self._idle
-        place = len(idle) - 1
-        if self.servers.many:
-            server = self.servers.pick(clock.now)
-            while place >= 0 and idle[place].server is not server:
-                place -= 1
-            if place < 0:
-                self._give_fresh(exchange)
-                return
-        self._begin(idle.pop(place), exchange)
-
-    def _give_fresh(self, exchange: Exchange) -> None:
-        """The connection that only its visitor may use, or a new one."""
-        own, exchange.own = exchange.own, None
-        if own is not None and own in self._bound:
-            self._bound.remove(own)
-        if own is not None and not own.transport.is_closing():
-            self._begin(own, exchange)
-        else:
-            self._replace_oldest()
-            self._connect(exchange)
-
-    def _begin(self, connection: LegacyConnection, exchange: Exchange) -> None:
-        connection.server.busy += 1
-        self.active.add(connection)
-        connection.exchange = exchange
-        if self._counts is not None:
-            self._count(exchange, +1)
-        exchange.begin(connection)
 
     def _replace_oldest(self) -> None:
         """Close an idle connection, as there will be a new one: there are never more than were
@@ -376,24 +376,20 @@ class Upstream:
 
     def give_back(self, connection: LegacyConnection, *, keep: bool, binds: bool = False) -> None:
         """The exchange on `connection` is over. `binds`: only its visitor may use it again."""
-        active = self.active
-        if connection in active:
-            active.remove(connection)
-            connection.server.busy -= 1
-            if self._counts is not None:
-                self._count(connection.exchange, -1)
+        self.active.discard(connection)
+        connection.server.busy -= 1
+        if self._counts is not None:
+            self._count(connection.exchange, -1)
         connection.exchange = None
         connection.deadline = NEVER
-        if not keep or self._closed or connection.transport.is_closing():
+        if not keep or not self._keeps or connection.transport.is_closing():
             connection.transport.abort()
         elif binds:
             self._bind(connection)
-        elif self.spec.keep_alive:
+        else:
             connection.pooled = True
             connection.idle_since = clock.now
             self._idle.append(connection)
-        else:
-            connection.transport.abort()
         if self._waiting:
             self._next()
 
@@ -425,10 +421,7 @@ class Upstream:
             exchange = self._first()
             if exchange is None:
                 return
-            if self._idle and not exchange.fresh:
-                self._reuse(exchange)
-            else:
-                self._give_fresh(exchange)
+            self._give(exchange)
 
     def _first(self) -> Exchange | None:
         """The first in the line who may have a place now, taken out of it."""
@@ -470,7 +463,7 @@ class Upstream:
 
     def close(self) -> None:
         """Close what is idle; active connections end with their requests."""
-        self._closed = True
+        self._closed, self._keeps = True, False
         if self._prober is not None:
             self._prober.close()
         for connection in [*self._idle, *self._bound]:
