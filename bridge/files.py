@@ -9,7 +9,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["LOOP_TOKEN", "is_alive", "is_stopped", "shared_token", "write_atomically"]
+__all__ = [
+    "LOOP_TOKEN",
+    "is_alive",
+    "is_stopped",
+    "shared_token",
+    "take_over",
+    "write_atomically",
+]
 
 LOOP_TOKEN = "loops.token"  # noqa: S105 - it is the name of a file
 """Name of the file in the state directory with which its processes sign visitors' trails."""
@@ -23,9 +30,9 @@ def write_atomically(
 ) -> None:
     """Replace `path` by `text` so that a reader, or a crash, sees the old or the new file.
 
-    `mode` and, for root, the owner are taken over from the old file when there is one. `before`
-    is called when all is written and only the change of names is left; what it raises prevents
-    that.
+    Mode, group and, for root, owner are taken over from the old file when there is one; `mode` is
+    for a new one. `before` is called when all is written and only the change of names is left;
+    what it raises prevents that.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
@@ -33,15 +40,12 @@ def write_atomically(
         with open(temporary, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
+            try:
+                take_over(file.fileno(), old := os.stat(path), old.st_mode & 0o7777)
+            except FileNotFoundError:
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        try:
-            old = os.stat(path)
-            os.chmod(temporary, old.st_mode & 0o7777)
-            if os.geteuid() == 0:
-                os.chown(temporary, old.st_uid, old.st_gid)
-        except FileNotFoundError:
-            if mode is not None:
-                os.chmod(temporary, mode)
         before()
         os.replace(temporary, path)
     finally:
@@ -51,6 +55,17 @@ def write_atomically(
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def take_over(file: int, old: os.stat_result, mode: int) -> None:
+    """Give an open file of this user's the group and, for root, the owner that `old` has, where
+    this user may; and `mode`, whatever the umask."""
+    own = os.fstat(file)
+    owner = old.st_uid if os.geteuid() == 0 else own.st_uid
+    if (own.st_uid, own.st_gid) != (owner, old.st_gid):  # a service is not even allowed to ask
+        with contextlib.suppress(PermissionError):
+            os.fchown(file, owner, old.st_gid)
+    os.fchmod(file, mode)
 
 
 def shared_token(path: Path) -> str:
