@@ -31,7 +31,7 @@ from bridge.proxy.buckets import ALL
 from bridge.proxy.decide import PYTHON
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.hosts import as_ascii
+from bridge.proxy.hosts import as_ascii, host_of
 from bridge.proxy.loopguard import COOKIE as TRAIL
 from bridge.proxy.routes import RouteTable
 
@@ -101,13 +101,12 @@ class Found:
 
 
 def start_of(table: RouteTable, url: str) -> str:
-    """The absolute address for `url`: absolute itself, or a path on the first site's first host.
+    """The absolute address for `url`: absolute itself, or a path on a host of the first site.
 
     Raises BridgeError.
     """
     if url.startswith("/"):
-        host = next(iter(table.file.sites.values())).hosts[0]
-        url = f"http://{host.replace('*.', 'www.', 1).removesuffix(':*')}{url}"
+        url = f"http://{host_of(table.file, next(iter(table.file.sites)))}{url}"
     given = url
     try:
         url = _plain(url, "utf-8")
