@@ -104,7 +104,7 @@ def test_code_that_is_newer_than_the_workers_is_named(site: BridgeSite) -> None:
     module = site.directory / "code" / "own_views.py"
     module.write_text(CODE + "# mended\n", encoding="utf-8")
     said = shell(site, "flip", "page", "100%", "--why", "all", expect=0).stdout
-    assert f"but workers run older code than {module}: restart `bridgectl serve`" in said
+    assert f"but workers run older code than {module}: `systemctl restart bridge@NAME`" in said
     findings = json.loads(shell(site, "doctor", "-o", "json", expect=1).stdout)
     (found,) = [one for one in findings if one["state"] == "bad"]
     assert (found["what"], found["where"]) == ("workers", str(module))
