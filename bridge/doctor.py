@@ -10,6 +10,7 @@ password, and with the command that starts it.
 from __future__ import annotations
 
 import os
+import pwd
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -106,13 +107,10 @@ def _state(settings: Settings) -> Iterator[Finding]:
     try:
         workers = status.read_all(settings.state_dir)
     except StateUnreadable:
-        says, advice = "cannot be read as this user", "run it as the user of bridgectl serve"
+        says, advice = "cannot be read as this user", "be its owner, or one of its group"
         yield Finding("bad", "state directory", where, says, advice)
         return
-    if os.path.exists(settings.state_dir) and not os.access(settings.state_dir, os.W_OK):
-        yield Finding(
-            "bad", "state directory", where, "not writable", "chown it, or BRIDGE_STATE_DIR"
-        )
+    yield from _writable(settings)
     if not workers:
         yield Finding(
             "note", "workers", where, "none runs", "bridgectl serve --bind 127.0.0.1:8080"
@@ -122,6 +120,30 @@ def _state(settings: Settings) -> Iterator[Finding]:
     yield from found
     if not found:
         yield Finding("ok", "workers", where, f"{len(workers)} run")
+
+
+def _writable(settings: Settings) -> Iterator[Finding]:
+    """Only `bridgectl serve` must be able to write there. It may be another user's, and this one
+    an operator, who may read it."""
+    where = str(settings.state_dir)
+    try:
+        owner = os.stat(where).st_uid
+    except OSError:
+        return  # there is none yet
+    if os.access(where, os.W_OK, effective_ids=True):
+        return
+    if owner == os.geteuid():
+        yield Finding("bad", "state directory", where, "not writable", f"chmod u+rwx {where}")
+    else:
+        says = f"belongs to {_user(owner)}; this user reads it, which is enough for an operator"
+        yield Finding("note", "state directory", where, says)
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
 
 
 def _workers(workers: Sequence[WorkerStatus], settings: Settings) -> Iterator[Finding]:
