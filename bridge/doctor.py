@@ -25,6 +25,7 @@ from bridge import https
 from bridge.errors import BridgeError, ConfigError, ServerAway, StateUnreadable
 from bridge.findings import Finding
 from bridge.proxy import samples, status
+from bridge.proxy.lock import AFTER_A_KILL, killed
 from bridge.proxy.reach import Reached, ask_all
 from bridge.proxy.routes import Handlers, RouteTable, load
 from bridge.proxy.status import WorkerStatus
@@ -111,10 +112,14 @@ def _state(settings: Settings) -> Iterator[Finding]:
         yield Finding("bad", "state directory", where, says, advice)
         return
     yield from _writable(settings)
-    if not workers:
+    if (pid := killed(settings.state_dir)) is not None:
+        says = f"bridgectl serve (process {pid}) did not end in peace"
+        yield Finding("bad", "workers", where, says, AFTER_A_KILL)
+    elif not workers:
         yield Finding(
             "note", "workers", where, "none runs", "bridgectl serve --bind 127.0.0.1:8080"
         )
+    if not workers:
         return
     found = list(_workers(workers, settings))
     yield from found

@@ -14,6 +14,7 @@ __all__ = [
     "is_alive",
     "is_stopped",
     "shared_token",
+    "started_at",
     "take_over",
     "write_atomically",
 ]
@@ -106,10 +107,26 @@ def is_stopped(pid: int) -> bool:
     return _state_of(pid) in ("T", "t")
 
 
+def started_at(pid: int) -> float | None:
+    """When this process of this machine was started, in Unix seconds; None where nobody says."""
+    try:
+        ticks = int(_stat_of(pid)[19])
+        lines = Path("/proc/stat").read_text(encoding="utf-8", errors="replace").splitlines()
+        boot = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+    return boot + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _state_of(pid: int) -> str:
-    """The letter that Linux has for what the process does, empty where nobody says (proc(5))."""
+    """The letter that Linux has for what the process does, empty where nobody says."""
+    return (_stat_of(pid) or [""])[0]
+
+
+def _stat_of(pid: int) -> list[str]:
+    """What /proc/PID/stat has from its third field on (proc(5)); nothing where nobody says."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
-    return (stat.rpartition(")")[2].split() or [""])[0]
+        return []
+    return stat.rpartition(")")[2].split()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -135,6 +136,25 @@ def test_who_comes_after_one_that_was_killed_does_not_wait_for_its_workers(
             assert visitor.answer().body == b"slow python\n"
 
 
+def test_status_and_doctor_miss_one_that_was_killed_and_none_that_was_stopped(
+    site: BridgeSite,
+) -> None:
+    pid = site.server.pid
+    assert site.bridge("status").returncode == 0
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not site.server.processes(), 20, "its workers end, too")
+    done = site.bridge("status", "-o", "json")
+    assert done.returncode == 1
+    assert f"(process {pid}) did not end in peace" in json.loads(done.stdout)["errors"]["proxy"]
+    assert "was killed" in site.bridge("status").stdout
+    done = site.bridge("doctor")
+    assert (done.returncode, "did not end in peace" in " ".join(done.stdout.split())) == (1, True)
+    with site:
+        assert site.bridge("status").returncode == 0
+    assert not (site.state / "serve.pid").exists()
+    assert site.bridge("status").returncode == 0
+
+
 # --- SIGUSR2
 
 
@@ -184,6 +204,16 @@ def test_the_documented_commands_restart_it_and_take_that_back(
     wait_for(lambda: [one.pid for one in site.workers()] == [stays.pid], 20, "one worker")
     wait_for(lambda: site.server.alive is back, what="who is the parent")
     hello(site)
+
+
+def test_an_old_one_that_is_killed_is_not_missed_where_a_new_one_serves(site: BridgeSite) -> None:
+    start_anew(site)
+    new = new_parent(site)
+    site.server.signal(signal.SIGKILL)
+    wait_for(lambda: not site.server.alive, what="its end")
+    assert site.bridge("status").returncode == 0
+    wait_for(lambda: pid_file(site) == new, what="the new one is the only one")
+    assert site.bridge("status").returncode == 0
 
 
 def test_after_sigusr2_the_directory_is_taken_until_both_are_gone(site: BridgeSite) -> None:
