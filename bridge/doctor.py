@@ -21,11 +21,11 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from sqlalchemy.exc import SQLAlchemyError
 
-from bridge import https
+from bridge import https, operator
 from bridge.errors import BridgeError, ConfigError, ServerAway, StateUnreadable
 from bridge.findings import Finding
 from bridge.proxy import samples, status
-from bridge.proxy.lock import AFTER_A_KILL, killed
+from bridge.proxy.lock import AFTER_A_KILL, hands_over, killed
 from bridge.proxy.reach import Reached, ask_all
 from bridge.proxy.routes import Handlers, RouteTable, load
 from bridge.proxy.status import WorkerStatus
@@ -178,6 +178,9 @@ def _workers(workers: Sequence[WorkerStatus], settings: Settings) -> Iterator[Fi
         pids = " ".join(str(worker.pid) for worker in stopped)
         says = f"{len(stopped)} {of} are stopped, and answer nobody"
         yield Finding("bad", "workers", where, says, f"kill -CONT {pids}")
+    if (says := operator.broken(settings.state_dir)) and not hands_over(settings.state_dir):
+        do = "mend that: bridgectl serve tries again every two seconds"
+        yield Finding("bad", "operator's listener", where, says, do)
     differs = compare(workers, settings)
     for file in differs.code[:_MOST]:
         says = "is newer than what workers have imported"

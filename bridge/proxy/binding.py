@@ -15,17 +15,25 @@ from gunicorn import util
 
 from bridge.errors import BridgeError
 
-__all__ = ["check_addresses", "check_certificate"]
+__all__ = ["advice", "check_addresses", "check_certificate"]
 
 _PORT = re.compile(r"(?:tcp://)?(?:\[[^][]*\]|[^][:/]*):([0-9]{1,9})")
 _DESCRIPTOR = re.compile(r"fd://[0-9]+")
 _LONGEST_PATH = 107  # bytes of a unix socket's path, unix(7)
 
 _ADVICE = {
-    errno.EADDRINUSE: "stop what listens there (`ss -ltnp` shows it), or choose another --bind",
+    errno.EADDRINUSE: "stop what listens there (`ss -ltnp` shows it), or choose another",
     errno.EADDRNOTAVAIL: "no interface of this machine has this address (`ip address`)",
     errno.EACCES: "ports below 1024 are for root; a socket of systemd's may have one",
 }
+
+
+def advice(error: OSError, option: str) -> str:
+    """What to do where one cannot listen on the address that `option` has."""
+    number = 0 if isinstance(error, socket.gaierror) else error.errno or 0
+    if number == errno.EADDRINUSE:
+        return f"{_ADVICE[number]} {option}"
+    return _ADVICE.get(number, "write an address of this machine, or 0.0.0.0 for all")
 
 
 def check_addresses(bind: tuple[str, ...]) -> None:
@@ -58,9 +66,8 @@ def _check_port(text: str) -> None:
         try:
             probe.bind(address)
         except OSError as error:
-            number = 0 if isinstance(error, socket.gaierror) else error.errno or 0
-            advice = _ADVICE.get(number, "write an address of this machine, or 0.0.0.0 for all")
-            raise BridgeError(f"cannot listen on {text}: {error.strerror}; {advice}") from None
+            do = advice(error, "--bind")
+            raise BridgeError(f"cannot listen on {text}: {error.strerror}; {do}") from None
 
 
 def _check_path(text: str, name: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from bridge.errors import BridgeError
 from bridge.files import is_alive, started_at
 
-__all__ = ["AFTER_A_KILL", "PID_FILE", "Lock", "killed"]
+__all__ = ["AFTER_A_KILL", "PID_FILE", "Lock", "hands_over", "killed"]
 
 PID_FILE = "serve.pid"
 AFTER_A_KILL = "start it again; its log, and the kernel's (out of memory?), say why"
@@ -70,8 +70,13 @@ def killed(state_dir: Path) -> int | None:
     """The process id of a parent that did not end in peace: then it would have removed its file.
     None where one runs, or none should."""
     pid = _left(state_dir / PID_FILE)
-    # After SIGUSR2 the new parent takes the place of an old one that is gone.
-    return None if pid is None or _lives(state_dir / f"{PID_FILE}.2") else pid
+    return None if hands_over(state_dir) else pid
+
+
+def hands_over(state_dir: Path) -> bool:
+    """Whether there is a new parent after SIGUSR2, that has not yet taken the place of the old."""
+    path = state_dir / f"{PID_FILE}.2"
+    return path.exists() and _left(path) is None
 
 
 def _left(path: Path) -> int | None:
@@ -83,10 +88,6 @@ def _left(path: Path) -> int | None:
     began = started_at(pid)
     later = began is not None and began > written + _CLOCK
     return pid if later or not is_alive(pid) else None
-
-
-def _lives(path: Path) -> bool:
-    return path.exists() and _left(path) is None
 
 
 def _process(state_dir: Path) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 import structlog
 from gunicorn.app.base import BaseApplication
 
-from bridge import logs
+from bridge import logs, operator
 from bridge.counted import counted
 from bridge.errors import BridgeError
 from bridge.files import LOOP_TOKEN, shared_token
@@ -334,15 +334,18 @@ def serve(settings: Settings, options: ServeOptions) -> None:
     check_descriptors()
     check_addresses(options.bind)
     check_certificate(options.certfile, options.keyfile)
+    # After SIGUSR2 the old parent's workers still serve and count, and it has the operator's port.
+    takes_over = "GUNICORN_PID" in os.environ
+    if options.operator and not takes_over:
+        operator.check_free(options.operator, options.bind)
     state_dir = settings.state_dir
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
         lock = Lock(state_dir)
-        # After SIGUSR2 the old parent's workers still serve and count here.
-        takes_over = "GUNICORN_PID" in os.environ
         if not takes_over:
             metrics.prepare(state_dir)
             status.prepare(state_dir)
+            operator.forget(state_dir)
         # Nobody else has the lock, so a file that is there was left behind.
         (state_dir / (f"{PID_FILE}.2" if takes_over else PID_FILE)).unlink(missing_ok=True)
     except OSError as error:
