@@ -11,8 +11,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import hmac
+import ipaddress
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -25,7 +27,7 @@ import structlog
 from werkzeug.wrappers import Request, Response
 
 from bridge import logs
-from bridge.errors import BridgeError, ConfigError
+from bridge.errors import BridgeError, ConfigError, WrongUsage
 from bridge.files import write_atomically
 from bridge.listener import Limits, Listener
 from bridge.settings import Settings
@@ -48,6 +50,8 @@ log = structlog.get_logger("bridge.operator")
 TABLE = "Bridge-Table"
 """Header of GET /health: which table is served here; several, while workers differ."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_HOST = re.compile(r"[A-Za-z0-9._:%-]+")
+_PORT = re.compile(r"[0-9]{1,5}")
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _GRACE = 5.0  # seconds
 _GONE_WITHIN = 3.0  # seconds; a listener whose parent was killed looks for it every second
@@ -56,8 +60,8 @@ _BROKEN = "operator.broken"
 
 
 def check_address(address: str, token: str) -> tuple[str, int]:
-    """Host and port of `host:port`. Raises BridgeError when it is malformed, or when it can be
-    reached from other machines and there is no token."""
+    """Host and port of `host:port`. Raises WrongUsage when it is malformed, BridgeError when it can
+    be reached from other machines and there is no token."""
     host, port = _split(address)
     if host not in _LOOPBACK and not token:
         raise BridgeError(
@@ -70,9 +74,17 @@ def check_address(address: str, token: str) -> tuple[str, int]:
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
-    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise BridgeError(f"{address!r} is no host:port; write for example 127.0.0.1:9180")
+    good = _PORT.fullmatch(port) and int(port) <= 65535 and _HOST.fullmatch(host)
+    if not good or (":" in host and not _is_ipv6(host)):
+        raise WrongUsage(f"--operator {address} is no host:port; write for example 127.0.0.1:9180")
     return host, int(port)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
 
 
 def application(

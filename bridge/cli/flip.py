@@ -12,7 +12,7 @@ import click
 
 from bridge.cli.options import ALL, complete_names, seconds
 from bridge.cli.output import Format, format_option, say, show_rows
-from bridge.errors import BridgeError, FlipRefused, StateUnreadable
+from bridge.errors import BridgeError, StateUnreadable, WrongUsage
 from bridge.proxy import flip as flipping
 from bridge.proxy import samples, status
 from bridge.proxy.decide import PYTHON
@@ -86,7 +86,7 @@ def flip(name: str, share: str, why: str, who: str, watch: float | None, output:
                     "ALL takes 0% only: everything back to legacy; flip others by name"
                 )
         except ValueError as error:
-            raise FlipRefused(str(error)) from None
+            raise WrongUsage(str(error)) from None
         done = flipping.flip_all(settings.routes, share, who=who, why=why)
     else:
         done = flipping.flip(settings.routes, name, share, who=who, why=why)

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bridge.errors import ConfigError, FlipRefused
+from bridge.errors import ConfigError, FlipRefused, WrongUsage
 from bridge.files import take_over, write_atomically
 from bridge.proxy import models, views
 from bridge.proxy.history import Flip, History, history_file, read_history
@@ -83,9 +83,9 @@ class _SavedMeanwhile(Exception):
 def flip(routes: Path, name: str, share: str, *, who: str, why: str) -> Done:
     """Set the share of the route or group `name` to `share` (`25%`).
 
-    Raises FlipRefused when that is not possible, and ConfigError when the file as it stands, or
-    as it would be, is broken, or the handler of a raised share cannot be imported; nothing is
-    changed then.
+    Raises WrongUsage for what is no share and for no reason, FlipRefused when it is not possible,
+    and ConfigError when the file as it stands, or as it would be, is broken, or the handler of a
+    raised share cannot be imported; nothing is changed then.
     """
 
     def one(change: _Change) -> Done:
@@ -113,9 +113,9 @@ def _changed(routes: Path, share: str, who: str, why: str, make: Callable[[_Chan
     try:
         share = f"{parse_percent(share) / 1000:g}%"
     except ValueError as error:
-        raise FlipRefused(str(error)) from None
+        raise WrongUsage(str(error)) from None
     if not why.strip():
-        raise FlipRefused("say why, with --why TEXT: whoever undoes this flip wants to know")
+        raise WrongUsage("say why, with --why TEXT: whoever undoes this flip wants to know")
     path = routes.resolve()  # a link stays a link
     with _locked(path):
         for _ in range(_TRIES):

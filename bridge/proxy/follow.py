@@ -26,7 +26,7 @@ from urllib.request import Request
 
 from werkzeug.test import create_environ, run_wsgi_app
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, WrongUsage
 from bridge.proxy.buckets import ALL
 from bridge.proxy.decide import PYTHON
 from bridge.proxy.dispatcher import Dispatcher
@@ -103,7 +103,7 @@ class Found:
 def start_of(table: RouteTable, url: str) -> str:
     """The absolute address for `url`: absolute itself, or a path on a host of the first site.
 
-    Raises BridgeError.
+    Raises WrongUsage for what is no address, and BridgeError for another site's.
     """
     if url.startswith("/"):
         url = f"http://{host_of(table.file, next(iter(table.file.sites)))}{url}"
@@ -114,7 +114,7 @@ def start_of(table: RouteTable, url: str) -> str:
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise BridgeError(f"{given!r} is no address to follow; write /path or https://host/path")
+        raise WrongUsage(f"{given!r} is no address to follow; write /path or https://host/path")
     if table.hosts.owner(parts.netloc) is None:
         raise BridgeError(f"{given!r} is on no site's list of hosts; add it to `hosts:`")
     return url

@@ -208,8 +208,13 @@ def test_the_operators_port_of_one_that_was_killed_is_waited_for(
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["--bind", "127.0.0.1:99999"], 1, "--bind 127.0.0.1:99999: there are ports up to 65535"),
-        (["--bind", "foo"], 1, "--bind foo is no address; write host:port"),
+        (["--bind", "127.0.0.1:99999"], 2, "--bind 127.0.0.1:99999: there are ports up to 65535"),
+        (["--bind", "foo"], 2, "--bind foo is no address; write host:port"),
+        (["--bind", "18083"], 2, "--bind 18083 is no address; write host:port (127.0.0.1:18083"),
+        (["--bind", "unix:"], 2, "--bind unix:: the path is missing; write unix:/path"),
+        (["--operator", "18184"], 2, "--operator 18184 is no host:port"),
+        (["--operator", "127.0.0.1:80800"], 2, "--operator 127.0.0.1:80800 is no host:port"),
+        (["--keyfile", "key.pem"], 2, "--keyfile needs --certfile"),
         (["--bind", "unix:/no/such/folder/s"], 1, "there is no folder /no/such/folder"),
         (["--graceful-timeout", "-1"], 2, "Invalid value for '--graceful-timeout'"),
     ],
