@@ -273,3 +273,36 @@ def test_a_broken_file_is_named_and_the_rest_is_told(file: Path) -> None:
     file.write_text(file.read_text().replace("python: 100%", "pyton: 100%"))
     said = " ".join(bridge("status", file=file).stdout.split())
     assert f"routes.yaml broken {file}:10:" in said
+
+
+SECRET = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("serves_with", "signs_with", "says"),
+    [
+        (SECRET, SECRET, []),
+        ("", SECRET, ["bridgectl serve has none"]),
+        ("another-secret-of-serve", SECRET, ["bridgectl serve has a value"]),
+        ("abc", "abc", ["has 3 characters, which can be guessed"]),
+        ("", "abc", ["can be guessed", "bridgectl serve has none"]),
+        (None, SECRET, []),
+    ],
+)
+def test_preview_says_why_its_cookie_counts_for_nothing_or_for_anybody(
+    file: Path, serves_with: str | None, signs_with: str, says: list[str]
+) -> None:
+    """serves_with: the secret of the worker that runs; None: none runs."""
+    if serves_with is not None:
+        env = {"BRIDGE_ROUTES": str(file), "BRIDGE_SECRET": serves_with}
+        ours = Settings.from_environ(env)
+        status.write(file.parent / ".bridge", 0, Reloader(file), settings=ours)
+    done = bridge("preview", "page", "python", file=file, BRIDGE_SECRET=signs_with)
+    assert "bridge_preview=" in done.stdout
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(says)
+    assert all(text in line for text, line in zip(says, lines, strict=True))
+    if signs_with == SECRET:
+        assert signs_with not in done.output.replace("bridge_preview=", "")
+    done = bridge("preview", "page", "python", "-o", "json", file=file, BRIDGE_SECRET=signs_with)
+    assert len(json.loads(done.stdout)["doubts"]) == len(says)
