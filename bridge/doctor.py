@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import pwd
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,6 +41,7 @@ from bridge.sync.examine import sources as examine_sources
 from bridge.sync.propose.examine import types
 from bridge.sync.relay import Sources
 from bridge.sync.triggers.findings import findings as triggers
+from bridge.units import several
 
 __all__ = ["Finding", "examine"]
 
@@ -86,16 +88,30 @@ def _mirror_alone(settings: Settings) -> bool:
 def _proxy(settings: Settings) -> Iterator[Finding]:
     """routes.yaml and its backends. Raises ConfigError."""
     table = load(settings.routes)
-    yield Finding("ok", "routes.yaml", str(settings.routes), f"{len(table.routes)} routes")
-    for name, found in ask_all(table.file):
-        yield from _legacy(name, found, table)
+    yield Finding("ok", "routes.yaml", str(settings.routes), several(len(table.routes), "route"))
+    asked = ask_all(table.file)
+    yield from _once(one for name, found in asked for one in _legacy(name, found, table))
     for name, backend in table.file.backends.items():
-        for url in backend.urls:
-            yield from https.look(name, backend, url, table)
+        yield from _once(
+            one for url in backend.urls for one in https.look(name, backend, url, table)
+        )
     if not settings.secret and any(route.app for route in table.routes):
         yield Finding(
             "note", "secret", "BRIDGE_SECRET", "not set", "set it to use `bridgectl preview`"
         )
+
+
+def _once(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """What is the same of several servers said once, with all of them."""
+    found = list(findings)
+    where: dict[Finding, dict[str, None]] = {}
+    for one in found:
+        where.setdefault(replace(one, where=""), {})[one.where] = None
+    for one in found:
+        if one.state == "ok":
+            yield one
+        elif servers := where.pop(replace(one, where=""), None):
+            yield replace(one, where=", ".join(servers))
 
 
 def _unused(what: str, variable: str) -> Finding:
@@ -124,7 +140,7 @@ def _state(settings: Settings) -> Iterator[Finding]:
     found = list(_workers(workers, settings))
     yield from found
     if not found:
-        yield Finding("ok", "workers", where, f"{len(workers)} run")
+        yield Finding("ok", "workers", where, f"{several(len(workers), 'runs', 'run')}")
 
 
 def _writable(settings: Settings) -> Iterator[Finding]:
@@ -153,7 +169,7 @@ def _user(number: int) -> str:
 
 def _workers(workers: Sequence[WorkerStatus], settings: Settings) -> Iterator[Finding]:
     """What is wrong with those that run: with their table, their code, their settings."""
-    where, of = str(settings.state_dir), f"of {len(workers)} workers"
+    where, of = str(settings.state_dir), f"of {several(len(workers), 'worker')}"
     if unwatched := samples.unwatched(settings.state_dir):
         says = f"{unwatched} {of} do not notice changes of routes.yaml any more"
         yield Finding("bad", "workers", where, says, "restart them; their log says why")
@@ -197,7 +213,8 @@ def _odd_lines(settings: Settings) -> Iterator[Finding]:
     except StateUnreadable:
         return  # said already
     for (backend, line), count in found.items():
-        says = f"{count:,} times it sent a line that is no header, and was dropped: {line!a} …"
+        times = several(count, "time")
+        says = f"{times} it sent a line that is no header, and was dropped: {line!a} …"
         advice = "mend the header() in PHP, or the line of the web server, that writes it"
         yield Finding("note", f"legacy {backend}", str(settings.state_dir), says, advice)
 
@@ -301,14 +318,14 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
                 "bad" if late else "ok",
                 "outbox",
                 where,
-                f"{found.rows} rows wait, the oldest for {found.lag:.0f} s"
+                f"{several(found.rows, 'row waits', 'rows wait')}, the oldest for {found.lag:.0f} s"
                 + (f": {found.oldest}" if late else ""),
                 "is `bridgectl relay` running? `bridgectl status` and its log say more"
                 if late
                 else "",
             )
             if found.buried:
-                says = f"the events of {found.buried} rows are dead letters"
+                says = f"the events of {several(found.buried, 'row')} are dead letters"
                 yield Finding(
                     "bad", "outbox", where, says, "bridgectl dead list, then retry or drop"
                 )

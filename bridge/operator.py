@@ -31,6 +31,7 @@ from bridge.errors import BridgeError, ConfigError, WrongUsage
 from bridge.files import write_atomically
 from bridge.listener import Limits, Listener
 from bridge.settings import Settings
+from bridge.units import several
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -216,7 +217,8 @@ def _health(state_dir: Path) -> str:
     if any(worker.error for worker in workers):
         wrong.append("routes.yaml, or a handler that it names, is broken")
     if unwatched := samples.unwatched(state_dir):
-        wrong.append(f"{unwatched} worker(s) do not notice changes of routes.yaml; restart")
+        who = several(unwatched, "worker does", "workers do")
+        wrong.append(f"{who} not notice changes of routes.yaml; restart")
     return "\n".join(wrong)
 
 

@@ -15,6 +15,7 @@ from bridge.proxy.routes import Handlers, load
 from bridge.proxy.status import WorkerStatus, read_all, rows_of
 from bridge.proxy.surroundings import Compared, compare
 from bridge.settings import Settings
+from bridge.units import several
 
 __all__ = ["Proxy", "Row", "look", "row"]
 
@@ -128,8 +129,8 @@ class Proxy:
         return [
             row(
                 f"breaker: {route}",
-                f"open in {now} of {len(self.workers)} workers" if now else "closed",
-                f"{cause}, opened {times:,} times",
+                f"open in {now} of {several(len(self.workers), 'worker')}" if now else "closed",
+                f"{cause}, opened {several(times, 'time')}",
             )
             for (route, cause), (now, times) in self.breakers.items()
         ]

@@ -314,22 +314,24 @@ def _check_log(path: Path) -> None:
     """Raises BridgeError when the access log cannot be written: said once, here, and not by each
     worker that then cannot start."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666))
     except OSError as error:
         if error.errno == errno.ENXIO:  # a pipe, whose reader comes later
             return
+        do = "let this user write there"
+        if error.errno == errno.ENOENT and not path.parent.is_dir():  # it may be a slip of the pen
+            do = f"make the folder {path.parent}"
         raise BridgeError(
-            f"the access log {path} cannot be written: {error.strerror}; let this user write "
-            "there, or choose another --access-log"
+            f"the access log {path} cannot be written: {error.strerror}; {do}, or choose another "
+            "--access-log"
         ) from None
 
 
 def serve(settings: Settings, options: ServeOptions) -> None:
     """Run until stopped. The caller has checked that routes.yaml loads, and what the gate needs.
 
-    Raises BridgeError when an address or the state directory cannot be used, when another one
-    serves from there, or when there are too few descriptors.
+    Raises BridgeError when an address, the access log or the state directory cannot be used, when
+    another one serves from there, or when there are too few descriptors.
     """
     check_descriptors()
     check_addresses(options.bind)
@@ -338,6 +340,8 @@ def serve(settings: Settings, options: ServeOptions) -> None:
     takes_over = "GUNICORN_PID" in os.environ
     if options.operator and not takes_over:
         operator.check_free(options.operator, options.bind)
+    if options.access_log not in ("", "-"):
+        _check_log(Path(options.access_log))
     state_dir = settings.state_dir
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -359,6 +363,4 @@ def serve(settings: Settings, options: ServeOptions) -> None:
         sys.path.insert(0, here)
     unblock_standard_streams()
     logs.configure()
-    if options.access_log not in ("", "-"):
-        _check_log(Path(options.access_log))
     BridgeApplication(settings, options, lock).run()

@@ -122,7 +122,7 @@ def test_a_new_function_that_workers_have_not_is_named(site: BridgeSite, php: Ph
     assert "`own_views` has no `front`" in said
     explained = shell(site, "explain", "GET", "/front", expect=0).stdout
     assert "python answers: front" in explained
-    assert "but legacy answers now in 2 of 2 worker(s), which have no Python side" in explained
+    assert "but legacy answers now in 2 of 2 workers, which have no Python side" in explained
     findings = json.loads(shell(site, "doctor", "-o", "json", expect=1).stdout)
     says = [one["says"] for one in findings if one["what"] == "workers"]
     assert says[0].startswith("2 of 2 workers run without a handler or another part: ")

@@ -190,7 +190,9 @@ def test_what_is_fit_for_a_terminal_stays(text: str) -> None:
         assert shown == text or any(not sign.isprintable() for sign in text)
 
 
-@pytest.mark.parametrize("place", ["closed/access.log", "folder", "file/access.log"])
+@pytest.mark.parametrize(
+    "place", ["closed/access.log", "folder", "file/access.log", "folder/typo/access.log"]
+)
 def test_serve_says_that_it_cannot_write_its_log(tmp_path: Path, place: str) -> None:
     file = tmp_path / "routes.yaml"
     file.write_text(TOP + f"  - {{{route('page', '/p/<name>', '50%')}}}\n")
@@ -201,6 +203,9 @@ def test_serve_says_that_it_cannot_write_its_log(tmp_path: Path, place: str) -> 
     assert isinstance(done.exception, BridgeError)
     assert f"the access log {path} cannot be written" in str(done.exception)
     assert "choose another --access-log" in str(done.exception)
+    assert not (tmp_path / "folder" / "typo").exists()
+    assert ("make the folder" in str(done.exception)) is ("typo" in place)
+    assert not (tmp_path / "state").exists(), "nothing was begun"
 
 
 @pytest.mark.parametrize(("mode", "state"), [(0o755, "note"), (0o777, ""), (0o700, "bad")])

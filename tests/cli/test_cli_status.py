@@ -135,7 +135,7 @@ def test_breakers_are_shown_with_how_often_they_opened(file: Path) -> None:
         {"route": "sure", "cause": "failures", "workers": 1, "opened": 1},
     ]
     said = " ".join(bridge("status", file=file).stdout.split())
-    assert "breaker: page open in 1 of 1 workers failures, opened 3 times" in said
+    assert "breaker: page open in 1 of 1 worker failures, opened 3 times" in said
 
 
 def test_without_workers_no_breaker_is_open(file: Path) -> None:
@@ -153,7 +153,7 @@ def test_explain_says_that_the_breaker_is_open(file: Path) -> None:
     open_breakers(state)
     status.write(state, 0, Reloader(file, state))
     said = bridge("explain", "GET", "/p", file=file).stdout
-    assert "but legacy answers now in 1 worker(s): breaker open, failures" in said
+    assert "but legacy answers now in 1 worker: breaker open, failures" in said
     found = json.loads(bridge("explain", "GET", "/p", "-o", "json", file=file).stdout)
     assert (found["backend"], found["breakers"]) == ("python", {"failures": 1})
     # A route without a fallback is not left alone for its failures.
