@@ -10,8 +10,10 @@ password, and with the command that starts it.
 from __future__ import annotations
 
 import os
+import pwd
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,10 +22,11 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from sqlalchemy.exc import SQLAlchemyError
 
-from bridge import https
+from bridge import https, operator
 from bridge.errors import BridgeError, ConfigError, ServerAway, StateUnreadable
 from bridge.findings import Finding
 from bridge.proxy import samples, status
+from bridge.proxy.lock import AFTER_A_KILL, hands_over, killed
 from bridge.proxy.reach import Reached, ask_all
 from bridge.proxy.routes import Handlers, RouteTable, load
 from bridge.proxy.status import WorkerStatus
@@ -38,6 +41,7 @@ from bridge.sync.examine import sources as examine_sources
 from bridge.sync.propose.examine import types
 from bridge.sync.relay import Sources
 from bridge.sync.triggers.findings import findings as triggers
+from bridge.units import several
 
 __all__ = ["Finding", "examine"]
 
@@ -84,16 +88,30 @@ def _mirror_alone(settings: Settings) -> bool:
 def _proxy(settings: Settings) -> Iterator[Finding]:
     """routes.yaml and its backends. Raises ConfigError."""
     table = load(settings.routes)
-    yield Finding("ok", "routes.yaml", str(settings.routes), f"{len(table.routes)} routes")
-    for name, found in ask_all(table.file):
-        yield from _legacy(name, found, table)
+    yield Finding("ok", "routes.yaml", str(settings.routes), several(len(table.routes), "route"))
+    asked = ask_all(table.file)
+    yield from _once(one for name, found in asked for one in _legacy(name, found, table))
     for name, backend in table.file.backends.items():
-        for url in backend.urls:
-            yield from https.look(name, backend, url, table)
+        yield from _once(
+            one for url in backend.urls for one in https.look(name, backend, url, table)
+        )
     if not settings.secret and any(route.app for route in table.routes):
         yield Finding(
             "note", "secret", "BRIDGE_SECRET", "not set", "set it to use `bridgectl preview`"
         )
+
+
+def _once(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """What is the same of several servers said once, with all of them."""
+    found = list(findings)
+    where: dict[Finding, dict[str, None]] = {}
+    for one in found:
+        where.setdefault(replace(one, where=""), {})[one.where] = None
+    for one in found:
+        if one.state == "ok":
+            yield one
+        elif servers := where.pop(replace(one, where=""), None):
+            yield replace(one, where=", ".join(servers))
 
 
 def _unused(what: str, variable: str) -> Finding:
@@ -106,27 +124,52 @@ def _state(settings: Settings) -> Iterator[Finding]:
     try:
         workers = status.read_all(settings.state_dir)
     except StateUnreadable:
-        says, advice = "cannot be read as this user", "run it as the user of bridgectl serve"
+        says, advice = "cannot be read as this user", "be its owner, or one of its group"
         yield Finding("bad", "state directory", where, says, advice)
         return
-    if os.path.exists(settings.state_dir) and not os.access(settings.state_dir, os.W_OK):
-        yield Finding(
-            "bad", "state directory", where, "not writable", "chown it, or BRIDGE_STATE_DIR"
-        )
-    if not workers:
+    yield from _writable(settings)
+    if (pid := killed(settings.state_dir)) is not None:
+        says = f"bridgectl serve (process {pid}) did not end in peace"
+        yield Finding("bad", "workers", where, says, AFTER_A_KILL)
+    elif not workers:
         yield Finding(
             "note", "workers", where, "none runs", "bridgectl serve --bind 127.0.0.1:8080"
         )
+    if not workers:
         return
     found = list(_workers(workers, settings))
     yield from found
     if not found:
-        yield Finding("ok", "workers", where, f"{len(workers)} run")
+        yield Finding("ok", "workers", where, f"{several(len(workers), 'runs', 'run')}")
+
+
+def _writable(settings: Settings) -> Iterator[Finding]:
+    """Only `bridgectl serve` must be able to write there. It may be another user's, and this one
+    an operator, who may read it."""
+    where = str(settings.state_dir)
+    try:
+        owner = os.stat(where).st_uid
+    except OSError:
+        return  # there is none yet
+    if os.access(where, os.W_OK, effective_ids=True):
+        return
+    if owner == os.geteuid():
+        yield Finding("bad", "state directory", where, "not writable", f"chmod u+rwx {where}")
+    else:
+        says = f"belongs to {_user(owner)}; this user reads it, which is enough for an operator"
+        yield Finding("note", "state directory", where, says)
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
 
 
 def _workers(workers: Sequence[WorkerStatus], settings: Settings) -> Iterator[Finding]:
     """What is wrong with those that run: with their table, their code, their settings."""
-    where, of = str(settings.state_dir), f"of {len(workers)} workers"
+    where, of = str(settings.state_dir), f"of {several(len(workers), 'worker')}"
     if unwatched := samples.unwatched(settings.state_dir):
         says = f"{unwatched} {of} do not notice changes of routes.yaml any more"
         yield Finding("bad", "workers", where, says, "restart them; their log says why")
@@ -151,6 +194,9 @@ def _workers(workers: Sequence[WorkerStatus], settings: Settings) -> Iterator[Fi
         pids = " ".join(str(worker.pid) for worker in stopped)
         says = f"{len(stopped)} {of} are stopped, and answer nobody"
         yield Finding("bad", "workers", where, says, f"kill -CONT {pids}")
+    if (says := operator.broken(settings.state_dir)) and not hands_over(settings.state_dir):
+        do = "mend that: bridgectl serve tries again every two seconds"
+        yield Finding("bad", "operator's listener", where, says, do)
     differs = compare(workers, settings)
     for file in differs.code[:_MOST]:
         says = "is newer than what workers have imported"
@@ -167,7 +213,8 @@ def _odd_lines(settings: Settings) -> Iterator[Finding]:
     except StateUnreadable:
         return  # said already
     for (backend, line), count in found.items():
-        says = f"{count:,} times it sent a line that is no header, and was dropped: {line!a} …"
+        times = several(count, "time")
+        says = f"{times} it sent a line that is no header, and was dropped: {line!a} …"
         advice = "mend the header() in PHP, or the line of the web server, that writes it"
         yield Finding("note", f"legacy {backend}", str(settings.state_dir), says, advice)
 
@@ -271,14 +318,14 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
                 "bad" if late else "ok",
                 "outbox",
                 where,
-                f"{found.rows} rows wait, the oldest for {found.lag:.0f} s"
+                f"{several(found.rows, 'row waits', 'rows wait')}, the oldest for {found.lag:.0f} s"
                 + (f": {found.oldest}" if late else ""),
                 "is `bridgectl relay` running? `bridgectl status` and its log say more"
                 if late
                 else "",
             )
             if found.buried:
-                says = f"the events of {found.buried} rows are dead letters"
+                says = f"the events of {several(found.buried, 'row')} are dead letters"
                 yield Finding(
                     "bad", "outbox", where, says, "bridgectl dead list, then retry or drop"
                 )

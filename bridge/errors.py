@@ -26,6 +26,7 @@ __all__ = [
     "UnusableEvent",
     "UseLegacy",
     "VisitorError",
+    "WrongUsage",
 ]
 
 
@@ -63,6 +64,10 @@ def _printable(text: str) -> str:
     return "".join(
         char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text
     )
+
+
+class WrongUsage(BridgeError):
+    """What was written on the command line can mean nothing; whatever the machine is like."""
 
 
 class ConfigError(BridgeError):

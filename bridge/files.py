@@ -9,7 +9,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["LOOP_TOKEN", "is_alive", "is_stopped", "shared_token", "write_atomically"]
+__all__ = [
+    "LOOP_TOKEN",
+    "is_alive",
+    "is_stopped",
+    "shared_token",
+    "started_at",
+    "take_over",
+    "write_atomically",
+]
 
 LOOP_TOKEN = "loops.token"  # noqa: S105 - it is the name of a file
 """Name of the file in the state directory with which its processes sign visitors' trails."""
@@ -23,9 +31,9 @@ def write_atomically(
 ) -> None:
     """Replace `path` by `text` so that a reader, or a crash, sees the old or the new file.
 
-    `mode` and, for root, the owner are taken over from the old file when there is one. `before`
-    is called when all is written and only the change of names is left; what it raises prevents
-    that.
+    Mode, group and, for root, owner are taken over from the old file when there is one; `mode` is
+    for a new one. `before` is called when all is written and only the change of names is left;
+    what it raises prevents that.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
@@ -33,15 +41,12 @@ def write_atomically(
         with open(temporary, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
+            try:
+                take_over(file.fileno(), old := os.stat(path), old.st_mode & 0o7777)
+            except FileNotFoundError:
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        try:
-            old = os.stat(path)
-            os.chmod(temporary, old.st_mode & 0o7777)
-            if os.geteuid() == 0:
-                os.chown(temporary, old.st_uid, old.st_gid)
-        except FileNotFoundError:
-            if mode is not None:
-                os.chmod(temporary, mode)
         before()
         os.replace(temporary, path)
     finally:
@@ -51,6 +56,17 @@ def write_atomically(
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def take_over(file: int, old: os.stat_result, mode: int) -> None:
+    """Give an open file of this user's the group and, for root, the owner that `old` has, where
+    this user may; and `mode`, whatever the umask."""
+    own = os.fstat(file)
+    owner = old.st_uid if os.geteuid() == 0 else own.st_uid
+    if (own.st_uid, own.st_gid) != (owner, old.st_gid):  # a service is not even allowed to ask
+        with contextlib.suppress(PermissionError):
+            os.fchown(file, owner, old.st_gid)
+    os.fchmod(file, mode)
 
 
 def shared_token(path: Path) -> str:
@@ -91,10 +107,26 @@ def is_stopped(pid: int) -> bool:
     return _state_of(pid) in ("T", "t")
 
 
+def started_at(pid: int) -> float | None:
+    """When this process of this machine was started, in Unix seconds; None where nobody says."""
+    try:
+        ticks = int(_stat_of(pid)[19])
+        lines = Path("/proc/stat").read_text(encoding="utf-8", errors="replace").splitlines()
+        boot = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+    return boot + ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _state_of(pid: int) -> str:
-    """The letter that Linux has for what the process does, empty where nobody says (proc(5))."""
+    """The letter that Linux has for what the process does, empty where nobody says."""
+    return (_stat_of(pid) or [""])[0]
+
+
+def _stat_of(pid: int) -> list[str]:
+    """What /proc/PID/stat has from its third field on (proc(5)); nothing where nobody says."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
-    return (stat.rpartition(")")[2].split() or [""])[0]
+        return []
+    return stat.rpartition(")")[2].split()

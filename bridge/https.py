@@ -18,6 +18,7 @@ from bridge.findings import Finding
 from bridge.proxy import models
 from bridge.proxy.forwarded import Client, forwarded_headers
 from bridge.proxy.headers import apply_rules
+from bridge.proxy.hosts import host_of
 from bridge.proxy.routes import RouteTable
 from bridge.settings import redact_url
 
@@ -74,10 +75,10 @@ def look(name: str, backend: models.Backend, server: str, table: RouteTable) -> 
     """
     if not server.startswith(("http://", "https://")):
         return
-    for site in table.file.sites.values():
-        host = site.hosts[0].replace("*.", "www.", 1).removesuffix(":*")
-        if site.legacy != name or host == "*":
+    for site, spec in table.file.sites.items():
+        if spec.legacy != name:
             continue
+        host = host_of(table.file, site)
         try:
             found = _first(backend, server, host)
         except (requests.RequestException, ValueError):

@@ -9,9 +9,12 @@ it as a bearer token; without one it listens on the loopback address only, and t
 from __future__ import annotations
 
 import contextlib
+import errno
 import hmac
+import ipaddress
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -20,28 +23,46 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
 from werkzeug.wrappers import Request, Response
 
 from bridge import logs
-from bridge.errors import BridgeError, ConfigError
+from bridge.errors import BridgeError, ConfigError, WrongUsage
+from bridge.files import write_atomically
 from bridge.listener import Limits, Listener
 from bridge.settings import Settings
+from bridge.units import several
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["application", "beside_serve", "check_address", "serve_in_thread"]
+__all__ = [
+    "application",
+    "beside_serve",
+    "broken",
+    "check_address",
+    "check_free",
+    "forget",
+    "serve_in_thread",
+]
+
+log = structlog.get_logger("bridge.operator")
 
 TABLE = "Bridge-Table"
 """Header of GET /health: which table is served here; several, while workers differ."""
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_HOST = re.compile(r"[A-Za-z0-9._:%-]+")
+_PORT = re.compile(r"[0-9]{1,5}")
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _GRACE = 5.0  # seconds
+_GONE_WITHIN = 3.0  # seconds; a listener whose parent was killed looks for it every second
+_BROKEN = "operator.broken"
+"""Name of the file in the state directory that says why there is no listener."""
 
 
 def check_address(address: str, token: str) -> tuple[str, int]:
-    """Host and port of `host:port`. Raises BridgeError when it is malformed, or when it can be
-    reached from other machines and there is no token."""
+    """Host and port of `host:port`. Raises WrongUsage when it is malformed, BridgeError when it can
+    be reached from other machines and there is no token."""
     host, port = _split(address)
     if host not in _LOOPBACK and not token:
         raise BridgeError(
@@ -54,9 +75,17 @@ def check_address(address: str, token: str) -> tuple[str, int]:
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
-    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise BridgeError(f"{address!r} is no host:port; write for example 127.0.0.1:9180")
+    good = _PORT.fullmatch(port) and int(port) <= 65535 and _HOST.fullmatch(host)
+    if not good or (":" in host and not _is_ipv6(host)):
+        raise WrongUsage(f"--operator {address} is no host:port; write for example 127.0.0.1:9180")
     return host, int(port)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
 
 
 def application(
@@ -166,11 +195,11 @@ def without_mirror(settings: Settings, error: ConfigError) -> WSGIApplication:
     def unusable(request: Request) -> Response:
         return Response("sync.yaml is broken; send the events again later\n", 503)
 
-    broken = f"sync.yaml is broken, so nothing is said of the queue: {error}"
+    says = f"sync.yaml is broken, so nothing is said of the queue: {error}"
     return application(
         settings,
         metrics=lambda: metrics.scrape(settings.state_dir),
-        health=lambda: "\n".join(filter(None, (_health(settings.state_dir), broken))),
+        health=lambda: "\n".join(filter(None, (_health(settings.state_dir), says))),
         routes=lambda: _tables(settings.state_dir),
         ingest=unusable,
     )
@@ -188,7 +217,8 @@ def _health(state_dir: Path) -> str:
     if any(worker.error for worker in workers):
         wrong.append("routes.yaml, or a handler that it names, is broken")
     if unwatched := samples.unwatched(state_dir):
-        wrong.append(f"{unwatched} worker(s) do not notice changes of routes.yaml; restart")
+        who = several(unwatched, "worker does", "workers do")
+        wrong.append(f"{who} not notice changes of routes.yaml; restart")
     return "\n".join(wrong)
 
 
@@ -220,14 +250,66 @@ def serve_in_thread(
     return stop
 
 
+def check_free(address: str, bind: tuple[str, ...]) -> None:
+    """Try to listen on `address`, before `bridgectl serve` starts anything; `bind` is what it
+    listens on for visitors. Raises BridgeError."""
+    from bridge.proxy.binding import check_addresses
+
+    until = time.monotonic() + _GONE_WITHIN
+    while True:
+        try:
+            listener = Listener(*_split(address), Response())
+            break
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+                raise _cannot_listen(address, error) from None
+        time.sleep(0.05)
+    with listener:
+        try:
+            check_addresses(bind)
+        except BridgeError:
+            raise BridgeError(
+                f"--operator {address} is where --bind listens for visitors; choose another port"
+            ) from None
+
+
 def _listen(address: str, app: WSGIApplication, limits: Limits | None = None) -> Listener:
     try:
         return Listener(*_split(address), app, limits)
     except OSError as error:
-        raise BridgeError(
-            f"the operator's listener cannot listen on {address}: {error.strerror}; stop what "
-            "listens there (`ss -ltnp` shows it), or choose another --operator"
-        ) from None
+        raise _cannot_listen(address, error) from None
+
+
+def _cannot_listen(address: str, error: OSError) -> BridgeError:
+    from bridge.proxy.binding import advice
+
+    return BridgeError(
+        f"the operator's listener cannot listen on {address}: {error.strerror}; "
+        f"{advice(error, '--operator')}"
+    )
+
+
+def broken(state_dir: Path) -> str:
+    """Why there is no listener beside `bridgectl serve`, though one is wanted; else empty."""
+    try:
+        return (state_dir / _BROKEN).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def forget(state_dir: Path) -> None:
+    """There is a listener, or none is wanted."""
+    with contextlib.suppress(OSError):
+        (state_dir / _BROKEN).unlink(missing_ok=True)
+
+
+def _tell(state_dir: Path, says: str) -> None:
+    """Say why there is no listener: in the log once, and for `bridgectl doctor` as long as it is
+    so. The parent tries again and again."""
+    if broken(state_dir) != says:
+        log.error("no metrics and no health", error=says)
+    with contextlib.suppress(OSError):
+        write_atomically(state_dir / _BROKEN, f"{says}\n")
 
 
 def main() -> None:
@@ -235,20 +317,24 @@ def main() -> None:
     it is."""
     logs.configure()
     parent = int(sys.argv[2])
+    settings = Settings.from_environ()
     try:
-        settings = Settings.from_environ()
         check_address(sys.argv[1], settings.operator_token)
         try:
-            app, broken = beside_serve(settings), False
+            app, without = beside_serve(settings), False
         except ConfigError as error:
-            app, broken = without_mirror(settings, error), True
+            app, without = without_mirror(settings, error), True
         listener = _listen(sys.argv[1], app)
-    except BridgeError as error:
-        sys.exit(str(error))
+    except Exception as error:
+        _tell(settings.state_dir, str(error) or repr(error))
+        if not isinstance(error, BridgeError):
+            raise
+        sys.exit(1)
+    forget(settings.state_dir)
 
     def watch_parent() -> None:
         """Also ends when sync.yaml was mended: the parent starts another one."""
-        while os.getppid() == parent and not (broken and _loads(settings)):
+        while os.getppid() == parent and not (without and _loads(settings)):
             time.sleep(1)
         listener.shutdown()
 

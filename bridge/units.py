@@ -1,4 +1,4 @@
-"""How times and sizes are written in routes.yaml, sync.yaml and on the command line."""
+"""How times, sizes and counts are written in routes.yaml, sync.yaml and on the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
-__all__ = ["Duration", "DurationOrZero", "Size", "Written", "parse_duration", "text"]
+__all__ = ["Duration", "DurationOrZero", "Size", "Written", "parse_duration", "several", "text"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _LONGEST = 36500 * 86400.0  # seconds, a century
@@ -26,6 +26,11 @@ def parse_duration(value: object) -> float:
     if seconds > _LONGEST:  # clocks and sockets know no such time
         raise ValueError(f"{value!r} is longer than {_LONGEST / 86400:.0f}d; write a shorter time")
     return seconds
+
+
+def several(count: int, what: str, many: str = "") -> str:
+    """`1 route`, `1,024 routes`; `many` where an s does not do."""
+    return f"{count:,} {what if count == 1 else many or f'{what}s'}"
 
 
 def _parse_size(value: object) -> int:

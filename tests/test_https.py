@@ -106,6 +106,35 @@ def test_a_site_that_is_not_told_is_seen(
     assert all("asked by https" in one.says and "HTTPS" in one.do for one in found)
 
 
+@pytest.mark.parametrize("hosts", ["'*'", "'*:18080'", "'*', www.example.org"])
+def test_a_site_with_any_host_is_asked_too(tmp_path: Path, php: PhpServer, hosts: str) -> None:
+    forces = FORCES.replace("'Location: https://www.example.org'", "'Location: https://'.HOST")
+    forces = f"define('HOST', $_SERVER['HTTP_HOST']); {forces}"
+    (php.docroot / "index.php").write_text(f"<?php {forces}")
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(ROUTES.format(url=php.url, more="").replace("www.example.org", hosts))
+    table = load(routes)
+    (found,) = look("php", table.file.backends["php"], php.url, table)
+    assert found.state == "bad"
+
+
+def test_doctor_says_once_what_is_the_same_of_several_servers(
+    tmp_path: Path, php: PhpServer
+) -> None:
+    """And of which servers; that each of them answers is said of each."""
+    (php.docroot / "index.php").write_text(f"<?php {FORCES}")
+    second = php.url.replace("127.0.0.1", "localhost")
+    routes = tmp_path / "routes.yaml"
+    text = ROUTES.format(url="@", more="").replace('"@"', f'["{php.url}", "{second}"]')
+    routes.write_text(text)
+    done = run_bridge("doctor", "-o", "json", env={"BRIDGE_ROUTES": str(routes)})
+    found = [one for one in json.loads(done.stdout) if one["what"] == "legacy php"]
+    (told,) = (one for one in found if one["state"] != "ok")
+    assert "without end" in told["says"]
+    assert told["where"] == f"{php.url}, {second}"
+    assert [one["where"] for one in found if one["state"] == "ok"] == [php.url, second]
+
+
 def test_doctor_says_so(tmp_path: Path, php: PhpServer) -> None:
     (php.docroot / "index.php").write_text(f"<?php {FORCES}")
     routes = tmp_path / "routes.yaml"

@@ -20,7 +20,7 @@ from bridge.proxy.decide import Decision
 from bridge.proxy.explain import explain as explain_request
 from bridge.proxy.explain import head_for
 from bridge.proxy.follow import Found
-from bridge.proxy.lint import lint
+from bridge.proxy.lint import lint, lint_the_rest
 from bridge.proxy.routes import Handlers, load
 from bridge.proxy.schema import text as schema_text
 from bridge.proxy.status import WorkerStatus, read_all
@@ -29,6 +29,7 @@ from bridge.settings import Settings, doubts
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import read
 from bridge.sync.entities import schema_text as sync_schema_text
+from bridge.units import several
 
 
 @click.command()
@@ -95,6 +96,7 @@ def check(
             errors += views.misfits(table, str(settings.routes))
     except ConfigError as error:
         errors += error.problems
+        warnings = lint_the_rest(settings.routes, error.problems)
     try:
         mirror = Mirror.of(settings)
     except ConfigError as error:
@@ -127,11 +129,11 @@ def check(
         show_problems(warnings, level="warning")
         if errors:
             files = ", ".join(sorted({problem.file for problem in errors}))
-            click.echo(f"{len(errors)} error(s) in {files}", err=True)
+            click.echo(f"{several(len(errors), 'error')} in {files}", err=True)
         elif mirror:
             if table:
-                routes = len(table.routes)
-                click.echo(f"{settings.routes} is good: {routes} routes, table {table.digest}")
+                routes = several(len(table.routes), "route")
+                click.echo(f"{settings.routes} is good: {routes}, table {table.digest}")
             else:
                 click.echo(f"{settings.routes} is not there: the mirror alone is checked")
             if os.path.exists(settings.sync):
@@ -156,7 +158,7 @@ def _look_at_tables(
     tables = [name for name, one in file.entities.items() if one.source and one.source.table]
     if not tables or yaml is None:
         return ""
-    unseen = f"columns of {len(tables)} tables were not looked at"
+    unseen = f"columns of {several(len(tables), 'table')} were not looked at"
     if ask is False:
         return f"{unseen}, as you said"
     if not settings.sql_url:
@@ -184,11 +186,12 @@ def _look_at_tables(
         engine.dispose()
     errors += found.errors
     warnings += found.warnings
-    return f"columns of {found.tables} tables were looked at"
+    return f"columns of {several(found.tables, 'table')} were looked at"
 
 
 def _show_found(found: Found, urls: int, hops: int) -> None:
     """What --follow has found, for people."""
+    requests = several(found.requests, "request")
     for number, loop in enumerate(found.loops, 1):
         click.echo(f"redirect loop {number}:")
         for hop in loop.hops:
@@ -213,9 +216,10 @@ def _show_found(found: Found, urls: int, hops: int) -> None:
     for url in found.left:
         click.echo(f"not followed, on no site of routes.yaml: {url}")
     if not found.complete:
-        click.echo(f"not finished after {found.requests} requests; follow fewer addresses")
+        click.echo(f"not finished after {requests}; follow fewer addresses")
     if found.good:
-        click.echo(f"no redirect loop from {urls} address(es), {found.requests} requests")
+        addresses = several(urls, "address", "addresses")
+        click.echo(f"no redirect loop from {addresses}, {requests}")
 
 
 def _pairs(headers: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -292,7 +296,8 @@ def explain(
     )
     say(None, output, f"because: {decision.reason} – {found.why}")
     for cause, count in breakers.items():
-        say(None, output, f"but legacy answers now in {count} worker(s): breaker open, {cause}")
+        workers_are = several(count, "worker")
+        say(None, output, f"but legacy answers now in {workers_are}: breaker open, {cause}")
     for says in otherwise:
         say(None, output, f"but {says}")
     if decision.set_key:
@@ -331,7 +336,7 @@ def _in_workers(
     settings: Settings, digest: str, decision: Decision, workers: Sequence[WorkerStatus]
 ) -> list[str]:
     """What workers would do otherwise than this file and this shell say, in sentences."""
-    of = f"of {len(workers)} worker(s)"
+    of = f"of {several(len(workers), 'worker')}"
     found = []
     if other := sum(worker.digest != digest for worker in workers):
         found.append(f"{other} {of} run another table than the file's, see `bridgectl routes`")

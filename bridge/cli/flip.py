@@ -12,13 +12,14 @@ import click
 
 from bridge.cli.options import ALL, complete_names, seconds
 from bridge.cli.output import Format, format_option, say, show_rows
-from bridge.errors import BridgeError, FlipRefused, StateUnreadable
+from bridge.errors import BridgeError, StateUnreadable, WrongUsage
 from bridge.proxy import flip as flipping
 from bridge.proxy import samples, status
 from bridge.proxy.decide import PYTHON
 from bridge.proxy.models import parse_percent
 from bridge.proxy.surroundings import Compared, compare
 from bridge.settings import Settings
+from bridge.units import several
 
 _LIVE_WITHIN = 5.0  # seconds that `flip` waits for the workers
 _WATCH = 2.0  # seconds that it then looks who answers
@@ -86,7 +87,7 @@ def flip(name: str, share: str, why: str, who: str, watch: float | None, output:
                     "ALL takes 0% only: everything back to legacy; flip others by name"
                 )
         except ValueError as error:
-            raise FlipRefused(str(error)) from None
+            raise WrongUsage(str(error)) from None
         done = flipping.flip_all(settings.routes, share, who=who, why=why)
     else:
         done = flipping.flip(settings.routes, name, share, who=who, why=why)
@@ -147,12 +148,10 @@ def _show(settings: Settings, done: flipping.Done, live: Live) -> None:
 def _how_live(live: Live) -> str:
     if live.workers == 0:
         return "no worker runs here"
+    share = f"{live.live} of {several(live.workers, 'worker')}"
     if live.live == live.workers:
-        return f"live in {live.live} of {live.workers} workers after {live.seconds:.2f} s"
-    return (
-        f"only {live.live} of {live.workers} workers have it after {live.seconds:.0f} s, "
-        "see `bridgectl routes`"
-    )
+        return f"live in {share} after {live.seconds:.2f} s"
+    return f"only {share} have it after {live.seconds:.0f} s, see `bridgectl routes`"
 
 
 def _what_is_answered(
@@ -163,7 +162,7 @@ def _what_is_answered(
     lines = []
     if raised and live.without:
         lines.append(
-            f"but {live.without} of {live.workers} workers have no Python side for it, "
+            f"but {live.without} of {several(live.workers, 'worker')} have no Python side for it, "
             f"so legacy answers there: {live.says}"
         )
     if raised:

@@ -20,6 +20,7 @@ from bridge.errors import (
     FlipRefused,
     Problem,
     ServerMissing,
+    WrongUsage,
 )
 
 __all__ = [
@@ -133,6 +134,8 @@ def report(error: BridgeError) -> int:
         show_problems(error.problems, level="error")
         return 3
     click.echo(visible(f"bridge: {error}"), err=True)
+    if isinstance(error, WrongUsage):
+        return 2
     if isinstance(error, ServerMissing):
         return 4
     return 5 if isinstance(error, FlipRefused | ExampleExists) else 1

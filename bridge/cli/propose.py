@@ -16,6 +16,7 @@ from bridge.cli.options import check_entities
 from bridge.cli.output import Format, as_json, format_option, show_rows
 from bridge.errors import BridgeError, ConfigError
 from bridge.settings import Settings, redact_url
+from bridge.units import several
 
 if TYPE_CHECKING:
     import sqlalchemy as sql
@@ -91,7 +92,8 @@ def propose(
     elif not write:
         click.echo(text, nl=False)
     if write:
-        click.echo(f"bridge: {settings.sync} is written: {len(found.entities)} tables", err=True)
+        many = several(len(found.entities), "table")
+        click.echo(f"bridge: {settings.sync} is written: {many}", err=True)
         click.echo(f"bridge: {NEXT}", err=True)
 
 

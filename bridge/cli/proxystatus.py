@@ -9,11 +9,13 @@ from typing import Any
 
 from bridge.errors import ConfigError
 from bridge.proxy import samples
+from bridge.proxy.lock import AFTER_A_KILL, killed
 from bridge.proxy.reach import Reached, ask_all
 from bridge.proxy.routes import Handlers, load
 from bridge.proxy.status import WorkerStatus, read_all, rows_of
 from bridge.proxy.surroundings import Compared, compare
 from bridge.settings import Settings
+from bridge.units import several
 
 __all__ = ["Proxy", "Row", "look", "row"]
 
@@ -42,7 +44,8 @@ class Share:
 @dataclass(frozen=True, slots=True)
 class Proxy:
     """How the proxy is. `used`: there is a routes.yaml, or a worker; `broken` says what is wrong
-    with the file; `failures`: requests without an answer by backend and stage."""
+    with the file; `failures`: requests without an answer by backend and stage; `killed`: the parent
+    that did not end in peace."""
 
     used: bool
     workers: Sequence[WorkerStatus]
@@ -56,6 +59,7 @@ class Proxy:
     freshness: Mapping[str, int]
     loops: Mapping[str, int]
     loops_seen: Mapping[str, int]
+    killed: int | None = None
     errors: Mapping[str, str] = field(default_factory=dict)
 
     def data(self) -> dict[str, Any]:
@@ -101,7 +105,9 @@ class Proxy:
     def _worker_rows(self) -> list[Row]:
         """A row per worker of `bridgectl serve`; without routes.yaml nobody misses one."""
         rows = [row("routes.yaml", "broken", self.broken)] if self.broken else []
-        if not self.workers and self.used:
+        if self.killed is not None:
+            rows.append(row("proxy", "was killed", self.errors["proxy"]))
+        elif not self.workers and self.used:
             rows.append(row("proxy", "none", "none runs on this machine: bridgectl serve"))
         for worker in self.workers:
             state = "stopped" if worker.stopped else f"generation {worker.generation}"
@@ -123,8 +129,8 @@ class Proxy:
         return [
             row(
                 f"breaker: {route}",
-                f"open in {now} of {len(self.workers)} workers" if now else "closed",
-                f"{cause}, opened {times:,} times",
+                f"open in {now} of {several(len(self.workers), 'worker')}" if now else "closed",
+                f"{cause}, opened {several(times, 'time')}",
             )
             for (route, cause), (now, times) in self.breakers.items()
         ]
@@ -162,6 +168,7 @@ def look(settings: Settings) -> Proxy:
         breakers = {key: (0, times) for key, (_, times) in breakers.items()}
     answered = samples.answered(settings.state_dir)
     fallbacks = samples.by_two(settings.state_dir, samples.FALLBACKS)
+    dead = killed(settings.state_dir)
     return Proxy(
         used=is_there or bool(workers),
         workers=workers,
@@ -175,11 +182,17 @@ def look(settings: Settings) -> Proxy:
         freshness=samples.freshness(settings.state_dir),
         loops=samples.loops(settings.state_dir),
         loops_seen=samples.loops_seen(settings.state_dir),
+        killed=dead,
         errors={
+            **({} if dead is None else {"proxy": _was_killed(dead)}),
             **{f"legacy {name}": one.says for name, one in legacy if not one.well},
             **{f"proxy {worker.pid}": "stopped" for worker in workers if worker.stopped},
         },
     )
+
+
+def _was_killed(pid: int) -> str:
+    return f"bridgectl serve (process {pid}) did not end in peace: {AFTER_A_KILL}"
 
 
 def _shares(

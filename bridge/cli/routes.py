@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 import click
 
 from bridge.cli.options import ALL, complete_names
-from bridge.cli.output import Format, format_option, say, show_rows
-from bridge.errors import ConfigError, FlipRefused
+from bridge.cli.output import Format, format_option, say, show_rows, visible
+from bridge.errors import ConfigError, FlipRefused, StateUnreadable
 from bridge.proxy import preview as previews
 from bridge.proxy import status
 from bridge.proxy.routes import Handlers, load
-from bridge.settings import Settings
+from bridge.proxy.surroundings import compare
+from bridge.settings import Settings, doubts
 from bridge.units import parse_duration
 
 
@@ -102,7 +103,8 @@ def _state(worker: status.WorkerStatus, digest: str) -> str:
 def preview(name: str, side: str, duration: str, output: Format) -> None:
     """Make a signed cookie that picks a side for one browser, whatever the share is.
 
-    Needs BRIDGE_SECRET, the same as `bridgectl serve` has.
+    Needs BRIDGE_SECRET, the same as `bridgectl serve` has; says so where that has another or none,
+    and where the secret can be guessed.
 
     \b
     Example:
@@ -129,7 +131,8 @@ def preview(name: str, side: str, duration: str, output: Format) -> None:
     picked: previews.Side = "python" if side == "python" else "legacy"
     value = previews.make(settings.secret, picked, key, expires)
     cookie = f"{previews.COOKIE}={value}"
-    data = {"cookie": cookie, "expires": expires, "side": side, "name": name}
+    odd = _odd_about_the_secret(settings)
+    data = {"cookie": cookie, "expires": expires, "side": side, "name": name, "doubts": odd}
     until = f"{datetime.fromtimestamp(expires, UTC):%Y-%m-%d %H:%M}"
     assignment = f"{cookie}; path=/; max-age={int(seconds)}"
     text = (
@@ -139,3 +142,20 @@ def preview(name: str, side: str, duration: str, output: Format) -> None:
         f'To end it:                 document.cookie = "{previews.COOKIE}=; path=/; max-age=0"'
     )
     say(data, output, text)
+    for says in odd:
+        click.echo(visible(f"bridge: {says}"), err=True)
+
+
+def _odd_about_the_secret(settings: Settings) -> list[str]:
+    """Why a cookie that it signs may count for nothing, or for anybody, in sentences."""
+    name = "BRIDGE_SECRET"
+    found = [f"{what} {says}: {do}" for what, says, do in doubts() if what == name]
+    try:
+        differs = compare(status.read_all(settings.state_dir), settings).settings.get(name)
+    except StateUnreadable as error:
+        return [*found, f"{error}; whether it has the same {name} is not known"]
+    if differs:
+        found.append(
+            f"the cookie is ignored: {name} differs: {differs}; set the same for both and restart"
+        )
+    return found

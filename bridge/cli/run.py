@@ -107,11 +107,11 @@ def serve(
     from bridge.proxy.server import serve as run
 
     settings = Settings.from_environ()
+    if operator:
+        check_address(operator, settings.operator_token)
     # Whether the file is good is asked in a process that ends, so that the handlers' modules
     # are not in the parent of the workers: a new worker gets new code, and no forked client.
     check_in_child(settings)
-    if operator:
-        check_address(operator, settings.operator_token)
     options = ServeOptions(
         bind=bind,
         workers=workers,

@@ -13,25 +13,33 @@ from pathlib import Path
 
 from gunicorn import util
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, WrongUsage
 
-__all__ = ["check_addresses", "check_certificate"]
+__all__ = ["advice", "check_addresses", "check_certificate"]
 
 _PORT = re.compile(r"(?:tcp://)?(?:\[[^][]*\]|[^][:/]*):([0-9]{1,9})")
 _DESCRIPTOR = re.compile(r"fd://[0-9]+")
 _LONGEST_PATH = 107  # bytes of a unix socket's path, unix(7)
 
 _ADVICE = {
-    errno.EADDRINUSE: "stop what listens there (`ss -ltnp` shows it), or choose another --bind",
+    errno.EADDRINUSE: "stop what listens there (`ss -ltnp` shows it), or choose another",
     errno.EADDRNOTAVAIL: "no interface of this machine has this address (`ip address`)",
     errno.EACCES: "ports below 1024 are for root; a socket of systemd's may have one",
 }
 
 
+def advice(error: OSError, option: str) -> str:
+    """What to do where one cannot listen on the address that `option` has."""
+    number = 0 if isinstance(error, socket.gaierror) else error.errno or 0
+    if number == errno.EADDRINUSE:
+        return f"{_ADVICE[number]} {option}"
+    return _ADVICE.get(number, "write an address of this machine, or 0.0.0.0 for all")
+
+
 def check_addresses(bind: tuple[str, ...]) -> None:
     """Try to listen on each address; gunicorn would try for five seconds and then exit.
 
-    Raises BridgeError, also for what is no address.
+    Raises BridgeError, and WrongUsage for what is no address.
     """
     if {"LISTEN_FDS", "GUNICORN_FD"} & os.environ.keys():
         return  # the sockets were handed to us
@@ -46,11 +54,11 @@ def _check_port(text: str) -> None:
     found = _PORT.fullmatch(text)
     if not found:
         example = f"127.0.0.1:{text}" if text.isdecimal() else "127.0.0.1:8080"
-        raise BridgeError(
+        raise WrongUsage(
             f"--bind {text} is no address; write host:port ({example}, [::1]:8080) or unix:/path"
         )
     if int(found[1]) > 65535:
-        raise BridgeError(f"--bind {text}: there are ports up to 65535 only")
+        raise WrongUsage(f"--bind {text}: there are ports up to 65535 only")
     address = util.parse_address(text)
     family = socket.AF_INET6 if util.is_ipv6(address[0]) else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -58,19 +66,20 @@ def _check_port(text: str) -> None:
         try:
             probe.bind(address)
         except OSError as error:
-            number = 0 if isinstance(error, socket.gaierror) else error.errno or 0
-            advice = _ADVICE.get(number, "write an address of this machine, or 0.0.0.0 for all")
-            raise BridgeError(f"cannot listen on {text}: {error.strerror}; {advice}") from None
+            do = advice(error, "--bind")
+            raise BridgeError(f"cannot listen on {text}: {error.strerror}; {do}") from None
 
 
 def _check_path(text: str, name: str) -> None:
     """gunicorn makes the socket anew, and replaces one that is there."""
     path = Path(name)
     if not name:
-        wrong = "the path is missing; write unix:/path"
-    elif len(os.fsencode(name)) > _LONGEST_PATH:
-        wrong = f"the path has more than {_LONGEST_PATH} bytes, choose a shorter one"
-    elif not path.parent.is_dir():
+        raise WrongUsage(f"--bind {text}: the path is missing; write unix:/path")
+    if len(os.fsencode(name)) > _LONGEST_PATH:
+        raise WrongUsage(
+            f"--bind {text}: the path has more than {_LONGEST_PATH} bytes, choose a shorter one"
+        )
+    if not path.parent.is_dir():
         wrong = f"there is no folder {path.parent}; make it, for the user of `bridgectl serve`"
     elif not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
         wrong = f"this user may not write to {path.parent}"
@@ -84,7 +93,7 @@ def _check_path(text: str, name: str) -> None:
 def check_certificate(certfile: str, keyfile: str) -> None:
     """Read certificate and key, which each worker would fail to do. Raises BridgeError."""
     if keyfile and not certfile:
-        raise BridgeError("--keyfile needs --certfile, the certificate of that key")
+        raise WrongUsage("--keyfile needs --certfile, the certificate of that key")
     if not certfile:
         return
     files = " and ".join(filter(None, (certfile, keyfile)))

@@ -14,7 +14,7 @@ from bridge.proxy.admission import admit
 from bridge.proxy.conditions import Question
 from bridge.proxy.decide import Decision, decide, site_of
 from bridge.proxy.head import Head
-from bridge.proxy.hosts import as_ascii
+from bridge.proxy.hosts import as_ascii, host_of
 from bridge.proxy.matcher import fits
 from bridge.proxy.routes import RouteTable
 from bridge.proxy.target import parse_target
@@ -45,7 +45,7 @@ class Explanation:
 def head_for(
     table: RouteTable, method: str, url: str, headers: list[tuple[str, str]], peer: str
 ) -> Head:
-    """A request head for `url`: absolute, or a path on the first site's first host.
+    """A request head for `url`: absolute, or a path on a host of the first site.
 
     Raises VisitorError for a malformed target.
     """
@@ -56,8 +56,7 @@ def head_for(
     if parts.scheme in ("http", "https") and parts.netloc:
         host, raw, scheme = parts.netloc, url.split("://", 1)[1][len(parts.netloc) :], parts.scheme
     else:
-        host, raw, scheme = next(iter(table.file.sites.values())).hosts[0], url, "http"
-        host = host.replace("*.", "www.", 1).removesuffix(":*")
+        host, raw, scheme = host_of(table.file, next(iter(table.file.sites))), url, "http"
     host = next((value for name, value in headers if name.lower() == "host"), host)
     try:
         host = as_ascii(host)

@@ -13,14 +13,15 @@ import contextlib
 import fcntl
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bridge.errors import ConfigError, FlipRefused
-from bridge.files import write_atomically
+from bridge.errors import ConfigError, FlipRefused, WrongUsage
+from bridge.files import take_over, write_atomically
 from bridge.proxy import models, views
 from bridge.proxy.history import Flip, History, history_file, read_history
 from bridge.proxy.models import parse_percent
@@ -82,9 +83,9 @@ class _SavedMeanwhile(Exception):
 def flip(routes: Path, name: str, share: str, *, who: str, why: str) -> Done:
     """Set the share of the route or group `name` to `share` (`25%`).
 
-    Raises FlipRefused when that is not possible, and ConfigError when the file as it stands, or
-    as it would be, is broken, or the handler of a raised share cannot be imported; nothing is
-    changed then.
+    Raises WrongUsage for what is no share and for no reason, FlipRefused when it is not possible,
+    and ConfigError when the file as it stands, or as it would be, is broken, or the handler of a
+    raised share cannot be imported; nothing is changed then.
     """
 
     def one(change: _Change) -> Done:
@@ -112,9 +113,9 @@ def _changed(routes: Path, share: str, who: str, why: str, make: Callable[[_Chan
     try:
         share = f"{parse_percent(share) / 1000:g}%"
     except ValueError as error:
-        raise FlipRefused(str(error)) from None
+        raise WrongUsage(str(error)) from None
     if not why.strip():
-        raise FlipRefused("say why, with --why TEXT: whoever undoes this flip wants to know")
+        raise WrongUsage("say why, with --why TEXT: whoever undoes this flip wants to know")
     path = routes.resolve()  # a link stays a link
     with _locked(path):
         for _ in range(_TRIES):
@@ -268,7 +269,7 @@ class _Change:
         raises a share `must`: on a full disk, too, what is wrong can be taken back."""
         if not flips:
             return ""
-        history = History(history_file(self._path))
+        history = History(self._path)
         lines = [json.dumps(asdict(flip), ensure_ascii=False) + "\n" for flip in flips]
         unrecorded = ""
 
@@ -362,14 +363,36 @@ def _place(table: RouteTable, name: str) -> Place:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One flip at a time, in all processes."""
+    """One flip at a time, in all processes, of whichever user."""
+    name = path.with_name(f".{path.name}.lock")
     try:
-        lock = open(path.with_name(f".{path.name}.lock"), "w")  # noqa: SIM115 - closed below
+        lock = _lock_file(name, path)
     except OSError as error:
-        raise FlipRefused(f"cannot write beside {path}: {error.strerror}") from None
-    with lock:
+        raise FlipRefused(
+            f"the lock {name} cannot be opened: {error.strerror}; who flips must be able to read "
+            "it, and to write to its folder"
+        ) from None
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError as error:
-            raise FlipRefused(f"{lock.name} cannot be locked: {error.strerror}") from None
+            raise FlipRefused(f"{name} cannot be locked: {error.strerror}") from None
         yield
+    finally:
+        os.close(lock)
+
+
+def _lock_file(name: Path, routes: Path) -> int:
+    """A descriptor of the lock. Another user's is enough to read: only NFS wants more."""
+    try:
+        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        pass
+    else:
+        with contextlib.suppress(OSError):  # without routes.yaml, which is said next
+            take_over(lock, like := os.stat(routes), like.st_mode & 0o666 | 0o600)
+        return lock
+    try:
+        return os.open(name, os.O_RDWR | os.O_CLOEXEC)
+    except PermissionError:
+        return os.open(name, os.O_RDONLY | os.O_CLOEXEC)

@@ -26,12 +26,12 @@ from urllib.request import Request
 
 from werkzeug.test import create_environ, run_wsgi_app
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, WrongUsage
 from bridge.proxy.buckets import ALL
 from bridge.proxy.decide import PYTHON
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.hosts import as_ascii
+from bridge.proxy.hosts import as_ascii, host_of
 from bridge.proxy.loopguard import COOKIE as TRAIL
 from bridge.proxy.routes import RouteTable
 
@@ -101,13 +101,12 @@ class Found:
 
 
 def start_of(table: RouteTable, url: str) -> str:
-    """The absolute address for `url`: absolute itself, or a path on the first site's first host.
+    """The absolute address for `url`: absolute itself, or a path on a host of the first site.
 
-    Raises BridgeError.
+    Raises WrongUsage for what is no address, and BridgeError for another site's.
     """
     if url.startswith("/"):
-        host = next(iter(table.file.sites.values())).hosts[0]
-        url = f"http://{host.replace('*.', 'www.', 1).removesuffix(':*')}{url}"
+        url = f"http://{host_of(table.file, next(iter(table.file.sites)))}{url}"
     given = url
     try:
         url = _plain(url, "utf-8")
@@ -115,7 +114,7 @@ def start_of(table: RouteTable, url: str) -> str:
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise BridgeError(f"{given!r} is no address to follow; write /path or https://host/path")
+        raise WrongUsage(f"{given!r} is no address to follow; write /path or https://host/path")
     if table.hosts.owner(parts.netloc) is None:
         raise BridgeError(f"{given!r} is on no site's list of hosts; add it to `hosts:`")
     return url

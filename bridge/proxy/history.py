@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.errors import BridgeError
+from bridge.files import take_over
 
 __all__ = ["Flip", "History", "history_file", "read_history"]
 
@@ -35,10 +36,14 @@ def history_file(routes: Path) -> Path:
 
 
 class History:
-    """The file of flips, which can be put back to what it was."""
+    """The file of flips of `routes`, which can be put back to what it was.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    A new one has the mode and the group of `routes`: who may change that may be on record.
+    """
+
+    def __init__(self, routes: Path) -> None:
+        self.path = history_file(routes)
+        self._routes = routes
         self._size: int | None = None
 
     def add(self, lines: str) -> None:
@@ -46,6 +51,9 @@ class History:
         self._size = self.path.stat().st_size if self.path.exists() else -1
         try:
             with open(self.path, "a", encoding="utf-8") as file:
+                if self._size < 0:
+                    like = os.stat(self._routes)
+                    take_over(file.fileno(), like, like.st_mode & 0o666 | 0o600)
                 file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())

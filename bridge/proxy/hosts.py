@@ -11,11 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 from weakref import proxy
 
 import idna
 
-__all__ = ["Hosts", "as_ascii", "split_host"]
+if TYPE_CHECKING:
+    from bridge.proxy import models
+
+__all__ = ["Hosts", "as_ascii", "host_of", "split_host"]
 
 _LONGEST = 255  # characters of a name (RFC 1035, section 2.3.4)
 _REMEMBERED = 64  # characters of a host that is remembered
@@ -58,7 +62,7 @@ class Hosts:
         self._wild: list[tuple[str, str, str]] = []
         for owner, hosts in patterns.items():
             for pattern in hosts:
-                name, _, port = pattern.rpartition(":") if _has_port(pattern) else (pattern, "", "")
+                name, port = _name_and_port(pattern)
                 name = name.removesuffix(".")
                 if pattern == "*":
                     port = "*"
@@ -90,5 +94,28 @@ class Hosts:
         return None
 
 
-def _has_port(pattern: str) -> bool:
-    return re.search(r":(\d+|\*)$", pattern) is not None and not pattern.endswith("]")
+def host_of(file: models.File, site: str) -> str:
+    """A host that is this site's, to ask for its pages with where nobody has named one: the first
+    of its list, where `*` alone comes last and is `localhost`."""
+    hosts = Hosts({name: one.hosts for name, one in file.sites.items()})
+    patterns = sorted(file.sites[site].hosts, key=lambda one: _name_and_port(one)[0] == "*")
+    found = [host for pattern in patterns for host in _like(pattern)]
+    # Another site may have a part of what a star stands for.
+    return next((host for host in found if hosts.owner(host) == site), found[0])
+
+
+def _like(pattern: str) -> list[str]:
+    """Hosts that the pattern stands for."""
+    name, port = _name_and_port(pattern)
+    names = ["localhost", "any.test"] if name == "*" else [name]
+    if name.startswith("*."):
+        names = [f"www{name[1:]}", f"any{name[1:]}"]
+    return [f"{name}:{port}" if port not in ("", "*") else name for name in names]
+
+
+def _name_and_port(pattern: str) -> tuple[str, str]:
+    """The port is empty where there is none, and `*` for any."""
+    if re.search(r":(\d+|\*)$", pattern) is None or pattern.endswith("]"):
+        return pattern, ""
+    name, _, port = pattern.rpartition(":")
+    return name, port

@@ -1,22 +1,23 @@
 """What is allowed in routes.yaml but is hardly meant: shadowed and unreachable routes, ties,
 applications without their start page, paths in another program's notation, routes of every site.
 
-Pure: a table in, problems with their places out.
+A table in, problems with their places out; `lint_the_rest` looks at a file that is broken.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from bridge.errors import Problem
+from bridge.errors import ConfigError, Problem
 from bridge.proxy import models
 from bridge.proxy.hosts import Hosts
 from bridge.proxy.matcher import fits, read_rule
-from bridge.proxy.routes import Route, RouteTable, shape_of
-from bridge.yamlfile import YamlFile
+from bridge.proxy.routes import Handlers, Route, RouteTable, load_text, shape_of
+from bridge.yamlfile import UnreadableFile, YamlFile, read_text
 
-__all__ = ["lint"]
+__all__ = ["lint", "lint_the_rest"]
 
 _NEVER_CANONICAL = ("//", "/./", "/../", "%", "\\", "#", "?")
 _CROWD = 500  # patterns in one segment: a millisecond for each unknown path
@@ -27,6 +28,8 @@ _FOREIGN = (
     (re.compile(r"\{[A-Za-z_][\w:]*\}"), "no variable", "<name>"),
 )
 """How Express, Symfony, nginx and Apache write what Werkzeug's rules have in `<…>`."""
+_KEY = re.compile(r"[^\s#-]")
+"""How a line begins that belongs to no route any more."""
 _ALL_BELOW = re.compile(r"(.*)/<path:[^<>]+>")
 
 
@@ -61,6 +64,42 @@ def lint(table: RouteTable, name: str) -> list[Problem]:
             message = f"site `{site}` answers to every host name"
             findings.append(Problem(name, line, column, message, "list the site's own names"))
     return findings
+
+
+def lint_the_rest(path: Path, errors: Sequence[Problem]) -> list[Problem]:
+    """The findings about a file that has `errors`: about all of its routes where they are none of
+    its text, as a handler that cannot be imported; else without the routes that have them. None
+    where even that does not load."""
+    try:
+        text = read_text(path)
+    except UnreadableFile:
+        return []
+    for rest in (text, _without(text, str(path), [one.line for one in errors])):
+        try:
+            return lint(load_text(rest, path, handlers=Handlers.NAMED), str(path))
+        except ConfigError:
+            continue
+    return []
+
+
+def _without(text: str, name: str, lines: Sequence[int]) -> str:
+    """`text` with empty lines in place of the routes that have one of `lines` (from 1), so that
+    all others stay where they are."""
+    try:
+        yaml = YamlFile.parse(text, name)
+    except ConfigError:
+        return text
+    routes = yaml.data.get("routes")
+    if not isinstance(routes, list):
+        return text
+    found = text.splitlines(keepends=True)
+    starts = [yaml.position(("routes", index))[0] for index in range(len(routes))]
+    for start, after in zip(starts, [*starts[1:], len(found) + 1], strict=True):
+        keys = (at + 1 for at in range(start, after - 1) if _KEY.match(found[at]))
+        end = next(keys, after)
+        if any(start <= line < end for line in lines):
+            found[start - 1 : end - 1] = ["\n"] * (end - start)
+    return "".join(found)
 
 
 def _foreign(route: Route) -> tuple[str, str] | None:

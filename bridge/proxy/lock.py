@@ -13,11 +13,14 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from bridge.errors import BridgeError
+from bridge.files import is_alive, started_at
 
-__all__ = ["PID_FILE", "Lock"]
+__all__ = ["AFTER_A_KILL", "PID_FILE", "Lock", "hands_over", "killed"]
 
 PID_FILE = "serve.pid"
+AFTER_A_KILL = "start it again; its log, and the kernel's (out of memory?), say why"
 _FILE = "serve.lock"
+_CLOCK = 60.0  # seconds that the clock may have been set by since
 _HANDED = "BRIDGE_SERVE_LOCK"  # the descriptor that an old parent hands to the new one
 
 
@@ -61,6 +64,30 @@ def _handed(path: Path) -> int | None:
         if os.path.samestat(os.fstat(file := int(text)), os.stat(path)):
             return file
     return None
+
+
+def killed(state_dir: Path) -> int | None:
+    """The process id of a parent that did not end in peace: then it would have removed its file.
+    None where one runs, or none should."""
+    pid = _left(state_dir / PID_FILE)
+    return None if hands_over(state_dir) else pid
+
+
+def hands_over(state_dir: Path) -> bool:
+    """Whether there is a new parent after SIGUSR2, that has not yet taken the place of the old."""
+    path = state_dir / f"{PID_FILE}.2"
+    return path.exists() and _left(path) is None
+
+
+def _left(path: Path) -> int | None:
+    """The process id in this file, when that process is none, or one that began later."""
+    try:
+        pid, written = int(path.read_text(encoding="ascii")), path.stat().st_mtime
+    except (OSError, ValueError):
+        return None
+    began = started_at(pid)
+    later = began is not None and began > written + _CLOCK
+    return pid if later or not is_alive(pid) else None
 
 
 def _process(state_dir: Path) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import requests
 
 from bridge.proxy import models
+from bridge.proxy.hosts import host_of
 from bridge.settings import redact_url
 
 __all__ = ["PATIENCE", "Reached", "ask", "ask_all"]
@@ -58,11 +59,11 @@ def ask(name: str, url: str, file: models.File) -> Reached:
         except OSError as error:
             return Reached(where, error=f"does not answer: {error.strerror or error}")
         return Reached(where)
-    sites = [site for site in file.sites.values() if site.legacy == name]
+    sites = [site for site, spec in file.sites.items() if spec.legacy == name]
     host = file.backends[name].host
     if host == "preserve" and sites:
-        host = sites[0].hosts[0].replace("*.", "www.", 1).removesuffix(":*")
-    headers = {"Host": host} if host not in ("preserve", "*") else {}
+        host = host_of(file, sites[0])
+    headers = {"Host": host} if host != "preserve" else {}
     try:
         answer = requests.get(
             f"{url}/", headers=headers, timeout=PATIENCE, allow_redirects=False, stream=True

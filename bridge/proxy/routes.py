@@ -154,6 +154,9 @@ class Means:
     pages: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
+_NO_FILE = "set BRIDGE_ROUTES or --routes to a file; `bridgectl example site` writes one"
+
+
 def load(
     path: Path,
     means: Means | None = None,
@@ -169,7 +172,7 @@ def load(
     try:
         text = read_text(path)
     except UnreadableFile as error:
-        hint = "save the file as UTF-8" if error.line else "set BRIDGE_ROUTES or --routes to a file"
+        hint = "save the file as UTF-8" if error.line else _NO_FILE
         what = str(error) if error.line else f"cannot be read: {error}"
         raise ConfigError(
             [Problem(str(path), error.line, min(1, error.line), what, hint)]

@@ -23,7 +23,7 @@ from typing import Any
 import structlog
 from gunicorn.app.base import BaseApplication
 
-from bridge import logs
+from bridge import logs, operator
 from bridge.counted import counted
 from bridge.errors import BridgeError
 from bridge.files import LOOP_TOKEN, shared_token
@@ -314,35 +314,42 @@ def _check_log(path: Path) -> None:
     """Raises BridgeError when the access log cannot be written: said once, here, and not by each
     worker that then cannot start."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666))
     except OSError as error:
         if error.errno == errno.ENXIO:  # a pipe, whose reader comes later
             return
+        do = "let this user write there"
+        if error.errno == errno.ENOENT and not path.parent.is_dir():  # it may be a slip of the pen
+            do = f"make the folder {path.parent}"
         raise BridgeError(
-            f"the access log {path} cannot be written: {error.strerror}; let this user write "
-            "there, or choose another --access-log"
+            f"the access log {path} cannot be written: {error.strerror}; {do}, or choose another "
+            "--access-log"
         ) from None
 
 
 def serve(settings: Settings, options: ServeOptions) -> None:
     """Run until stopped. The caller has checked that routes.yaml loads, and what the gate needs.
 
-    Raises BridgeError when an address or the state directory cannot be used, when another one
-    serves from there, or when there are too few descriptors.
+    Raises BridgeError when an address, the access log or the state directory cannot be used, when
+    another one serves from there, or when there are too few descriptors.
     """
     check_descriptors()
     check_addresses(options.bind)
     check_certificate(options.certfile, options.keyfile)
+    # After SIGUSR2 the old parent's workers still serve and count, and it has the operator's port.
+    takes_over = "GUNICORN_PID" in os.environ
+    if options.operator and not takes_over:
+        operator.check_free(options.operator, options.bind)
+    if options.access_log not in ("", "-"):
+        _check_log(Path(options.access_log))
     state_dir = settings.state_dir
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
         lock = Lock(state_dir)
-        # After SIGUSR2 the old parent's workers still serve and count here.
-        takes_over = "GUNICORN_PID" in os.environ
         if not takes_over:
             metrics.prepare(state_dir)
             status.prepare(state_dir)
+            operator.forget(state_dir)
         # Nobody else has the lock, so a file that is there was left behind.
         (state_dir / (f"{PID_FILE}.2" if takes_over else PID_FILE)).unlink(missing_ok=True)
     except OSError as error:
@@ -356,6 +363,4 @@ def serve(settings: Settings, options: ServeOptions) -> None:
         sys.path.insert(0, here)
     unblock_standard_streams()
     logs.configure()
-    if options.access_log not in ("", "-"):
-        _check_log(Path(options.access_log))
     BridgeApplication(settings, options, lock).run()

@@ -63,7 +63,8 @@ class Compared:
         return found + [f"{name} differs: {how}" for name, how in self.settings.items()]
 
 
-RESTART = "restart `bridgectl serve` (SIGUSR2 does it without a gap)"
+RESTART = "`systemctl restart bridge@NAME`; without systemd see docs/deploy.md, Upgrade"
+"""What gives workers new code. Not SIGUSR2, which systemd takes for the end of the service."""
 
 
 def compare(workers: Iterable[Surrounded], settings: Settings) -> Compared:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from bridge.errors import ConfigError, Problem
 from bridge.sync.models import MAX_DOCUMENT, Entity, File
+from bridge.units import several
 from bridge.yamlfile import UnreadableFile, YamlFile, did_you_mean, read_text, whatever_happens
 
 __all__ = [
@@ -203,7 +204,7 @@ def _child_misfits(
         elif len(found.source.key) != len(entity.source.key) + len(child.key):
             text = (
                 f"the key of the source of `{child.entity}` must be that of `{name}` and then "
-                f"{len(child.key)} column(s) for {', '.join(child.key)}"
+                f"{several(len(child.key), 'column')} for {', '.join(child.key)}"
             )
             yield (
                 where,

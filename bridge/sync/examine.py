@@ -25,6 +25,7 @@ from bridge.sync.entities import load
 from bridge.sync.models import TWIN, Source
 from bridge.sync.mongodb import connect
 from bridge.sync.sql.rows import Rows
+from bridge.units import several
 
 __all__ = ["collections", "rights", "sources"]
 
@@ -74,9 +75,10 @@ def _source(
     some = lacking.where(rows.version.is_(None)).limit(FEW + 1).subquery()
     counted = sql.select(sql.func.count()).select_from(some)
     if found := int(connection.execute(counted).scalar_one()):
-        many = f"more than {FEW:,}" if found > FEW else f"{found:,}"
+        many = several(min(found, FEW), "row has", "rows have")
+        many = f"more than {many}" if found > FEW else many
         do = f"set {source.version} to 1 where it is NULL, and make the column NOT NULL"
-        says = f"{many} rows have no version: they are not mirrored"
+        says = f"{many} no version: not mirrored"
         yield Finding("bad", what, where, says, do if source.table else "mend the query")
 
 

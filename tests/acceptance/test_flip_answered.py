@@ -104,7 +104,7 @@ def test_code_that_is_newer_than_the_workers_is_named(site: BridgeSite) -> None:
     module = site.directory / "code" / "own_views.py"
     module.write_text(CODE + "# mended\n", encoding="utf-8")
     said = shell(site, "flip", "page", "100%", "--why", "all", expect=0).stdout
-    assert f"but workers run older code than {module}: restart `bridgectl serve`" in said
+    assert f"but workers run older code than {module}: `systemctl restart bridge@NAME`" in said
     findings = json.loads(shell(site, "doctor", "-o", "json", expect=1).stdout)
     (found,) = [one for one in findings if one["state"] == "bad"]
     assert (found["what"], found["where"]) == ("workers", str(module))
@@ -122,7 +122,7 @@ def test_a_new_function_that_workers_have_not_is_named(site: BridgeSite, php: Ph
     assert "`own_views` has no `front`" in said
     explained = shell(site, "explain", "GET", "/front", expect=0).stdout
     assert "python answers: front" in explained
-    assert "but legacy answers now in 2 of 2 worker(s), which have no Python side" in explained
+    assert "but legacy answers now in 2 of 2 workers, which have no Python side" in explained
     findings = json.loads(shell(site, "doctor", "-o", "json", expect=1).stdout)
     says = [one["says"] for one in findings if one["what"] == "workers"]
     assert says[0].startswith("2 of 2 workers run without a handler or another part: ")

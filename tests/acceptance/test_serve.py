@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 from acceptance.bridge_site import BridgeSite, run_bridge
 from acceptance.raw_http import Answer, RawConnection, ask, request
 from acceptance.visitors import Visitors
+from bridge.operator import broken
 from stack.nginx import Nginx
 from stack.php import PhpServer
 from stack.ports import free_port, is_open
@@ -107,6 +109,42 @@ def test_the_operators_listener_comes_back(tmp_path: Path, php: PhpServer) -> No
         wait_for(lambda: is_open(port), what="another one")
 
 
+def test_a_listener_that_cannot_come_back_is_told_once_and_seen_by_doctor(
+    tmp_path: Path, php: PhpServer
+) -> None:
+    """Another program has its port. When that is gone, all is well again by itself."""
+    with BridgeSite(tmp_path, routes(php), operator=True) as site:
+        port = int(site.operator.rpartition(":")[2])
+        wait_for(lambda: is_open(port), what="the operator's listener")
+        workers = {worker.pid for worker in site.workers()}
+        (listener,) = set(site.server.processes()) - workers - {site.server.pid}
+        os.kill(listener, signal.SIGKILL)
+        with socket.socket() as holder:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+            def has_it() -> bool:
+                with contextlib.suppress(OSError):
+                    holder.bind(("127.0.0.1", port))
+                    holder.listen()
+                    return True
+                return False
+
+            wait_for(has_it, what="another program has the port", interval=0.001)
+            wait_for(lambda: broken(site.state), 20, "it is told")
+            seen = wait_for(lambda: (site.state / "operator.broken").stat().st_mtime_ns, 5, "when")
+            wait_for(
+                lambda: (site.state / "operator.broken").stat().st_mtime_ns > seen, 20, "again"
+            )
+            said = json.loads(site.bridge("doctor", "-o", "json").stdout)
+            (bad,) = (one for one in said if one["state"] == "bad")
+            assert bad["what"] == "operator's listener"
+            assert f"cannot listen on {site.operator}: Address already in use" in bad["says"]
+        assert site.server.log_text().count("no metrics and no health") == 1
+        wait_for(lambda: is_open(port), 20, "the listener is back")
+        wait_for(lambda: not broken(site.state), what="nothing is told any more")
+        assert [one["state"] for one in site.bridge_json("doctor") if one["state"] == "bad"] == []
+
+
 def test_a_handler_ends_when_its_visitor_leaves(tmp_path: Path, site: BridgeSite) -> None:
     with RawConnection(site.address) as visitor:
         visitor.send(request("GET", f"/endless?desk={tmp_path}", site.address))
@@ -134,11 +172,49 @@ def test_a_taken_port_is_said_plainly(tmp_path: Path, php: PhpServer) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("whose", ["another program's", "the visitors'"])
+def test_a_taken_port_of_the_operators_is_said_before_anything_starts(
+    tmp_path: Path, php: PhpServer, whose: str
+) -> None:
+    routes_file = tmp_path / "routes.yaml"
+    routes_file.write_text(routes(php).replace("@ADDRESS@", "localhost"), encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        bind = f"127.0.0.1:{free_port()}"
+        taken = f"127.0.0.1:{holder.getsockname()[1]}" if whose == "another program's" else bind
+        done = run_bridge(
+            *("serve", "--bind", bind, "--operator", taken),
+            env={"BRIDGE_ROUTES": str(routes_file), "BRIDGE_STATE_DIR": str(tmp_path / "state")},
+        )
+    assert done.returncode == 1
+    assert taken in done.stderr
+    assert "choose another" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "state").exists(), "nothing was begun"
+
+
+def test_the_operators_port_of_one_that_was_killed_is_waited_for(
+    tmp_path: Path, php: PhpServer
+) -> None:
+    """Its listener needs a second to see that its parent is gone."""
+    with BridgeSite(tmp_path, routes(php), operator=True) as site:
+        port = int(site.operator.rpartition(":")[2])
+        wait_for(lambda: is_open(port), what="the operator's listener")
+        os.kill(site.server.pid, signal.SIGKILL)
+        wait_for(lambda: not site.server.alive, what="its end")
+        with site:
+            assert len(site.workers()) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["--bind", "127.0.0.1:99999"], 1, "--bind 127.0.0.1:99999: there are ports up to 65535"),
-        (["--bind", "foo"], 1, "--bind foo is no address; write host:port"),
+        (["--bind", "127.0.0.1:99999"], 2, "--bind 127.0.0.1:99999: there are ports up to 65535"),
+        (["--bind", "foo"], 2, "--bind foo is no address; write host:port"),
+        (["--bind", "18083"], 2, "--bind 18083 is no address; write host:port (127.0.0.1:18083"),
+        (["--bind", "unix:"], 2, "--bind unix:: the path is missing; write unix:/path"),
+        (["--operator", "18184"], 2, "--operator 18184 is no host:port"),
+        (["--operator", "127.0.0.1:80800"], 2, "--operator 127.0.0.1:80800 is no host:port"),
+        (["--keyfile", "key.pem"], 2, "--keyfile needs --certfile"),
         (["--bind", "unix:/no/such/folder/s"], 1, "there is no folder /no/such/folder"),
         (["--graceful-timeout", "-1"], 2, "Invalid value for '--graceful-timeout'"),
     ],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from bridge.proxy import metrics
 from bridge.proxy.status import WorkerStatus
 from stack.php import PhpServer
 from stack.ports import free_port
+from stack.process import REPOSITORY
 from stack.waiting import wait_for
 
 pytestmark = pytest.mark.acceptance
@@ -133,6 +136,25 @@ def test_who_comes_after_one_that_was_killed_does_not_wait_for_its_workers(
             assert visitor.answer().body == b"slow python\n"
 
 
+def test_status_and_doctor_miss_one_that_was_killed_and_none_that_was_stopped(
+    site: BridgeSite,
+) -> None:
+    pid = site.server.pid
+    assert site.bridge("status").returncode == 0
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not site.server.processes(), 20, "its workers end, too")
+    done = site.bridge("status", "-o", "json")
+    assert done.returncode == 1
+    assert f"(process {pid}) did not end in peace" in json.loads(done.stdout)["errors"]["proxy"]
+    assert "was killed" in site.bridge("status").stdout
+    done = site.bridge("doctor")
+    assert (done.returncode, "did not end in peace" in " ".join(done.stdout.split())) == (1, True)
+    with site:
+        assert site.bridge("status").returncode == 0
+    assert not (site.state / "serve.pid").exists()
+    assert site.bridge("status").returncode == 0
+
+
 # --- SIGUSR2
 
 
@@ -152,6 +174,48 @@ def test_after_sigusr2_both_count_in_slots_of_their_own_and_no_number_falls(
     wait_for(lambda: counted(site) == 2, what="counting goes on")
 
 
+def documented(beginning: str) -> str:
+    """The command of docs/deploy.md that begins so."""
+    text = (REPOSITORY / "docs" / "deploy.md").read_text(encoding="utf-8")
+    command = re.escape(beginning)
+    (found,) = re.findall(rf"(?m)^ *({command}.*)$|`({command}.*?)`", text)
+    return "".join(found)
+
+
+def operator_does(site: BridgeSite, command: str, **env: str) -> None:
+    """In the folder of the site, in a shell."""
+    command = command.replace(".bridge/", f"{site.state}/")
+    subprocess.run(["sh", "-ec", command], env={**os.environ, **env}, check=True)
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["on", "back"])
+def test_the_documented_commands_restart_it_and_take_that_back(
+    site: BridgeSite, back: bool
+) -> None:
+    old, (worker,) = site.server.pid, site.workers()
+    operator_does(site, documented("old=$(cat"))
+    wait_for(lambda: len(site.workers()) == 2, 20, "workers of both")
+    (new,) = (one for one in site.workers() if one.pid != worker.pid)
+    if back:
+        operator_does(site, documented("kill -TERM $(cat .bridge/serve.pid.2)"))
+    else:
+        operator_does(site, documented("kill -TERM $old"), old=str(old))
+    stays = worker if back else new
+    wait_for(lambda: [one.pid for one in site.workers()] == [stays.pid], 20, "one worker")
+    wait_for(lambda: site.server.alive is back, what="who is the parent")
+    hello(site)
+
+
+def test_an_old_one_that_is_killed_is_not_missed_where_a_new_one_serves(site: BridgeSite) -> None:
+    start_anew(site)
+    new = new_parent(site)
+    site.server.signal(signal.SIGKILL)
+    wait_for(lambda: not site.server.alive, what="its end")
+    assert site.bridge("status").returncode == 0
+    wait_for(lambda: pid_file(site) == new, what="the new one is the only one")
+    assert site.bridge("status").returncode == 0
+
+
 def test_after_sigusr2_the_directory_is_taken_until_both_are_gone(site: BridgeSite) -> None:
     start_anew(site)
     new = new_parent(site)
@@ -159,7 +223,8 @@ def test_after_sigusr2_the_directory_is_taken_until_both_are_gone(site: BridgeSi
     site.server.signal(signal.SIGTERM)
     wait_for(lambda: not site.server.alive, what="the end of the old one")
     assert "already runs here" in beside(site).stderr
-    wait_for(lambda: pid_file(site) == new, what="the new one is the only one")
+    wait_for((site.state / "serve.pid").exists, what="the new one is the only one")
+    assert pid_file(site) == new
     assert f"process {new}," in beside(site).stderr
     os.kill(new, signal.SIGTERM)
     wait_for(lambda: not site.server.processes(), what="the end of the new one")

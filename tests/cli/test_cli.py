@@ -35,7 +35,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_check_says_that_a_good_file_is_good(file: Path) -> None:
-    assert "is good: 1 routes" in bridge("check", file=file).stdout
+    assert "is good: 1 route, table " in bridge("check", file=file).stdout
     assert json.loads(bridge("check", "-o", "json", file=file).stdout)["ok"] is True
 
 
@@ -46,6 +46,53 @@ def test_check_names_errors_with_places_and_exits_with_3(file: Path) -> None:
     assert "did you mean `python`?" in done.stderr
     found = json.loads(bridge("check", "-o", "json", file=file, expect=3).stdout)
     assert found["errors"][0]["line"] == 10
+
+
+ODD = f'  - {{{{name: odd, path: "/x//{{}}", handler: "{VIEW}", python: 0%}}}}\n'
+"""A route that nothing can reach."""
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        '  - {name: b, path: "/b", handler: "no.such:module", python: 0%}\n',
+        '  - {name: b, path: "/b", pyton: 0%}\n',
+        '  - name: b\n    path: "/b/<"\n    pyton: 0%\n',
+        '  - {name: page, path: "/again"}\n',
+    ],
+    ids=["handler", "key", "path", "name"],
+)
+def test_check_shows_warnings_beside_errors(file: Path, broken: str, place: str) -> None:
+    """About the routes that have no error, in their lines."""
+    odd = ODD.format("y")
+    file.write_text(GOOD + (odd + broken if place == "before" else broken + odd))
+    line = 1 + file.read_text().splitlines().index(odd.rstrip("\n"))
+    said = bridge("check", file=file, expect=3).stderr
+    assert f"{file}:{line}:" in said
+    assert "warning: route `odd`: nothing can reach it" in said
+    assert f" in {file}" in said.splitlines()[-1]
+    found = json.loads(bridge("check", "-o", "json", file=file, expect=3).stdout)
+    assert [one["line"] for one in found["warnings"]] == [line]
+
+
+@pytest.mark.parametrize("text", ["", "routes: [", "version: 1\nroutes: 5\n", "version: 9\n"])
+def test_what_cannot_be_looked_at_has_errors_only(file: Path, text: str) -> None:
+    file.write_text(text)
+    assert "warning" not in bridge("check", file=file, expect=3).stderr
+
+
+def test_one_of_a_thing_is_said_as_one(file: Path) -> None:
+    file.write_text(GOOD.replace("python: 0%", "pyton: 0%").replace("version: 1", "version: 1"))
+    said = bridge("check", file=file, expect=3).stderr
+    errors = said.count(": error: ")
+    wanted = "1 error in" if errors == 1 else f"{errors} errors in"
+    assert wanted in said
+
+
+def test_without_a_file_it_says_what_writes_one(tmp_path: Path) -> None:
+    said = bridge("check", file=tmp_path / "routes.yaml", expect=3).stderr
+    assert "`bridgectl example site` writes one" in said
 
 
 def test_check_fails_on_warnings_only_when_strict(file: Path) -> None:

@@ -60,7 +60,7 @@ def test_check_follow_shows_loops_and_exits_with_1(file: Path) -> None:
 
 def test_check_follow_says_that_there_is_none(file: Path) -> None:
     said = bridge("check", "--follow", "/", "http://forge.example/x", file=file).stdout
-    assert "no redirect loop from 2 address(es), 2 requests" in said
+    assert "no redirect loop from 2 addresses, 2 requests" in said
     found = json.loads(bridge("check", "--follow", "/", "-o", "json", file=file).stdout)
     assert (found["ok"], found["follow"]["good"]) == (True, True)
 

@@ -91,7 +91,7 @@ def test_what_propose_prints_is_what_check_takes(
     assert "- log: it has no primary key" in printed
     data = json.loads(bridge("sync", "propose", "-o", "json").stdout)
     assert list(data["entities"]) == ["people"]
-    assert "columns of 1 tables were looked at" in bridge("check").stdout
+    assert "columns of 1 table were looked at" in bridge("check").stdout
 
 
 def test_propose_never_writes_over_a_file_unless_forced(bridge: Bridge, tmp_path: Path) -> None:

@@ -190,7 +190,9 @@ def test_what_is_fit_for_a_terminal_stays(text: str) -> None:
         assert shown == text or any(not sign.isprintable() for sign in text)
 
 
-@pytest.mark.parametrize("place", ["closed/access.log", "folder", "file/access.log"])
+@pytest.mark.parametrize(
+    "place", ["closed/access.log", "folder", "file/access.log", "folder/typo/access.log"]
+)
 def test_serve_says_that_it_cannot_write_its_log(tmp_path: Path, place: str) -> None:
     file = tmp_path / "routes.yaml"
     file.write_text(TOP + f"  - {{{route('page', '/p/<name>', '50%')}}}\n")
@@ -201,3 +203,36 @@ def test_serve_says_that_it_cannot_write_its_log(tmp_path: Path, place: str) -> 
     assert isinstance(done.exception, BridgeError)
     assert f"the access log {path} cannot be written" in str(done.exception)
     assert "choose another --access-log" in str(done.exception)
+    assert not (tmp_path / "folder" / "typo").exists()
+    assert ("make the folder" in str(done.exception)) is ("typo" in place)
+    assert not (tmp_path / "state").exists(), "nothing was begun"
+
+
+@pytest.mark.parametrize(("mode", "state"), [(0o755, "note"), (0o777, ""), (0o700, "bad")])
+def test_doctor_bears_a_state_directory_that_is_the_services(
+    site: Path, mode: int, state: str
+) -> None:
+    """An operator reads it and no more, and that is well; who may not read it is told so."""
+    run(["doctor"], site)
+    directory = site.parent / "state"
+    if os.geteuid():
+        pytest.skip("only root can be another user")
+    with stranger(directory, mode):
+        done = run(["doctor", "-o", "json"], site)
+    found = [one for one in json.loads(done.stdout) if one["what"] == "state directory"]
+    assert [one["state"] for one in found] == ([state] if state else [])
+    if state == "note":
+        assert found[0]["says"].startswith("belongs to root;")
+
+
+def test_doctor_says_that_an_own_state_directory_cannot_be_written(site: Path) -> None:
+    directory = site.parent / "state"
+    if os.geteuid():
+        pytest.skip("only root can be another user")
+    os.chown(directory, 65534, 65534)
+    run(["doctor"], site)
+    with stranger(directory, 0o500):
+        done = run(["doctor", "-o", "json"], site)
+    (found,) = (one for one in json.loads(done.stdout) if one["what"] == "state directory")
+    assert (found["state"], done.exit_code) == ("bad", 1)
+    assert found["do"] == f"chmod u+rwx {directory}"

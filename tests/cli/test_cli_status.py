@@ -135,7 +135,7 @@ def test_breakers_are_shown_with_how_often_they_opened(file: Path) -> None:
         {"route": "sure", "cause": "failures", "workers": 1, "opened": 1},
     ]
     said = " ".join(bridge("status", file=file).stdout.split())
-    assert "breaker: page open in 1 of 1 workers failures, opened 3 times" in said
+    assert "breaker: page open in 1 of 1 worker failures, opened 3 times" in said
 
 
 def test_without_workers_no_breaker_is_open(file: Path) -> None:
@@ -153,7 +153,7 @@ def test_explain_says_that_the_breaker_is_open(file: Path) -> None:
     open_breakers(state)
     status.write(state, 0, Reloader(file, state))
     said = bridge("explain", "GET", "/p", file=file).stdout
-    assert "but legacy answers now in 1 worker(s): breaker open, failures" in said
+    assert "but legacy answers now in 1 worker: breaker open, failures" in said
     found = json.loads(bridge("explain", "GET", "/p", "-o", "json", file=file).stdout)
     assert (found["backend"], found["breakers"]) == ("python", {"failures": 1})
     # A route without a fallback is not left alone for its failures.
@@ -273,3 +273,36 @@ def test_a_broken_file_is_named_and_the_rest_is_told(file: Path) -> None:
     file.write_text(file.read_text().replace("python: 100%", "pyton: 100%"))
     said = " ".join(bridge("status", file=file).stdout.split())
     assert f"routes.yaml broken {file}:10:" in said
+
+
+SECRET = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("serves_with", "signs_with", "says"),
+    [
+        (SECRET, SECRET, []),
+        ("", SECRET, ["bridgectl serve has none"]),
+        ("another-secret-of-serve", SECRET, ["bridgectl serve has a value"]),
+        ("abc", "abc", ["has 3 characters, which can be guessed"]),
+        ("", "abc", ["can be guessed", "bridgectl serve has none"]),
+        (None, SECRET, []),
+    ],
+)
+def test_preview_says_why_its_cookie_counts_for_nothing_or_for_anybody(
+    file: Path, serves_with: str | None, signs_with: str, says: list[str]
+) -> None:
+    """serves_with: the secret of the worker that runs; None: none runs."""
+    if serves_with is not None:
+        env = {"BRIDGE_ROUTES": str(file), "BRIDGE_SECRET": serves_with}
+        ours = Settings.from_environ(env)
+        status.write(file.parent / ".bridge", 0, Reloader(file), settings=ours)
+    done = bridge("preview", "page", "python", file=file, BRIDGE_SECRET=signs_with)
+    assert "bridge_preview=" in done.stdout
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(says)
+    assert all(text in line for text, line in zip(says, lines, strict=True))
+    if signs_with == SECRET:
+        assert signs_with not in done.output.replace("bridge_preview=", "")
+    done = bridge("preview", "page", "python", "-o", "json", file=file, BRIDGE_SECRET=signs_with)
+    assert len(json.loads(done.stdout)["doubts"]) == len(says)

@@ -7,8 +7,11 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, WrongUsage
+from bridge.operator import check_address
 from bridge.proxy.binding import check_addresses
 
 
@@ -34,6 +37,25 @@ from bridge.proxy.binding import check_addresses
 def test_what_is_no_address_is_refused_with_a_way_out(text: str, says: str) -> None:
     with pytest.raises(BridgeError, match=says):
         check_addresses((text,))
+
+
+HOSTS = st.sampled_from(["127.0.0.1", "localhost", "", "::1", "[::1]", "unix", "fd", "tcp://x"])
+
+
+@given(
+    st.one_of(
+        st.text(st.characters(codec="ascii"), max_size=12).filter(lambda text: ":" not in text),
+        st.tuples(HOSTS, st.integers(65536, 10**12).map(str)).map(":".join),
+        st.tuples(HOSTS, st.text("-+_.x ", min_size=1, max_size=4)).map(":".join),
+        HOSTS,
+    ).filter(lambda text: not text.startswith("unix:"))
+)
+def test_what_could_be_an_address_nowhere_is_wrong_usage(text: str) -> None:
+    """On whatever machine: so programs can tell it from a port that is taken."""
+    with pytest.raises(WrongUsage):
+        check_addresses((text,))
+    with pytest.raises(WrongUsage):
+        check_address(text.replace("://", ""), "token")
 
 
 def test_a_port_that_is_taken_is_said_with_the_command_that_shows_by_whom() -> None:

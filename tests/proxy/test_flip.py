@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.errors import ConfigError, FlipRefused
+from bridge.errors import ConfigError, FlipRefused, WrongUsage
 from bridge.proxy.flip import flip, flip_all, history_file, read_history
 from bridge.proxy.routes import load
 from tests.proxy.site import TOP, VIEW
@@ -95,7 +95,7 @@ def test_a_flip_to_the_same_number_changes_nothing(file: Path) -> None:
 def test_refuses_and_changes_nothing(
     file: Path, name: str, share: str, why: str, says: str
 ) -> None:
-    with pytest.raises(FlipRefused, match=says.replace("?", r"\?")):
+    with pytest.raises((FlipRefused, WrongUsage), match=says.replace("?", r"\?")):
         flip(file, name, share, who="me", why=why)
     assert changed_lines(file) == []
     assert not history_file(file).exists()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bridge.proxy.explain import head_for
 from bridge.proxy.follow import start_of
-from bridge.proxy.hosts import Hosts, as_ascii, split_host
+from bridge.proxy.hosts import Hosts, as_ascii, host_of, split_host
 from tests.proxy.site import TOP, table
 
 LONGEST = "a" * 250 + ".test"
@@ -87,3 +87,42 @@ def test_hosts_in_other_letters_may_be_written_everywhere() -> None:
     assert head_for(ours, "GET", "/", [("Host", "bücher.example")], "").host.startswith("xn--")
     start = start_of(ours, "http://BÜCHER.example/ä")
     assert start.lower() == "http://xn--bcher-kva.example/%c3%a4"
+
+
+PATTERNS = st.tuples(
+    st.one_of(st.just("*"), st.sampled_from(["", "*."]).flatmap(lambda s: NAMES.map(s.__add__))),
+    st.sampled_from(["", ":*", ":8080", ":18080"]),
+).map("".join)
+
+
+@given(st.lists(PATTERNS, min_size=1, max_size=4))
+def test_a_path_is_on_a_host_of_the_site(patterns: list[str]) -> None:
+    """Whatever stands in `hosts:`, stars too: for `explain`, for `check --follow`."""
+    ours = table(top=TOP.replace("forge.example", ", ".join(f"'{one}'" for one in patterns)))
+    host = host_of(ours.file, "forge")
+    assert ours.hosts.owner(host) == "forge"
+    if not patterns[0].startswith("*"):
+        assert host == patterns[0].removesuffix(":*")
+    assert head_for(ours, "GET", "/x", [], "").host == host
+    assert start_of(ours, "/x") == f"http://{host}/x"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "asked"),
+    [
+        ("'*'", "localhost"),
+        ("'*:18080'", "localhost:18080"),
+        ("'*', www.example.org", "www.example.org"),
+        ("'*:*', '*.example.org:81'", "www.example.org:81"),
+    ],
+)
+def test_a_star_alone_is_asked_for_last(hosts: str, asked: str) -> None:
+    assert host_of(table(top=TOP.replace("forge.example", hosts)).file, "forge") == asked
+
+
+def test_a_host_of_a_site_is_not_another_sites() -> None:
+    more = "  other: {hosts: [localhost, www.example.org], legacy: php}\nbackends:"
+    for hosts in ("'*'", "'*.example.org'"):
+        text = TOP.replace("forge.example", hosts).replace("backends:", more)
+        ours = table(top=text)
+        assert ours.hosts.owner(host_of(ours.file, "forge")) == "forge"

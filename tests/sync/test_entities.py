@@ -226,7 +226,7 @@ def test_entities_are_read(tmp_path: Path) -> None:
             "key: [version, architecture]",
             "key: version",
             (13, 26),
-            "and then 1 column(s) for version",
+            "and then 1 column for version",
         ),
         ("query: SELECT * FROM releases", "qurey: x", (17, 7), "did you mean `query`?"),
     ],

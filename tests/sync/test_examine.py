@@ -86,7 +86,7 @@ def test_rows_without_a_version_are_counted(engine: sql.Engine, tmp_path: Path) 
         connection.exec_driver_sql("UPDATE items SET ver = NULL WHERE id = 2")
     [(state, says)] = found(engine, tmp_path)
 
-    assert (state, "1 rows have no version" in says) == ("bad", True)
+    assert (state, "1 row has no version" in says) == ("bad", True)
 
 
 def test_a_table_or_a_column_that_is_not_there_is_named(engine: sql.Engine, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from bridge.sync.propose.draft import Draft
 from bridge.sync.propose.proposal import Proposal
+from bridge.units import several
 
 __all__ = ["as_data", "flow", "written"]
 
@@ -62,8 +63,9 @@ def _intro(found: Proposal, where: str) -> str:
         if found.rows
         else "no rows were looked at"
     )
+    tables = several(len(found.entities), "table")
     return (
-        f"Proposed by `bridgectl sync propose` from {where}: {len(found.entities)} tables, "
+        f"Proposed by `bridgectl sync propose` from {where}: {tables}, "
         f"{len(found.left_out)} left out; {looked}. Remove what Python does not need, and read "
         "the comments. `bridgectl sync types` shows what each column becomes. Then: "
         "bridgectl check, bridgectl sync init, bridgectl sync triggers --apply, bridgectl worker, "
