@@ -23,6 +23,7 @@ __all__ = ["Hosts", "as_ascii", "host_of", "split_host"]
 
 _LONGEST = 255  # characters of a name (RFC 1035, section 2.3.4)
 _REMEMBERED = 64  # characters of a host that is remembered
+_DEFAULT = ("80", "443")  # ports; browsers leave them out
 _VALID = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{0,5}))?")
 
 
@@ -66,6 +67,8 @@ class Hosts:
                 name = name.removesuffix(".")
                 if pattern == "*":
                     port = "*"
+                elif port in _DEFAULT:
+                    port = ""
                 if name.startswith("*"):
                     self._wild.append((name[1:], port, owner))
                 else:
@@ -83,7 +86,7 @@ class Hosts:
         if parts is None:
             return None
         name, port = parts[0].removesuffix("."), parts[1]
-        if port in ("80", "443"):
+        if port in _DEFAULT:
             port = ""
         for key in ((name, port), (name, "*")):
             if key in self._exact:

@@ -33,6 +33,14 @@ def test_a_star_alone_takes_any_host_with_any_port(host: str) -> None:
     assert Hosts({"any": ["*"]}).owner(host) == "any"
 
 
+@pytest.mark.parametrize("host", ["a.test", "a.test:", "a.test:80", "a.test:443"])
+@pytest.mark.parametrize("pattern", ["a.test:443", "a.test:80", "*.test:443", "a.test"])
+def test_a_default_port_is_none_in_the_file_too(pattern: str, host: str) -> None:
+    hosts = Hosts({"any": [pattern]})
+    assert hosts.owner(host) == "any"
+    assert hosts.owner("a.test:8443") is None
+
+
 def test_long_hosts_are_not_remembered() -> None:
     """Visitors may send any number of them."""
     hosts = Hosts({"any": ["*.test"]})
