@@ -151,6 +151,9 @@ def _workers(workers: Sequence[WorkerStatus], settings: Settings) -> Iterator[Fi
         pids = " ".join(str(worker.pid) for worker in stopped)
         says = f"{len(stopped)} {of} are stopped, and answer nobody"
         yield Finding("bad", "workers", where, says, f"kill -CONT {pids}")
+    for one in status.alone(workers):
+        do = "workers ask it again by themselves; look into its log, or take it out of `url:`"
+        yield Finding("bad", f"legacy {one.backend}", one.server, one.says(len(workers)), do)
     differs = compare(workers, settings)
     for file in differs.code[:_MOST]:
         says = "is newer than what workers have imported"
