@@ -154,6 +154,10 @@ def _workers(workers: Sequence[WorkerStatus], settings: Settings) -> Iterator[Fi
     for one in status.alone(workers):
         do = "workers ask it again by themselves; look into its log, or take it out of `url:`"
         yield Finding("bad", f"legacy {one.backend}", one.server, one.says(len(workers)), do)
+    for stranger in status.strangers(workers):
+        state = "bad" if stranger.peer == "unix" else "note"
+        says = f"in {stranger.workers} {of}, {stranger.says}"
+        yield Finding(state, "trusted_proxies", str(settings.routes), says, stranger.do)
     differs = compare(workers, settings)
     for file in differs.code[:_MOST]:
         says = "is newer than what workers have imported"

@@ -11,7 +11,7 @@ from bridge.errors import ConfigError
 from bridge.proxy import samples
 from bridge.proxy.reach import Reached, ask_all
 from bridge.proxy.routes import Handlers, load
-from bridge.proxy.status import Alone, WorkerStatus, alone, read_all, rows_of
+from bridge.proxy.status import Alone, Stranger, WorkerStatus, alone, read_all, rows_of, strangers
 from bridge.proxy.surroundings import Compared, compare
 from bridge.settings import Settings
 
@@ -53,6 +53,7 @@ class Proxy:
     failures: Counts
     legacy: Sequence[tuple[str, Reached]]
     alone: Sequence[Alone]
+    strangers: Sequence[Stranger]
     breakers: Mapping[tuple[str, str], tuple[int, int]]
     freshness: Mapping[str, int]
     loops: Mapping[str, int]
@@ -77,6 +78,7 @@ class Proxy:
                 for name, one in self.legacy
             ],
             "left_alone": [asdict(one) for one in self.alone],
+            "strangers": [asdict(one) for one in self.strangers],
             "breakers": [
                 {"route": route, "cause": cause, "workers": now, "opened": times}
                 for (route, cause), (now, times) in self.breakers.items()
@@ -98,6 +100,10 @@ class Proxy:
             *(
                 row(f"legacy {one.backend}", one.says(len(self.workers)), one.server)
                 for one in self.alone
+            ),
+            *(
+                row("trusted_proxies", f"lacks {one.peer}?", f"{one.says}; {one.do}")
+                for one in self.strangers
             ),
             *self._breaker_rows(),
             *self._edit_rows(),
@@ -178,6 +184,7 @@ def look(settings: Settings) -> Proxy:
         failures=samples.by_two(settings.state_dir, samples.FAILED),
         legacy=legacy,
         alone=alone(workers),
+        strangers=strangers(workers),
         breakers=breakers,
         freshness=samples.freshness(settings.state_dir),
         loops=samples.loops(settings.state_dir),

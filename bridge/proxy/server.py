@@ -248,7 +248,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         self.counters.state(
             metrics.State(visitors, in_flight, handlers, backends, breakers, cache, watches, alone)
         )
-        self.told.note(status.Notes(alone))
+        self.told.note(status.Notes(alone, self.dispatcher.front.strangers()))
 
     def shows_now(self) -> bool:
         """Whether it is time again to `show`."""

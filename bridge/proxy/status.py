@@ -31,6 +31,7 @@ from bridge.settings import Settings, redact_url
 __all__ = [
     "Alone",
     "Notes",
+    "Stranger",
     "WorkerStatus",
     "Writer",
     "alone",
@@ -39,6 +40,7 @@ __all__ = [
     "read_all",
     "remove",
     "rows_of",
+    "strangers",
     "tables",
     "write",
 ]
@@ -53,9 +55,11 @@ _AGAIN = 2.0  # seconds until a note that could not be written is tried again
 @dataclass(frozen=True, slots=True)
 class Notes:
     """What a worker has noticed while it serves. `alone`: by backend, the servers that it leaves
-    alone, and why."""
+    alone, and why. `strangers`: neighbours that seem to be proxies and are not trusted, by address
+    or `unix`, and which header of theirs was left out."""
 
     alone: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    strangers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class WorkerStatus:
     """One worker: `digest` names the content of its table, `error` is empty when the file is
     good; `rows` is its table as `rows_of` gives it; times are Unix seconds. `settings` and `code`
     are what it runs with, as `bridge.proxy.surroundings` has them. `stopped`: its process does
-    not run, and is not dead either. `alone` is what `Notes` has."""
+    not run, and is not dead either. `alone` and `strangers` are what `Notes` has."""
 
     slot: int
     pid: int
@@ -75,6 +79,7 @@ class WorkerStatus:
     settings: Mapping[str, str] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
     alone: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    strangers: Mapping[str, str] = field(default_factory=dict)
     stopped: bool = False
 
     def share_of(self, name: str) -> str | None:
@@ -246,6 +251,42 @@ def alone(workers: Sequence[WorkerStatus]) -> list[Alone]:
         Alone(backend, server, len(whys), tuple(dict.fromkeys(whys)))
         for (backend, server), whys in sorted(found.items())
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A neighbour, or `unix`, that sends `header` as a proxy does and is not trusted, in so many
+    `workers`."""
+
+    peer: str
+    header: str
+    workers: int
+
+    @property
+    def says(self) -> str:
+        """In words."""
+        whom, address = f"connections from {self.peer}", self.peer
+        if self.peer == "unix":
+            whom, address = "connections over the unix socket", "unknown"
+        return (
+            f"{self.header} of {whom} is left out: all visitors who come that way are "
+            f"`{address}` to PHP"
+        )
+
+    @property
+    def do(self) -> str:
+        """What to do about it."""
+        return f"if that is your web server, write `trusted_proxies: [{self.peer}]` in routes.yaml"
+
+
+def strangers(workers: Sequence[WorkerStatus]) -> list[Stranger]:
+    """Who seems to be missing in the `trusted_proxies` of these workers."""
+    found: Counter[str] = Counter()
+    headers: dict[str, str] = {}
+    for worker in workers:
+        found.update(worker.strangers.keys())
+        headers.update(worker.strangers)
+    return [Stranger(peer, headers[peer], count) for peer, count in sorted(found.items())]
 
 
 def tables(state_dir: Path) -> dict[str, int]:

@@ -188,3 +188,16 @@ def test_servers_that_are_left_alone_are_added_up_over_workers() -> None:
     assert found.says(4) == (
         "left alone in 3 of 4 workers: takes no connection; the probe was answered with 503"
     )
+
+
+def test_strangers_are_added_up_over_workers() -> None:
+    """Who seems to be a proxy and is not trusted."""
+    workers = [
+        status.WorkerStatus(0, 1, 1, "d", 0.0, "", [], strangers=strangers)
+        for strangers in ({"unix": "X-Forwarded-For"}, {"unix": "Forwarded"}, {}, {"10.0.0.1": "X"})
+    ]
+    near, unix = status.strangers(workers)
+    assert (near.peer, near.workers, unix.workers) == ("10.0.0.1", 1, 2)
+    assert "all visitors who come that way are `10.0.0.1` to PHP" in near.says
+    assert "all visitors who come that way are `unknown` to PHP" in unix.says
+    assert "`trusted_proxies: [unix]`" in unix.do
