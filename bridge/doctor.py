@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +32,7 @@ from bridge.proxy.surroundings import RESTART, compare
 from bridge.queue import broker, cluster, redisurl
 from bridge.queue.outbox import Outbox
 from bridge.queue.sqlcause import cause_of, check
-from bridge.settings import Settings, doubts, redact_text, redact_url
+from bridge.settings import BROKER_URL, MONGODB_URL, Settings, doubts, redact_text, redact_url
 from bridge.sync.documents import Mirror
 from bridge.sync.examine import collections, rights
 from bridge.sync.examine import sources as examine_sources
@@ -65,11 +66,12 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from _state(settings)
         yield from _odd_lines(settings)
     if settings.uses_broker:
-        yield from _broker(settings)
+        yield from _or_nothing(settings, _broker(settings), settings.broker_url)
     else:
         yield _unused("broker", "BRIDGE_BROKER_URL")
     if settings.uses_mongodb:
-        yield from _mongodb(settings.mongodb_url)
+        found = _mongodb(settings.mongodb_url)
+        yield from _or_nothing(settings, found, settings.mongodb_url)
     else:
         yield _unused("MongoDB", "BRIDGE_MONGODB_URL")
     yield from _outbox(settings)
@@ -94,6 +96,19 @@ def _proxy(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "note", "secret", "BRIDGE_SECRET", "not set", "set it to use `bridgectl preview`"
         )
+
+
+def _or_nothing(settings: Settings, found: Iterable[Finding], url: str) -> Iterator[Finding]:
+    """What was found of the server at `url`. One that nobody named is asked because there is a
+    sync.yaml; it may have come with the example, and the proxy alone needs none."""
+    named = settings.sql_url or url not in (BROKER_URL, MONGODB_URL)
+    alone = not named and os.path.exists(settings.routes)
+    for one in found:
+        if alone and one.state == "bad":
+            do = f"{one.do}; or remove {settings.sync} when nothing is mirrored"
+            yield replace(one, do=do)
+        else:
+            yield one
 
 
 def _unused(what: str, variable: str) -> Finding:
