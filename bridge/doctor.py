@@ -34,7 +34,7 @@ from bridge.proxy.surroundings import RESTART, compare
 from bridge.queue import broker, cluster, redisurl
 from bridge.queue.outbox import Outbox
 from bridge.queue.sqlcause import cause_of, check
-from bridge.settings import Settings, doubts, redact_text, redact_url
+from bridge.settings import BROKER_URL, MONGODB_URL, Settings, doubts, redact_text, redact_url
 from bridge.sync.documents import Mirror
 from bridge.sync.examine import collections, rights
 from bridge.sync.examine import sources as examine_sources
@@ -69,11 +69,12 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from _state(settings)
         yield from _odd_lines(settings)
     if settings.uses_broker:
-        yield from _broker(settings)
+        yield from _or_nothing(settings, _broker(settings), settings.broker_url)
     else:
         yield _unused("broker", "BRIDGE_BROKER_URL")
     if settings.uses_mongodb:
-        yield from _mongodb(settings.mongodb_url)
+        found = _mongodb(settings.mongodb_url)
+        yield from _or_nothing(settings, found, settings.mongodb_url)
     else:
         yield _unused("MongoDB", "BRIDGE_MONGODB_URL")
     yield from _outbox(settings)
@@ -112,6 +113,19 @@ def _once(findings: Iterable[Finding]) -> Iterator[Finding]:
             yield one
         elif servers := where.pop(replace(one, where=""), None):
             yield replace(one, where=", ".join(servers))
+
+
+def _or_nothing(settings: Settings, found: Iterable[Finding], url: str) -> Iterator[Finding]:
+    """What was found of the server at `url`. One that nobody named is asked because there is a
+    sync.yaml; it may have come with the example, and the proxy alone needs none."""
+    named = settings.sql_url or url not in (BROKER_URL, MONGODB_URL)
+    alone = not named and os.path.exists(settings.routes)
+    for one in found:
+        if alone and one.state == "bad":
+            do = f"{one.do}; or remove {settings.sync} when nothing is mirrored"
+            yield replace(one, do=do)
+        else:
+            yield one
 
 
 def _unused(what: str, variable: str) -> Finding:
@@ -197,6 +211,13 @@ def _workers(workers: Sequence[WorkerStatus], settings: Settings) -> Iterator[Fi
     if (says := operator.broken(settings.state_dir)) and not hands_over(settings.state_dir):
         do = "mend that: bridgectl serve tries again every two seconds"
         yield Finding("bad", "operator's listener", where, says, do)
+    for one in status.alone(workers):
+        do = "workers ask it again by themselves; look into its log, or take it out of `url:`"
+        yield Finding("bad", f"legacy {one.backend}", one.server, one.says(len(workers)), do)
+    for stranger in status.strangers(workers):
+        state = "bad" if stranger.peer == "unix" else "note"
+        says = f"in {stranger.workers} {of}, {stranger.says}"
+        yield Finding(state, "trusted_proxies", str(settings.routes), says, stranger.do)
     differs = compare(workers, settings)
     for file in differs.code[:_MOST]:
         says = "is newer than what workers have imported"

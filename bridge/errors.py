@@ -71,7 +71,10 @@ class WrongUsage(BridgeError):
 
 
 class ConfigError(BridgeError):
-    """A configuration file is wrong; `problems` holds every error of it, in file order."""
+    """A configuration file is wrong; `problems` holds every error of it, in file order. `remedy`:
+    what else may be done about all of them, where somebody knows that."""
+
+    remedy = ""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda p: (p.file, p.line, p.column)))

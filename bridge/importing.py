@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -34,7 +35,7 @@ def import_callable(name: str, what: str = "handler") -> Any:
         if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
             raise ImportFailed(
                 f"there is no module `{error.name}` for {what} `{name}`",
-                f"modules are looked for in {_search_path()}; set PYTHONPATH or mend the name",
+                f"{_where_modules_are()}; mend the name, put it there, or set PYTHONPATH",
             ) from None
         raise ImportFailed(
             f"{what} `{name}` needs the module `{error.name}`, which is not installed",
@@ -60,8 +61,18 @@ def import_callable(name: str, what: str = "handler") -> Any:
     return found
 
 
-def _search_path() -> str:
-    return ", ".join(path or "." for path in sys.path[:2])
+def _where_modules_are() -> str:
+    """In the words of docs/deploy.md, "Where handlers are imported from"; the folder of the
+    command's own program, which Python has in its path, too, is nobody's place for modules."""
+    here = os.getcwd()
+    places = [f"in {here}"] if {here, ""} & set(sys.path) else []
+    named = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    said = ", ".join(named) or "which is not set"
+    places.append(f"in PYTHONPATH ({said})")
+    packages = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    if packages:
+        places.append(f"in {', '.join(packages)}")
+    return f"modules are looked for {', '.join(places[:-1])} and {places[-1]}"
 
 
 def _line_of(error: BaseException, module_name: str) -> str:

@@ -16,7 +16,15 @@ from urllib.parse import unquote, unquote_plus
 from bridge.errors import BridgeError
 from bridge.units import parse_duration
 
-__all__ = ["Settings", "doubts", "import_limit", "redact_text", "redact_url"]
+__all__ = [
+    "BROKER_URL",
+    "MONGODB_URL",
+    "Settings",
+    "doubts",
+    "import_limit",
+    "redact_text",
+    "redact_url",
+]
 
 _KEY_ID = re.compile(r"[a-z0-9]{1,16}")
 _SHORTEST_SECRET = 16  # characters
@@ -41,6 +49,11 @@ _NAMES = frozenset(
         *(f"{name}_FILE" for name in _SECRETS),
     )
 )
+
+
+BROKER_URL = "redis+streams://127.0.0.1:6379/0"
+MONGODB_URL = "mongodb://127.0.0.1:27017/bridge"
+"""Where servers are that nobody named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +101,8 @@ class Settings:
         carries = bool(sql_url) or os.path.exists(sync)
         return cls(
             routes=routes,
-            broker_url=broker_url or "redis+streams://127.0.0.1:6379/0",
-            mongodb_url=mongodb_url or "mongodb://127.0.0.1:27017/bridge",
+            broker_url=broker_url or BROKER_URL,
+            mongodb_url=mongodb_url or MONGODB_URL,
             state_dir=Path(env.get("BRIDGE_STATE_DIR") or routes.resolve().parent / ".bridge"),
             secret=_secret(env, "BRIDGE_SECRET"),
             operator_token=_secret(env, "BRIDGE_OPERATOR_TOKEN"),

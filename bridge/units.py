@@ -10,11 +10,21 @@ from typing import Annotated, Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
-__all__ = ["Duration", "DurationOrZero", "Size", "Written", "parse_duration", "several", "text"]
+__all__ = [
+    "Duration",
+    "DurationOrZero",
+    "Size",
+    "Written",
+    "parse_duration",
+    "several",
+    "size_text",
+    "text",
+]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _LONGEST = 36500 * 86400.0  # seconds, a century
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)")
+_BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def parse_duration(value: object) -> float:
@@ -37,7 +47,14 @@ def _parse_size(value: object) -> int:
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if not match:
         raise ValueError(f"{value!r} is no size; write for example 64KiB, 10MiB or 1GiB")
-    return int(match[1]) * {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}[match[2]]
+    return int(match[1]) * _BYTES[match[2]]
+
+
+def size_text(count: int) -> str:
+    """So many bytes as they are written, in the largest unit that makes a whole number."""
+    whole = (name for name, size in reversed(_BYTES.items()) if count and count % size == 0)
+    unit = next(whole, "B")
+    return f"{count // _BYTES[unit]}{unit}"
 
 
 @dataclass(frozen=True)

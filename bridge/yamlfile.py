@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,11 +23,13 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from bridge.errors import BridgeError, ConfigError, Problem
+from bridge.wording import as_mapping, fields_of, model_at, words
 
 __all__ = ["UnreadableFile", "YamlFile", "did_you_mean", "read_text", "whatever_happens"]
 
 Location = tuple[str | int, ...]
 
+_SIGN = re.compile(r"[*@`%](?:[^\s,\[\]{}'\"#]|(?<=\S)#)*")
 _LARGEST = 8 * 1024 * 1024  # bytes of a file
 
 
@@ -129,6 +132,9 @@ class YamlFile:
             hint = "check indentation, quotes and brackets just before this place"
             if "duplicate key" in what:
                 what, hint = what.split(" with value")[0], "keep one of the two"
+            elif sign := _needs_quotes(text, error):
+                line, column = sign.line, sign.column
+                what, hint = f"`{sign.word}` has a meaning of its own in YAML", sign.hint
             raise ConfigError([Problem(name, line, column, what, hint)]) from None
         except YAMLError as error:
             # A character that may not be there; ruamel counts them from the beginning.
@@ -182,7 +188,11 @@ class YamlFile:
 
     def problems(self, error: ValidationError, model: type[BaseModel]) -> list[Problem]:
         """Every complaint of pydantic about this file, with its place and what to write."""
-        return [self._problem(detail, model) for detail in error.errors(include_url=False)]
+        return [
+            self._problem(detail, model)
+            for detail in error.errors(include_url=False)
+            if not self._is_echo(detail)
+        ]
 
     def _problem(self, detail: Mapping[str, Any], model: type[BaseModel]) -> Problem:
         location: Location = tuple(detail["loc"])
@@ -190,9 +200,10 @@ class YamlFile:
         is_key = location[-1:] == ("[key]",)
         if is_key:
             location = location[:-1]
-        kind, message = detail["type"], detail["msg"]
+        kind = detail["type"]
         if kind == "extra_forbidden":
-            allowed = _fields_at(model, location[:-1])
+            at = model_at(model, location[:-1])
+            allowed = list(fields_of(at)) if at else []
             hint = did_you_mean(str(location[-1]), allowed) or (
                 f"allowed here: {', '.join(allowed)}" if allowed else "remove it"
             )
@@ -203,18 +214,49 @@ class YamlFile:
         if kind == "value_error":
             message, _, hint = str(detail["ctx"]["error"]).partition("; ")
             return self.problem(location, f"`{_path(location)}`: {message}", hint, key=is_key)
-        hint = ""
-        if kind in ("model_type", "dict_type", "model_attributes_type"):
-            message, hint = "must be a mapping", "write `key: value` lines under it, indented"
-        elif kind in ("list_type", "tuple_type"):
-            message, hint = "must be a list", "write [a, b] or lines that begin with `- `"
-        elif kind == "string_type":
-            message, hint = "must be text", "put it in quotes"
-        elif kind in ("bool_type", "bool_parsing"):
-            message, hint = "must be true or false", ""
-        elif kind == "literal_error":
-            message = f"must be {detail['ctx']['expected']}"
+        raw = self._raw(location)
+        message, hint = words(detail, raw)
+        if kind == "model_type" and (at := model_at(model, location)):
+            hint = as_mapping(at, location[-1], raw) or hint
         return self.problem(location, f"`{_path(location)}`: {message}", hint, key=is_key)
+
+    def _raw(self, location: Location) -> Any:
+        """The value at `location`; None where there is none."""
+        node: Any = self.data
+        known = self._resolve(location)
+        for part in known:
+            node = node[part]
+        return node if len(known) == len(location) else None
+
+    def _is_echo(self, detail: Mapping[str, Any]) -> bool:
+        """Whether a list is only called too short because its members are wrong, which is said."""
+        found = detail["input"] if detail["type"] == "too_short" else None
+        return isinstance(found, list | Mapping) and len(found) >= detail["ctx"]["min_length"]
+
+
+@dataclass(frozen=True)
+class _Unquoted:
+    """A word that begins with a sign of YAML's, and where."""
+
+    word: str
+    line: int
+    column: int
+
+    @property
+    def hint(self) -> str:
+        return f"put `{self.word}` in quotes: '{self.word}'"
+
+
+def _needs_quotes(text: str, error: MarkedYAMLError) -> _Unquoted | None:
+    """The word at which reading failed because of its first sign: `*`, which names an alias, or
+    one that YAML keeps for itself."""
+    for mark in (error.problem_mark, error.context_mark):
+        if mark is None or mark.line >= text.count("\n") + 1:
+            continue
+        found = _SIGN.match(text.split("\n")[mark.line], mark.column)
+        if found:
+            return _Unquoted(found[0], mark.line + 1, mark.column + 1)
+    return None
 
 
 def _parsed(text: str) -> Any:
@@ -250,30 +292,3 @@ def _path(location: Location) -> str:
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
-
-
-def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
-    """Names of the fields of the model that lies at `location` within `model`."""
-    current: Any = model
-    for part in location:
-        if not (isinstance(current, type) and issubclass(current, BaseModel)):
-            current = _inner_model(current)  # `part` is an index or a key of a container
-        elif isinstance(part, str) and part in current.model_fields:
-            current = current.model_fields[part].annotation
-        else:
-            return []
-    current = _inner_model(current)
-    if isinstance(current, type) and issubclass(current, BaseModel):
-        return [field.alias or name for name, field in current.model_fields.items()]
-    return []
-
-
-def _inner_model(annotation: Any) -> Any:
-    """The model inside `list[Model]`, `dict[str, Model]` or `Model | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        inner = _inner_model(argument)
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            return inner
-    return annotation

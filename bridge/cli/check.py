@@ -23,7 +23,7 @@ from bridge.proxy.follow import Found
 from bridge.proxy.lint import lint, lint_the_rest
 from bridge.proxy.routes import Handlers, load
 from bridge.proxy.schema import text as schema_text
-from bridge.proxy.status import WorkerStatus, read_all
+from bridge.proxy.status import WorkerStatus, alone, read_all
 from bridge.proxy.surroundings import compare
 from bridge.settings import Settings, doubts
 from bridge.sync.documents import Mirror
@@ -340,6 +340,11 @@ def _in_workers(
     found = []
     if other := sum(worker.digest != digest for worker in workers):
         found.append(f"{other} {of} run another table than the file's, see `bridgectl routes`")
+    found += [
+        f"{one.server} of {one.backend} is {one.says(len(workers))}"
+        for one in alone(workers)
+        if one.backend == decision.backend
+    ]
     if decision.python and decision.route:
         without = [worker for worker in workers if worker.missing({decision.route.name})]
         if without:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import os
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import click
 
 from bridge.cli.options import ALL, complete_names, seconds
 from bridge.cli.output import Format, format_option, say, show_rows
-from bridge.errors import BridgeError, StateUnreadable, WrongUsage
+from bridge.errors import BridgeError, ConfigError, StateUnreadable, WrongUsage
 from bridge.proxy import flip as flipping
-from bridge.proxy import samples, status
+from bridge.proxy import lastgood, samples, status
 from bridge.proxy.decide import PYTHON
 from bridge.proxy.models import parse_percent
+from bridge.proxy.routes import Handlers, load
 from bridge.proxy.surroundings import Compared, compare
 from bridge.settings import Settings
 from bridge.units import several
@@ -51,6 +54,34 @@ class Answered:
     seconds: float
 
 
+def _with_remedy(verb: Callable[..., None]) -> Callable[..., None]:
+    """Says what to do at night about a file that is broken, where workers have a good one. A
+    handler that cannot be imported is no such case: the file is the one that runs."""
+
+    @functools.wraps(verb)
+    def wrapped(*arguments: object, **named: object) -> None:
+        try:
+            verb(*arguments, **named)
+        except ConfigError as error:
+            error.remedy = _back_to_what_runs(Settings.from_environ())
+            raise
+
+    return wrapped
+
+
+def _back_to_what_runs(settings: Settings) -> str:
+    try:
+        load(settings.routes, handlers=Handlers.NAMED)
+    except ConfigError:
+        if lastgood.is_there(settings.state_dir):
+            good = shlex.quote(str(settings.state_dir / lastgood.FILE))
+            return (
+                "mend this, or go back to what runs: cp --remove-destination "
+                f"{good} {shlex.quote(str(settings.routes))}"
+            )
+    return ""
+
+
 @click.command()
 @click.argument("name", metavar="ROUTE-OR-GROUP|ALL", shell_complete=complete_names)
 @click.argument("share", metavar="PERCENT")
@@ -65,6 +96,7 @@ class Answered:
     help="How long to look who answers then; 0s for not at all.",
 )
 @format_option
+@_with_remedy
 def flip(name: str, share: str, why: str, who: str, watch: float | None, output: Format) -> None:
     """Set the share of the visitors that Python answers, wait until every worker has it, and say
     who answers then. A share is written with its %, here as in routes.yaml.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,12 @@ def complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: s
 
 
 def check_entities(settings: Settings, mirror: Mirror, names: Sequence[str]) -> None:
-    """Raises UsageError for a name that is no entity of sync.yaml."""
+    """Raises UsageError for a name that is no entity of sync.yaml, and BridgeError where there is
+    no such file."""
+    if not os.path.lexists(settings.sync):
+        from bridge.sync.missing import no_entities
+
+        raise no_entities(settings)
     for name in names:
         if name not in mirror.entities:
             hint = did_you_mean(name, mirror.entities)

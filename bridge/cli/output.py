@@ -132,6 +132,8 @@ def report(error: BridgeError) -> int:
     """Say what is wrong on standard error; returns the exit code."""
     if isinstance(error, ConfigError):
         show_problems(error.problems, level="error")
+        if error.remedy:
+            click.echo(visible(f"bridge: {error.remedy}"), err=True)
         return 3
     click.echo(visible(f"bridge: {error}"), err=True)
     if isinstance(error, WrongUsage):

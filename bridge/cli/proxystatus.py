@@ -12,7 +12,7 @@ from bridge.proxy import samples
 from bridge.proxy.lock import AFTER_A_KILL, killed
 from bridge.proxy.reach import Reached, ask_all
 from bridge.proxy.routes import Handlers, load
-from bridge.proxy.status import WorkerStatus, read_all, rows_of
+from bridge.proxy.status import Alone, Stranger, WorkerStatus, alone, read_all, rows_of, strangers
 from bridge.proxy.surroundings import Compared, compare
 from bridge.settings import Settings
 from bridge.units import several
@@ -55,6 +55,8 @@ class Proxy:
     answered: Mapping[str, int]
     failures: Counts
     legacy: Sequence[tuple[str, Reached]]
+    alone: Sequence[Alone]
+    strangers: Sequence[Stranger]
     breakers: Mapping[tuple[str, str], tuple[int, int]]
     freshness: Mapping[str, int]
     loops: Mapping[str, int]
@@ -79,6 +81,8 @@ class Proxy:
                 {"backend": name, "server": one.where, "well": one.well, "says": one.says}
                 for name, one in self.legacy
             ],
+            "left_alone": [asdict(one) for one in self.alone],
+            "strangers": [asdict(one) for one in self.strangers],
             "breakers": [
                 {"route": route, "cause": cause, "workers": now, "opened": times}
                 for (route, cause), (now, times) in self.breakers.items()
@@ -97,6 +101,14 @@ class Proxy:
             *map(_share_row, self.shares),
             *([row("answered", _number(self.answered), _counts(self.answered))] * self.used),
             *(self._legacy_row(name, one) for name, one in self.legacy),
+            *(
+                row(f"legacy {one.backend}", one.says(len(self.workers)), one.server)
+                for one in self.alone
+            ),
+            *(
+                row("trusted_proxies", f"lacks {one.peer}?", f"{one.says}; {one.do}")
+                for one in self.strangers
+            ),
             *self._breaker_rows(),
             *self._edit_rows(),
             *self._loop_rows(),
@@ -178,6 +190,8 @@ def look(settings: Settings) -> Proxy:
         answered=_by_second(answered),
         failures=samples.by_two(settings.state_dir, samples.FAILED),
         legacy=legacy,
+        alone=alone(workers),
+        strangers=strangers(workers),
         breakers=breakers,
         freshness=samples.freshness(settings.state_dir),
         loops=samples.loops(settings.state_dir),

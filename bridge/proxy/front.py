@@ -89,7 +89,7 @@ class Front:
         self.trails = Signed(secret or loop_secret or secrets.token_hex())
         self._loops = LoopGuard()
         self.redirected_from: Container[str] = self._loops.places
-        self._warned: set[bool] = set()
+        self._warned: dict[bool, tuple[str, str]] = {}  # by whether near: address and header
         self._lock = threading.Lock()
         self._digits: list[str] = []
         os.register_at_fork(after_in_child=self._digits.clear)  # no two processes share an id
@@ -152,12 +152,23 @@ class Front:
         said = [name for name in _SAID_BY_PROXIES if head.get(name)]
         near = not _is_far(head.peer)
         if said and near not in self._warned:
-            self._warned.add(near)
+            self._warned[near] = head.peer, said[0]
             log.warning(
                 f"{said[0]} of a stranger was left out; if that is your proxy, name it in "
                 "trusted_proxies",
                 peer=head.peer or "unix",
             )
+
+    def strangers(self) -> dict[str, str]:
+        """The neighbour that seems to be a proxy and is not trusted: its address, or `unix`, and
+        which header of it was left out. Who is trusted by now is forgotten, and the next one is
+        said."""
+        trusted = self.table().trusted
+        for near, (peer, _) in tuple(self._warned.items()):
+            if peer in trusted:
+                self._warned.pop(near, None)
+        found = self._warned.get(True)
+        return {found[0] or "unix": found[1]} if found else {}
 
     def breaker_is_open(self, route: str) -> bool:
         """Whether the Python side of `route` has failed too often just now."""

@@ -6,7 +6,7 @@ Response. Running a handler with a time limit is in `bridge.proxy.pythonside`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -41,6 +41,25 @@ def _view(view: Callable[..., Response]) -> WSGIApplication:
                     raise UseLegacy(f"handler raised {error.code}") from error
                 raise VisitorError(error.code or 500, error.name) from error
             response = error.response
+        if not callable(response):
+            raise _no_response(response)
         return response(environ, start_response)  # type: ignore[no-any-return]
 
     return app
+
+
+def _no_response(returned: object) -> TypeError:
+    """What to say of a view that returned what other frameworks make a response of."""
+    kind = type(returned).__name__
+    if isinstance(returned, Coroutine):
+        returned.close()  # nobody waits for it
+        return TypeError("the view is `async def`: views are plain functions; write `def`")
+    do = {
+        "NoneType": "a path through it has no `return`",
+        "str": 'write return Response(text, mimetype="text/html")',
+        "bytes": "write return Response(data, mimetype=…)",
+        "dict": 'write return Response(json.dumps(data), mimetype="application/json")',
+        "tuple": "write return Response(text, status, headers)",
+    }.get(kind, "write return Response(…)")
+    said = "None" if returned is None else kind
+    return TypeError(f"the view returned {said}, not a Response; {do}")

@@ -29,6 +29,7 @@ from bridge.proxy.samples import (
     CACHE_ENTRIES,
     CACHE_READS,
     CONNECTIONS,
+    DOWN,
     FAILED,
     FALLBACKS,
     FOLDER,
@@ -82,7 +83,8 @@ class State:
     `backends`: of each the connections that are active and idle, and the requests that wait.
     `breakers`: by route and cause, whether it is open, and how often it has opened. `cache`: what
     the mirror's cache has done and holds, as `bridge.sync.cache.memory.Stats` names it. `watches`:
-    whether changes of routes.yaml are noticed.
+    whether changes of routes.yaml are noticed. `alone`: by backend, which of its servers are left
+    alone, and why.
     """
 
     visitors: int
@@ -92,6 +94,7 @@ class State:
     breakers: Mapping[tuple[str, str], tuple[bool, int]]
     cache: Mapping[str, int] = field(default_factory=dict)
     watches: bool = True
+    alone: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 _Usual = tuple[int, Histogram]
@@ -124,6 +127,7 @@ class Metrics(Hooks):
         self._odd = {labels[1] for name, labels, _ in known if name == ODD}
         self._reached: dict[tuple[str, ...], int] = {}
         self._backends: set[str] = set()
+        self._alone: set[tuple[str, str]] = set()  # that ever were
         self._set_to_zero()
 
     def _set_to_zero(self) -> None:
@@ -207,6 +211,10 @@ class Metrics(Hooks):
             for backend, counts in {**state.backends, **gone}.items():
                 for what, count in zip(("active", "idle", "waiting"), counts, strict=True):
                     self._set(CONNECTIONS, backend, what, to=count)
+            alone = {(name, url) for name, urls in state.alone.items() for url in urls}
+            self._alone |= alone
+            for server in self._alone:
+                self._set(DOWN, *server, to=server in alone)
             for key, (is_open, opened) in state.breakers.items():
                 self._set(BREAKER, *key, to=is_open)
                 self._up_to(OPENED, *key, now=opened)

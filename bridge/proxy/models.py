@@ -41,6 +41,8 @@ _STATUS = re.compile(r"default|[45]\d\d")
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _HANDLER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_PROBED = re.compile(r"/[!-~]*")
+_MOUNT = re.compile(r"(/[^/?#]+)+")
 _ENTITY = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -66,11 +68,13 @@ HeaderName = Annotated[str, text(_TOKEN, "header name (no _ in it)", "X-Requeste
 HeaderValue = Annotated[str, text(_VALUE, "header value (no line break in it)", "nosniff")]
 CookieName = Annotated[str, text(_COOKIE, "cookie name", "visitor_id")]
 Host = Annotated[
-    str, text(_HOST, "host", "www.example.org, *.example.org or 127.0.0.1:8080", _host)
+    str, text(_HOST, "host", "www.example.org, '*.example.org' or 127.0.0.1:8080", _host)
 ]
 OwnHost = Annotated[str, text(_OWN_HOST, "host name", "preserve, old.example.org or [::1]:8080")]
 Method = Annotated[str, text(_METHOD, "HTTP method", "GET", str.upper)]
 HandlerName = Annotated[str, text(_HANDLER, "handler", "mysite.views:project")]
+ProbePath = Annotated[str, text(_PROBED, "path (a slash first, no space in it)", "/health")]
+Mount = Annotated[str, text(_MOUNT, "prefix of paths (a slash first, none at its end)", "/shop")]
 EntityName = Annotated[str, text(_ENTITY, "entity of sync.yaml", "project")]
 
 
@@ -263,9 +267,7 @@ class RequestHeaders(Model):
 class Health(Model):
     """Probes: a server that does not answer them below 500 is not asked."""
 
-    path: Annotated[str, Field(pattern="^/[!-~]*$")] = Field(
-        default="/", description="asked by GET"
-    )
+    path: ProbePath = Field(default="/", description="asked by GET")
     every: Duration = Field(default=5.0, description="between two probes of a server")
     timeout: Duration = Field(default=2.0, description="for the answer")
     host: OwnHost | None = Field(default=None, description="Host header of the probe")
@@ -449,7 +451,7 @@ class Route(Model):
     )
     handler: HandlerName | None = Field(default=None, description="module:view, a Werkzeug view")
     wsgi: HandlerName | None = Field(default=None, description="module:app, a WSGI application")
-    mount: Annotated[str, Field(pattern="^(/[^/?#]+)+$")] | None = Field(
+    mount: Mount | None = Field(
         default=None, description="prefix that becomes the SCRIPT_NAME of the WSGI application"
     )
     python: Share | None = Field(default=None, description="share of visitors Python answers")

@@ -1,5 +1,6 @@
-"""Whether a legacy backend answers, asked as `bridgectl doctor` and `status` do: GET /, with a
-host of one of its sites. A page that fails is an answer, and says so by its status.
+"""Whether a legacy backend answers, asked as `bridgectl doctor` and `status` do: GET for the path
+of its `health`, or for /, with a host of one of its sites. A page that fails is an answer, and says
+so by its status.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ PATIENCE = 3.0
 class Reached:
     """What came of asking: `status` of its answer, 0 where it only accepts connections (a unix
     socket is not asked for a page); `error` says why there was none, or is empty; `date` is its
-    clock in Unix seconds, where it says what time it is; `compressed`: its page came so."""
+    clock in Unix seconds, where it says what time it is; `compressed`: its page came so; `path` is
+    what it was asked for."""
 
     where: str
     status: int = 0
     error: str = ""
     date: float | None = None
     compressed: bool = False
+    path: str = "/"
 
     @property
     def well(self) -> bool:
@@ -44,12 +47,12 @@ class Reached:
         """In words."""
         if self.error:
             return self.error
-        return f"answers / with {self.status}" if self.status else "accepts connections"
+        return f"answers {self.path} with {self.status}" if self.status else "accepts connections"
 
 
 def ask(name: str, url: str, file: models.File) -> Reached:
     """Ask the server at `url` of the backend `name` of a routes.yaml once, for three seconds at
-    most."""
+    most, or for as long as a probe of its workers may take."""
     where = redact_url(url)
     if url.startswith("unix:"):
         try:
@@ -60,17 +63,23 @@ def ask(name: str, url: str, file: models.File) -> Reached:
             return Reached(where, error=f"does not answer: {error.strerror or error}")
         return Reached(where)
     sites = [site for site, spec in file.sites.items() if spec.legacy == name]
-    host = file.backends[name].host
+    health = file.backends[name].health
+    path, patience = (health.path, health.timeout) if health else ("/", PATIENCE)
+    host = (health and health.host) or file.backends[name].host
     if host == "preserve" and sites:
         host = host_of(file, sites[0])
     headers = {"Host": host} if host != "preserve" else {}
     try:
         answer = requests.get(
-            f"{url}/", headers=headers, timeout=PATIENCE, allow_redirects=False, stream=True
+            url.rstrip("/") + path,
+            headers=headers,
+            timeout=patience,
+            allow_redirects=False,
+            stream=True,
         )
         answer.close()
     except requests.Timeout:
-        return Reached(where, error=f"does not answer within {PATIENCE:.0f} s")
+        return Reached(where, error=f"does not answer within {patience:g} s")
     except (requests.RequestException, ValueError) as error:
         return Reached(where, error=f"does not answer: {type(error).__name__}")
     return Reached(
@@ -78,6 +87,7 @@ def ask(name: str, url: str, file: models.File) -> Reached:
         answer.status_code,
         date=_seconds(answer.headers.get("Date")),
         compressed=bool(answer.headers.get("Content-Encoding")),
+        path=path,
     )
 
 

@@ -78,6 +78,7 @@ BREAKER = "bridge_breaker_open"
 OPENED = "bridge_breaker_opened_total"
 IN_FLIGHT = "bridge_in_flight"
 CONNECTIONS = "bridge_backend_connections"
+DOWN = "bridge_backend_server_down"
 HANDLERS = "bridge_handlers"
 VISITORS = "bridge_visitors"
 WORKERS = "bridge_workers"
@@ -148,6 +149,9 @@ KINDS = {
     UNWATCHED: _Kind("gauge", "Workers that do not notice changes of routes.yaml any more"),
     CONNECTIONS: _Kind(
         "gauge", "Connections to a backend, and requests that wait for one", ("backend", "state")
+    ),
+    DOWN: _Kind(
+        "gauge", "Workers that leave a server of a backend alone now", ("backend", "server")
     ),
     HANDLERS: _Kind("gauge", "Handlers that run or wait for a thread"),
     VISITORS: _Kind("gauge", "Connections of visitors"),

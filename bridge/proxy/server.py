@@ -179,9 +179,10 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         slot = self._count_in(state_dir)
         counters = self.counters
         gate, broken = start_gate(self.settings)
+        self.told = told = status.Writer(state_dir, slot, broken, self.settings)
 
         def on_change(reloader: Reloader) -> None:
-            status.write(state_dir, slot, reloader, broken, self.settings)
+            told.loaded(reloader)
             counters.on_reload(reloader)
 
         hooks: list[Any] = [counters]
@@ -242,8 +243,12 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         breakers = self.dispatcher.front.breakers()
         cache = counted("cache")
         watches = self.reloader is None or self.reloader.watches
-        state = metrics.State(visitors, in_flight, handlers, backends, breakers, cache, watches)
-        self.counters.state(state)
+        now = time.monotonic()
+        alone = {pool.name: found for pool in pools if (found := pool.servers.alone(now))}
+        self.counters.state(
+            metrics.State(visitors, in_flight, handlers, backends, breakers, cache, watches, alone)
+        )
+        self.told.note(status.Notes(alone, self.dispatcher.front.strangers()))
 
     def shows_now(self) -> bool:
         """Whether it is time again to `show`."""

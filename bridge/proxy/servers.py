@@ -23,9 +23,10 @@ _FIRST, _LONGEST = 1.0, 60.0  # seconds
 
 class Server:
     """One of them. busy: requests that it has now. until: it is left alone before that moment, by
-    the monotonic clock. probed: what the last probe said; None where none is made."""
+    the monotonic clock, and `why` says why. probed: what the last probe said; None where none is
+    made, and `sick` is what was wrong with it."""
 
-    __slots__ = ("busy", "parts", "probed", "silent", "times", "until", "url")
+    __slots__ = ("busy", "parts", "probed", "sick", "silent", "times", "until", "url", "why")
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -33,6 +34,7 @@ class Server:
         self.busy = self.silent = self.times = 0
         self.until = 0.0
         self.probed: bool | None = None
+        self.why = self.sick = ""
 
     def __repr__(self) -> str:
         return f"<Server {self.url}: {self.busy} busy>"
@@ -73,6 +75,16 @@ class Servers:
         """Whether there is one that is well and was not tried."""
         return any(one.is_well(now) and one not in tried for one in self.all)
 
+    def alone(self, now: float) -> dict[str, str]:
+        """Those that are left alone now, by URL, and why. The only server of a backend never is."""
+        if not self.many:
+            return {}
+        return {
+            one.url: one.sick if one.probed is False else one.why
+            for one in self.all
+            if not one.is_well(now)
+        }
+
     def refused(self, server: Server, now: float) -> None:
         """There was no connection to it."""
         if self.many:
@@ -99,6 +111,7 @@ class Servers:
                 log.error("a server is left alone", backend=self._name, server=server.url, why=why)
             elif server.probed is not None:
                 log.info("a server is asked again", backend=self._name, server=server.url)
+        server.sick = "" if well else why
         server.probed = well
 
     def _leave_alone(self, server: Server, now: float, why: str) -> None:
@@ -106,7 +119,8 @@ class Servers:
             if now < server.until:
                 return  # others have found it out, too
             seconds = min(_FIRST * 2**server.times, _LONGEST)
-            server.until, server.times, server.silent = now + seconds, server.times + 1, 0
+            server.why, server.silent, server.times = why, 0, server.times + 1
+            server.until = now + seconds
         log.error(
             "a server is left alone",
             backend=self._name,

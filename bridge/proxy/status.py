@@ -1,42 +1,65 @@
 """What each worker runs, for people outside: one small file per worker in the state directory.
 
-Written by the workers of `bridgectl serve` after every load, read by `bridgectl routes`,
-`bridgectl flip` and the operator's listener. What it runs with is there too
-(`bridge.proxy.surroundings`), so that a shell can compare. A file has the name of its process, so
-that no worker writes or removes another's: after SIGUSR2 those of two parents serve.
+Written by the workers of `bridgectl serve` after every load, and when what they note of servers
+has changed; read by `bridgectl routes`, `bridgectl flip` and the operator's listener. What it runs
+with is there too (`bridge.proxy.surroundings`), so that a shell can compare. A file has the name of
+its process, so that no worker writes or removes another's: after SIGUSR2 those of two parents
+serve.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from bridge.errors import StateUnreadable
 from bridge.files import is_alive, is_stopped, write_atomically
 from bridge.proxy.reload import Reloader
 from bridge.proxy.routes import RouteTable
 from bridge.proxy.surroundings import code_of, settings_of
-from bridge.settings import Settings
+from bridge.settings import Settings, redact_url
 
 __all__ = [
+    "Alone",
+    "Notes",
+    "Stranger",
     "WorkerStatus",
+    "Writer",
+    "alone",
     "metrics",
     "prepare",
     "read_all",
     "remove",
     "rows_of",
+    "strangers",
     "tables",
     "write",
 ]
 
+log = structlog.get_logger("bridge.serve")
+
 TABLES = "bridge_routes_table"
 _FOLDER = "workers"
+_AGAIN = 2.0  # seconds until a note that could not be written is tried again
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What a worker has noticed while it serves. `alone`: by backend, the servers that it leaves
+    alone, and why. `strangers`: neighbours that seem to be proxies and are not trusted, by address
+    or `unix`, and which header of theirs was left out."""
+
+    alone: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    strangers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +67,7 @@ class WorkerStatus:
     """One worker: `digest` names the content of its table, `error` is empty when the file is
     good; `rows` is its table as `rows_of` gives it; times are Unix seconds. `settings` and `code`
     are what it runs with, as `bridge.proxy.surroundings` has them. `stopped`: its process does
-    not run, and is not dead either."""
+    not run, and is not dead either. `alone` and `strangers` are what `Notes` has."""
 
     slot: int
     pid: int
@@ -55,6 +78,8 @@ class WorkerStatus:
     rows: list[dict[str, Any]]
     settings: Mapping[str, str] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
+    alone: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    strangers: Mapping[str, str] = field(default_factory=dict)
     stopped: bool = False
 
     def share_of(self, name: str) -> str | None:
@@ -104,9 +129,10 @@ def write(
     reloader: Reloader,
     broken: str = "",
     settings: Settings | None = None,
+    notes: Notes = Notes(),
 ) -> None:
-    """Say what this process runs, and with which settings. broken: what is wrong besides
-    routes.yaml."""
+    """Say what this process runs, with which settings, and what it has noticed. broken: what is
+    wrong besides routes.yaml."""
     table = reloader.table()
     status = {
         "slot": slot,
@@ -118,9 +144,59 @@ def write(
         "rows": rows_of(table),
         "settings": settings_of(settings) if settings else {},
         "code": code_of(table),
+        **asdict(notes),
         "written_at": time.time(),
     }
     write_atomically(_file(state_dir, os.getpid()), json.dumps(status))
+
+
+class Writer:
+    """Keeps the file of this process as it is. Thread-safe."""
+
+    def __init__(
+        self, state_dir: Path, slot: int, broken: str = "", settings: Settings | None = None
+    ) -> None:
+        self._state_dir, self._slot, self._broken = state_dir, slot, broken
+        self._settings = settings
+        self._reloader: Reloader | None = None
+        self._notes = self._written = Notes()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._not_before = 0.0
+        self._said = ""
+
+    def loaded(self, reloader: Reloader) -> None:
+        """After a load. Raises OSError when it cannot be written."""
+        with self._lock:
+            self._reloader = reloader
+            self._write(reloader)
+
+    def note(self, notes: Notes) -> None:
+        """What is noticed at this moment. A change is written by a thread: who calls this has
+        visitors to serve."""
+        self._notes = notes
+        busy = self._thread is not None and self._thread.is_alive()
+        if notes == self._written or busy or time.monotonic() < self._not_before:
+            return
+        self._thread = threading.Thread(target=self._follow, name="bridge-notes", daemon=True)
+        self._thread.start()
+
+    def _follow(self) -> None:
+        try:
+            with self._lock:
+                if self._reloader is not None:
+                    self._write(self._reloader)
+            self._said = ""
+        except OSError as error:
+            self._not_before = time.monotonic() + _AGAIN
+            if self._said != str(error):
+                log.error("cannot say what was noticed", error=str(error))
+            self._said = str(error)
+
+    def _write(self, reloader: Reloader) -> None:
+        notes = self._notes
+        write(self._state_dir, self._slot, reloader, self._broken, self._settings, notes)
+        self._written = notes
 
 
 def is_written(state_dir: Path) -> bool:
@@ -148,6 +224,69 @@ def read_all(state_dir: Path) -> list[WorkerStatus]:
         if is_alive(status.pid):
             found.append(status)
     return sorted(found, key=lambda status: status.slot)
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A server of a backend that is left alone: in how many `workers`, and why, as `whys`."""
+
+    backend: str
+    server: str
+    workers: int
+    whys: tuple[str, ...]
+
+    def says(self, of: int) -> str:
+        """In words; `of` is how many workers there are."""
+        return f"left alone in {self.workers} of {of} workers: {'; '.join(self.whys)}"
+
+
+def alone(workers: Sequence[WorkerStatus]) -> list[Alone]:
+    """Which servers these workers leave alone."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for worker in workers:
+        for backend, servers in worker.alone.items():
+            for server, why in servers.items():
+                found.setdefault((backend, redact_url(server)), []).append(why)
+    return [
+        Alone(backend, server, len(whys), tuple(dict.fromkeys(whys)))
+        for (backend, server), whys in sorted(found.items())
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A neighbour, or `unix`, that sends `header` as a proxy does and is not trusted, in so many
+    `workers`."""
+
+    peer: str
+    header: str
+    workers: int
+
+    @property
+    def says(self) -> str:
+        """In words."""
+        whom, address = f"connections from {self.peer}", self.peer
+        if self.peer == "unix":
+            whom, address = "connections over the unix socket", "unknown"
+        return (
+            f"{self.header} of {whom} is left out: all visitors who come that way are "
+            f"`{address}` to PHP"
+        )
+
+    @property
+    def do(self) -> str:
+        """What to do about it."""
+        return f"if that is your web server, write `trusted_proxies: [{self.peer}]` in routes.yaml"
+
+
+def strangers(workers: Sequence[WorkerStatus]) -> list[Stranger]:
+    """Who seems to be missing in the `trusted_proxies` of these workers."""
+    found: Counter[str] = Counter()
+    headers: dict[str, str] = {}
+    for worker in workers:
+        found.update(worker.strangers.keys())
+        headers.update(worker.strangers)
+    return [Stranger(peer, headers[peer], count) for peer, count in sorted(found.items())]
 
 
 def tables(state_dir: Path) -> dict[str, int]:

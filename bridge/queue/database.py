@@ -68,7 +68,7 @@ def connect(url: str) -> sql.Engine:
         extra = "mysql" if "mysql" in (error.name or "") else "postgresql"
         raise BridgeError(
             f"the driver for {redact_url(url)} is not installed: "
-            f"pip install 'php-python-bridge[{extra}]'"
+            f"pip install '/path/to/checkout[{extra}]', from where the bridge was installed"
         ) from None
     except sql.exc.NoSuchModuleError as error:
         raise BridgeError(f"SQL URL {redact_url(url)!r} cannot be used: {error}") from None

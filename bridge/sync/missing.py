@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import urlsplit
 
 from bridge.errors import BridgeError, ServerAway, ServerMissing
@@ -18,7 +19,13 @@ __all__ = ["broker_missing", "check_broker", "check_mongodb", "mongodb_missing",
 
 
 def no_entities(settings: Settings) -> BridgeError:
-    """What to say when sync.yaml does not say what to mirror."""
+    """What to say when sync.yaml does not say what to mirror, or is not there."""
+    if not os.path.lexists(settings.sync):
+        where = os.path.abspath(settings.sync)
+        return BridgeError(
+            f"there is no sync.yaml ({where}): `bridgectl example site` writes one, "
+            "`bridgectl sync propose` makes one of the database; BRIDGE_SYNC names another place"
+        )
     return BridgeError(
         f"{settings.sync} declares nothing to mirror: write under `entities:` the name that the "
         "events have and the collection for it, for example `project: {collection: projects}`"

@@ -192,6 +192,43 @@ def test_visitors_are_answered_at_a_unix_socket(plain: BridgeSite) -> None:
     assert b"visitor=unknown\n" in answer.body  # RFC 7239, section 6.2
 
 
+@pytest.mark.parametrize("engine", ["event", "thread"])
+def test_a_web_server_that_is_not_trusted_is_named_until_it_is(
+    tmp_path: Path, php: PhpServer, engine: str
+) -> None:
+    """At a unix socket no visitor has an address but the one that the web server says."""
+    path = tmp_path / "socket"
+    options = ["--engine", engine, "--bind", f"unix:{path}"]
+
+    def strangers() -> dict[str, str]:
+        (worker,) = site.workers()
+        return dict(worker.strangers)
+
+    def visit(address: str) -> bytes:
+        with RawConnection(address) as visitor:
+            head = request("GET", "/any/page", site.address)
+            visitor.send(head.replace(b"\r\n", b"\r\nX-Forwarded-For: 203.0.113.9\r\n", 1))
+            return visitor.answer().body
+
+    with BridgeSite(tmp_path, routes(php), options=options) as site:
+        assert strangers() == {}
+        assert b"visitor=unknown\n" in visit(f"unix:{path}")
+        wait_for(strangers, 20, "the worker says so")
+        assert strangers() == {"unix": "X-Forwarded-For"}
+        done = site.bridge("doctor", "-o", "json")
+        (found,) = [one for one in json.loads(done.stdout) if one["what"] == "trusted_proxies"]
+        assert (found["state"], "trusted_proxies: [unix]" in found["do"]) == ("bad", True)
+        assert "trusted_proxies" in site.bridge("status").stdout
+        site.write(routes(php) + "trusted_proxies: [unix]\n")
+        wait_for(lambda: not strangers(), 20, "who is trusted is no stranger")
+        assert b"visitor=203.0.113.9\n" in visit(f"unix:{path}")
+        visit(site.address)
+        wait_for(strangers, 20, "the next one")
+        assert strangers() == {"127.0.0.1": "X-Forwarded-For"}
+        findings = site.bridge_json("doctor")
+        assert [one["state"] for one in findings if one["what"] == "trusted_proxies"] == ["note"]
+
+
 def test_a_unix_socket_is_gone_after_the_end(tmp_path: Path, php: PhpServer) -> None:
     path = tmp_path / "socket"
     with BridgeSite(tmp_path, routes(php), options=["--bind", f"unix:{path}"]) as site:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -190,6 +191,21 @@ def test_a_broken_file_is_not_flipped(site: BridgeSite, php: PhpServer) -> None:
     assert not history_of(site).exists()
 
 
+def test_what_runs_can_be_had_back_with_the_command_that_a_refused_flip_prints(
+    site: BridgeSite, running: BridgeSite, php: PhpServer
+) -> None:
+    good = site.routes.read_bytes()
+    for broken in (ROUTES.replace("@PHP@", php.url).replace("path: /admin", "pfad: /admin"), "{"):
+        site.write(broken)
+        done = site.bridge("flip", "ALL", "0%", "--why", "MongoDB is gone")
+        assert done.returncode == 3
+        command = done.stderr.rpartition("what runs: ")[2].strip()
+        assert command.startswith("cp --remove-destination ")
+        subprocess.run(shlex.split(command), check=True)
+        assert site.routes.read_bytes() == good
+    assert site.bridge("flip", "project", "0%", "--why", "back").returncode == 0
+
+
 def test_a_route_whose_handler_stops_importing_is_not_flipped(
     site: BridgeSite, running: BridgeSite
 ) -> None:
@@ -203,6 +219,7 @@ def test_a_route_whose_handler_stops_importing_is_not_flipped(
     assert done.returncode == 3
     assert "routes.yaml:16:" in done.stderr
     assert "`not_installed`, which is not installed" in done.stderr
+    assert "what runs" not in done.stderr
     assert site.routes.read_bytes() == before
     assert side_of(get(site, "/front")) == "legacy"
 

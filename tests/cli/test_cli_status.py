@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from bridge import doctor
+from bridge import settings as bridge_settings
 from bridge.cli import cli
 from bridge.proxy import metrics, status
 from bridge.proxy.hooks import Outcome
@@ -83,6 +85,29 @@ def test_with_a_sync_yaml_the_usual_servers_are_asked(file: Path) -> None:
     }
     found = json.loads(bridge("status", "-o", "json", file=file, expect=1, **env).stdout)
     assert sorted(found["errors"]) == ["broker", "mongodb"]
+
+
+def test_who_has_a_sync_yaml_by_accident_is_told(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came with the example; a server that somebody named is wanted."""
+    (file.parent / "sync.yaml").write_text("version: 1\n")
+    nobody = f"127.0.0.1:{free_port()}"
+    broker_url, mongodb_url = f"redis+streams://{nobody}/0", f"mongodb://{nobody}/bridge"
+    for module in (bridge_settings, doctor):
+        monkeypatch.setattr(module, "BROKER_URL", broker_url)
+        monkeypatch.setattr(module, "MONGODB_URL", mongodb_url)
+
+    def advice(**env: str) -> list[bool]:
+        said = bridge("doctor", "-o", "json", file=file, expect=1, **env).stdout
+        found = [one for one in json.loads(said) if one["what"] in ("Redis", "MongoDB")]
+        assert {one["state"] for one in found} == {"bad"}
+        return ["or remove" in one["do"] and "sync.yaml" in one["do"] for one in found]
+
+    assert advice() == [True, True]
+    other = f"127.0.0.1:{free_port()}"
+    named = {"BRIDGE_BROKER_URL": f"redis://{other}/0", "BRIDGE_MONGODB_URL": f"mongodb://{other}"}
+    assert advice(**named) == [False, False]
 
 
 def test_a_mongodb_that_does_not_answer_is_named(file: Path) -> None:

@@ -55,28 +55,28 @@ class Front:
             return visitor.answer()
 
 
-def _nginx(home: Path, ports: Ports, places: dict[str, str]) -> Server:
+def _nginx(home: Path, ports: Ports, places: dict[str, str], beside: str) -> Server:
     listen = {
         "listen 80;": f"listen 127.0.0.1:{ports.plain};",
         "listen 443 ": f"listen 127.0.0.1:{ports.secure} ",
     }
     text = without_ipv6(filled_in("nginx/site.conf", places | listen))
-    return Nginx(home, text, port=ports.secure)
+    return Nginx(home, text + beside, port=ports.secure)
 
 
-def _apache(home: Path, ports: Ports, places: dict[str, str]) -> Server:
+def _apache(home: Path, ports: Ports, places: dict[str, str], beside: str) -> Server:
     listen = {"*:80>": f"*:{ports.plain}>", "*:443>": f"*:{ports.secure}>"}
     text = filled_in("apache/site.conf", places | listen)
-    modules = ["ssl", "headers", "proxy", "proxy_http"]
-    return Apache(home, text, modules=modules, port=ports.secure, ports=[ports.plain])
+    modules = ["ssl", "headers", "proxy", "proxy_http"] + ["remoteip", "proxy_fcgi"] * bool(beside)
+    return Apache(home, text + beside, modules=modules, port=ports.secure, ports=[ports.plain])
 
 
-def _lighttpd(home: Path, ports: Ports, places: dict[str, str]) -> Server:
+def _lighttpd(home: Path, ports: Ports, places: dict[str, str], beside: str) -> Server:
     text = filled_in("lighttpd/site.conf", places | {'":443"': f'"127.0.0.1:{ports.secure}"'})
-    return Lighttpd(home, text, port=ports.plain)
+    return Lighttpd(home, text + beside, port=ports.plain)
 
 
-FRONTS: dict[str, Callable[[Path, Ports, dict[str, str]], Server]] = {
+FRONTS: dict[str, Callable[[Path, Ports, dict[str, str], str], Server]] = {
     "nginx": _nginx,
     "apache": _apache,
     "lighttpd": _lighttpd,
@@ -84,9 +84,9 @@ FRONTS: dict[str, Callable[[Path, Ports, dict[str, str]], Server]] = {
 
 
 @contextmanager
-def front_of(name: str, home: Path, socket: Path) -> Iterator[Front]:
-    """The web server `name` in front of the bridge at `socket`; the test is skipped where it is
-    not installed."""
+def front_of(name: str, home: Path, socket: Path, beside: str = "") -> Iterator[Front]:
+    """The web server `name` in front of the bridge at `socket`, which also has the sites of the
+    configuration `beside`; the test is skipped where it is not installed."""
     home.mkdir(exist_ok=True)
     certfile, keyfile = make_certificate(home)
     ports = Ports(free_port(), free_port())
@@ -95,5 +95,5 @@ def front_of(name: str, home: Path, socket: Path) -> Iterator[Front]:
         f"{LETSENCRYPT}/fullchain.pem": str(certfile),
         f"{LETSENCRYPT}/privkey.pem": str(keyfile),
     }
-    with skip_if_missing(FRONTS[name](home, ports, places)):
+    with skip_if_missing(FRONTS[name](home, ports, places, beside)):
         yield Front(ports, ssl.create_default_context(cafile=str(certfile)))

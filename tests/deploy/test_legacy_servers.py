@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import requests
+from acceptance.bridge_site import BridgeSite
 from installed import skip_if_missing
 
 from stack.apache import Apache
 from stack.nginx import Nginx
 from stack.php import PhpFpm
+from stack.ports import free_port
+from tests.deploy.fronts import front_of
 from tests.deploy.shipped import filled_in
 
 pytestmark = pytest.mark.acceptance
@@ -24,43 +27,60 @@ echo json_encode([$_SERVER['HTTPS'] ?? null, $_SERVER['REMOTE_ADDR']]);
 NGINX = """
 server {
     listen @LISTEN@;
+    @SHIPPED@
     location / {
-        fastcgi_pass @FPM@;
-        fastcgi_param SCRIPT_FILENAME @SCRIPT@;
+        fastcgi_pass unix:@SOCKET@;
+        fastcgi_param SCRIPT_FILENAME @HOME@/told.php;
         fastcgi_param REQUEST_METHOD $request_method;
         fastcgi_param REMOTE_ADDR $remote_addr;
-        @HTTPS@
+        fastcgi_param HTTPS $bridge_https if_not_empty;
     }
 }
 """
 APACHE = """
-<VirtualHost *>
+<VirtualHost @VHOST@>
+    @SHIPPED@
     <Location />
         Require all granted
     </Location>
     ProxyPassMatch "^/(.*[.]php)$" "unix:@SOCKET@|fcgi://php@HOME@/$1"
 </VirtualHost>
 """
-LINE = "fastcgi_param HTTPS $bridge_https if_not_empty;"
+SITE = """\
+version: 1
+sites:
+  s: {hosts: [www.example.org], legacy: php}
+backends:
+  php: {url: "http://127.0.0.1:@PORT@"}
+trusted_proxies: [unix]
+"""
+
+
+def php_site(name: str, home: Path, fpm: PhpFpm, port: int = 0) -> str:
+    """The site of PHP's for the web server `name`, with the shipped lines; at its first port, or
+    at this one."""
+    (home / "told.php").write_text(PHP)
+    text = filled_in(f"{name}/legacy.conf", {})
+    if name == "nginx":
+        assert "fastcgi_param HTTPS $bridge_https if_not_empty;" in text
+        text = filled_in("nginx/legacy-map.conf", {}) + NGINX.replace("@SHIPPED@", text)
+        text = text.replace("@LISTEN@", f"127.0.0.1:{port}") if port else text
+    else:
+        text = APACHE.replace("@SHIPPED@", text).replace("@VHOST@", f"*:{port}" if port else "*")
+        text = f"Listen 127.0.0.1:{port}\n{text}" if port else text
+    return text.replace("@SOCKET@", str(fpm.socket)).replace("@HOME@", str(home))
 
 
 @pytest.fixture(scope="module", params=["nginx", "apache"])
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A page of PHP's that says what it was told."""
     home: Path = tmp_path_factory.mktemp(request.param)
-    (home / "told.php").write_text(PHP)
     with PhpFpm(home / "fpm", children=1) as fpm:
-        server: Nginx | Apache
-        if request.param == "nginx":
-            shipped = filled_in("nginx/legacy.conf", {})
-            assert LINE in shipped
-            values = {"FPM": fpm.address, "SCRIPT": str(home / "told.php"), "HTTPS": LINE}
-            server = Nginx(home, shipped + NGINX, values=values)
-        else:
-            config = APACHE.replace("@SOCKET@", str(fpm.socket)).replace("@HOME@", str(home))
-            shipped = filled_in("apache/legacy.conf", {})
+        text = php_site(request.param, home, fpm)
+        server: Nginx | Apache = Nginx(home, text)
+        if request.param == "apache":
             modules = ["remoteip", "proxy", "proxy_fcgi"]
-            server = skip_if_missing(Apache(home, shipped + config, modules=modules))
+            server = skip_if_missing(Apache(home, text, modules=modules))
         with server:
             yield f"http://{server.address}/told.php"
 
@@ -70,3 +90,19 @@ def test_php_is_told_who_came_and_how(url: str, scheme: str, https: str | None) 
     told = {"X-Forwarded-Proto": scheme, "X-Forwarded-For": "203.0.113.5"}
     answer = requests.get(url, headers=told, timeout=10)
     assert json.loads(answer.content) == [https, "203.0.113.5"]
+
+
+@pytest.mark.parametrize("name", ["nginx", "apache"])
+def test_where_one_server_ends_tls_and_serves_php_no_visitor_is_believed(
+    tmp_path: Path, name: str
+) -> None:
+    """Also when they ask from this machine, whose address the shipped lines name."""
+    port, socket = free_port(), tmp_path / "shop.sock"
+    routes = SITE.replace("@PORT@", str(port))
+    with (
+        PhpFpm(tmp_path / "fpm", children=1) as fpm,
+        BridgeSite(tmp_path / "bridge", routes, options=["--bind", f"unix:{socket}"]),
+        front_of(name, tmp_path / "web", socket, php_site(name, tmp_path, fpm, port)) as front,
+    ):
+        answer = front.ask("/told.php", "X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: http")
+        assert json.loads(answer.body) == ["on", "127.0.0.1"]

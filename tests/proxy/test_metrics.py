@@ -176,6 +176,19 @@ def test_a_backend_that_was_removed_has_no_connections(worker: Worker, state_dir
     assert scraped(state_dir)['bridge_backend_connections{backend="old",state="idle"}'] == 0
 
 
+def test_workers_that_leave_a_server_alone_are_counted(worker: Worker, state_dir: Path) -> None:
+    alone = {"php": {"http://a": "takes no connection"}}
+    first, second = worker(), worker(1)
+    for one in (first, second):
+        one.state(State(0, 0, 0, {}, {}, alone=alone))
+    name = 'bridge_backend_server_down{backend="php",server="http://a"}'
+    assert scraped(state_dir)[name] == 2
+    second.state(QUIET)
+    assert scraped(state_dir)[name] == 1
+    first.leave()
+    assert scraped(state_dir)[name] == 0
+
+
 def test_the_last_error_of_a_reload_is_shown_also_after_it_was_mended(
     worker: Worker, state_dir: Path, tmp_path: Path
 ) -> None:

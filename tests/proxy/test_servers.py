@@ -73,6 +73,32 @@ def test_the_only_server_is_always_asked() -> None:
     assert a.is_well(0.0)
 
 
+def test_it_is_known_which_are_left_alone_and_why() -> None:
+    servers = Servers("php", URLS)
+    a, b, c = servers.all
+    assert servers.alone(0.0) == {}
+    servers.refused(a, 0.0)
+    for _ in range(3):
+        servers.was_silent(b, 0.0)
+    servers.told(c, False, "the probe was answered with 503")
+    assert servers.alone(0.5) == {
+        "http://a": "takes no connection",
+        "http://b": "gave no answer to 3 requests",
+        "http://c": "the probe was answered with 503",
+    }
+    servers.told(c, True, "")
+    servers.answered(b)
+    assert list(servers.alone(0.5)) == ["http://a"]
+    assert servers.alone(1.5) == {}
+
+
+def test_the_only_server_is_never_left_alone() -> None:
+    servers = Servers("php", URLS[:1])
+    servers.refused(servers.all[0], 0.0)
+    servers.told(servers.all[0], False, "away")
+    assert servers.alone(0.0) == {}
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["refused", "silent", "answered", "probe", "later"]), st.integers(0, 2)

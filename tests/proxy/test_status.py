@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from bridge.cli import cli
 from bridge.errors import StateUnreadable
 from bridge.proxy import metrics, status
 from bridge.proxy.reload import Reloader
+from stack.waiting import wait_for
 from tests.proxy.site import TOP, route
 
 
@@ -133,3 +135,69 @@ def test_bridge_explain_explains_without_them(shared: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "python answers" in done.output
     assert "whether a breaker is open is not known" in done.output
+
+
+ALONE = status.Notes({"php": {"http://a": "takes no connection"}})
+
+
+def alone(state_dir: Path) -> dict[str, dict[str, str]]:
+    (worker,) = status.read_all(state_dir)
+    return {name: dict(servers) for name, servers in worker.alone.items()}
+
+
+def test_what_a_worker_notices_is_written_without_a_load(
+    tmp_path: Path, reloader: Reloader
+) -> None:
+    writer = status.Writer(tmp_path, 0)
+    writer.note(ALONE)  # before there is a table
+    writer.loaded(reloader)
+    assert alone(tmp_path) == ALONE.alone
+    writer.note(status.Notes())
+    wait_for(lambda: not alone(tmp_path), 10, "the server is asked again")
+
+
+def test_what_could_not_be_written_is_tried_again(tmp_path: Path, reloader: Reloader) -> None:
+    writer = status.Writer(tmp_path / "state", 0)
+    writer.loaded(reloader)
+    shutil.rmtree(tmp_path / "state")
+    (tmp_path / "state").write_text("in the way")
+
+    def tried() -> bool:
+        writer.note(ALONE)
+        return writer._said != ""
+
+    wait_for(tried, 10, "the error is noticed")
+    (tmp_path / "state").unlink()
+
+    def written() -> bool:
+        writer.note(ALONE)
+        return bool(status.read_all(tmp_path / "state"))
+
+    wait_for(written, 10, "the note is there")
+    assert alone(tmp_path / "state") == ALONE.alone
+
+
+def test_servers_that_are_left_alone_are_added_up_over_workers() -> None:
+    def worker(alone: dict[str, dict[str, str]]) -> status.WorkerStatus:
+        return status.WorkerStatus(0, 1, 1, "d", 0.0, "", [], alone=alone)
+
+    one = worker({"php": {"http://u:hush@a": "takes no connection"}})
+    two = worker({"php": {"http://u:hush@a": "the probe was answered with 503"}})
+    (found,) = status.alone([one, two, two, worker({})])
+    assert "hush" not in found.server
+    assert found.says(4) == (
+        "left alone in 3 of 4 workers: takes no connection; the probe was answered with 503"
+    )
+
+
+def test_strangers_are_added_up_over_workers() -> None:
+    """Who seems to be a proxy and is not trusted."""
+    workers = [
+        status.WorkerStatus(0, 1, 1, "d", 0.0, "", [], strangers=strangers)
+        for strangers in ({"unix": "X-Forwarded-For"}, {"unix": "Forwarded"}, {}, {"10.0.0.1": "X"})
+    ]
+    near, unix = status.strangers(workers)
+    assert (near.peer, near.workers, unix.workers) == ("10.0.0.1", 1, 2)
+    assert "all visitors who come that way are `10.0.0.1` to PHP" in near.says
+    assert "all visitors who come that way are `unknown` to PHP" in unix.says
+    assert "`trusted_proxies: [unix]`" in unix.do

@@ -474,7 +474,7 @@ class TestUrls:
         assert connect("postgresql://u@h/d").driver == "psycopg"
 
     def test_a_driver_that_is_missing_is_named_with_its_extra(self) -> None:
-        with pytest.raises(BridgeError, match=r"pip install 'php-python-bridge\[postgresql\]'"):
+        with pytest.raises(BridgeError, match=r"pip install '/path/to/checkout\[postgresql\]'"):
             connect("postgresql+psycopg2://u:secret@h/d")
 
     @pytest.mark.parametrize(

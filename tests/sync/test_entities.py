@@ -129,7 +129,7 @@ def test_a_queue_needs_no_more_than_this(tmp_path: Path) -> None:
         ("version: 1\noutbox:\n  tabel: x\n", (3, 3), "did you mean `table`?"),
         ("version: 1\noutbox: {table: a b}\n", (2, 17), "is no name of a table"),
         ("version: 1\noutbox: {table: a.b.c}\n", (2, 17), "is no name of a table"),
-        ("version: 1\noutbox: {source: ''}\n", (2, 18), "at least 1 character"),
+        ("version: 1\noutbox: {source: ''}\n", (2, 18), "is empty"),
         ("version: 1\noutbox: {keep: 5}\n", (2, 16), "write for example 500ms"),
         ("version: 1\nspool: /x\n", (2, 8), "must be a list"),
         ("version: 1\nspool: [1]\n", (2, 9), "must be text"),
@@ -198,7 +198,7 @@ def test_entities_are_read(tmp_path: Path) -> None:
     [
         ("4MiB", "17MiB", (2, 15), "at most 16MiB"),
         ("every: 6h", "every: 0s", (3, 20), "is no duration above zero"),
-        ("rate: 100", "rate: 0", (3, 30), "greater than or equal to 1"),
+        ("rate: 100", "rate: 0", (3, 30), "0 is too small"),
         ("  project:", "  Project:", (5, 3), "is no name of an entity"),
         ("collection: projects", "collection: releases", (15, 17), "is that of project"),
         ("collection: projects", "collection: bridge_state", (6, 17), "own bookkeeping"),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from bridge.cli import cli
+from bridge.proxy import metrics
+from bridge.proxy.status import read_all
 from stack.waiting import wait_for
 from tests.proxy.http.double import BOUND, Backend, Call, plain
 from tests.proxy.http.serving import Bridge
@@ -100,6 +106,48 @@ def test_a_server_whose_probe_fails_is_not_asked_until_it_is_well(
     for _ in range(6):
         pair_bridge.ask("GET", "/", host="probed.test")
     assert len(sick.of("/")) == 3
+
+
+def operator(bridge: Bridge, *words: str) -> str:
+    """What a verb says to the operator of this bridge."""
+    env = {name: None for name in os.environ if name.startswith("BRIDGE_")}
+    own = {"BRIDGE_ROUTES": str(bridge.routes), "BRIDGE_STATE_DIR": str(bridge.state)}
+    return " ".join(CliRunner().invoke(cli, words, env={**env, **own}).output.split())
+
+
+def test_the_operator_sees_which_server_is_left_alone_and_why(
+    pair_bridge: Bridge, pair: list[Backend]
+) -> None:
+    """What workers see counts: here the start page is well, and the page of the probes is not."""
+    sick, _ = pair
+    sick.when("/ping", plain("503 Service Unavailable"))
+    url = f"http://127.0.0.1:{sick.port}"
+    down = f'bridge_backend_server_down{{backend="probed",server="{url}"}}'
+
+    def count() -> float:
+        lines = metrics.scrape(pair_bridge.state).decode().splitlines()
+        return next((float(one.split()[-1]) for one in lines if one.startswith(down)), 0.0)
+
+    def alone() -> dict[str, str]:
+        (worker,) = read_all(pair_bridge.state)
+        return dict(worker.alone.get("probed", {}))
+
+    wait_for(lambda: alone() and count(), BOUND, "the worker says so")
+    assert alone() == {url: "the probe was answered with 503"}
+    says = "left alone in 1 of 1 workers: the probe was answered with 503"
+    found = json.loads(operator(pair_bridge, "status", "-o", "json"))
+    assert {"backend": "probed", "server": url, "workers": 1, "whys": [says[30:]]} in found[
+        "left_alone"
+    ]
+    (legacy,) = [one for one in found["legacy"] if one["backend"] == "probed" and not one["well"]]
+    assert legacy["says"] == "answers /ping?x with 503"
+    assert f"legacy probed {says} {url}" in operator(pair_bridge, "status")
+    findings = json.loads(operator(pair_bridge, "doctor", "-o", "json"))
+    assert [one["where"] for one in findings if one["says"] == says] == [url]
+    said = operator(pair_bridge, "explain", "GET", "http://probed.test/")
+    assert f"but {url} of probed is {says}" in said
+    sick.when("/ping", plain())
+    wait_for(lambda: not alone() and not count(), BOUND, "the worker asks it again")
 
 
 def test_a_backend_that_is_not_to_be_kept_alive_is_not(bridge: Bridge, backend: Backend) -> None:
