@@ -20,6 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
+from bridge.proxy.status import read_all
 from stack.errors import StackError
 from stack.site import LOGIN, DemoSite
 from stack.visitor import Readers, Visitor
@@ -91,6 +92,13 @@ class MainJob:
 
     def read_from_php(self) -> str:
         """(1) The route is at 0%: PHP answers, and the log says so."""
+
+        def are_ready() -> bool:
+            workers = read_all(self.site.state)
+            return len(workers) == self.site.proxy.workers and not any(w.error for w in workers)
+
+        # Handlers are imported aside, and a busy machine takes its time for that.
+        wait_for(are_ready, 60, "workers with their handlers")
         self._page_from("php", "share")
         return f"{len(self.body):,} bytes"
 

@@ -168,13 +168,13 @@ def test_a_certificate_that_cannot_be_used_is_said_plainly(
     env = {"BRIDGE_ROUTES": str(routes_file), "BRIDGE_STATE_DIR": str(tmp_path / "state")}
     missing, no_pem = tmp_path / "missing.crt", tmp_path / "no.pem"
     no_pem.write_text("no certificate", encoding="ascii")
-    for words, reason in (
-        (["--certfile", str(missing)], "No such file"),
-        (["--certfile", str(no_pem)], "must be PEM"),
-        (["--keyfile", str(certificate[1])], "--keyfile needs --certfile"),
+    for words, reason, code in (
+        (["--certfile", str(missing)], "No such file", 1),
+        (["--certfile", str(no_pem)], "must be PEM", 1),
+        (["--keyfile", str(certificate[1])], "--keyfile needs --certfile", 2),
     ):
         done = run_bridge("serve", "--bind", "127.0.0.1:0", *words, env=env)
-        assert done.returncode == 1
+        assert done.returncode == code
         assert reason in done.stderr
         assert "Traceback" not in done.stderr
 

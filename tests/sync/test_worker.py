@@ -211,6 +211,7 @@ def test_a_sync_yaml_without_entities_is_an_error_that_says_what_to_write(
     tmp_path: Path, redis_url: str, mongodb_url: str
 ) -> None:
     sync = tmp_path / "none.yaml"
+    sync.write_text("version: 1\nentities: {}\n", encoding="utf-8")
     settings = Settings(tmp_path / "routes.yaml", redis_url, mongodb_url, tmp_path, sync=sync)
 
     with pytest.raises(BridgeError, match=r"none\.yaml declares nothing .* `entities:`"):

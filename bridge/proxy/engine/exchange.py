@@ -346,6 +346,7 @@ class Exchange:
             connection.deadline = NEVER
             connection.read_size = self.pool.read_size(self._passed)
             connection.transport.pause_reading()
+            self.pool.was_paused(self)
 
     def hurry(self, most: int) -> None:
         """Others need the place: read up to `most` bytes more, once, whatever the visitor does.

@@ -295,6 +295,11 @@ class Upstream:
             if connection.exchange is not None and connection.exchange.paused:
                 connection.exchange.hurry(self._visitors.buffer)
 
+    def was_paused(self, exchange: Exchange) -> None:
+        """The visitor of `exchange` takes nothing now, and perhaps others wait for its place."""
+        if self._waiting:
+            exchange.hurry(self._visitors.buffer)
+
     def _replace_oldest(self) -> None:
         """Close an idle connection, as there will be a new one: there are never more than were
         needed at a time, and each may hold a process of legacy's."""

@@ -11,6 +11,7 @@ from bridge.proxy.engine.limits import Limits
 from bridge.proxy.routes import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, engine
+from tests.proxy.engine.wired import Wired
 from tests.proxy.http.double import BOUND, Backend, Call, plain
 from tests.proxy.http.visitor import Answer, Visitor, request
 from tests.proxy.site import TOP, table
@@ -20,10 +21,10 @@ UPGRADE = request("GET", "/chat", "Connection: Upgrade", "Upgrade: websocket", h
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
-def few(backend: Backend, limits: str = "connections: 5") -> RouteTable:
+def few(backend: Backend, limits: str = "connections: 5", wait: str = "200ms") -> RouteTable:
     """A site whose legacy has few places, and nobody waits for long."""
     php = f'php: {{url: "http://127.0.0.1:{backend.port}", limits: {{{limits}}}, '
-    php += "timeouts: {wait: 200ms}}"
+    php += f"timeouts: {{wait: {wait}}}}}"
     top = TOP.replace('php: {url: "http://127.0.0.1:8090"}', php)
     return table(top=top.replace("version: 1", "version: 1\ntrusted_proxies: [127.0.0.1]"))
 
@@ -94,7 +95,7 @@ def test_slow_readers_leave_their_place_when_it_is_needed(backend: Backend) -> N
     """What is left of an answer of moderate size waits here."""
     backend.when("/page", plain(body=b"x" * 6_000_000))
     limits = Limits(buffer=8_000_000)
-    routes = few(backend, "connections: 2")
+    routes = few(backend, "connections: 2", wait="20s")  # on a busy machine it takes its time
     with engine(routes, limits=limits) as inside, contextlib.ExitStack() as stack:
         slow = [stack.enter_context(inside.visitor()) for _ in range(2)]
         for visitor in slow:
@@ -107,6 +108,25 @@ def test_slow_readers_leave_their_place_when_it_is_needed(backend: Backend) -> N
             got = Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 6000000\r\n\r\n")
             visitor._read_body(got, "GET")
             assert (got.whole, len(got.body)) == (True, 6_000_000)
+
+
+def test_who_becomes_slow_while_others_wait_leaves_the_place_too() -> None:
+    routes = table(top=TOP.replace(':8090"}', ':8090", limits: {connections: 1}}'))
+    wired = Wired(routes)
+    slow, _ = wired.visit()
+    slow.data_received(request("GET", "/", host=HOST))
+    [legacy] = wired.legacy
+    legacy.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+    other, answer = wired.visit()
+    other.data_received(request("GET", "/", host=HOST))
+    assert wired.busy == 2
+    slow.pause_writing()
+    assert slow.turn is not None
+    assert slow.turn.exchange is not None
+    assert not slow.turn.exchange.paused  # what is left waits here
+    legacy.send(b"defghi")
+    legacy.send(plain(body=b"ok"))
+    assert answer.out.endswith(b"ok")
 
 
 @pytest.fixture
