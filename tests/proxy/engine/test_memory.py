@@ -199,6 +199,7 @@ def _rounds(folder: Path, visit: Callable[[Page, tuple[str, int]], None], rounds
 
         visit(page, (host, int(port)))
         visit(page, (host, int(port)))
+        latencies(page, requests=1)  # it has begun to serve, and has seen those
         open_before, before = files(), resident(pid)
         for _ in range(rounds):
             visit(page, (host, int(port)))
