@@ -81,6 +81,7 @@ class Conversation:
         "front",
         "head",
         "outcome",
+        "route",
         "table",
         "trusted",
         "wanted",
@@ -90,6 +91,8 @@ class Conversation:
     client: Client
     decision: Decision
     head: Head
+    route: Route
+    """The one that was decided on, where Python is to answer."""
 
     def __init__(self, front: Front, table: RouteTable, outcome: Outcome, fresh_key: str) -> None:
         self.front, self.table, self.outcome, self.fresh_key = front, table, outcome, fresh_key
@@ -141,6 +144,7 @@ class Conversation:
             self.table, head, self.client, front.clock(), self.fresh_key, front.secret
         )
         self.decision = decision
+        self.route = decision.route  # type: ignore[assignment]  # None where no Python side is
         outcome.site, outcome.reason = decision.site, decision.reason
         outcome.detail = decision.detail
         if not front.secret and preview.is_ignored("", decision.route, head):
@@ -168,14 +172,6 @@ class Conversation:
         return True
 
     # (5) Python
-
-    @property
-    def route(self) -> Route:
-        """The route with the Python side that was decided on."""
-        route = self.decision.route
-        assert route is not None
-        assert route.app is not None
-        return route
 
     @property
     def again(self) -> bool:

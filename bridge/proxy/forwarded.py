@@ -170,6 +170,7 @@ def household(address: str) -> str:
 
 
 @lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)
 def stranger(address: str) -> str:
     """The `household` of an address on the internet; empty for one of the own networks, where a
     proxy may stand for everybody."""

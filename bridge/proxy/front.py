@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -37,6 +38,7 @@ log = structlog.get_logger("bridge.proxy")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _SAID_BY_PROXIES = ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded")
+_SAID = frozenset(map(str.lower, _SAID_BY_PROXIES))
 _DRAWN = 256  # requests for which random digits are drawn at once
 
 
@@ -149,9 +151,13 @@ class Front:
         """Say once that `trusted_proxies` may lack somebody: then all visitors have one address,
         and PHP is told http. Strangers invent such headers too, so what a neighbour sends is
         said even after that."""
+        if head.index is not None and _SAID.isdisjoint(head.index):
+            return
         said = [name for name in _SAID_BY_PROXIES if head.get(name)]
+        if not said:
+            return
         near = not _is_far(head.peer)
-        if said and near not in self._warned:
+        if near not in self._warned:
             self._warned[near] = head.peer, said[0]
             log.warning(
                 f"{said[0]} of a stranger was left out; if that is your proxy, name it in "
@@ -239,6 +245,7 @@ class Front:
                 _hook_failed(hook, error)
 
 
+@lru_cache(maxsize=1024)
 def _is_far(peer: str) -> bool:
     """Whether a connection comes from outside of the own networks."""
     address = plain_address(peer)

@@ -364,11 +364,16 @@ class Exchange:
 
     def resume(self) -> None:
         connection = self.connection
-        self.paused = False
+        self._is_read_again()
         self._spare = 0
         if connection is not None and not self.over:
             connection.deadline = clock.now + self.pool.spec.timeouts.between_bytes
             connection.transport.resume_reading()
+
+    def _is_read_again(self) -> None:
+        if self.paused:
+            self.paused = False
+            self.pool.was_resumed(self)
 
     # (5)
 
@@ -378,6 +383,8 @@ class Exchange:
             return
         self.over = True
         self.connection = None
+        if self.paused:
+            self._is_read_again()
         keep = keep and self._reusable and self._sent
         if self._binds and keep:
             self._bound[self.pool] = connection
@@ -439,6 +446,7 @@ class Exchange:
         if self.over:
             return
         self.over = True
+        self._is_read_again()
         connection, self.connection = self.connection, None
         if self.own is not None:  # it has waited for a place: its visitor may ask again
             self._bound[self.pool], self.own = self.own, None

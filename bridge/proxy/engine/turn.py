@@ -219,7 +219,9 @@ class Turn(Arriving):
             outcome.request_id = own
         before, _, after = "".join([f"{n}: {v}\r\n" for n, v in headers]).partition(_MARK)
         pool = self.visitor.engine.upstreams.get(self.conversation.table, name)
-        return before, after, pool, binds(headers)
+        # Few requests have one, and the names of all the others need not be looked at.
+        binding = self.conversation.head.get("Authorization") is not None and binds(headers)
+        return before, after, pool, binding
 
     def _be_patient(self) -> None:
         if self._expects and not self.answered and not self.over and self.body is not None:

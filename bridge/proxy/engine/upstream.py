@@ -156,6 +156,7 @@ class Upstream:
         self.active: set[LegacyConnection] = set()
         self.tunnels: set[LegacyConnection] = set()
         self._connecting: set[Exchange] = set()
+        self._paused: set[Exchange] = set()
         self._waiting: deque[tuple[float, Exchange]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -291,14 +292,18 @@ class Upstream:
             exchange.failed(self._busy())
             return
         line.append((clock.now + self.spec.timeouts.wait, exchange))
-        for connection in [c for c in self.active if c.exchange is not None]:
-            if connection.exchange is not None and connection.exchange.paused:
-                connection.exchange.hurry(self._visitors.buffer)
+        for paused in tuple(self._paused):
+            paused.hurry(self._visitors.buffer)
 
     def was_paused(self, exchange: Exchange) -> None:
         """The visitor of `exchange` takes nothing now, and perhaps others wait for its place."""
+        self._paused.add(exchange)
         if self._waiting:
             exchange.hurry(self._visitors.buffer)
+
+    def was_resumed(self, exchange: Exchange) -> None:
+        """The visitor takes something again, or it is over."""
+        self._paused.discard(exchange)
 
     def _replace_oldest(self) -> None:
         """Close an idle connection, as there will be a new one: there are never more than were
