@@ -29,6 +29,8 @@ def text_of_any(found: Any) -> str:
 def candidates(text: str) -> list[Any]:
     """The values whose text this is, the most likely one first."""
     found: list[Any] = [text]
+    if not _PERHAPS.fullmatch(text):
+        return found
     if _INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63:
         found.append(int(text))
     if _REAL.fullmatch(text) and repr(float(text)) == text:
@@ -57,4 +59,5 @@ _DIGITS = re.compile(r"[+-]?[0-9]{1,40}")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _REAL = re.compile(r"-?[0-9]{1,16}\.[0-9]{1,16}")
 _PRINTED = re.compile(r"-?[0-9]{1,400}\.[0-9]{1,400}(?:e[+-][0-9]{1,3})?")
+_PERHAPS = re.compile(r"[0-9a-f.-]*")  # a number or bytes; most texts are none
 _HEX = re.compile(r"[0-9a-f]*")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from bridge.sync.types.charsets import codec_of
 from bridge.sync.types.column import Column, Table
 from bridge.sync.types.keys import KINDS, Unlookable, join, split
 from bridge.sync.types.rules import Rule, Unknown, rule
+from bridge.sync.types.stored import candidates, whole_first
 from bridge.sync.types.wire import KeyColumn, key_column
 from bridge.yamlfile import did_you_mean
 
@@ -130,7 +131,12 @@ def _plain(key: Sequence[KeyColumn]) -> re.Pattern[str] | None:
     """What needs no parsing, because it would only be written again as it is."""
     parts = {"whole": r"(?:0|-?[1-9][0-9]{0,17})", "text": "[^/%\\ud800-\\udfff]*"}
     kinds = {id(KINDS[name]): name for name in parts}
-    names = [kinds.get(id(column.kind)) for column in key]
+    # SQLite's.
+    stored: dict[Callable[[str], Any], str] = {whole_first: "whole", candidates: "text"}
+    names = [
+        stored.get(column.kind.parse) if column.dynamic else kinds.get(id(column.kind))
+        for column in key
+    ]
     if None in names:
         return None
     if names == ["text"]:
