@@ -82,7 +82,12 @@ SHAPES = {
     for one in (
         Shape("number", _INTEGER, lambda n: (n,), _first),
         Shape("word", {"name": _WORD}, lambda n: (f"Wörd {n}x",), _first),
-        Shape("bytes", {"id": _BYTES}, lambda n: (bytes([n, 0xAB, 0]),), lambda key: key[0].hex()),
+        Shape(
+            "bytes",
+            {"id": _BYTES},
+            lambda n: (n.to_bytes(2) + b"\xab\0",),
+            lambda key: key[0].hex(),
+        ),
         Shape(
             "pair",
             {"part": _every("INTEGER"), "path": _every("VARCHAR(60)")},
