@@ -132,8 +132,6 @@ def run(folder: Path, rounds: int, seconds: int, progress: Console) -> Report:
     report.rows = [(name, f"{count:,}") for name, count in counts.items()]
     report.figures = dict(counts)
     if tally.missed or tally.false:
-        for text in (*tally.missed[:40], *tally.false[:40]):
-            progress.print(text, markup=False)
         report.show(progress)
         raise BenchmarkFailed(f"reconcile is no proof: {counts}")
     return report
@@ -154,6 +152,7 @@ def _in_one(
     for shape, some in todo.items():
         name = f"{where.lower()}_{shape}"
         scene = Scene.open(url_of(name), client[name], folder, SHAPES[shape])
+        missed, false = len(tally.missed), len(tally.false)
         try:
             _look(scene, {}, tally, f"{where}: {shape} at the beginning")
             for case in some:
@@ -161,7 +160,13 @@ def _in_one(
         finally:
             scene.engine.dispose()
             client.drop_database(name)
-        progress.print(f"{where}, {shape}: {len(some)} cases", style="dim")
+        for text in (*tally.missed[missed:], *tally.false[false:]):
+            progress.print(text, markup=False)
+        progress.print(
+            f"{where}, {shape}: {len(some)} cases, missed {len(tally.missed) - missed}, "
+            f"false {len(tally.false) - false}",
+            style="dim",
+        )
 
 
 def _databases(

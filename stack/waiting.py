@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from stack.errors import TimedOut
 
-__all__ = ["wait_for"]
+__all__ = ["wait_for", "wait_until_there_are"]
 
 Result = TypeVar("Result")
 
@@ -34,3 +34,21 @@ def wait_for(
             awaited = what or getattr(condition, "__name__", repr(condition))
             raise TimedOut(f"waited {bound:g} s in vain for: {awaited} (last value: {result!r})")
         time.sleep(interval)
+
+
+def wait_until_there_are(
+    count: int, of: Callable[[], int], what: str, *, stalled: float = 30.0, interval: float = 0.1
+) -> None:
+    """Call `of` every `interval` seconds until it gives `count` or more.
+
+    How long that takes is the machine's matter: raises TimedOut when the number has not changed
+    for `stalled` seconds, with the last one in its message.
+    """
+    last, since = of(), time.monotonic()
+    while last < count:
+        time.sleep(interval)
+        now = of()
+        if now != last:
+            last, since = now, time.monotonic()
+        elif time.monotonic() - since >= stalled:
+            raise TimedOut(f"{what}: {last:,} of {count:,}, and none more in {stalled:g} s")

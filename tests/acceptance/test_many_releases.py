@@ -23,7 +23,7 @@ from stack.gunicorn import BridgeWorker
 from stack.php import PhpServer, run_php
 from stack.process import REPOSITORY
 from stack.redis import Redis
-from stack.waiting import wait_for
+from stack.waiting import wait_for, wait_until_there_are
 
 pytestmark = pytest.mark.acceptance
 
@@ -67,11 +67,8 @@ class Forge:
         """Make the project and its releases in PHP; wait until MongoDB holds them."""
         script = TESTS / "acceptance" / "apps" / "many_releases.php"
         assert int(run_php(script, str(LEGACY), NAME, str(count), env=self.php.env)) == count + 1
-        wait_for(
-            lambda: self.database["releases"].estimated_document_count() == count,
-            60,
-            "every release in MongoDB",
-        )
+        releases = self.database["releases"]
+        wait_until_there_are(count, releases.estimated_document_count, "releases in MongoDB")
         wait_for(lambda: self.database["projects"].find_one({"_id": NAME}), what="the project")
 
     def page(self, number: int, side: str = "python") -> str:

@@ -15,7 +15,7 @@ from stack.demo import only_one
 from stack.errors import StackError, TimedOut
 from stack.site import demo_routes
 from stack.visitor import Readers, forms_of
-from stack.waiting import wait_for
+from stack.waiting import wait_for, wait_until_there_are
 
 ROUTES = """\
 # who answers what
@@ -144,3 +144,12 @@ def test_waiting_has_a_bound_and_names_what_it_waited_for() -> None:
     """The error says what did not come, and the last value."""
     with pytest.raises(TimedOut, match=r"waited 0 s in vain for: the moon \(last value: None\)"):
         wait_for(lambda: None, 0, "the moon")
+
+
+def test_a_number_may_take_its_time_as_long_as_it_grows() -> None:
+    growing = iter([1, 2, 2, 3])
+
+    wait_until_there_are(3, lambda: next(growing), "moons", stalled=5, interval=0)
+
+    with pytest.raises(TimedOut, match="moons: 2 of 1,000, and none more in 0 s"):
+        wait_until_there_are(1000, lambda: 2, "moons", stalled=0, interval=0)

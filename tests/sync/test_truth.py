@@ -16,7 +16,7 @@ from reconcile_site import in_background
 from bench.truth import Case, Tally, cases, judge
 from bench.truth_documents import documents
 from bench.truth_rows import rows
-from bench.truth_scenes import SHAPES, Scene
+from bench.truth_scenes import SHAPES, Scene, Shape
 from bridge.queue.publisher import Publisher
 from bridge.settings import Settings
 from bridge.sync.reconcile import deep, sides
@@ -84,6 +84,14 @@ def test_every_kind_of_damage_is_found_in_every_database(
 
     assert (tally.missed, tally.false) == ([], [])
     assert tally.kinds.total() > 200
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_every_row_that_a_damage_may_add_has_a_key_of_its_own(shape: Shape) -> None:
+    numbers = range(1000)
+    texts = [shape.text(shape.key(number)) for number in numbers]
+
+    assert len(set(texts)) == len(numbers)
 
 
 def test_no_two_damages_have_the_same_name() -> None:
