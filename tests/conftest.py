@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import redis
-from installed import skip_if_missing
 from pymongo import MongoClient
 from pymongo.database import Database
 
@@ -23,6 +22,7 @@ from stack.mongod import Mongod
 from stack.postgres import Postgres
 from stack.rabbitmq import RabbitMQ
 from stack.redis import Redis
+from tests.installed import skip_if_missing
 
 _numbers = itertools.count(1)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from acceptance.raw_http import Answer, ask, request
 from werkzeug.wrappers import Request, Response
 
 from bridge.errors import ServerAway
@@ -18,6 +17,7 @@ from bridge.operator import application
 from bridge.queue.events import Event
 from bridge.queue.ingest import Ingest
 from bridge.settings import Settings
+from tests.acceptance.raw_http import Answer, ask, request
 
 TOKEN = "the-token"
 SINGLE = "application/cloudevents+json"

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from acceptance.bridge_site import run_bridge
 
 from bridge.https import Answer, judge, look
 from bridge.proxy.routes import load
 from stack.php import PhpServer
+from tests.acceptance.bridge_site import run_bridge
 
 URL = "https://www.example.org/start?a=b"
 

@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 import structlog
-from acceptance.raw_http import BrokenAnswer, RawConnection, ask, request
-from listening import TOKEN, Broker, Listening, operator, settings
 
 from bridge import doctor
 from bridge.errors import BridgeError
@@ -24,6 +22,8 @@ from bridge.proxy import metrics, status
 from bridge.proxy.reload import Reloader
 from stack.ports import free_port, is_open
 from stack.waiting import wait_for
+from tests.acceptance.raw_http import BrokenAnswer, RawConnection, ask, request
+from tests.listening import TOKEN, Broker, Listening, operator, settings
 from tests.proxy.site import TOP, VIEW
 
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer the-token\r\n\r\n"

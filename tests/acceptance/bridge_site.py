@@ -17,10 +17,10 @@ from stack.ports import free_port
 from stack.process import REPOSITORY
 from stack.waiting import wait_for
 
-__all__ = ["TESTS", "BridgeSite", "run_bridge"]
+__all__ = ["HERE", "BridgeSite", "run_bridge"]
 
-TESTS = Path(__file__).resolve().parent.parent
-"""Importable in the servers, for the handlers in `acceptance.apps`."""
+HERE = Path(__file__).resolve().parent
+"""Where commands run: a folder without a routes.yaml of its own."""
 
 
 def run_bridge(
@@ -30,8 +30,8 @@ def run_bridge(
     inherited = {key: value for key, value in os.environ.items() if key[:7] != "BRIDGE_"}
     return subprocess.run(
         [sys.executable, "-m", "bridge", *words],
-        env={**inherited, "PYTHONPATH": f"{REPOSITORY}:{TESTS}"} | dict(env),
-        cwd=TESTS,
+        env={**inherited, "PYTHONPATH": str(REPOSITORY)} | dict(env),
+        cwd=HERE,
         capture_output=True,
         text=True,
         timeout=bound,
@@ -67,7 +67,7 @@ class BridgeSite:
         self.env = {
             "BRIDGE_ROUTES": str(self.routes),
             "BRIDGE_STATE_DIR": str(self.state),
-            "PYTHONPATH": f"{REPOSITORY}:{TESTS}",
+            "PYTHONPATH": str(REPOSITORY),
             **(env or {}),
         }
         self.server = BridgeServe(

@@ -10,7 +10,7 @@ import gzip
 from collections.abc import Mapping
 from urllib.parse import urlencode, urlsplit
 
-from acceptance.raw_http import Answer, ask, request
+from tests.acceptance.raw_http import Answer, ask, request
 
 __all__ = ["HEADERS", "Browser"]
 

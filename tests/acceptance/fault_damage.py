@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 
-from acceptance.fault_commands import Difference
-from acceptance.fault_edits import OUT
-from acceptance.fault_site import FaultSite
+from tests.acceptance.fault_commands import Difference
+from tests.acceptance.fault_edits import OUT
+from tests.acceptance.fault_site import FaultSite
 
 
 def damage(site: FaultSite, first: int) -> set[Difference]:

@@ -21,14 +21,14 @@ from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from acceptance.fault_commands import Done, Running
-from acceptance.fault_edits import SYNC, Identity, edit, fill, projects
 from stack.errors import TimedOut
 from stack.gunicorn import BridgeRelay, BridgeWorker
 from stack.mariadb import MariaDB
 from stack.redis import Redis
 from stack.replicaset import Member, ReplicaSet
 from stack.waiting import wait_for
+from tests.acceptance.fault_commands import Done, Running
+from tests.acceptance.fault_edits import SYNC, Identity, edit, fill, projects
 
 
 class FaultSite:

@@ -19,10 +19,10 @@ from typing import NamedTuple, Self
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from acceptance.fault_edits import WATCHED
-from acceptance.fault_site import FaultSite
 from stack.process import REPOSITORY
 from stack.waiting import wait_for
+from tests.acceptance.fault_edits import WATCHED
+from tests.acceptance.fault_site import FaultSite
 
 BOUND = 2.0
 """Seconds that what is cached may be behind."""

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from acceptance.raw_http import Answer
+from tests.acceptance.raw_http import Answer
 
 __all__ = ["Likeness", "end_to_end"]
 

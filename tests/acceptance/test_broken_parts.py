@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.bridge_site import TESTS, BridgeSite
-from acceptance.raw_http import Answer, ask, request
 from bridge.sync.freshness import COOKIE, Entry, Keys
 from stack.php import PhpServer
 from stack.process import REPOSITORY
 from stack.waiting import wait_for
+from tests.acceptance.bridge_site import BridgeSite
+from tests.acceptance.raw_http import Answer, ask, request
 
 pytestmark = pytest.mark.acceptance
 
@@ -28,7 +28,7 @@ backends:
   php: {url: "@PHP@"}
   gone: {url: "http://127.0.0.1:1"}
 routes:
-  - {name: hello, path: /hello, handler: "acceptance.apps.handlers:hello", python: 100%@READS@}
+  - {name: hello, path: /hello, handler: tests.acceptance.apps.handlers:hello, python: 100%@READS@}
   - {name: dead, path: /dead, legacy: gone}
 """
 SLOW = '  - {name: slow, path: /slow, handler: "hanging_views:view", python: 0%}\n'
@@ -37,7 +37,7 @@ import pathlib, time
 gate = pathlib.Path(__file__).with_name("open")
 while not gate.exists():
     time.sleep(0.01)
-from acceptance.apps.handlers import hello as view
+from tests.acceptance.apps.handlers import hello as view
 """
 OWN_PAGE = "<h1>We are sorry"
 KEY = ("a1", "a-secret-of-tests-long-enough")
@@ -84,7 +84,7 @@ def test_an_emergency_flip_is_live_while_an_import_hangs_and_so_is_a_start(
     code = tmp_path / "code"
     code.mkdir()
     (code / "hanging_views.py").write_text(HANGING, encoding="utf-8")
-    env = {"PYTHONPATH": f"{REPOSITORY}:{TESTS}:{code}", "BRIDGE_IMPORT_LIMIT": "1s"}
+    env = {"PYTHONPATH": f"{REPOSITORY}:{code}", "BRIDGE_IMPORT_LIMIT": "1s"}
     options = ("--engine", engine)
     site = BridgeSite(
         tmp_path / "site", table(php), workers=2, operator=True, env=env, options=options

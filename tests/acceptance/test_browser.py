@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from acceptance.bridge_site import BridgeSite
 from stack.chromium import Chromium
 from stack.nginx import NginxPhp
 from stack.waiting import wait_for
+from tests.acceptance.bridge_site import BridgeSite
 from tests.proxy.http.double import Backend, Call
 
 PAGES = Path(__file__).parent / "browser_pages"
@@ -29,7 +29,7 @@ backends:
 routes:
   - name: round
     path: /round
-    wsgi: "acceptance.apps.moving:round_and_round"
+    wsgi: "tests.acceptance.apps.moving:round_and_round"
     python: 100%
 """
 

@@ -11,11 +11,11 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from acceptance.bridge_site import BridgeSite, run_bridge
 from stack.mongod import Mongod
 from stack.php import PhpServer
 from stack.ports import free_port
 from stack.redis import Redis
+from tests.acceptance.bridge_site import BridgeSite, run_bridge
 
 pytestmark = pytest.mark.acceptance
 
@@ -26,7 +26,7 @@ sites:
 backends:
   php: {url: "@PHP@", timeouts: {connect: 1s}}
 routes:
-  - {name: hello, path: /hello, handler: "acceptance.apps.handlers:hello", python: 100%}
+  - {name: hello, path: /hello, handler: "tests.acceptance.apps.handlers:hello", python: 100%}
 """
 
 

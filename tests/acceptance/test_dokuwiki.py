@@ -1,7 +1,7 @@
 """DokuWiki behind the bridge behaves as DokuWiki: nobody can tell, to the byte.
 
 The folder `dokuwiki` holds requests as browsers and scripts send them, byte for byte. All are
-asked directly, directly again, and through `bridgectl serve`; see `acceptance.likeness`.
+asked directly, directly again, and through `bridgectl serve`; see `tests.acceptance.likeness`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.bridge_site import BridgeSite
-from acceptance.browser import HEADERS, Browser
-from acceptance.likeness import Likeness
-from acceptance.raw_http import Answer, ask, request
 from stack.dokuwiki import DokuWiki
 from stack.nginx import NginxPhp
 from stack.php import PhpServer
 from stack.visitor import Form, forms_of
 from stack.waiting import wait_for
+from tests.acceptance.bridge_site import BridgeSite
+from tests.acceptance.browser import HEADERS, Browser
+from tests.acceptance.likeness import Likeness
+from tests.acceptance.raw_http import Answer, ask, request
 
 pytestmark = pytest.mark.acceptance
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.bridge_site import BridgeSite
-from acceptance.raw_http import RawConnection, ask, request
-from acceptance.visitors import Visitors
 from stack.php import PhpServer
 from stack.ports import is_open
 from stack.waiting import wait_for
+from tests.acceptance.bridge_site import BridgeSite
+from tests.acceptance.raw_http import RawConnection, ask, request
+from tests.acceptance.visitors import Visitors
 from tests.proxy.http.double import Backend, Call, plain
 
 pytestmark = pytest.mark.acceptance
@@ -26,13 +26,13 @@ sites:
 backends:
   legacy: {url: "@LEGACY@"}
 routes:
-  - {name: hello, path: /hello, handler: "acceptance.apps.handlers:hello", python: 100%}
-  - {name: slow, path: /slow-python, handler: "acceptance.apps.handlers:slow", python: 100%}
-  - {name: hang, path: /hang, handler: "acceptance.apps.handlers:hang", python: 100%}
+  - {name: hello, path: /hello, handler: "tests.acceptance.apps.handlers:hello", python: 100%}
+  - {name: slow, path: /slow-python, handler: "tests.acceptance.apps.handlers:slow", python: 100%}
+  - {name: hang, path: /hang, handler: "tests.acceptance.apps.handlers:hang", python: 100%}
 """
 
 LATE = """\
-  - {name: late, path: /late, handler: "acceptance.apps.slow_import:hello", python: 100%}
+  - {name: late, path: /late, handler: "tests.acceptance.apps.slow_import:hello", python: 100%}
 """
 
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.bridge_site import TESTS, BridgeSite, run_bridge
-from acceptance.raw_http import RawConnection, ask, request
 from bridge.proxy.status import read_all
 from stack.gunicorn import ActivatedServe
 from stack.php import PhpServer
 from stack.process import REPOSITORY
 from stack.waiting import wait_for
+from tests.acceptance.bridge_site import BridgeSite, run_bridge
+from tests.acceptance.raw_http import RawConnection, ask, request
 from tests.certificate import make_certificate
 
 pytestmark = pytest.mark.acceptance
@@ -30,8 +30,8 @@ sites:
 backends:
   php: {url: "@PHP@"}
 routes:
-  - {name: seen, path: /seen, handler: "acceptance.apps.handlers:seen", python: 100%}
-  - {name: hello, path: /hello, handler: "acceptance.apps.handlers:hello", python: 100%}
+  - {name: seen, path: /seen, handler: "tests.acceptance.apps.handlers:seen", python: 100%}
+  - {name: hello, path: /hello, handler: "tests.acceptance.apps.handlers:hello", python: 100%}
 """
 
 
@@ -247,7 +247,7 @@ def test_a_socket_that_systemd_holds_is_taken_over(tmp_path: Path, php: PhpServe
         env={
             "BRIDGE_ROUTES": str(routes_file),
             "BRIDGE_STATE_DIR": str(state),
-            "PYTHONPATH": f"{REPOSITORY}:{TESTS}",
+            "PYTHONPATH": str(REPOSITORY),
         },
         options=["--access-log", ""],
     )

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.bridge_site import TESTS, BridgeSite
-from acceptance.raw_http import Answer, RawConnection, ask, request
-from acceptance.visitors import Visitors
 from bridge.proxy import preview
 from stack.php import PhpServer
 from stack.process import REPOSITORY
 from stack.waiting import wait_for
+from tests.acceptance.bridge_site import HERE, BridgeSite
+from tests.acceptance.raw_http import Answer, RawConnection, ask, request
+from tests.acceptance.visitors import Visitors
 
 pytestmark = pytest.mark.acceptance
 
@@ -38,14 +38,14 @@ groups:
 routes:
   - name: project          # the first one
     path: /project/<name>
-    handler: acceptance.apps.handlers:hello
+    handler: tests.acceptance.apps.handlers:hello
     python: "0%"           # quoted
-  - {name: release, path: "/release/<name>", handler: "acceptance.apps.handlers:hello", python: 0%}
+  - {name: release, path: "/release/<name>", handler: "tests.acceptance.apps.handlers:hello", python: 0%}
   - {name: front, path: /front, handler: "late_views:front", group: pages}
   - {name: admin, path: /admin}
-# the end, without a line end"""
+# the end, without a line end"""  # noqa: E501
 
-VIEW = "from acceptance.apps.handlers import hello as front\n"
+VIEW = "from tests.acceptance.apps.handlers import hello as front\n"
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, php: PhpServer) -> Iterato
     code = directory / "code"
     code.mkdir()
     (code / "late_views.py").write_text(VIEW, encoding="utf-8")
-    env = {"BRIDGE_SECRET": SECRET, "PYTHONPATH": f"{REPOSITORY}:{TESTS}:{code}"}
+    env = {"BRIDGE_SECRET": SECRET, "PYTHONPATH": f"{REPOSITORY}:{code}"}
     with BridgeSite(directory, ROUTES.replace("@PHP@", php.url), workers=2, env=env) as site:
         yield site
 
@@ -230,7 +230,7 @@ def test_two_flips_at_once_both_happen(site: BridgeSite) -> None:
             subprocess.Popen(
                 [*(sys.executable, "-m", "bridge", "flip"), name, share, "--why", "at once"],
                 env={**site.server.environment()},
-                cwd=TESTS,
+                cwd=HERE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -310,7 +310,7 @@ def test_without_a_secret_there_is_no_preview(site: BridgeSite) -> None:
     done = subprocess.run(
         [*(sys.executable, "-m", "bridge", "preview", "project", "python")],
         env=env,
-        cwd=TESTS,
+        cwd=HERE,
         capture_output=True,
         text=True,
         timeout=30,

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.bridge_site import TESTS, BridgeSite, run_bridge
-from acceptance.raw_http import ask, request
-from acceptance.visitors import Visitors
 from stack.php import PhpServer
 from stack.process import REPOSITORY
+from tests.acceptance.bridge_site import BridgeSite, run_bridge
+from tests.acceptance.raw_http import ask, request
+from tests.acceptance.visitors import Visitors
 
 pytestmark = pytest.mark.acceptance
 
@@ -30,7 +30,7 @@ routes:
 
 CODE = """\
 import os
-from acceptance.apps.handlers import hello as page
+from tests.acceptance.apps.handlers import hello as page
 from bridge.errors import UseLegacy
 def mirror(request, name):
     if "MIRROR" not in os.environ.get("BRIDGE_MONGODB_URL", ""):
@@ -45,7 +45,7 @@ def site(tmp_path: Path, php: PhpServer) -> Iterator[BridgeSite]:
     code = tmp_path / "code"
     code.mkdir()
     (code / "own_views.py").write_text(CODE, encoding="utf-8")
-    env = {"PYTHONPATH": f"{REPOSITORY}:{TESTS}:{code}"}
+    env = {"PYTHONPATH": f"{REPOSITORY}:{code}"}
     routes = ROUTES.replace("@PHP@", php.url)
     with BridgeSite(tmp_path, routes, workers=2, operator=True, env=env) as site:
         yield site

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from acceptance.bridge_site import BridgeSite
-from acceptance.raw_http import Answer, ask, request
 from stack.php import PhpServer
 from stack.waiting import wait_for
+from tests.acceptance.bridge_site import BridgeSite
+from tests.acceptance.raw_http import Answer, ask, request
 
 pytestmark = pytest.mark.acceptance
 
@@ -28,7 +28,7 @@ ROUTE = """\
   - name: @NAME@
     path: @MOUNT@/<path:rest>
     methods: [GET, HEAD, POST]
-    wsgi: acceptance.apps.@NAME@_app:app
+    wsgi: tests.acceptance.apps.@NAME@_app:app
     mount: @MOUNT@
     python: 100%
 """

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.bridge_site import BridgeSite
-from acceptance.raw_http import RawConnection, ask, request
-from acceptance.visitors import Visitors
 from stack.php import PhpServer
 from stack.waiting import wait_for
+from tests.acceptance.bridge_site import BridgeSite
+from tests.acceptance.raw_http import RawConnection, ask, request
+from tests.acceptance.visitors import Visitors
 
 pytestmark = pytest.mark.acceptance
 
@@ -24,7 +24,7 @@ sites:
 backends:
   php: {url: "@PHP@"}
 routes:
-  - {name: hello, path: /hello, handler: "acceptance.apps.handlers:hello", python: 100%}
+  - {name: hello, path: /hello, handler: "tests.acceptance.apps.handlers:hello", python: 100%}
 """
 
 

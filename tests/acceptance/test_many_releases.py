@@ -16,7 +16,6 @@ import redis
 import requests
 from pymongo.database import Database
 
-from acceptance.bridge_site import TESTS, BridgeSite, run_bridge
 from bridge.proxy.metrics import scrape
 from stack.check import AccessLog
 from stack.gunicorn import BridgeWorker
@@ -24,6 +23,7 @@ from stack.php import PhpServer, run_php
 from stack.process import REPOSITORY
 from stack.redis import Redis
 from stack.waiting import wait_for, wait_until_there_are
+from tests.acceptance.bridge_site import HERE, BridgeSite, run_bridge
 
 pytestmark = pytest.mark.acceptance
 
@@ -65,7 +65,7 @@ class Forge:
 
     def publish(self, count: int) -> None:
         """Make the project and its releases in PHP; wait until MongoDB holds them."""
-        script = TESTS / "acceptance" / "apps" / "many_releases.php"
+        script = HERE / "apps" / "many_releases.php"
         assert int(run_php(script, str(LEGACY), NAME, str(count), env=self.php.env)) == count + 1
         releases = self.database["releases"]
         wait_until_there_are(count, releases.estimated_document_count, "releases in MongoDB")

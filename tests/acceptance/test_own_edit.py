@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 import requests
 
-from acceptance.apps import __file__ as APPS
-from acceptance.bridge_site import BridgeSite
 from stack.gunicorn import BridgeWorker
 from stack.mongod import Mongod
 from stack.php import PhpServer
 from stack.redis import Redis
+from tests.acceptance.apps import __file__ as APPS
+from tests.acceptance.bridge_site import BridgeSite
 
 pytestmark = pytest.mark.acceptance
 
@@ -47,17 +47,17 @@ routes:
   - name: key
     path: /thing
     query: {by: key}
-    handler: "acceptance.apps.own_edit:by_key"
+    handler: "tests.acceptance.apps.own_edit:by_key"
     python: 100%
   - name: query
     path: /thing
     query: {by: query}
-    handler: "acceptance.apps.own_edit:by_query"
+    handler: "tests.acceptance.apps.own_edit:by_query"
     python: 100%
   - name: pymongo
     path: /thing
     query: {by: pymongo}
-    handler: "acceptance.apps.own_edit:by_pymongo"
+    handler: "tests.acceptance.apps.own_edit:by_pymongo"
     reads: [thing]
     python: 100%
 """

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.bridge_site import TESTS, BridgeSite, run_bridge
-from acceptance.raw_http import Answer, ask, request
 from bridge.proxy.routes import load_text
 from stack.php import PhpServer
 from stack.process import REPOSITORY
 from stack.waiting import wait_for
+from tests.acceptance.bridge_site import BridgeSite, run_bridge
+from tests.acceptance.raw_http import Answer, ask, request
 
 pytestmark = pytest.mark.acceptance
 
@@ -30,7 +30,7 @@ sites:
 backends:
   php: {url: "@PHP@"}
 routes:
-  - {name: hello, path: /hello, handler: "acceptance.apps.handlers:hello", python: @SHARE@}
+  - {name: hello, path: /hello, handler: "tests.acceptance.apps.handlers:hello", python: @SHARE@}
 """
 BROKEN = TABLE.replace("python: @SHARE@", "pyton: 0%")
 
@@ -219,12 +219,14 @@ def test_a_handler_that_breaks_and_is_mended_needs_no_touch_of_routes_yaml(
     """The module is not a file that is watched; the failed load is tried again by itself."""
     code = tmp_path / "code"
     code.mkdir()
-    text = table(php.url, "late", share="100%").replace("acceptance.apps.handlers", "late_views")
-    env = {"PYTHONPATH": f"{REPOSITORY}:{TESTS}:{code}"}
+    text = table(php.url, "late", share="100%").replace(
+        "tests.acceptance.apps.handlers", "late_views"
+    )
+    env = {"PYTHONPATH": f"{REPOSITORY}:{code}"}
     with BridgeSite(tmp_path / "site", table(php.url, "early"), env=env) as site:
         replace(site, text)
         site.live(lambda w: "no module `late_views`" in w.error, LIVE_WITHIN, "the error")
-        view = "from acceptance.apps.handlers import hello\n"
+        view = "from tests.acceptance.apps.handlers import hello\n"
         (code / "late_views.py").write_text(view, encoding="utf-8")
         site.live(lambda w: not w.error, 5, "the second attempt")
         assert get(site).body == b"python\n"
@@ -237,10 +239,12 @@ def test_a_handler_that_cannot_be_imported_holds_up_nothing_else(
     and down as ever, also when every worker was killed."""
     code = tmp_path / "code"
     code.mkdir()
-    good = "from acceptance.apps.handlers import hello\n"
+    good = "from tests.acceptance.apps.handlers import hello\n"
     (code / "late_views.py").write_text(good, encoding="utf-8")
-    env = {"PYTHONPATH": f"{REPOSITORY}:{TESTS}:{code}"}
-    text = table(php.url, "one", share="100%").replace("acceptance.apps.handlers", "late_views")
+    env = {"PYTHONPATH": f"{REPOSITORY}:{code}"}
+    text = table(php.url, "one", share="100%").replace(
+        "tests.acceptance.apps.handlers", "late_views"
+    )
     with BridgeSite(tmp_path / "site", text, env=env) as site:
         assert get(site).body == b"python\n"
         (code / "late_views.py").write_text("this is no Python", encoding="utf-8")

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from werkzeug.test import create_environ, run_wsgi_app
 
-from acceptance.bridge_site import BridgeSite
-from acceptance.conftest import PAGES
-from acceptance.visitors import Visitors
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.routes import RouteTable, load_text
 from stack.nginx import NginxPhp
 from stack.php import PhpServer
 from stack.waiting import wait_for
+from tests.acceptance.bridge_site import BridgeSite
+from tests.acceptance.conftest import PAGES
+from tests.acceptance.visitors import Visitors
 
 pytestmark = pytest.mark.acceptance
 
@@ -33,9 +33,9 @@ groups:
   both: {python: @SHARE@}
 routes:
   - {name: one, path: /across, query: {decline: false}, group: both,
-     handler: "acceptance.apps.handlers:across"}
+     handler: "tests.acceptance.apps.handlers:across"}
   - {name: two, path: /across, query: {decline: true}, group: both,
-     handler: "acceptance.apps.handlers:across"}
+     handler: "tests.acceptance.apps.handlers:across"}
 """
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.bridge_site import BridgeSite, run_bridge
-from acceptance.raw_http import Answer, RawConnection, ask, request
-from acceptance.visitors import Visitors
 from bridge.operator import broken
 from stack.nginx import Nginx
 from stack.php import PhpServer
 from stack.ports import free_port, is_open
 from stack.waiting import wait_for
+from tests.acceptance.bridge_site import BridgeSite, run_bridge
+from tests.acceptance.raw_http import Answer, RawConnection, ask, request
+from tests.acceptance.visitors import Visitors
 
 pytestmark = pytest.mark.acceptance
 
@@ -30,10 +30,10 @@ sites:
 backends:
   php: {url: "@PHP@"}
 routes:
-  - {name: hello, path: /hello, handler: "acceptance.apps.handlers:hello", python: 100%}
-  - {name: slow, path: /slow-python, handler: "acceptance.apps.handlers:slow", python: 100%}
-  - {name: stream, path: /stream, handler: "acceptance.apps.handlers:slow_stream", python: 100%}
-  - {name: endless, path: /endless, handler: "acceptance.apps.handlers:endless", python: 100%}
+  - {name: hello, path: /hello, handler: "tests.acceptance.apps.handlers:hello", python: 100%}
+  - {name: slow, path: /slow-python, handler: "tests.acceptance.apps.handlers:slow", python: 100%}
+  - {name: stream, path: /stream, handler: tests.acceptance.apps.handlers:slow_stream, python: 100%}
+  - {name: endless, path: /endless, handler: "tests.acceptance.apps.handlers:endless", python: 100%}
 """
 
 

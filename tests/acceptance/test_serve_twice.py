@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.bridge_site import BridgeSite, run_bridge
-from acceptance.raw_http import RawConnection, ask, request
 from bridge.proxy import metrics
 from bridge.proxy.status import WorkerStatus
 from stack.php import PhpServer
 from stack.ports import free_port
 from stack.process import REPOSITORY
 from stack.waiting import wait_for
+from tests.acceptance.bridge_site import BridgeSite, run_bridge
+from tests.acceptance.raw_http import RawConnection, ask, request
 
 pytestmark = pytest.mark.acceptance
 
@@ -31,8 +31,8 @@ sites:
 backends:
   php: {url: "@PHP@"}
 routes:
-  - {name: hello, path: /hello, handler: "acceptance.apps.handlers:hello", python: 100%}
-  - {name: slow, path: /slow-python, handler: "acceptance.apps.handlers:slow", python: 100%}
+  - {name: hello, path: /hello, handler: "tests.acceptance.apps.handlers:hello", python: 100%}
+  - {name: slow, path: /slow-python, handler: "tests.acceptance.apps.handlers:slow", python: 100%}
 """
 REQUESTS = 'bridge_requests_total{backend="python",route="hello",status="2xx"}'
 

@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 from pymongo.errors import PyMongoError
 
-from acceptance.fault_commands import Difference, Done, Running
-from acceptance.fault_damage import damage, overtake
-from acceptance.fault_site import FaultSite
-from acceptance.following import Following, Verdict
 from stack.process import Server
 from stack.replicaset import Member
 from stack.waiting import wait_for
+from tests.acceptance.fault_commands import Difference, Done, Running
+from tests.acceptance.fault_damage import damage, overtake
+from tests.acceptance.fault_site import FaultSite
+from tests.acceptance.following import Following, Verdict
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from minimal_sync import write_sync
 
+from tests.minimal_sync import write_sync
 from tests.proxy.site import TOP, VIEW
 
 GOOD = f'{TOP}  - {{name: page, path: "/p/<name>", handler: "{VIEW}", python: 0%}}\n'

@@ -15,7 +15,6 @@ import pytest
 import redis
 import requests
 import sqlalchemy as sql
-from minimal_sync import write_sync
 from pymongo.database import Database
 
 from bridge.queue import broker
@@ -23,6 +22,7 @@ from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import Event
 from bridge.queue.outbox import Outbox, connect
 from stack.ports import free_port
+from tests.minimal_sync import write_sync
 
 Bridge = Callable[..., subprocess.CompletedProcess[str]]
 Db = Database[dict[str, Any]]

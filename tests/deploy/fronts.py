@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from installed import skip_if_missing
-
 from stack.apache import Apache
 from stack.lighttpd import Lighttpd
 from stack.nginx import Nginx
@@ -17,6 +15,7 @@ from stack.ports import free_port
 from stack.process import Server
 from tests.certificate import make_certificate
 from tests.deploy.shipped import filled_in, without_ipv6
+from tests.installed import skip_if_missing
 from tests.proxy.http.visitor import Answer, Visitor, request
 
 __all__ = ["FRONTS", "HOST", "Front", "front_of"]

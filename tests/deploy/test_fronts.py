@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from acceptance.bridge_site import BridgeSite
 
 from stack.waiting import wait_for
+from tests.acceptance.bridge_site import BridgeSite
 from tests.deploy.fronts import FRONTS, HOST, Front, front_of
 from tests.proxy.http.double import Backend, Call, plain
 from tests.proxy.http.visitor import Answer, request
@@ -23,7 +23,7 @@ backends:
   php: {url: "@DOUBLE@"}
 trusted_proxies: [unix]
 routes:
-  - {name: seen, path: /seen, handler: "acceptance.apps.handlers:seen", python: 100%}
+  - {name: seen, path: /seen, handler: "tests.acceptance.apps.handlers:seen", python: 100%}
 """
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import requests
-from acceptance.bridge_site import BridgeSite
-from installed import skip_if_missing
 
 from stack.apache import Apache
 from stack.nginx import Nginx
 from stack.php import PhpFpm
 from stack.ports import free_port
+from tests.acceptance.bridge_site import BridgeSite
 from tests.deploy.fronts import front_of
 from tests.deploy.shipped import filled_in
+from tests.installed import skip_if_missing
 
 pytestmark = pytest.mark.acceptance
 

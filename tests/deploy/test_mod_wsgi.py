@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import requests
-from acceptance.bridge_site import run_bridge
-from installed import skip_if_missing
 
 from stack.waiting import wait_for
+from tests.acceptance.bridge_site import run_bridge
 from tests.certificate import make_certificate
 from tests.deploy.mod_wsgi import ModWsgi
+from tests.installed import skip_if_missing
 from tests.proxy.http.double import Backend
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long]
@@ -29,8 +29,8 @@ sites:
 backends:
   php: {{url: "http://127.0.0.1:{port}"}}
 routes:
-  - {{name: seen, path: /seen, handler: "acceptance.apps.handlers:seen", python: 100%}}
-  - {{name: hello, path: /hello, handler: "acceptance.apps.handlers:hello", python: 100%}}
+  - {{name: seen, path: /seen, handler: "tests.acceptance.apps.handlers:seen", python: 100%}}
+  - {{name: hello, path: /hello, handler: "tests.acceptance.apps.handlers:hello", python: 100%}}
 """
 
 

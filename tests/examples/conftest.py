@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from forge_site import LEGACY, Site, mongo_client, reading
 
 from stack.mariadb import MariaDB
 from stack.mongod import Mongod
@@ -14,6 +13,7 @@ from stack.nginx import NginxPhp
 from stack.php import PhpServer
 from stack.process import REPOSITORY
 from stack.redis import Redis
+from tests.examples.forge_site import LEGACY, Site, mongo_client, reading
 
 # Each site's own numbered database of the shared Redis.
 FOOTINGS = {"sqlite": 11, "nginx": 12, "mariadb": 13}

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from forge_site import MIRROR, Declined, ask_python, reading
 from jinja2 import UndefinedError
 from pymongo.database import Database
 
@@ -20,6 +19,7 @@ from examples.forge.consumer import views
 from stack.ports import free_port
 from stack.process import REPOSITORY
 from stack.waiting import wait_for
+from tests.examples.forge_site import MIRROR, Declined, ask_python, reading
 
 Documents = Database[dict[str, Any]]
 

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import pytest
 import requests
-from forge_site import Site, token_of
 
 from stack.waiting import wait_for
+from tests.examples.forge_site import Site, token_of
 
 
 def file_path(site: Site) -> tuple[str, int]:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import redis
 import requests
-from forge_site import LEGACY, run_failing, token_of
 
 from bridge.queue.events import Event
 from stack.php import PhpServer, run_php
 from stack.ports import free_port
 from stack.redis import Redis
+from tests.examples.forge_site import LEGACY, run_failing, token_of
 
 STANZAS = """\
 Package: libodd1

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from forge_site import Declined, Site, ask_python
 from pymongo.errors import ConnectionFailure
 
 from examples.forge.consumer.models import Project, alive, session
 from stack.ports import free_port
+from tests.examples.forge_site import Declined, Site, ask_python
 
 WAYS = ["pymongo", "ming"]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import requests
-from forge_site import LEGACY, token_of
 
 from bridge.sync.freshness import Keys
 from stack.php import PhpServer, run_php
 from stack.redis import Redis
+from tests.examples.forge_site import LEGACY, token_of
 
 KEYS = Keys([("a1", "0123456789abcdef")])
 

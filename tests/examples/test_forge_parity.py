@@ -5,7 +5,8 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
-from forge_site import Answer, Declined, Site, ask_python
+
+from tests.examples.forge_site import Answer, Declined, Site, ask_python
 
 ODD_TEXTS = {
     "quotes": 'it\'s "quoted" & <b>bold</b> &amp; &#39; &quot;',

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_site import PRODUCER, Listener, Page
 
 from stack.php import run_php
+from tests.php.page_site import PRODUCER, Listener, Page
 
 
 @pytest.fixture

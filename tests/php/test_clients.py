@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import redis
-from page_site import PUBLISH, Listener, Page, event_on, events_on
 
 from stack.ports import free_port
 from stack.redis import Redis
+from tests.php.page_site import PUBLISH, Listener, Page, event_on, events_on
 
 PREDIS = "require '/usr/share/php/Predis/autoload.php';"
 CLIENTS = pytest.mark.parametrize("client", ["phpredis", "predis"])

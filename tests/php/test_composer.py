@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from page_site import PRODUCER
+from tests.php.page_site import PRODUCER
 
 PACKAGE = json.loads((PRODUCER.parent / "composer.json").read_text(encoding="utf-8"))
 

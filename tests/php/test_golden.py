@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import redis
-from page_site import events_on
 
 from bridge.queue.events import Event
 from bridge.sync.freshness import Entry, Keys
@@ -18,6 +17,7 @@ from stack.ports import free_port
 from stack.process import REPOSITORY
 from stack.redis import Redis
 from stack.waiting import wait_for
+from tests.php.page_site import events_on
 
 HERE = Path(__file__).parent
 SCRIPT = HERE / "golden.php"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import redis
-from page_site import PRODUCER, PUBLISH, Listener, Page, event_on, events_on
 
 from stack.php import run_php
 from stack.ports import free_port
 from stack.redis import Redis
+from tests.php.page_site import PRODUCER, PUBLISH, Listener, Page, event_on, events_on
 
 
 def test_an_edit_becomes_an_event(

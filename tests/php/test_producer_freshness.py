@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_site import PRODUCER, SQL, Page
 
 from bridge.sync.freshness import Entry, Keys
 from stack.php import PhpServer
 from stack.ports import free_port
+from tests.php.page_site import PRODUCER, SQL, Page
 
 KEY = "a1:0123456789abcdef"
 KEYS = Keys([("a1", "0123456789abcdef")])

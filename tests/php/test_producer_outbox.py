@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import redis
-from page_site import SQL, Page, event_on, events_on
 from sqlalchemy import Engine, create_engine, text
 
 from stack.mariadb import MariaDB
@@ -21,6 +20,7 @@ from stack.php import php_program
 from stack.ports import free_port
 from stack.postgres import Postgres
 from stack.redis import Redis
+from tests.php.page_site import SQL, Page, event_on, events_on
 
 HARD = "k\u00e9y/\u20ac/\U0001f600'\"\\;--"
 """A key with characters that Latin-1 lacks, and with those that a quotation must escape."""

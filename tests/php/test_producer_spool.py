@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 import redis
-from page_site import PRODUCER, PUBLISH, Listener, Page, event_on
 
 from bridge.queue.events import Event
 from stack.php import php_program
 from stack.ports import free_port
 from stack.redis import Redis
 from stack.waiting import wait_for
+from tests.php.page_site import PRODUCER, PUBLISH, Listener, Page, event_on
 
 SPOOL = (
     "echo json_encode(array($bridge->spool('project', 'changed', 'vim', 1, array('n' => 1)),"

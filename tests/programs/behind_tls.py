@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 import requests
-from acceptance.bridge_site import BridgeSite
 from requests.adapters import HTTPAdapter
 
 from stack.nginx import Nginx, NginxPhp
 from stack.ports import free_port
+from tests.acceptance.bridge_site import BridgeSite
 
 __all__ = ["Way", "differences", "http_links", "recorded", "ways"]
 
@@ -53,9 +53,9 @@ routes:
   - name: all
     path: "/<path:rest>"
     methods: [GET, HEAD, POST]
-    handler: "acceptance.apps.handlers:hello"
+    handler: "tests.acceptance.apps.handlers:hello"
     python: 0%
-  - {name: start, path: /, handler: "acceptance.apps.handlers:hello", python: 0%}
+  - {name: start, path: /, handler: "tests.acceptance.apps.handlers:hello", python: 0%}
 """
 
 

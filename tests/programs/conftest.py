@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from programs import mediawiki, phpbb, wordpress
-from programs.mirrored import Mirrored
 from stack.mariadb import MariaDB
 from stack.mediawiki import MediaWiki
 from stack.mongod import Mongod
 from stack.php import PhpServer
 from stack.redis import Redis
 from stack.wordpress import WordPress
+from tests.programs import mediawiki, phpbb, wordpress
+from tests.programs.mirrored import Mirrored
 
 
 class Program(NamedTuple):

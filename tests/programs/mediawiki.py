@@ -7,9 +7,9 @@ from typing import Any
 
 import requests
 
-from programs.forms import fill_in
-from programs.pictures import png
 from stack.mediawiki import MediaWiki
+from tests.programs.forms import fill_in
+from tests.programs.pictures import png
 
 FOX = 'Füchse/🦊 & "mehr": 100%'
 PICTURE = "Füchse 🦊.png"

@@ -9,17 +9,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from acceptance.fault_commands import Difference, Done, Running
 from bson import Int64, decode, encode
 from pymongo.database import Database
 from ruamel.yaml import YAML
 
-from programs.truth import Tables
 from stack.gunicorn import BridgeRelay, BridgeWorker
 from stack.mariadb import MariaDB
 from stack.mongod import Mongod
 from stack.redis import Redis
 from stack.waiting import wait_for
+from tests.acceptance.fault_commands import Difference, Done, Running
+from tests.programs.truth import Tables
 
 Document = dict[str, Any]
 

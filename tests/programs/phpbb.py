@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import requests
 
-from programs.pictures import png
 from stack.mariadb import MariaDB
 from stack.php import PhpServer
+from tests.programs.pictures import png
 
 HERE = Path(__file__).parent
 TEXT = "Grüße 🦊 – “quoted”, 日本語: \\ ' \" % _ café €"

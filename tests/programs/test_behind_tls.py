@@ -14,16 +14,16 @@ import pytest
 import requests
 from urllib3 import HTTPHeaderDict
 
-from programs import mediawiki, wordpress
-from programs.behind_tls import Way, differences, http_links, recorded, ways
-from programs.forms import fill_in
-from programs.pictures import png
 from stack.dokuwiki import DokuWiki
 from stack.mariadb import MariaDB
 from stack.mediawiki import MediaWiki
 from stack.nginx import NginxPhp
 from stack.wordpress import WordPress
 from tests.certificate import make_certificate
+from tests.programs import mediawiki, wordpress
+from tests.programs.behind_tls import Way, differences, http_links, recorded, ways
+from tests.programs.forms import fill_in
+from tests.programs.pictures import png
 
 pytestmark = [pytest.mark.programs, pytest.mark.timeout(600)]
 

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from programs.conftest import Program
+from tests.programs.conftest import Program
 
 pytestmark = [pytest.mark.programs, pytest.mark.timeout(600)]
 

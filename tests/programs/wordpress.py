@@ -9,9 +9,9 @@ from typing import Any
 
 import requests
 
-from programs.forms import fill_in
-from programs.pictures import png
 from stack.wordpress import WordPress
+from tests.programs.forms import fill_in
+from tests.programs.pictures import png
 
 EMOJI = "Grüße 🦊 – “quoted”, naïve, 日本語, \U0002070e, a\u0301"
 TWICE = "Ã¼ber cafÃ© â‚¬ looks as if it were encoded twice"

@@ -14,13 +14,13 @@ import pytest
 import redis
 import requests
 import responses
-from listening import BATCH, SINGLE, TOKEN, Broker, Listening, event, operator
 
 from bridge.errors import BridgeError, IngestRefused, ServerAway, UndecodableMessage
 from bridge.queue.client import IngestClient
 from bridge.queue.events import Event
 from bridge.queue.ingest import Ingest, PublisherPool
 from stack.ports import free_port
+from tests.listening import BATCH, SINGLE, TOKEN, Broker, Listening, event, operator
 
 URL = "https://bridge.example.org/events"
 

@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 import redis
-from acceptance.raw_http import RawConnection, ask, request
-from listening import BATCH, SINGLE, TOKEN, Broker, Listening, errors, event, operator
 
 from bridge.errors import ServerAway
 from bridge.listener import Limits
@@ -26,6 +24,8 @@ from bridge.queue.ingest import MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Ingest, Publi
 from stack.ports import free_port, is_open
 from stack.process import REPOSITORY
 from stack.waiting import wait_for
+from tests.acceptance.raw_http import RawConnection, ask, request
+from tests.listening import BATCH, SINGLE, TOKEN, Broker, Listening, errors, event, operator
 
 JSON = "application/json"
 

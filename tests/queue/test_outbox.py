@@ -15,7 +15,13 @@ import pytest
 import sqlalchemy as sql
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from outbox_site import (
+
+from bridge.errors import BridgeError, UndecodableMessage
+from bridge.queue import database
+from bridge.queue.events import MAX_EVENT_BYTES, Event
+from bridge.queue.outbox import CLAIM_BYTES, Outbox, connect, now_ms
+from stack.process import REPOSITORY
+from tests.queue.outbox_site import (
     DIALECTS,
     SERVERS,
     add,
@@ -26,12 +32,6 @@ from outbox_site import (
     outbox_in,
     rows_of,
 )
-
-from bridge.errors import BridgeError, UndecodableMessage
-from bridge.queue import database
-from bridge.queue.events import MAX_EVENT_BYTES, Event
-from bridge.queue.outbox import CLAIM_BYTES, Outbox, connect, now_ms
-from stack.process import REPOSITORY
 
 
 @pytest.fixture(params=DIALECTS)

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import structlog
 from kombu.connection import Connection
-from minimal_sync import write_sync
 from pymongo.database import Database
 
 from bridge.errors import BridgeError, ServerMissing
@@ -34,6 +33,7 @@ from stack.errors import BinaryMissing
 from stack.ports import free_port
 from stack.process import REPOSITORY
 from stack.rabbitmq import RabbitMQ
+from tests.minimal_sync import write_sync
 
 Wait = Callable[..., Any]
 Start = Callable[..., Any]

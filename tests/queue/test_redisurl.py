@@ -9,12 +9,12 @@ from pathlib import Path
 import kombu
 import pytest
 import redis
-from streams_site import Reader, connect, publish
 
 from bridge.queue import redisurl
 from bridge.sync.missing import broker_missing
 from stack.ports import free_port
 from stack.redis import Redis
+from tests.queue.streams_site import Reader, connect, publish
 
 
 class TlsRedis(Redis):

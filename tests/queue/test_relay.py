@@ -18,21 +18,6 @@ from typing import Any
 import pytest
 import redis
 import sqlalchemy as sql
-from minimal_sync import mirror_of
-from outbox_site import (
-    DIALECTS,
-    QUICK,
-    Log,
-    MongoDouble,
-    add,
-    change,
-    engine_for,
-    insert,
-    make_due,
-    outbox_in,
-    rows_of,
-    running,
-)
 from pymongo.database import Database
 
 from bridge.errors import BridgeError
@@ -52,6 +37,21 @@ from stack.mongod import Mongod
 from stack.process import REPOSITORY
 from stack.redis import Redis
 from stack.waiting import wait_for
+from tests.minimal_sync import mirror_of
+from tests.queue.outbox_site import (
+    DIALECTS,
+    QUICK,
+    Log,
+    MongoDouble,
+    add,
+    change,
+    engine_for,
+    insert,
+    make_due,
+    outbox_in,
+    rows_of,
+    running,
+)
 
 PATIENT = Timing(idle=0.02, first_look=0.05, quiet=0.0)
 """Waits in which nothing is published twice during a test."""

@@ -10,9 +10,9 @@ import pytest
 import redis
 from kombu.exceptions import ChannelError
 from kombu.transport.virtual import NotEquivalentError
-from streams_site import Reader, connect, publish
 
 from bridge.errors import NotOffered
+from tests.queue.streams_site import Reader, connect, publish
 
 
 @pytest.fixture

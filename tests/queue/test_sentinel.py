@@ -11,7 +11,6 @@ from typing import Any
 import kombu
 import pytest
 import redis
-from streams_site import QUICK, Reader, publish
 
 from bridge.errors import ServerAway
 from bridge.queue import broker, redisurl
@@ -21,6 +20,7 @@ from bridge.sync.missing import broker_missing
 from stack.ports import free_port
 from stack.process import find_program
 from stack.redis import Redis
+from tests.queue.streams_site import QUICK, Reader, publish
 
 
 class Sentinel(Redis):

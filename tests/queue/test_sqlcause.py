@@ -12,7 +12,6 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sql
-from installed import skip_if_missing
 
 from bridge.errors import BridgeError, ServerAway, ServerMissing
 from bridge.queue import sqlcause
@@ -22,6 +21,7 @@ from bridge.sync.sql.rows import trouble
 from stack.mariadb import MariaDB
 from stack.ports import free_port
 from stack.postgres import Postgres
+from tests.installed import skip_if_missing
 
 
 @dataclass

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sql
-from outbox_site import DIALECTS, SERVERS, engine_for, outbox_in, rows_of
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
 from bridge.queue import database
@@ -25,6 +24,7 @@ from bridge.queue.rows import to_json
 from bridge.queue.sources import SqlQueue
 from bridge.queue.sqlqueue import move, to_outbox_row
 from stack.process import REPOSITORY
+from tests.queue.outbox_site import DIALECTS, SERVERS, engine_for, outbox_in, rows_of
 
 TABLE = (
     "CREATE TABLE q (id INTEGER PRIMARY KEY, action VARCHAR(9), k VARCHAR(2000), v VARCHAR(40),"

@@ -13,9 +13,9 @@ import pytest
 import redis
 from kombu.mixins import ConsumerMixin
 from kombu.pools import producers
-from streams_site import QUICK, Reader, connect, publish
 
 from bridge.queue.entry import DELIVERIES, UNDECODABLE
+from tests.queue.streams_site import QUICK, Reader, connect, publish
 
 Wait = Callable[..., Any]
 

@@ -13,11 +13,11 @@ from typing import Any
 import kombu
 import pytest
 import redis
-from streams_site import QUICK, Reader, connect, publish, worker
 
 from bridge.queue.entry import DELIVERIES
 from bridge.queue.group import Group
 from stack.redis import Redis
+from tests.queue.streams_site import QUICK, Reader, connect, publish, worker
 
 Wait = Callable[..., Any]
 

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.stateful import run_state_machine_as_test as run
-from streams_site import Reader, connect, publish
 
 from stack.redis import Redis
+from tests.queue.streams_site import Reader, connect, publish
 
 QUEUE = "q"
 READY, HELD, ACKED, LOST, LEFT = "ready", "held", "acknowledged, not yet sent", "lost", "left"

@@ -11,7 +11,17 @@ import redis
 import sqlalchemy as sql
 from hypothesis import given
 from hypothesis import strategies as st
-from outbox_site import (
+
+from bridge.errors import BridgeError, ServerAway
+from bridge.queue import broker
+from bridge.queue.deadletter import DeadLetter, DeadLetters
+from bridge.queue.events import Event
+from bridge.queue.outbox import Outbox, Row, connect
+from bridge.queue.plan import Timing
+from bridge.queue.relay import Relay
+from bridge.queue.touched import Fetched, portions
+from stack.waiting import wait_for
+from tests.queue.outbox_site import (
     DIALECTS,
     QUICK,
     Log,
@@ -24,16 +34,6 @@ from outbox_site import (
     rows_of,
     running,
 )
-
-from bridge.errors import BridgeError, ServerAway
-from bridge.queue import broker
-from bridge.queue.deadletter import DeadLetter, DeadLetters
-from bridge.queue.events import Event
-from bridge.queue.outbox import Outbox, Row, connect
-from bridge.queue.plan import Timing
-from bridge.queue.relay import Relay
-from bridge.queue.touched import Fetched, portions
-from stack.waiting import wait_for
 
 
 class Table:

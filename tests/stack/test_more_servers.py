@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from installed import skip_if_missing
 from kombu import Connection, Queue
 from kombu.simple import SimpleQueue
 from sqlalchemy.pool import NullPool
@@ -23,6 +22,7 @@ from stack.postgres import Postgres
 from stack.process import Server
 from stack.rabbitmq import RabbitMQ
 from stack.waiting import wait_for
+from tests.installed import skip_if_missing
 
 pytestmark = pytest.mark.acceptance
 

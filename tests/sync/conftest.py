@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import structlog
-from minimal_sync import mirror_of, write_sync
 
 from bridge.settings import Settings
 from bridge.sync.documents import Mirror
 from bridge.sync.worker import Counters, run_worker
+from tests.minimal_sync import mirror_of, write_sync
 
 
 class RunningWorker:

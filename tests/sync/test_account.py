@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pymongo.database import Database
-from reconcile_site import Site
 
 from bridge.sync.reconcile.account import Account
 from bridge.sync.reconcile.checksums import BUCKETS, Listed, Sums, bucket_of, listed
@@ -19,6 +18,7 @@ from bridge.sync.reconcile.doubts import Pair, State
 from bridge.sync.reconcile.mirrored import Mirrored
 from bridge.sync.sql import rows as sql_rows
 from bridge.sync.sql import sums as sql_sums
+from tests.sync.reconcile_site import Site
 
 Rows = dict[str, int]
 KEYS = st.text("abc", min_size=1, max_size=3)

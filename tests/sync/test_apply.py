@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from minimal_sync import mirror_of
 from pymongo.database import Database
 
 from bridge.errors import BridgeError, ServerAway
@@ -22,6 +21,7 @@ from bridge.sync import apply as mongodb
 from bridge.sync.documents import Mirror
 from stack.mongod import Mongod
 from stack.ports import free_port
+from tests.minimal_sync import mirror_of
 
 Db = Database[dict[str, Any]]
 
@@ -194,7 +194,7 @@ max_document: 2KiB
 entities:
   project:
     collection: projects
-    hook: shop_hooks:odd
+    hook: tests.sync.shop_hooks:odd
     schema: {properties: {size: {type: integer}}}
   release: {collection: releases}
 """
@@ -214,7 +214,7 @@ both_ways = pytest.mark.parametrize("write", [mongodb.apply, mongodb.load])
     ("data", "error"),
     [
         ({"size": "large"}, "schema: data.size: "),
-        ({"hook": "fails"}, "the hook shop_hooks:odd failed: ValueError: no such shelf"),
+        ({"hook": "fails"}, "the hook tests.sync.shop_hooks:odd failed: ValueError: no such shelf"),
         ({"hook": "unknown type"}, "the document 'bad' of projects cannot be stored: "),
         ({"hook": "large number"}, "the document 'bad' of projects cannot be stored: "),
         ({"hook": "deep"}, "MongoDB refuses it: "),

@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from link import Link
-from minimal_sync import mirror_of
 
 from bridge.errors import BridgeError, ServerAway
 from bridge.queue.events import Event
@@ -32,6 +30,8 @@ from bridge.sync.cache.memory import Cache, Fill
 from bridge.sync.store import Store
 from stack.mongod import Mongod
 from stack.waiting import wait_for
+from tests.minimal_sync import mirror_of
+from tests.sync.link import Link
 
 KEYS = [f"k{number}" for number in range(8)]
 BOUND = 0.8

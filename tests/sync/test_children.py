@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from minimal_sync import mirror_of
 from pymongo.database import Database
 
 from bridge.errors import ServerAway
@@ -19,6 +18,7 @@ from bridge.sync.apply import apply, connect, load, versions
 from bridge.sync.documents import Mirror
 from stack.mongod import Mongod
 from stack.ports import free_port
+from tests.minimal_sync import mirror_of
 
 Db = Database[dict[str, Any]]
 

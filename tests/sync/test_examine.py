@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sql
 from click.testing import CliRunner, Result
-from minimal_sync import write_sync
 from pymongo.database import Database
 
 from bridge.cli import cli
@@ -23,6 +22,7 @@ from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
 from stack.mariadb import MariaDB
 from stack.ports import free_port
+from tests.minimal_sync import write_sync
 
 Db = Database[dict[str, Any]]
 Bridge = Callable[..., Result]

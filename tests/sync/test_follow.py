@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from link import Link
-from minimal_sync import mirror_of
 from pymongo.database import Database
 
 from bridge.queue.events import Event
@@ -21,6 +19,8 @@ from bridge.sync.cache.memory import Cache
 from bridge.sync.documents import Mirror
 from stack.mongod import Mongod
 from stack.waiting import wait_for
+from tests.minimal_sync import mirror_of
+from tests.sync.link import Link
 
 COLLECTIONS = {"projects": "project", "releases": "release"}
 

@@ -13,7 +13,6 @@ from typing import Any
 import bson
 import pytest
 from bson.raw_bson import RawBSONDocument
-from minimal_sync import mirror_of, write_sync
 from pymongo.database import Database
 
 from bridge.errors import BridgeError, ServerAway
@@ -23,6 +22,7 @@ from bridge.sync.apply import apply, connect
 from bridge.sync.documents import Mirror
 from bridge.sync.twins import mark_doubles
 from stack.ports import free_port
+from tests.minimal_sync import mirror_of, write_sync
 
 Db = Database[dict[str, Any]]
 

@@ -16,7 +16,6 @@ import redis
 import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from minimal_sync import write_sync
 from pymongo.database import Database
 
 from bridge.errors import UndecodableMessage
@@ -31,6 +30,7 @@ from stack.php import php_program
 from stack.ports import free_port
 from stack.process import REPOSITORY
 from stack.redis import Redis
+from tests.minimal_sync import write_sync
 
 MIB = 1024 * 1024
 SYNC = """\

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from minimal_sync import mirror_of
 from pymongo import MongoClient, monitoring
 from pymongo.errors import PyMongoError
 
@@ -17,6 +16,7 @@ from bridge.sync.apply import apply
 from bridge.sync.store import Store
 from stack.mongod import Mongod
 from stack.waiting import wait_for
+from tests.minimal_sync import mirror_of
 
 pytestmark = pytest.mark.long
 

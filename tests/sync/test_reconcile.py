@@ -13,7 +13,6 @@ import sqlalchemy as sql
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
-from reconcile_site import Site, in_background
 
 from bridge.errors import BridgeError, ServerAway
 from bridge.queue.database import connect
@@ -25,6 +24,7 @@ from bridge.sync.pace import Stopped
 from bridge.sync.reconcile.reconciler import Asked, Reconciler
 from bridge.sync.sql.source import SqlSource
 from stack.ports import free_port
+from tests.sync.reconcile_site import Site, in_background
 
 Db = Database[dict[str, Any]]
 

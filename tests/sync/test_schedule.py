@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import structlog
 from pymongo.database import Database
-from reconcile_site import Site, in_background, run_a_worker, settings_of
 
 from bridge.errors import BridgeError
 from bridge.settings import Settings
@@ -19,6 +18,7 @@ from bridge.sync.reconcile import reconciled
 from bridge.sync.reconcile.findings import Difference, Result
 from bridge.sync.reconcile.schedule import LEASE, Scheduled
 from bridge.sync.state import Owner, State
+from tests.sync.reconcile_site import Site, in_background, run_a_worker, settings_of
 
 Db = Database[dict[str, Any]]
 WaitFor = Callable[..., Any]

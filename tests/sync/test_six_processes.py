@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from minimal_sync import mirror_of, write_sync
 from pymongo import MongoClient
 from pymongo.database import Database
 
@@ -30,6 +29,7 @@ from bridge.sync.apply import apply, connect
 from bridge.sync.documents import Mirror
 from stack.mongod import Mongod
 from stack.process import REPOSITORY
+from tests.minimal_sync import mirror_of, write_sync
 
 Db = Database[dict[str, Any]]
 

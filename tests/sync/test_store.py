@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from link import Link
-from minimal_sync import mirror_of
 from pymongo.database import Database
 
 from bridge.errors import BridgeError, ServerAway, UseLegacy
@@ -28,6 +26,8 @@ from bridge.sync.queries import query
 from bridge.sync.store import Store
 from stack.mongod import Mongod
 from stack.waiting import wait_for
+from tests.minimal_sync import mirror_of
+from tests.sync.link import Link
 
 SYNC = """\
 version: 1

@@ -11,7 +11,6 @@ import pytest
 import redis
 import structlog
 from pymongo.database import Database
-from reconcile_site import in_background
 
 from bench.truth import Case, Tally, cases, judge
 from bench.truth_documents import documents
@@ -24,6 +23,7 @@ from bridge.sync.reconcile.doubts import TOLD
 from bridge.sync.reconcile.repair import Repair
 from bridge.sync.worker import run_worker
 from stack.waiting import wait_for
+from tests.sync.reconcile_site import in_background
 
 OpenScene = Callable[..., Scene]
 

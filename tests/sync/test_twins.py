@@ -20,7 +20,6 @@ from bson.raw_bson import RawBSONDocument
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from minimal_sync import mirror_of
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
@@ -31,6 +30,7 @@ from bridge.sync import families, indexes, twins
 from bridge.sync.apply import Applied, apply, load
 from bridge.sync.documents import Mirror
 from bridge.sync.reconcile.contents import differences
+from tests.minimal_sync import mirror_of
 
 Db = Database[dict[str, Any]]
 Write = Callable[[Db, Mirror, list[Event]], Applied]

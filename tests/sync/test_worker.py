@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import redis
 import structlog
-from minimal_sync import write_sync
 from pymongo.database import Database
 
 from bridge.errors import BridgeError, ServerMissing
@@ -24,6 +23,7 @@ from bridge.sync.worker import run_worker
 from stack.mongod import Mongod
 from stack.ports import free_port
 from stack.redis import Redis
+from tests.minimal_sync import write_sync
 
 Db = Database[dict[str, Any]]
 MakeSettings = Callable[[str, str], Settings]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from acceptance.apps.handlers import hello
 from stack.waiting import wait_for
+from tests.acceptance.apps.handlers import hello
 
 __all__ = ["hello"]
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from installed import skip_if_missing
 
 from stack.apache import Apache
 from stack.nginx import NginxPhp
 from stack.ports import free_port
 from tests.certificate import make_certificate
 from tests.deploy.apache_differs import why
+from tests.installed import skip_if_missing
 from tests.proxy.http.double import Backend
 from tests.proxy.http.serving import Bridge, full_listener
 

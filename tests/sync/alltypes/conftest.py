@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from everything import Everything, with_every_type
+
+from tests.sync.alltypes.everything import Everything, with_every_type
 
 
 @pytest.fixture(scope="module", params=["mysql", "postgresql", "sqlite"])

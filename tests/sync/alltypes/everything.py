@@ -9,17 +9,15 @@ from typing import Any
 
 import bson
 import sqlalchemy as sql
-import types_of_mysql
-import types_of_postgresql
-import types_of_sqlite
-from all_types import Declared, Laid, in_tables, lay
-from exceptions import REFUSED, Differs
-from producers import Refused, Site
 
 from bridge.queue.database import connect
 from bridge.queue.events import Event
 from bridge.sync.documents import Mirror
 from bridge.sync.models import File
+from tests.sync.alltypes import types_of_mysql, types_of_postgresql, types_of_sqlite
+from tests.sync.alltypes.all_types import Declared, Laid, in_tables, lay
+from tests.sync.alltypes.exceptions import REFUSED, Differs
+from tests.sync.alltypes.producers import Refused, Site
 
 __all__ = ["Everything", "columns_of", "differences", "documents", "same", "with_every_type"]
 

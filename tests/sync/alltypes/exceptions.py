@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from all_types import Declared
 from bson.decimal128 import Decimal128
+
+from tests.sync.alltypes.all_types import Declared
 
 __all__ = ["EXCEPTIONS", "REFUSED", "Differs", "Excepted"]
 

@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from all_types import Declared, Laid
 from bson.decimal128 import Decimal128
-from producers import Site
+
+from tests.sync.alltypes.all_types import Declared, Laid
+from tests.sync.alltypes.producers import Site
 
 __all__ = ["printed"]
 

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sql
-from all_types import Declared, Laid
-from listening import BATCH, Broker, Listening, operator
 
 from bridge.errors import UndecodableMessage
 from bridge.queue.events import Event, check_data, load_json
@@ -27,6 +25,8 @@ from bridge.sync.documents import Mirror
 from bridge.sync.sql.source import SqlSource
 from stack.oldphp import run_old_php
 from stack.php import run_php
+from tests.listening import BATCH, Broker, Listening, operator
+from tests.sync.alltypes.all_types import Declared, Laid
 
 __all__ = ["OLD_WAYS", "PHP_WAYS", "Site", "by_http", "by_old_php", "by_php", "by_snapshot"]
 

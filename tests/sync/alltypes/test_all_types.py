@@ -7,11 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import types_of_mysql
-from everything import Everything, differences, documents, same
-from exceptions import EXCEPTIONS, Differs
-from printed import printed
-from producers import OLD_WAYS, PHP_WAYS, by_http, by_old_php, by_php, by_snapshot, by_trigger
 from pymongo.database import Database
 
 from bridge.errors import BridgeError
@@ -21,6 +16,19 @@ from bridge.sync.documents import Mirror
 from bridge.sync.models import File
 from bridge.sync.reconcile.reconciler import Asked, Reconciler
 from bridge.sync.sql.source import SqlSource
+from tests.sync.alltypes import types_of_mysql
+from tests.sync.alltypes.everything import Everything, differences, documents, same
+from tests.sync.alltypes.exceptions import EXCEPTIONS, Differs
+from tests.sync.alltypes.printed import printed
+from tests.sync.alltypes.producers import (
+    OLD_WAYS,
+    PHP_WAYS,
+    by_http,
+    by_old_php,
+    by_php,
+    by_snapshot,
+    by_trigger,
+)
 
 
 @pytest.mark.timeout(600)

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sql
-import types_of_sqlite
-from all_types import Declared
-from everything import columns_of
-from keyed import fill, judge, mirror_of
 
 from bridge.errors import BridgeError
 from bridge.queue.database import connect
 from bridge.sync.sql.source import SqlSource
+from tests.sync.alltypes import types_of_sqlite
+from tests.sync.alltypes.all_types import Declared
+from tests.sync.alltypes.everything import columns_of
+from tests.sync.alltypes.keyed import fill, judge, mirror_of
 
 KEYLESS = frozenset({"jsonb", "money", "JSON"})
 """Databases take them, and the bridge refuses them by name."""

@@ -8,10 +8,8 @@ from typing import Any
 
 import bson
 import pytest
-from everything import Everything
 from hypothesis import given
 from hypothesis import strategies as st
-from producers import by_snapshot
 
 from bridge.errors import UnusableEvent
 from bridge.queue.events import Event
@@ -20,6 +18,8 @@ from bridge.sync.models import Conversion, FieldRule, File
 from bridge.sync.types import values
 from bridge.sync.types.column import Column
 from bridge.sync.types.rules import RULES, misfitting, rule
+from tests.sync.alltypes.everything import Everything
+from tests.sync.alltypes.producers import by_snapshot
 
 KINDS: Sequence[str] = Conversion.__args__  # type: ignore[attr-defined]
 # What JSON can hold, and what programs of all kinds may take for a value of a column.

@@ -10,9 +10,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sql
-import types_of_sqlite
-from all_types import Declared
-from everything import columns_of
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
@@ -23,6 +20,9 @@ from bridge.sync.documents import Mirror
 from bridge.sync.models import File
 from bridge.sync.reconcile.reconciler import Asked, Reconciler
 from bridge.sync.sql.source import SqlSource
+from tests.sync.alltypes import types_of_sqlite
+from tests.sync.alltypes.all_types import Declared
+from tests.sync.alltypes.everything import columns_of
 
 Mongo = Database[dict[str, Any]]
 NAMES = st.sampled_from(

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
-from all_types import Declared, lay
-from everything import Everything, columns_of, differences, documents
-from exceptions import Differs
-from keyed import fill, judge, mirror_of
-from producers import Site, by_php, by_snapshot
 
 from bridge.errors import BridgeError
 from bridge.queue.database import connect
 from stack.mariadb import MariaDB
+from tests.sync.alltypes.all_types import Declared, lay
+from tests.sync.alltypes.everything import Everything, columns_of, differences, documents
+from tests.sync.alltypes.exceptions import Differs
+from tests.sync.alltypes.keyed import fill, judge, mirror_of
+from tests.sync.alltypes.producers import Site, by_php, by_snapshot
 
 MODES = (
     "",

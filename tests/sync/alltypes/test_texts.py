@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sql
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from keyed import judge, mirror_of
 
 from bridge.errors import UnusableEvent
 from bridge.queue.database import connect
@@ -24,6 +23,7 @@ from bridge.sync.sql.sums import KeyedRows
 from bridge.sync.types.charsets import codec_of, readable
 from stack.mariadb import MariaDB
 from stack.php import run_php
+from tests.sync.alltypes.keyed import judge, mirror_of
 
 # Charset of the bytes, declared charset of the column, and a text that both bytes can hold.
 STORED = (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import sqlalchemy as sql
-from all_types import Declared
+
+from tests.sync.alltypes.all_types import Declared
 
 __all__ = ["SPATIAL", "columns", "types_of_server"]
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 import sqlalchemy as sql
-from all_types import Declared
+
+from tests.sync.alltypes.all_types import Declared
 
 __all__ = ["FIRST", "WITHOUT_INPUT", "columns", "types_of_server"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from all_types import Declared
+from tests.sync.alltypes.all_types import Declared
 
 __all__ = ["columns", "keys"]
 

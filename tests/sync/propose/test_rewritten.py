@@ -10,7 +10,6 @@ import pytest
 import sqlalchemy as sql
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from minimal_sync import mirror_of
 from pymongo.database import Database
 
 from bridge.queue.database import connect
@@ -18,6 +17,7 @@ from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror
 from bridge.sync.propose.rewritten import rewritten, summary
 from bridge.sync.sql.source import SqlSource
+from tests.minimal_sync import mirror_of
 
 SYNC = """\
 version: 1

@@ -15,7 +15,8 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.dialects import mysql, postgresql
-from trigger_site import DIALECTS, Mongo, Site, url_for
+
+from tests.sync.triggers.trigger_site import DIALECTS, Mongo, Site, url_for
 
 _numbers = itertools.count()
 

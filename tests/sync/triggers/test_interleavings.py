@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
-from trigger_site import DIALECTS, Mongo, Site, url_for
 
 from bridge.queue.events import Event
 from bridge.queue.touched import resolve
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.touched import Fetcher
+from tests.sync.triggers.trigger_site import DIALECTS, Mongo, Site, url_for
 
 SYNC = "version: 1\nentities: {thing: {collection: things, source: {table: things, key: id}}}"
 KEYS = 8

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sql
-from trigger_site import DIALECTS, Mongo, Site, url_for
+
+from tests.sync.triggers.trigger_site import DIALECTS, Mongo, Site, url_for
 
 SYNC = """\
 version: 1

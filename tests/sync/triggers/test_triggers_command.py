@@ -16,7 +16,6 @@ import pytest
 import sqlalchemy as sql
 from hypothesis import given
 from hypothesis import strategies as st
-from trigger_site import DIALECTS, Mongo, Site, url_for
 
 from bridge.cli import cli
 from bridge.errors import BridgeError
@@ -28,6 +27,7 @@ from bridge.sync.triggers import commands, mysql
 from bridge.sync.triggers.noted import name_of
 from stack.mariadb import MariaDB
 from stack.process import find_program
+from tests.sync.triggers.trigger_site import DIALECTS, Mongo, Site, url_for
 
 SYNC = """\
 version: 1

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import structlog
-from trigger_site import DIALECTS, Mongo, Site, url_for
 
 from bridge.settings import Settings
 from bridge.sync.relay import run_relay
 from bridge.sync.triggers.findings import findings
 from bridge.sync.worker import run_worker
 from stack.waiting import wait_for
+from tests.sync.triggers.trigger_site import DIALECTS, Mongo, Site, url_for
 
 SYNC = """\
 version: 1

@@ -12,7 +12,6 @@ import redis
 import sqlalchemy as sql
 import structlog
 from pymongo.database import Database
-from reconcile_site import in_background, run_a_worker
 
 from bridge.errors import BridgeError, ServerMissing
 from bridge.queue import broker
@@ -23,6 +22,7 @@ from bridge.queue.publisher import Publisher
 from bridge.settings import Settings
 from bridge.sync.worker import run_worker
 from stack.ports import free_port
+from tests.sync.reconcile_site import in_background, run_a_worker
 
 WaitFor = Callable[..., Any]
 SYNC = """\
