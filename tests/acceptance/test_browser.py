@@ -15,7 +15,7 @@ from stack.chromium import Chromium
 from stack.nginx import NginxPhp
 from stack.waiting import wait_for
 from tests.acceptance.bridge_site import BridgeSite
-from tests.proxy.http.double import Backend, Call
+from tests.proxy.shells.double import Backend, Call
 
 PAGES = Path(__file__).parent / "browser_pages"
 BOUND = 120.0  # seconds for a whole page of checks

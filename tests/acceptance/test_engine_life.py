@@ -15,7 +15,7 @@ from stack.waiting import wait_for
 from tests.acceptance.bridge_site import BridgeSite
 from tests.acceptance.raw_http import RawConnection, ask, request
 from tests.acceptance.visitors import Visitors
-from tests.proxy.http.double import Backend, Call, plain
+from tests.proxy.shells.double import Backend, Call, plain
 
 pytestmark = pytest.mark.acceptance
 

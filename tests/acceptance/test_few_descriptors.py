@@ -10,8 +10,8 @@ import pytest
 
 from stack.errors import ServerFailed
 from stack.gunicorn import BridgeServe
-from tests.proxy.http.double import BOUND, Backend, Call, plain
-from tests.proxy.http.visitor import Visitor, request
+from tests.proxy.shells.double import BOUND, Backend, Call, plain
+from tests.proxy.shells.visitor import Visitor, request
 
 ROUTES = """\
 version: 1

@@ -14,8 +14,8 @@ import pytest
 
 from stack.gunicorn import BridgeServe
 from stack.waiting import wait_for
-from tests.proxy.http.double import Backend
-from tests.proxy.http.visitor import Visitor, request
+from tests.proxy.shells.double import Backend
+from tests.proxy.shells.visitor import Visitor, request
 
 ROUTES = """\
 version: 1

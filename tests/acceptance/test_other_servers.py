@@ -12,8 +12,8 @@ from bridge.proxy.routes import load_text
 from stack.gunicorn import Gunicorn
 from stack.php import PhpServer
 from stack.waiting import wait_for
-from tests.proxy.http.double import Backend
-from tests.proxy.http.visitor import Visitor, request
+from tests.proxy.shells.double import Backend
+from tests.proxy.shells.visitor import Visitor, request
 
 ROUTES = """\
 version: 1

@@ -15,7 +15,7 @@ from bridge.errors import BridgeError
 from bridge.proxy import metrics
 from bridge.proxy.hooks import Outcome
 from stack.ports import free_port
-from tests.proxy.http.double import Backend, plain
+from tests.proxy.shells.double import Backend, plain
 from tests.proxy.site import TOP, VIEW
 
 

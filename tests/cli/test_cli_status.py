@@ -29,7 +29,7 @@ from bridge.settings import Settings
 from bridge.sync.relay import Sources, queue_status
 from stack.mongod import Mongod
 from stack.ports import free_port
-from tests.proxy.http.double import Backend
+from tests.proxy.shells.double import Backend
 from tests.proxy.site import TOP, VIEW
 
 PAGE = f'  - {{name: page, path: "/p", handler: "{VIEW}", python: 100%}}\n'

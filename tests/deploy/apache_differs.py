@@ -1,5 +1,5 @@
 """What differs when the WSGI shell runs inside Apache (mod_wsgi), and why: the tests of
-tests/proxy/http that are not run there. Everything else of that folder is.
+tests/proxy/shells that are not run there. Everything else of that folder is.
 
 A name stands for all of a test's cases, or, with a part of its brackets, for some of them.
 """

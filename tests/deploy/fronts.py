@@ -16,7 +16,7 @@ from stack.process import Server
 from tests.certificate import make_certificate
 from tests.deploy.shipped import filled_in, without_ipv6
 from tests.installed import skip_if_missing
-from tests.proxy.http.visitor import Answer, Visitor, request
+from tests.proxy.shells.visitor import Answer, Visitor, request
 
 __all__ = ["FRONTS", "HOST", "Front", "front_of"]
 

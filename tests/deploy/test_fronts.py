@@ -10,8 +10,8 @@ import pytest
 from stack.waiting import wait_for
 from tests.acceptance.bridge_site import BridgeSite
 from tests.deploy.fronts import FRONTS, HOST, Front, front_of
-from tests.proxy.http.double import Backend, Call, plain
-from tests.proxy.http.visitor import Answer, request
+from tests.proxy.shells.double import Backend, Call, plain
+from tests.proxy.shells.visitor import Answer, request
 
 pytestmark = pytest.mark.acceptance
 

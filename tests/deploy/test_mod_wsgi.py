@@ -1,6 +1,6 @@
 """The bridge inside Apache as it is shipped: processes, threads, TLS, and their replacement.
 
-What a single process answers is tested in tests/proxy/http, whose fixture `engine` has mod_wsgi.
+What a single process answers is tested in tests/proxy/shells, whose fixture `engine` has mod_wsgi.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.acceptance.bridge_site import run_bridge
 from tests.certificate import make_certificate
 from tests.deploy.mod_wsgi import ModWsgi
 from tests.installed import skip_if_missing
-from tests.proxy.http.double import Backend
+from tests.proxy.shells.double import Backend
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.long]
 

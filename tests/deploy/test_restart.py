@@ -15,8 +15,8 @@ import pytest
 from stack.gunicorn import PythonServer
 from stack.waiting import wait_for
 from tests.deploy.fronts import FRONTS, HOST, Front, front_of
-from tests.proxy.http.double import Backend, answer, plain
-from tests.proxy.http.visitor import request
+from tests.proxy.shells.double import Backend, answer, plain
+from tests.proxy.shells.visitor import request
 
 pytestmark = pytest.mark.acceptance
 

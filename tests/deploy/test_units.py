@@ -28,8 +28,8 @@ import pytest
 from stack.process import REPOSITORY, Server
 from stack.waiting import wait_for
 from tests.deploy.shipped import DEPLOY
-from tests.proxy.http.double import Backend
-from tests.proxy.http.visitor import request
+from tests.proxy.shells.double import Backend
+from tests.proxy.shells.visitor import request
 
 pytestmark = pytest.mark.acceptance
 

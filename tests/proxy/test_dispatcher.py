@@ -11,7 +11,7 @@ import pytest
 from werkzeug.test import EnvironBuilder
 
 from bridge.proxy.dispatcher import Dispatcher
-from tests.proxy.http.double import BOUND, Backend
+from tests.proxy.shells.double import BOUND, Backend
 from tests.proxy.site import TOP, table
 
 closed = threading.Event()

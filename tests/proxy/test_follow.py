@@ -14,7 +14,7 @@ from bridge.errors import BridgeError
 from bridge.proxy.follow import Found, Loop, follow, start_of
 from bridge.proxy.routes import RouteTable
 from stack.ports import free_port
-from tests.proxy.http.double import Backend, Call, Script, plain
+from tests.proxy.shells.double import Backend, Call, Script, plain
 from tests.proxy.site import table
 
 HERE = "tests.proxy.test_follow"

@@ -15,7 +15,7 @@ from bridge.errors import ConfigError, UseLegacy
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.sync.freshness import SETTLING, Entry, Gate, Keys, wanted
-from tests.proxy.http.double import Backend, plain
+from tests.proxy.shells.double import Backend, plain
 from tests.proxy.site import TOP, table
 
 NOW = 1_767_225_600

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.certificate import make_certificate
-from tests.proxy.http.double import Backend
+from tests.proxy.shells.double import Backend
 
 
 @pytest.fixture(scope="session")

@@ -23,8 +23,8 @@ from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.service import Service
 from bridge.proxy.routes import RouteTable
 from stack.waiting import wait_for
-from tests.proxy.http.double import BOUND
-from tests.proxy.http.visitor import Visitor
+from tests.proxy.shells.double import BOUND
+from tests.proxy.shells.visitor import Visitor
 
 __all__ = [
     "HOST",

@@ -13,8 +13,8 @@ from bridge.proxy.engine.handlers import _Load
 from bridge.proxy.routes import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, computing, engine, release
-from tests.proxy.http.double import BOUND, Backend
-from tests.proxy.http.visitor import request
+from tests.proxy.shells.double import BOUND, Backend
+from tests.proxy.shells.visitor import request
 from tests.proxy.site import TOP, table
 
 HANDLERS = 12

@@ -20,8 +20,8 @@ import uvloop
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine.service import Service
 from bridge.proxy.engine.visitor import Visitor as Protocol
-from tests.proxy.http.double import BOUND, Backend, plain
-from tests.proxy.http.visitor import Answer, Visitor, request
+from tests.proxy.shells.double import BOUND, Backend, plain
+from tests.proxy.shells.visitor import Answer, Visitor, request
 from tests.proxy.site import TOP, table
 
 own: contextvars.ContextVar[str] = contextvars.ContextVar("own", default="")

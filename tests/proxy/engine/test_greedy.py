@@ -17,8 +17,8 @@ from bridge.proxy.routes import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, engine
 from tests.proxy.engine.wired import Later, Wired
-from tests.proxy.http.double import BOUND, Backend, Call, plain
-from tests.proxy.http.visitor import request
+from tests.proxy.shells.double import BOUND, Backend, Call, plain
+from tests.proxy.shells.visitor import request
 from tests.proxy.site import TOP, table
 
 PAGE = request("GET", "/page", host=HOST)

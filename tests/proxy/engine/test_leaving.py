@@ -15,8 +15,8 @@ import pytest
 from bridge.proxy.routes import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, engine, release, spoken
-from tests.proxy.http.double import BOUND, Backend, Call, plain
-from tests.proxy.http.visitor import request
+from tests.proxy.shells.double import BOUND, Backend, Call, plain
+from tests.proxy.shells.visitor import request
 from tests.proxy.site import TOP, table
 
 CHUNKED = plain("200 OK", "Transfer-Encoding: chunked", length=False, body=b"")

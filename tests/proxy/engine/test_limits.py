@@ -11,8 +11,8 @@ import pytest
 from bridge.proxy.engine.limits import Limits
 from tests.proxy.engine.inside import HOST, engine
 from tests.proxy.engine.wired import Wired
-from tests.proxy.http.double import Backend, plain
-from tests.proxy.http.visitor import Visitor, request
+from tests.proxy.shells.double import Backend, plain
+from tests.proxy.shells.visitor import Visitor, request
 from tests.proxy.site import TOP, table
 
 

@@ -23,10 +23,10 @@ from stack.gunicorn import BridgeServe
 from stack.nginx import Nginx
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, alive, descriptors, engine, release
-from tests.proxy.http.double import BOUND, Backend, plain
-from tests.proxy.http.double import Call as Asked
-from tests.proxy.http.visitor import Visitor as Outside
-from tests.proxy.http.visitor import request
+from tests.proxy.shells.double import BOUND, Backend, plain
+from tests.proxy.shells.double import Call as Asked
+from tests.proxy.shells.visitor import Visitor as Outside
+from tests.proxy.shells.visitor import request
 from tests.proxy.site import TOP, table
 
 OF_REQUESTS = (Turn, Conversation, Exchange, Call, Spool, Job, Answer, Protocol)

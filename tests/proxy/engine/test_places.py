@@ -20,8 +20,8 @@ from stack.ports import free_port
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, engine
 from tests.proxy.engine.wired import Later, Wired
-from tests.proxy.http.double import BOUND, Backend, Call, plain
-from tests.proxy.http.visitor import Visitor, request
+from tests.proxy.shells.double import BOUND, Backend, Call, plain
+from tests.proxy.shells.visitor import Visitor, request
 from tests.proxy.site import table
 
 _UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")

@@ -12,8 +12,8 @@ from bridge.proxy.routes import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, engine
 from tests.proxy.engine.wired import Wired
-from tests.proxy.http.double import BOUND, Backend, Call, plain
-from tests.proxy.http.visitor import Answer, Visitor, request
+from tests.proxy.shells.double import BOUND, Backend, Call, plain
+from tests.proxy.shells.visitor import Answer, Visitor, request
 from tests.proxy.site import TOP, table
 
 ASK = request("GET", "/", host=HOST)

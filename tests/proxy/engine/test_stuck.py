@@ -9,8 +9,8 @@ import pytest
 
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, engine, release
-from tests.proxy.http.double import BOUND, Backend, plain
-from tests.proxy.http.visitor import Visitor, request
+from tests.proxy.shells.double import BOUND, Backend, plain
+from tests.proxy.shells.visitor import Visitor, request
 from tests.proxy.site import TOP, table
 
 THREADS = 2

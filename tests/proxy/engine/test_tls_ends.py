@@ -14,8 +14,8 @@ import pytest
 from bridge.proxy.engine.limits import Limits
 from bridge.proxy.routes import RouteTable
 from tests.proxy.engine.inside import HOST, Inside, engine
-from tests.proxy.http.double import BOUND, Backend, Call, plain
-from tests.proxy.http.visitor import request
+from tests.proxy.shells.double import BOUND, Backend, Call, plain
+from tests.proxy.shells.visitor import request
 from tests.proxy.site import TOP, table
 
 SIZE = 8_000_000
