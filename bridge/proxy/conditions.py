@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bridge.proxy.hosts import Hosts
-from bridge.proxy.superglobals import Values, php_name, read_cookies, read_query
+from bridge.proxy.request.hosts import Hosts
+from bridge.proxy.request.superglobals import Values, php_name, read_cookies, read_query
 
 if TYPE_CHECKING:
     from bridge.proxy import models
-    from bridge.proxy.head import Head
+    from bridge.proxy.request.head import Head
     from bridge.proxy.routes import Route
 
 __all__ = ["Conditions", "Question"]

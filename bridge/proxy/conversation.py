@@ -18,12 +18,9 @@ import structlog
 from bridge.errors import BridgeError, LegacyError, UseLegacy, VisitorError
 from bridge.logs import traceback_text
 from bridge.proxy import pages, preview
-from bridge.proxy.admission import Admission
 from bridge.proxy.compress import Press
 from bridge.proxy.decide import PYTHON, Decision, decide, not_ours
-from bridge.proxy.forwarded import Client
 from bridge.proxy.gate import FRESHNESS, Wanted, end_when_settled
-from bridge.proxy.head import Head
 from bridge.proxy.headers import (
     apply_rules,
     from_handler,
@@ -38,6 +35,9 @@ from bridge.proxy.headers import (
 )
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.pythonside import PythonFailed
+from bridge.proxy.request.admission import Admission
+from bridge.proxy.request.forwarded import Client
+from bridge.proxy.request.head import Head
 from bridge.proxy.rounds import REDIRECTS, Rounds
 from bridge.proxy.routes import Route, RouteTable
 from bridge.proxy.wire import lowered

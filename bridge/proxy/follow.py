@@ -31,8 +31,8 @@ from bridge.proxy.buckets import ALL
 from bridge.proxy.decide import PYTHON
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.hosts import as_ascii, host_of
 from bridge.proxy.loopguard import COOKIE as TRAIL
+from bridge.proxy.request.hosts import as_ascii, host_of
 from bridge.proxy.routes import RouteTable
 
 __all__ = ["Found", "Hop", "Loop", "Step", "follow", "start_of"]

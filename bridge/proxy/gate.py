@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import structlog
 
 from bridge.errors import ConfigError
-from bridge.proxy.head import Head
 from bridge.proxy.headers import Headers, end_cookie, keep_apart, sets_cookie
+from bridge.proxy.request.head import Head
 from bridge.settings import Settings
 
 __all__ = ["FRESHNESS", "Gate", "Wanted", "end_when_settled", "gate_of", "start_gate"]

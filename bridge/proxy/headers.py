@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 from bridge.proxy import loopguard, models, preview
 from bridge.proxy.decide import SHARE_COOKIE
-from bridge.proxy.forwarded import Client, forwarded_headers
-from bridge.proxy.head import Head
-from bridge.proxy.hosts import split_host
+from bridge.proxy.request.forwarded import Client, forwarded_headers
+from bridge.proxy.request.head import Head
+from bridge.proxy.request.hosts import split_host
 from bridge.proxy.wire import lowered
 
 __all__ = [

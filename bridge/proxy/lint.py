@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bridge.errors import ConfigError, Problem
 from bridge.proxy import models
-from bridge.proxy.hosts import Hosts
 from bridge.proxy.matcher import fits, read_rule
+from bridge.proxy.request.hosts import Hosts
 from bridge.proxy.routes import Handlers, Route, RouteTable, load_text, shape_of
 from bridge.yamlfile import UnreadableFile, YamlFile, read_text
 

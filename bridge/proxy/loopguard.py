@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from bridge.proxy.address import resolve
-from bridge.proxy.hosts import Hosts
+from bridge.proxy.request.address import resolve
+from bridge.proxy.request.hosts import Hosts
 
 __all__ = [
     "COOKIE",

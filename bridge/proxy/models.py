@@ -23,8 +23,8 @@ from pydantic import (
     model_validator,
 )
 
-from bridge.proxy.hosts import as_ascii
-from bridge.proxy.superglobals import php_name
+from bridge.proxy.request.hosts import as_ascii
+from bridge.proxy.request.superglobals import php_name
 from bridge.units import Duration, Size, Written, text
 
 __all__ = ["Backend", "File", "Group", "Route", "Site", "Sticky"]

@@ -14,7 +14,7 @@ from itsdangerous import BadData, URLSafeSerializer
 from bridge.errors import PreviewUnavailable
 
 if TYPE_CHECKING:
-    from bridge.proxy.head import Head
+    from bridge.proxy.request.head import Head
     from bridge.proxy.routes import Route
 
 __all__ = [

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import requests
 
 from bridge.proxy import models
-from bridge.proxy.hosts import host_of
+from bridge.proxy.request.hosts import host_of
 from bridge.settings import redact_url
 
 __all__ = ["PATIENCE", "Reached", "ask", "ask_all"]

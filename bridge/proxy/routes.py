@@ -23,11 +23,11 @@ from bridge.errors import ConfigError, Problem
 from bridge.importing import ImportFailed
 from bridge.proxy import models
 from bridge.proxy.conditions import Conditions, Question
-from bridge.proxy.forwarded import TrustedProxies
-from bridge.proxy.head import Head
-from bridge.proxy.hosts import Hosts
 from bridge.proxy.imports import Imports
 from bridge.proxy.matcher import Matcher
+from bridge.proxy.request.forwarded import TrustedProxies
+from bridge.proxy.request.head import Head
+from bridge.proxy.request.hosts import Hosts
 from bridge.proxy.rules import wrong_with
 from bridge.yamlfile import UnreadableFile, YamlFile, did_you_mean, read_text, whatever_happens
 

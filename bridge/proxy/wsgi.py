@@ -16,10 +16,10 @@ from typing import Any
 from wsgiref.types import WSGIEnvironment
 
 from bridge.errors import BridgeError, VisitorError
-from bridge.proxy.forwarded import Client
-from bridge.proxy.head import Head, host_of
-from bridge.proxy.hosts import split_host
-from bridge.proxy.target import parse_target
+from bridge.proxy.request.forwarded import Client
+from bridge.proxy.request.head import Head, host_of
+from bridge.proxy.request.hosts import split_host
+from bridge.proxy.request.target import parse_target
 from bridge.proxy.upload import RequestBody, Wait
 from bridge.proxy.wire import LONGEST_LENGTH
 

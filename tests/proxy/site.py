@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bridge.proxy.decide import Decision, decide
-from bridge.proxy.head import Head
+from bridge.proxy.request.head import Head
+from bridge.proxy.request.target import parse_target
 from bridge.proxy.routes import RouteTable, load_text
-from bridge.proxy.target import parse_target
 
 TOP = """\
 version: 1

@@ -9,8 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.proxy import models
-from bridge.proxy.forwarded import TrustedProxies
-from bridge.proxy.head import Head
 from bridge.proxy.headers import (
     HOP_BY_HOP,
     HOP_HEADER,
@@ -24,7 +22,9 @@ from bridge.proxy.headers import (
     to_legacy,
     to_visitor,
 )
-from bridge.proxy.target import parse_target
+from bridge.proxy.request.forwarded import TrustedProxies
+from bridge.proxy.request.head import Head
+from bridge.proxy.request.target import parse_target
 
 Headers = list[tuple[str, str]]
 

@@ -18,7 +18,7 @@ from weakref import WeakSet
 from bridge.proxy.descriptors import spare
 from bridge.proxy.engine.clock import TICK, clock
 from bridge.proxy.engine.visitor import Visitor
-from bridge.proxy.forwarded import household
+from bridge.proxy.request.forwarded import household
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.service import Service

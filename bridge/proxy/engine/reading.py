@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import httptools
 
 from bridge.errors import VisitorError
-from bridge.proxy.hosts import split_host
-from bridge.proxy.target import Target, parse_target
+from bridge.proxy.request.hosts import split_host
+from bridge.proxy.request.target import Target, parse_target
 from bridge.proxy.wire import LONGEST_LENGTH, ChunkedReader, WireError, field_lines, lowered
 
 if TYPE_CHECKING:

@@ -152,8 +152,8 @@ SECURITY = {
         split_routes::no_shared_cache_may_keep_either_side""",
     "PHP and Python read URLs differently": """
         hostile::a_path_that_two_programs_read_differently_is_legacys
-        proxy/test_target.py::what_could_be_read_in_two_ways_has_no_canonical_path
-        proxy/test_superglobals.py::a_query_and_cookies_are_read_as_php_reads_them
+        proxy/request/test_target.py::what_could_be_read_in_two_ways_has_no_canonical_path
+        proxy/request/test_superglobals.py::a_query_and_cookies_are_read_as_php_reads_them
         proxy/test_routes.py::query_conditions_read_the_query_as_php_does""",
 }
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from weakref import proxy
 
-from bridge.proxy.head import Head
-from bridge.proxy.hosts import split_host
+from bridge.proxy.request.head import Head
+from bridge.proxy.request.hosts import split_host
 
 __all__ = [
     "Client",

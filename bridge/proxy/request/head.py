@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bridge.errors import VisitorError
-from bridge.proxy.hosts import split_host
-from bridge.proxy.target import Target
+from bridge.proxy.request.hosts import split_host
+from bridge.proxy.request.target import Target
 
 __all__ = ["Head", "host_of"]
 

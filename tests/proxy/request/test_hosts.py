@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bridge.proxy.explain import head_for
 from bridge.proxy.follow import start_of
-from bridge.proxy.hosts import Hosts, as_ascii, host_of, split_host
+from bridge.proxy.request.hosts import Hosts, as_ascii, host_of, split_host
 from tests.proxy.site import TOP, table
 
 LONGEST = "a" * 250 + ".test"

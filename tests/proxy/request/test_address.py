@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from bridge.proxy.address import resolve
+from bridge.proxy.request.address import resolve
 from stack.chromium import Chromium
 
 BASES = ["http://www.example.org/a/b?q=1", "https://www.example.org/", "http://example.org:8080/x/"]

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.errors import VisitorError
-from bridge.proxy.target import _canonical, parse_target
+from bridge.proxy.request.target import _canonical, parse_target
 
 RAW = st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="\x7f"))
 PATHS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=5).map(

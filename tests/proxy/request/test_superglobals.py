@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bridge.proxy.superglobals import Values, php_name, read_cookies, read_query
+from bridge.proxy.request.superglobals import Values, php_name, read_cookies, read_query
 from stack.php import PhpServer
 
 Asked = Callable[[str, str], tuple[Values, Values]]
