@@ -1,7 +1,7 @@
 """Every exception that the package raises on purpose.
 
 A message says what is wrong and what to do next, in words an operator can act on. Nothing
-here knows how an error is shown; `bridge.cli.output` and `bridge.proxy.pages` do that.
+here knows how an error is shown; `bridge.cli.output` and `bridge.proxy.http.pages` do that.
 """
 
 from __future__ import annotations

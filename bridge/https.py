@@ -16,7 +16,7 @@ import requests
 
 from bridge.findings import Finding
 from bridge.proxy import models
-from bridge.proxy.headers import apply_rules
+from bridge.proxy.http.headers import apply_rules
 from bridge.proxy.request.forwarded import Client, forwarded_headers
 from bridge.proxy.request.hosts import host_of
 from bridge.proxy.routes import RouteTable

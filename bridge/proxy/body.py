@@ -14,7 +14,7 @@ import structlog
 from bridge.errors import LegacyError
 from bridge.logs import traceback_text
 from bridge.proxy.hooks import Outcome
-from bridge.proxy.wire import lowered
+from bridge.proxy.http.wire import lowered
 
 __all__ = ["ReportedBody", "content_length"]
 

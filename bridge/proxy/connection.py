@@ -1,7 +1,7 @@
 """One connection to a legacy backend: connecting, sending and receiving, each within a time.
 
 Whatever can be sent or received here blocks at most the given seconds. What the bytes mean is
-`bridge.proxy.wire`'s; which connection a request gets is `bridge.proxy.legacy`'s.
+`bridge.proxy.http.wire`'s; which connection a request gets is `bridge.proxy.legacy`'s.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from bridge.errors import LegacyError, VisitorError
 from bridge.proxy import models
+from bridge.proxy.http.wire import only_interim
 from bridge.proxy.servers import Server
 from bridge.proxy.upload import EarlyAnswer
-from bridge.proxy.wire import only_interim
 
 __all__ = ["Address", "Connection"]
 

@@ -17,11 +17,13 @@ import structlog
 
 from bridge.errors import BridgeError, LegacyError, UseLegacy, VisitorError
 from bridge.logs import traceback_text
-from bridge.proxy import pages, preview
-from bridge.proxy.compress import Press
+from bridge.proxy import preview
 from bridge.proxy.decide import PYTHON, Decision, decide, not_ours
 from bridge.proxy.gate import FRESHNESS, Wanted, end_when_settled
-from bridge.proxy.headers import (
+from bridge.proxy.hooks import Outcome
+from bridge.proxy.http import pages
+from bridge.proxy.http.compress import Press
+from bridge.proxy.http.headers import (
     apply_rules,
     from_handler,
     hide_cookie,
@@ -33,14 +35,13 @@ from bridge.proxy.headers import (
     to_visitor,
     vary_on,
 )
-from bridge.proxy.hooks import Outcome
+from bridge.proxy.http.wire import lowered
 from bridge.proxy.pythonside import PythonFailed
 from bridge.proxy.request.admission import Admission
 from bridge.proxy.request.forwarded import Client
 from bridge.proxy.request.head import Head
 from bridge.proxy.rounds import REDIRECTS, Rounds
 from bridge.proxy.routes import Route, RouteTable
-from bridge.proxy.wire import lowered
 
 if TYPE_CHECKING:
     from bridge.proxy.front import Caller, Front

@@ -15,13 +15,13 @@ from functools import partial
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from bridge.errors import UseLegacy
-from bridge.proxy import pages
 from bridge.proxy.body import ReportedBody, content_length
 from bridge.proxy.conversation import Answered, Conversation
 from bridge.proxy.front import Front
 from bridge.proxy.gate import Gate
 from bridge.proxy.handlers import PARAMS
 from bridge.proxy.hooks import Hooks, Outcome
+from bridge.proxy.http import pages
 from bridge.proxy.legacy import Exchange, LegacyPool
 from bridge.proxy.pools import Pools
 from bridge.proxy.pythonside import Answer, HandlerThreads, PythonFailed

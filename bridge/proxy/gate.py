@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import structlog
 
 from bridge.errors import ConfigError
-from bridge.proxy.headers import Headers, end_cookie, keep_apart, sets_cookie
+from bridge.proxy.http.headers import Headers, end_cookie, keep_apart, sets_cookie
 from bridge.proxy.request.head import Head
 from bridge.settings import Settings
 

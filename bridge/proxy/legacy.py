@@ -3,7 +3,7 @@
 Steps of an exchange: (1) take a connection, (2) send the head and stream the body, watching
 for an early answer, (3) read the answer's head, (4) stream its body, (5) give the connection
 back or close it. Every failure names its stage (`bridge.errors.LegacyError`). The bytes
-themselves are `bridge.proxy.wire`'s; what the headers may say is `bridge.proxy.headers`'.
+themselves are `bridge.proxy.http.wire`'s; what the headers may say is `bridge.proxy.http.headers`'.
 """
 
 from __future__ import annotations
@@ -20,11 +20,7 @@ from bridge.errors import LegacyError
 from bridge.proxy import models
 from bridge.proxy.connection import Address, Connection
 from bridge.proxy.hooks import Outcome
-from bridge.proxy.pools import RetryBudget
-from bridge.proxy.prober import Prober
-from bridge.proxy.servers import Server, Servers
-from bridge.proxy.upload import EarlyAnswer, RequestBody, framed_pieces
-from bridge.proxy.wire import (
+from bridge.proxy.http.wire import (
     ChunkedReader,
     ResponseHead,
     WireError,
@@ -33,6 +29,10 @@ from bridge.proxy.wire import (
     request_head,
     split_head,
 )
+from bridge.proxy.pools import RetryBudget
+from bridge.proxy.prober import Prober
+from bridge.proxy.servers import Server, Servers
+from bridge.proxy.upload import EarlyAnswer, RequestBody, framed_pieces
 
 __all__ = ["Exchange", "LegacyPool", "hidden_names"]
 

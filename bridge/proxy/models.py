@@ -372,7 +372,7 @@ class Compression(Model):
     @cached_property
     def usable(self) -> tuple[str, ...]:
         """The encodings whose library is installed."""
-        from bridge.proxy.compress import available
+        from bridge.proxy.http.compress import available
 
         return tuple(one for one in self.encodings if available(one))
 

@@ -25,8 +25,8 @@ import structlog
 from bridge.errors import BridgeError, UseLegacy, VisitorError
 from bridge.logs import traceback_text
 from bridge.proxy.body import content_length
-from bridge.proxy.compress import Body, Press
-from bridge.proxy.wire import lowered
+from bridge.proxy.http.compress import Body, Press
+from bridge.proxy.http.wire import lowered
 
 __all__ = [
     "DECLINE_HEADER",

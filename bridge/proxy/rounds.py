@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from bridge.errors import VisitorError
 from bridge.proxy.decide import PYTHON, SHARE_COOKIE
-from bridge.proxy.headers import Headers, is_shared, trail_cookie
+from bridge.proxy.http.headers import Headers, is_shared, trail_cookie
+from bridge.proxy.http.wire import lowered
 from bridge.proxy.loopguard import (
     COOKIE,
     Sender,
@@ -22,7 +23,6 @@ from bridge.proxy.loopguard import (
     senders,
     sent_to,
 )
-from bridge.proxy.wire import lowered
 
 if TYPE_CHECKING:
     from bridge.proxy.conversation import Conversation

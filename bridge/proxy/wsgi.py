@@ -16,12 +16,12 @@ from typing import Any
 from wsgiref.types import WSGIEnvironment
 
 from bridge.errors import BridgeError, VisitorError
+from bridge.proxy.http.wire import LONGEST_LENGTH
 from bridge.proxy.request.forwarded import Client
 from bridge.proxy.request.head import Head, host_of
 from bridge.proxy.request.hosts import split_host
 from bridge.proxy.request.target import parse_target
 from bridge.proxy.upload import RequestBody, Wait
-from bridge.proxy.wire import LONGEST_LENGTH
 
 __all__ = [
     "RawTargetMissing",

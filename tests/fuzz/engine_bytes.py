@@ -15,7 +15,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(
-    include=["bridge.proxy.wire", "bridge.proxy.engine", "bridge.proxy.request.target"]
+    include=["bridge.proxy.http.wire", "bridge.proxy.engine", "bridge.proxy.request.target"]
 ):
     from tests.proxy.engine.hostile import check_answer, check_request
     from tests.proxy.engine.wired import Wired

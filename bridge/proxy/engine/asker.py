@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from bridge.errors import LegacyError
-from bridge.proxy.wire import ResponseHead
+from bridge.proxy.http.wire import ResponseHead
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.upstream import LegacyConnection

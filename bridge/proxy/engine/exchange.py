@@ -2,7 +2,7 @@
 
 Steps: (1) get a connection, (2) send the head and pass the body on, (3) read the answer's head,
 (4) pass its body on, (5) give the connection back or close it. Every failure names its stage.
-The bytes are `bridge.proxy.wire`'s; the connections are `bridge.proxy.engine.upstream`'s; who
+The bytes are `bridge.proxy.http.wire`'s; the connections are `bridge.proxy.engine.upstream`'s; who
 asks is an `Asker`.
 """
 
@@ -16,7 +16,7 @@ from bridge.errors import LegacyError
 from bridge.proxy.engine.clock import clock
 from bridge.proxy.engine.upstream import NEVER, LegacyConnection, Upstream
 from bridge.proxy.hooks import Outcome
-from bridge.proxy.wire import (
+from bridge.proxy.http.wire import (
     ChunkedReader,
     Framing,
     ResponseHead,

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import httptools
 
 from bridge.errors import VisitorError
+from bridge.proxy.http.wire import LONGEST_LENGTH, ChunkedReader, WireError, field_lines, lowered
 from bridge.proxy.request.hosts import split_host
 from bridge.proxy.request.target import Target, parse_target
-from bridge.proxy.wire import LONGEST_LENGTH, ChunkedReader, WireError, field_lines, lowered
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.upstream import Upstream

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bridge.proxy import pages
 from bridge.proxy.conversation import Answered, Conversation
 from bridge.proxy.engine.writing import answer_head, chunk, last_chunk
-from bridge.proxy.wire import lowered
+from bridge.proxy.http import pages
+from bridge.proxy.http.wire import lowered
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.exchange import Exchange

@@ -16,9 +16,9 @@ from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.handlers import Spool
 from bridge.proxy.engine.reading import target_of
 from bridge.proxy.engine.writing import CONTINUE
+from bridge.proxy.http.wire import ResponseHead, binds
 from bridge.proxy.request.forwarded import stranger
 from bridge.proxy.request.head import Head, host_of
-from bridge.proxy.wire import ResponseHead, binds
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.upstream import LegacyConnection, Upstream

@@ -19,7 +19,7 @@ from bridge.proxy.engine.reading import Block, read_block, read_line
 from bridge.proxy.engine.sending import Outlet, delivered, is_gone, on_the_way
 from bridge.proxy.engine.turn import Turn
 from bridge.proxy.engine.writing import CONTINUE, refusal
-from bridge.proxy.wire import NO_TLS, TLS_HELLO
+from bridge.proxy.http.wire import NO_TLS, TLS_HELLO
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.service import Service

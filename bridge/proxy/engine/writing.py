@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bridge.proxy import pages
-from bridge.proxy.wire import lowered
+from bridge.proxy.http import pages
+from bridge.proxy.http.wire import lowered
 
 __all__ = ["CONTINUE", "answer_head", "chunk", "last_chunk", "refusal"]
 

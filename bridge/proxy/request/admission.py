@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 
 from bridge.errors import VisitorError
-from bridge.proxy.headers import HOP_HEADER
+from bridge.proxy.http.headers import HOP_HEADER
 from bridge.proxy.request.head import Head
 
 __all__ = ["Admission", "admit"]

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bridge.proxy.engine.reading import Body
-from bridge.proxy.wire import ChunkedReader
+from bridge.proxy.http.wire import ChunkedReader
 from stack.process import REPOSITORY
 from tests.fuzz.seeds import ANSWERS, REQUESTS, WORDS
 from tests.proxy.engine.hostile import OK, check_answer, check_request

@@ -15,7 +15,7 @@ from bridge.errors import LegacyError
 from bridge.proxy.conversation import Conversation
 from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.upstream import Upstream
-from bridge.proxy.wire import ChunkedReader
+from bridge.proxy.http.wire import ChunkedReader
 from stack.ports import free_port
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, engine

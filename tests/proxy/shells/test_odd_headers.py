@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bridge.proxy.wire import ResponseHead
+from bridge.proxy.http.wire import ResponseHead
 from tests.proxy.shells.double import Backend, answer
 from tests.proxy.shells.serving import Bridge
 

@@ -135,7 +135,7 @@ SECURITY = {
         hostile::a_location_of_legacy_is_legacys_own
         hostile::what_may_end_a_line_in_an_answer_is_a_502
         location::taking_the_prefix_away_does_not_make_another_host
-        proxy/test_headers.py::taking_a_prefix_away_never_makes_another_host""",
+        proxy/http/test_headers.py::taking_a_prefix_away_never_makes_another_host""",
     "X-Accel-Redirect and X-Sendfile are stripped unless configured": """
         smuggled_headers::an_internal_header_of_legacy_does_not_reach_the_visitor
         smuggled_headers::an_internal_header_passes_where_the_backend_is_configured_for_it""",

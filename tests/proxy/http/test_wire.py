@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from bridge.proxy.wire import (
+from bridge.proxy.http.wire import (
     ChunkedReader,
     Framing,
     ResponseHead,

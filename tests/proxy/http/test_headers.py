@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.proxy import models
-from bridge.proxy.headers import (
+from bridge.proxy.http.headers import (
     HOP_BY_HOP,
     HOP_HEADER,
     PublicOrigin,

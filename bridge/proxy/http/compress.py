@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from bridge.proxy import models
-from bridge.proxy.wire import lowered
+from bridge.proxy.http.wire import lowered
 
 __all__ = ["Body", "Press", "available", "chosen"]
 

@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.proxy.compress import Body, Press, chosen
+from bridge.proxy.http.compress import Body, Press, chosen
 from bridge.proxy.models import Compression
 
 ENCODINGS = ("br", "zstd", "gzip")
