@@ -12,7 +12,7 @@ from werkzeug.wrappers import Request, Response
 from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.metrics import Metrics
-from bridge.proxy.reload import Reloader
+from bridge.proxy.routing.reload import Reloader
 
 __all__ = ["bare_hello", "dispatcher", "hello", "proxy_middleware"]
 

@@ -28,7 +28,7 @@ from bridge.findings import Finding
 from bridge.proxy import samples, status
 from bridge.proxy.lock import AFTER_A_KILL, hands_over, killed
 from bridge.proxy.reach import Reached, ask_all
-from bridge.proxy.routes import Handlers, RouteTable, load
+from bridge.proxy.routing.table import Handlers, RouteTable, load
 from bridge.proxy.status import WorkerStatus
 from bridge.proxy.surroundings import RESTART, compare
 from bridge.queue import broker, cluster, redisurl

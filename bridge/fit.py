@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from bridge.errors import Problem
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing.table import RouteTable
 from bridge.yamlfile import YamlFile, did_you_mean
 
 __all__ = ["misfits"]

@@ -15,11 +15,11 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from bridge.findings import Finding
-from bridge.proxy import models
 from bridge.proxy.http.headers import apply_rules
 from bridge.proxy.request.forwarded import Client, forwarded_headers
 from bridge.proxy.request.hosts import host_of
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing import models
+from bridge.proxy.routing.table import RouteTable
 from bridge.settings import redact_url
 
 __all__ = ["Answer", "judge", "look"]

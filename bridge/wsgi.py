@@ -14,7 +14,7 @@ from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.gate import start_gate
 from bridge.proxy.hooks import Hooks
-from bridge.proxy.reload import Reloader
+from bridge.proxy.routing.reload import Reloader
 from bridge.settings import Settings
 
 __all__ = ["application", "build"]  # noqa: F822 - made by __getattr__

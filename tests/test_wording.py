@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from bridge import units
 from bridge.errors import ConfigError, Problem
-from bridge.proxy.models import File as Routes
+from bridge.proxy.routing.models import File as Routes
 from bridge.sync.models import File as Sync
 from bridge.yamlfile import YamlFile
 

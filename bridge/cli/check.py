@@ -21,7 +21,7 @@ from bridge.proxy.explain import explain as explain_request
 from bridge.proxy.explain import head_for
 from bridge.proxy.follow import Found
 from bridge.proxy.lint import lint, lint_the_rest
-from bridge.proxy.routes import Handlers, load
+from bridge.proxy.routing.table import Handlers, load
 from bridge.proxy.schema import text as schema_text
 from bridge.proxy.status import WorkerStatus, alone, read_all
 from bridge.proxy.surroundings import compare

@@ -11,7 +11,7 @@ from bridge.errors import ConfigError
 from bridge.proxy import samples
 from bridge.proxy.lock import AFTER_A_KILL, killed
 from bridge.proxy.reach import Reached, ask_all
-from bridge.proxy.routes import Handlers, load
+from bridge.proxy.routing.table import Handlers, load
 from bridge.proxy.status import Alone, Stranger, WorkerStatus, alone, read_all, rows_of, strangers
 from bridge.proxy.surroundings import Compared, compare
 from bridge.settings import Settings

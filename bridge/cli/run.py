@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bridge.proxy.routes import Handlers, load
+from bridge.proxy.routing.table import Handlers, load
 from bridge.settings import Settings
 
 GOES_ON = """\
@@ -141,8 +141,8 @@ def check_in_child(settings: Settings) -> None:
     if pid == 0:
         from bridge.cli.output import report
         from bridge.errors import BridgeError, ConfigError
-        from bridge.proxy import lastgood
         from bridge.proxy.gate import gate_of
+        from bridge.proxy.routing import lastgood
 
         served = lastgood.is_there(settings.state_dir)
         code = 70

@@ -13,8 +13,8 @@ import time
 from dataclasses import dataclass
 
 from bridge.errors import LegacyError, VisitorError
-from bridge.proxy import models
 from bridge.proxy.http.wire import only_interim
+from bridge.proxy.routing import models
 from bridge.proxy.servers import Server
 from bridge.proxy.upload import EarlyAnswer
 

@@ -41,7 +41,7 @@ from bridge.proxy.request.admission import Admission
 from bridge.proxy.request.forwarded import Client
 from bridge.proxy.request.head import Head
 from bridge.proxy.rounds import REDIRECTS, Rounds
-from bridge.proxy.routes import Route, RouteTable
+from bridge.proxy.routing.table import Route, RouteTable
 
 if TYPE_CHECKING:
     from bridge.proxy.front import Caller, Front

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.errors import VisitorError
-from bridge.proxy import models, preview
+from bridge.proxy import preview
 from bridge.proxy.buckets import ALL, bucket, inside
 from bridge.proxy.request.forwarded import Client
 from bridge.proxy.request.head import Head
-from bridge.proxy.routes import Route, RouteTable
+from bridge.proxy.routing import models
+from bridge.proxy.routing.table import Route, RouteTable
 
 __all__ = ["PYTHON", "SHARE_COOKIE", "Decision", "decide", "not_ours", "site_of"]
 

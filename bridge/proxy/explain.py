@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 
 from bridge.errors import VisitorError
 from bridge.proxy import preview
-from bridge.proxy.conditions import Question
 from bridge.proxy.decide import Decision, decide, site_of
-from bridge.proxy.matcher import fits
 from bridge.proxy.request.admission import admit
 from bridge.proxy.request.head import Head
 from bridge.proxy.request.hosts import as_ascii, host_of
 from bridge.proxy.request.target import parse_target
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing.conditions import Question
+from bridge.proxy.routing.matcher import fits
+from bridge.proxy.routing.table import RouteTable
 
 __all__ = ["Explanation", "RouteVerdict", "explain", "head_for"]
 

@@ -33,7 +33,7 @@ from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.loopguard import COOKIE as TRAIL
 from bridge.proxy.request.hosts import as_ascii, host_of
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing.table import RouteTable
 
 __all__ = ["Found", "Hop", "Loop", "Step", "follow", "start_of"]
 

@@ -30,7 +30,7 @@ from bridge.proxy.loopguard import COOKIE, LoopGuard, Sender, Signed, Trail
 from bridge.proxy.request.admission import Admission, admit
 from bridge.proxy.request.forwarded import Client, plain_address
 from bridge.proxy.request.head import Head
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing.table import RouteTable
 
 __all__ = ["Caller", "Front"]
 

@@ -17,7 +17,6 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from bridge.errors import LegacyError
-from bridge.proxy import models
 from bridge.proxy.connection import Address, Connection
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.http.wire import (
@@ -31,6 +30,7 @@ from bridge.proxy.http.wire import (
 )
 from bridge.proxy.pools import RetryBudget
 from bridge.proxy.prober import Prober
+from bridge.proxy.routing import models
 from bridge.proxy.servers import Server, Servers
 from bridge.proxy.upload import EarlyAnswer, RequestBody, framed_pieces
 

@@ -18,7 +18,7 @@ from bridge.proxy import counters
 from bridge.proxy.counters import Cells, Histogram
 from bridge.proxy.decide import PYTHON
 from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.reload import Reloader
+from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.samples import (
     ABORTED,
     BREAKER,

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from bridge.proxy import models
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing import models
+from bridge.proxy.routing.table import RouteTable
 
 __all__ = ["Pools", "RetryBudget"]
 

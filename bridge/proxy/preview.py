@@ -15,7 +15,7 @@ from bridge.errors import PreviewUnavailable
 
 if TYPE_CHECKING:
     from bridge.proxy.request.head import Head
-    from bridge.proxy.routes import Route
+    from bridge.proxy.routing.table import Route
 
 __all__ = [
     "COOKIE",

@@ -8,7 +8,7 @@ import requests
 import structlog
 
 from bridge.logs import traceback_text
-from bridge.proxy import models
+from bridge.proxy.routing import models
 from bridge.proxy.servers import Server, Servers
 
 __all__ = ["Prober"]

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import requests
 
-from bridge.proxy import models
 from bridge.proxy.request.hosts import host_of
+from bridge.proxy.routing import models
 from bridge.settings import redact_url
 
 __all__ = ["PATIENCE", "Reached", "ask", "ask_all"]

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bridge.proxy.models import File
+from bridge.proxy.routing.models import File
 
 __all__ = ["FILE", "text"]
 

@@ -39,7 +39,7 @@ from bridge.proxy.engine.upstream import Upstream
 from bridge.proxy.gate import start_gate
 from bridge.proxy.legacy import LegacyPool
 from bridge.proxy.lock import PID_FILE, Lock
-from bridge.proxy.reload import Reloader
+from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.threadworker import BridgeWorker, join_cookies
 from bridge.settings import Settings, import_limit
 

@@ -23,8 +23,8 @@ import structlog
 
 from bridge.errors import StateUnreadable
 from bridge.files import is_alive, is_stopped, write_atomically
-from bridge.proxy.reload import Reloader
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing.reload import Reloader
+from bridge.proxy.routing.table import RouteTable
 from bridge.proxy.surroundings import code_of, settings_of
 from bridge.settings import Settings, redact_url
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing.table import RouteTable
 from bridge.settings import Settings, redact_url
 
 __all__ = [

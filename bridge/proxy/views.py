@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from bridge.errors import Problem
 from bridge.importing import ImportFailed, import_callable
-from bridge.proxy.routes import Route, RouteTable
+from bridge.proxy.routing.table import Route, RouteTable
 from bridge.yamlfile import YamlFile
 
 __all__ = ["misfits"]

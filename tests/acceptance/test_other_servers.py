@@ -8,7 +8,7 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.routes import load_text
+from bridge.proxy.routing.table import load_text
 from stack.gunicorn import Gunicorn
 from stack.php import PhpServer
 from stack.waiting import wait_for

@@ -13,7 +13,7 @@ from werkzeug.test import create_environ, run_wsgi_app
 
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.routes import RouteTable, load_text
+from bridge.proxy.routing.table import RouteTable, load_text
 from stack.nginx import NginxPhp
 from stack.php import PhpServer
 from stack.waiting import wait_for

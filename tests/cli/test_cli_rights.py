@@ -19,7 +19,7 @@ from bridge.cli.output import visible
 from bridge.errors import BridgeError
 from bridge.proxy import metrics, status
 from bridge.proxy.flip import flip
-from bridge.proxy.reload import Reloader
+from bridge.proxy.routing.reload import Reloader
 from bridge.queue.pulse import Pulse
 from tests.proxy.site import TOP, route
 

@@ -22,7 +22,7 @@ from bridge.cli import cli
 from bridge.proxy import metrics, status
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.metrics import Metrics, State
-from bridge.proxy.reload import Reloader
+from bridge.proxy.routing.reload import Reloader
 from bridge.queue.pulse import Pulse, Vitals
 from bridge.queue.status import metrics as queue_metrics
 from bridge.settings import Settings

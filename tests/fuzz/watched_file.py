@@ -4,7 +4,7 @@
 
 Each round harms the file, its folder, its error page and its state directory in any way and
 order; then a good file is saved, in one of the ways that editors have, and must be live within a
-bound. `Fuzz` is also what the test in `tests/proxy/test_watched_file.py` runs for a while.
+bound. `Fuzz` is also what the test in `tests/proxy/routing/test_watched_file.py` runs for a while.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bridge.proxy.reload import Reloader
+from bridge.proxy.routing.reload import Reloader
 from stack.waiting import wait_for
 
 __all__ = ["LIVE_WITHIN", "Fuzz"]

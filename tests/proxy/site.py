@@ -7,7 +7,7 @@ from pathlib import Path
 from bridge.proxy.decide import Decision, decide
 from bridge.proxy.request.head import Head
 from bridge.proxy.request.target import parse_target
-from bridge.proxy.routes import RouteTable, load_text
+from bridge.proxy.routing.table import RouteTable, load_text
 
 TOP = """\
 version: 1

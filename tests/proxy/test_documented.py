@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.proxy import models, samples
+from bridge.proxy import samples
+from bridge.proxy.routing import models
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 KINDS = [

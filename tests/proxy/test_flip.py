@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import ConfigError, FlipRefused, WrongUsage
 from bridge.proxy.flip import flip, flip_all, history_file, read_history
-from bridge.proxy.routes import load
+from bridge.proxy.routing.table import load
 from tests.proxy.site import TOP, VIEW
 
 TEXT = f"""\

@@ -13,7 +13,7 @@ import pytest
 
 from bridge.errors import FlipRefused
 from bridge.proxy.flip import flip, history_file, read_history
-from bridge.proxy.routes import load
+from bridge.proxy.routing.table import load
 from tests.proxy.site import TOP, route
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two other users")

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Request, Response
 
 from bridge.errors import BridgeError
 from bridge.proxy.follow import Found, Loop, follow, start_of
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing.table import RouteTable
 from stack.ports import free_port
 from tests.proxy.shells.double import Backend, Call, Script, plain
 from tests.proxy.site import table

@@ -17,7 +17,7 @@ from bridge.errors import BridgeError
 from bridge.proxy import counters, metrics
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.metrics import Metrics, State
-from bridge.proxy.reload import Reloader
+from bridge.proxy.routing.reload import Reloader
 from tests.proxy.site import TOP, route
 
 QUIET = State(0, 0, 0, {}, {})

@@ -9,7 +9,7 @@ import pytest
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 from werkzeug.wrappers import Request, Response
 
-from bridge.proxy.handlers import import_handler
+from bridge.proxy.routing.handlers import import_handler
 
 RETURNED: list[Any] = ["<h1>Hello</h1>", b"data", None, ("text", 200), {"a": 1}, ["a"], 404, 1.5]
 

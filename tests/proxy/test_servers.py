@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.proxy.models import Backend
+from bridge.proxy.routing.models import Backend
 from bridge.proxy.servers import Servers
 
 URLS = ["http://a", "http://b", "http://c"]

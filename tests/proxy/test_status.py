@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from bridge.cli import cli
 from bridge.errors import StateUnreadable
 from bridge.proxy import metrics, status
-from bridge.proxy.reload import Reloader
+from bridge.proxy.routing.reload import Reloader
 from stack.waiting import wait_for
 from tests.proxy.site import TOP, route
 

@@ -23,8 +23,8 @@ from wsgiref.util import FileWrapper
 
 from bridge.errors import UseLegacy, VisitorError
 from bridge.proxy.engine.clock import clock
-from bridge.proxy.handlers import PARAMS
 from bridge.proxy.pythonside import BUSY, Answer, HandlerThreads, Job, PythonFailed
+from bridge.proxy.routing.handlers import PARAMS
 from bridge.proxy.wsgi import caller_keys, header_keys, target_keys
 
 if TYPE_CHECKING:

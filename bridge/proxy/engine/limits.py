@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bridge.proxy import models
 from bridge.proxy.engine.reading import LONGEST_FIELD, LONGEST_HEAD, LONGEST_LINE, MOST_FIELDS
+from bridge.proxy.routing import models
 
 __all__ = ["Limits"]
 

@@ -22,7 +22,7 @@ from bridge.proxy.request.target import Target, parse_target
 if TYPE_CHECKING:
     from bridge.proxy.engine.upstream import Upstream
     from bridge.proxy.front import Caller
-    from bridge.proxy.routes import RouteTable
+    from bridge.proxy.routing.table import RouteTable
 
 __all__ = [
     "LONGEST_FIELD",

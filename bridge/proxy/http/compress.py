@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from bridge.proxy import models
 from bridge.proxy.http.wire import lowered
+from bridge.proxy.routing import models
 
 __all__ = ["Body", "Press", "available", "chosen"]
 

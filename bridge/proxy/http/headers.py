@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from bridge.proxy import loopguard, models, preview
+from bridge.proxy import loopguard, preview
 from bridge.proxy.decide import SHARE_COOKIE
 from bridge.proxy.http.wire import lowered
 from bridge.proxy.request.forwarded import Client, forwarded_headers
 from bridge.proxy.request.head import Head
 from bridge.proxy.request.hosts import split_host
+from bridge.proxy.routing import models
 
 __all__ = [
     "HOP_HEADER",

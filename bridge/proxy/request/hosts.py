@@ -17,7 +17,7 @@ from weakref import proxy
 import idna
 
 if TYPE_CHECKING:
-    from bridge.proxy import models
+    from bridge.proxy.routing import models
 
 __all__ = ["Hosts", "as_ascii", "host_of", "split_host"]
 

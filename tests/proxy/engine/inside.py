@@ -21,7 +21,7 @@ from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine.door import Door
 from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.service import Service
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing.table import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND
 from tests.proxy.shells.visitor import Visitor

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from bridge.proxy.engine.handlers import _Load
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing.table import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, computing, engine, release
 from tests.proxy.shells.double import BOUND, Backend

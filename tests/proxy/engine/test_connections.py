@@ -11,10 +11,10 @@ import threading
 
 import pytest
 
-from bridge.proxy import models
 from bridge.proxy.descriptors import room_for_visitors
 from bridge.proxy.engine.limits import Limits
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing import models
+from bridge.proxy.routing.table import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, engine
 from tests.proxy.shells.double import BOUND, Backend, Call, plain

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from bridge.proxy.engine.limits import Limits
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing.table import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, engine
 from tests.proxy.engine.wired import Later, Wired

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing.table import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, engine, release, spoken
 from tests.proxy.shells.double import BOUND, Backend, Call, plain

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from bridge.proxy.engine.limits import Limits
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing.table import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, engine
 from tests.proxy.engine.wired import Wired

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bridge.proxy.engine.limits import Limits
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing.table import RouteTable
 from tests.proxy.engine.inside import HOST, Inside, engine
 from tests.proxy.shells.double import BOUND, Backend, Call, plain
 from tests.proxy.shells.visitor import request

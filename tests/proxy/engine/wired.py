@@ -10,14 +10,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from bridge.proxy import models
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.service import Service
 from bridge.proxy.engine.upstream import LegacyConnection, Upstream
 from bridge.proxy.engine.visitor import Visitor
 from bridge.proxy.pools import Pools
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing import models
+from bridge.proxy.routing.table import RouteTable
 from bridge.proxy.servers import Server
 from tests.proxy.site import table
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.proxy.http.compress import Body, Press, chosen
-from bridge.proxy.models import Compression
+from bridge.proxy.routing.models import Compression
 
 ENCODINGS = ("br", "zstd", "gzip")
 HTML = ("Content-Type", "text/html; charset=utf-8")

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.proxy import models
 from bridge.proxy.http.headers import (
     HOP_BY_HOP,
     HOP_HEADER,
@@ -25,6 +24,7 @@ from bridge.proxy.http.headers import (
 from bridge.proxy.request.forwarded import TrustedProxies
 from bridge.proxy.request.head import Head
 from bridge.proxy.request.target import parse_target
+from bridge.proxy.routing import models
 
 Headers = list[tuple[str, str]]
 

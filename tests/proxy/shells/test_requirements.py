@@ -154,7 +154,7 @@ SECURITY = {
         hostile::a_path_that_two_programs_read_differently_is_legacys
         proxy/request/test_target.py::what_could_be_read_in_two_ways_has_no_canonical_path
         proxy/request/test_superglobals.py::a_query_and_cookies_are_read_as_php_reads_them
-        proxy/test_routes.py::query_conditions_read_the_query_as_php_does""",
+        proxy/routing/test_table.py::query_conditions_read_the_query_as_php_does""",
 }
 
 LINES = {**CORRECTNESS, **SECURITY}

@@ -3,7 +3,7 @@
 One thread imports one handler after the other, since modules that import each other must not be
 imported at the same time. When it is stuck in one, another thread goes on with the rest. What a
 table gets is what was imported until then; `news` says that there is more. Importing itself is
-`bridge.proxy.handlers`'.
+`bridge.proxy.routing.handlers`'.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from wsgiref.types import WSGIApplication
 
 from bridge.importing import ImportFailed
-from bridge.proxy.handlers import import_handler
+from bridge.proxy.routing.handlers import import_handler
 from bridge.settings import import_limit
 
 __all__ = ["Handler", "Imports"]

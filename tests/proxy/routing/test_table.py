@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from bridge.errors import ConfigError
 from bridge.proxy import schema
-from bridge.proxy.models import parse_percent
-from bridge.proxy.routes import Handlers, RouteTable, load, load_text
+from bridge.proxy.routing.models import parse_percent
+from bridge.proxy.routing.table import Handlers, RouteTable, load, load_text
 from tests.proxy.site import TOP, VIEW, decided, head, route, table
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-import bridge.proxy.reload as reloading
+import bridge.proxy.routing.reload as reloading
 from bridge.errors import ConfigError
-from bridge.proxy import lastgood
-from bridge.proxy.imports import Imports
-from bridge.proxy.reload import Reloader
-from bridge.proxy.routes import Handlers, RouteTable, load_text
+from bridge.proxy.routing import lastgood
+from bridge.proxy.routing.imports import Imports
+from bridge.proxy.routing.reload import Reloader
+from bridge.proxy.routing.table import Handlers, RouteTable, load_text
 from stack.waiting import wait_for
 from tests.proxy.site import TOP, VIEW, decided, head, route
 

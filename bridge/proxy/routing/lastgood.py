@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from bridge.files import write_atomically
-from bridge.proxy.routes import RouteTable
+from bridge.proxy.routing.table import RouteTable
 
 __all__ = ["FILE", "is_kept", "is_there", "keep", "pages", "text"]
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 
-from bridge.proxy import matcher, pattern
-from bridge.proxy.matcher import Matcher, fits
 from bridge.proxy.request import superglobals
+from bridge.proxy.routing import matcher, pattern
+from bridge.proxy.routing.matcher import Matcher, fits
 from tests.proxy.site import decided, head, route, table
 
 CONVERTERS = [

@@ -13,7 +13,7 @@ import re
 from werkzeug.routing import ValidationError as ValidationFailed
 from werkzeug.routing.converters import NumberConverter
 
-from bridge.proxy.matcher import read_rule
+from bridge.proxy.routing.matcher import read_rule
 
 __all__ = ["wrong_with"]
 

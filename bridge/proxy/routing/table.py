@@ -1,8 +1,8 @@
 """routes.yaml becomes a RouteTable, or a list of everything that is wrong with it.
 
-A table is immutable: a request captures it once and keeps it to its end. Reading the models is
-in `bridge.proxy.models`; deciding with a table is in `bridge.proxy.decide`; when to load is in
-`bridge.proxy.reload`.
+A table is immutable: a request captures it once and keeps it to its end. Reading the models is in
+`bridge.proxy.routing.models`; deciding with a table is in `bridge.proxy.decide`; when to load is in
+`bridge.proxy.routing.reload`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pydantic import ValidationError
 
 from bridge.errors import ConfigError, Problem
 from bridge.importing import ImportFailed
-from bridge.proxy import models
-from bridge.proxy.conditions import Conditions, Question
-from bridge.proxy.imports import Imports
-from bridge.proxy.matcher import Matcher
 from bridge.proxy.request.forwarded import TrustedProxies
 from bridge.proxy.request.head import Head
 from bridge.proxy.request.hosts import Hosts
-from bridge.proxy.rules import wrong_with
+from bridge.proxy.routing import models
+from bridge.proxy.routing.conditions import Conditions, Question
+from bridge.proxy.routing.imports import Imports
+from bridge.proxy.routing.matcher import Matcher
+from bridge.proxy.routing.rules import wrong_with
 from bridge.yamlfile import UnreadableFile, YamlFile, did_you_mean, read_text, whatever_happens
 
 __all__ = ["Handlers", "Means", "Route", "RouteTable", "load", "load_text"]

@@ -2,7 +2,7 @@
 
 Frozen pydantic models that forbid unknown keys. They check what can be seen within one value;
 what needs the whole file (names that must exist, handlers that must import) is checked in
-`bridge.proxy.routes`. The JSON Schema for editors is generated from here.
+`bridge.proxy.routing.table`. The JSON Schema for editors is generated from here.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bridge.errors import ConfigError, Problem
 from bridge.proxy.flip import flip, flip_all
 from bridge.proxy.lint import lint
-from bridge.proxy.routes import Handlers, load, load_text
+from bridge.proxy.routing.table import Handlers, load, load_text
 from bridge.sync import entities
 from bridge.yamlfile import YamlFile
 from tests.proxy.site import TOP, VIEW, decided, head, route

@@ -1,9 +1,8 @@
 """Which of many Werkzeug rules a path fits, in Werkzeug's order, at a cost that has a bound.
 
-Pure. Werkzeug reads the rules, and its converters the values; the matching is our own: each
-pattern of a table is tried at most once for a path, and `bridge.proxy.pattern` looks at each
-character a fixed number of times. A value that a converter refuses leads on to the next best
-rule.
+Pure. Werkzeug reads the rules, and its converters the values; the matching is our own: each pattern
+of a table is tried at most once for a path, and `bridge.proxy.routing.pattern` looks at each
+character a fixed number of times. A value that a converter refuses leads on to the next best rule.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from werkzeug.routing import BaseConverter, Map, Rule
 
-from bridge.proxy.pattern import Pattern, Variable, atoms_of
+from bridge.proxy.routing.pattern import Pattern, Variable, atoms_of
 
 __all__ = ["Matcher", "fits", "read_rule"]
 

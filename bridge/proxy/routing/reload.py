@@ -1,10 +1,11 @@
 """Keeps the routing table in step with routes.yaml: watch, validate, swap or change nothing.
 
-A load that fails leaves the last good table in place, is tried again, and can be seen in
-`error`. A worker that starts while the file is broken runs the last good copy, which is
-`bridge.proxy.lastgood`'s. A handler that cannot be imported, or an error page that cannot be read,
-is an error too, and tried again, but concerns its route or site only; a table never waits long for
-handlers, which come in when they are there. Loading itself is `bridge.proxy.routes`'.
+A load that fails leaves the last good table in place, is tried again, and can be seen in `error`. A
+worker that starts while the file is broken runs the last good copy, which is
+`bridge.proxy.routing.lastgood`'s. A handler that cannot be imported, or an error page that cannot
+be read, is an error too, and tried again, but concerns its route or site only; a table never waits
+long for handlers, which come in when they are there. Loading itself is
+`bridge.proxy.routing.table`'.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from watchfiles import watch
 
 from bridge.errors import ConfigError, Problem
 from bridge.logs import traceback_text
-from bridge.proxy import lastgood
-from bridge.proxy.imports import Imports
-from bridge.proxy.routes import Handlers, Means, RouteTable, load, load_text
+from bridge.proxy.routing import lastgood
+from bridge.proxy.routing.imports import Imports
+from bridge.proxy.routing.table import Handlers, Means, RouteTable, load, load_text
 
 __all__ = ["Reloader"]
 

@@ -16,9 +16,9 @@ from bridge.proxy.request.hosts import Hosts
 from bridge.proxy.request.superglobals import Values, php_name, read_cookies, read_query
 
 if TYPE_CHECKING:
-    from bridge.proxy import models
     from bridge.proxy.request.head import Head
-    from bridge.proxy.routes import Route
+    from bridge.proxy.routing import models
+    from bridge.proxy.routing.table import Route
 
 __all__ = ["Conditions", "Question"]
 

@@ -1,0 +1,1 @@
+"""What does routes.yaml say?"""
