@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.load import BenchmarkFailed, Page
-from bridge.proxy.buckets import bucket, inside
+from bridge.proxy.decision.buckets import bucket, inside
 from bridge.proxy.metrics import scrape
 from stack.gunicorn import BridgeServe, Gunicorn
 from stack.nginx import Nginx

@@ -16,7 +16,7 @@ from bridge.errors import BridgeError, ConfigError, Problem, StateUnreadable
 from bridge.fit import misfits
 from bridge.proxy import follow as following
 from bridge.proxy import samples, views
-from bridge.proxy.decide import Decision
+from bridge.proxy.decision.decide import Decision
 from bridge.proxy.explain import explain as explain_request
 from bridge.proxy.explain import head_for
 from bridge.proxy.follow import Found

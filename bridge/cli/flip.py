@@ -17,7 +17,7 @@ from bridge.cli.output import Format, format_option, say, show_rows
 from bridge.errors import BridgeError, ConfigError, StateUnreadable, WrongUsage
 from bridge.proxy import flip as flipping
 from bridge.proxy import samples, status
-from bridge.proxy.decide import PYTHON
+from bridge.proxy.decision.decide import PYTHON
 from bridge.proxy.routing import lastgood
 from bridge.proxy.routing.models import parse_percent
 from bridge.proxy.routing.table import Handlers, load

@@ -17,8 +17,9 @@ import structlog
 
 from bridge.errors import BridgeError, LegacyError, UseLegacy, VisitorError
 from bridge.logs import traceback_text
-from bridge.proxy import preview
-from bridge.proxy.decide import PYTHON, Decision, decide, not_ours
+from bridge.proxy.decision import preview
+from bridge.proxy.decision.decide import PYTHON, Decision, decide, not_ours
+from bridge.proxy.decision.rounds import REDIRECTS, Rounds
 from bridge.proxy.gate import FRESHNESS, Wanted, end_when_settled
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.http import pages
@@ -40,7 +41,6 @@ from bridge.proxy.pythonside import PythonFailed
 from bridge.proxy.request.admission import Admission
 from bridge.proxy.request.forwarded import Client
 from bridge.proxy.request.head import Head
-from bridge.proxy.rounds import REDIRECTS, Rounds
 from bridge.proxy.routing.table import Route, RouteTable
 
 if TYPE_CHECKING:

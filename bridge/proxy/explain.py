@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from bridge.errors import VisitorError
-from bridge.proxy import preview
-from bridge.proxy.decide import Decision, decide, site_of
+from bridge.proxy.decision import preview
+from bridge.proxy.decision.decide import Decision, decide, site_of
 from bridge.proxy.request.admission import admit
 from bridge.proxy.request.head import Head
 from bridge.proxy.request.hosts import as_ascii, host_of

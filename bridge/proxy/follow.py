@@ -27,11 +27,11 @@ from urllib.request import Request
 from werkzeug.test import create_environ, run_wsgi_app
 
 from bridge.errors import BridgeError, WrongUsage
-from bridge.proxy.buckets import ALL
-from bridge.proxy.decide import PYTHON
+from bridge.proxy.decision.buckets import ALL
+from bridge.proxy.decision.decide import PYTHON
+from bridge.proxy.decision.loopguard import COOKIE as TRAIL
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.loopguard import COOKIE as TRAIL
 from bridge.proxy.request.hosts import as_ascii, host_of
 from bridge.proxy.routing.table import RouteTable
 

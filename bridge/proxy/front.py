@@ -21,12 +21,12 @@ from typing import Any
 import structlog
 
 from bridge.logs import traceback_text
-from bridge.proxy.breaker import Breaker
 from bridge.proxy.conversation import Conversation
-from bridge.proxy.decide import PYTHON, Decision
+from bridge.proxy.decision.breaker import Breaker
+from bridge.proxy.decision.decide import PYTHON, Decision
+from bridge.proxy.decision.loopguard import COOKIE, LoopGuard, Sender, Signed, Trail
 from bridge.proxy.gate import Gate
 from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.loopguard import COOKIE, LoopGuard, Sender, Signed, Trail
 from bridge.proxy.request.admission import Admission, admit
 from bridge.proxy.request.forwarded import Client, plain_address
 from bridge.proxy.request.head import Head

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bridge.proxy.decide import Decision
+from bridge.proxy.decision.decide import Decision
 from bridge.proxy.request.head import Head
 
 __all__ = ["Hooks", "Outcome"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from bridge.files import write_atomically
 from bridge.proxy import counters
 from bridge.proxy.counters import Cells, Histogram
-from bridge.proxy.decide import PYTHON
+from bridge.proxy.decision.decide import PYTHON
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.samples import (

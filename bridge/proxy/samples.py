@@ -313,7 +313,7 @@ def freshness(state_dir: Path) -> dict[str, int]:
 
 def loops(state_dir: Path) -> dict[str, int]:
     """How many redirect loops were stopped, by the routes that sent visitors to each other
-    (`bridge.proxy.loopguard.loop_name`); the sum over all workers."""
+    (`bridge.proxy.decision.loopguard.loop_name`); the sum over all workers."""
     return _counts(state_dir, LOOPS)
 
 

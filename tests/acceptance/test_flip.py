@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.proxy import preview
+from bridge.proxy.decision import preview
 from stack.php import PhpServer
 from stack.process import REPOSITORY
 from stack.waiting import wait_for

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bridge.proxy.decide import Decision, decide
+from bridge.proxy.decision.decide import Decision, decide
 from bridge.proxy.request.head import Head
 from bridge.proxy.request.target import parse_target
 from bridge.proxy.routing.table import RouteTable, load_text

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from bridge.proxy import loopguard, preview
-from bridge.proxy.decide import SHARE_COOKIE
+from bridge.proxy.decision import loopguard, preview
+from bridge.proxy.decision.decide import SHARE_COOKIE
 from bridge.proxy.http.wire import lowered
 from bridge.proxy.request.forwarded import Client, forwarded_headers
 from bridge.proxy.request.head import Head

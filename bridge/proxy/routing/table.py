@@ -1,8 +1,8 @@
 """routes.yaml becomes a RouteTable, or a list of everything that is wrong with it.
 
 A table is immutable: a request captures it once and keeps it to its end. Reading the models is in
-`bridge.proxy.routing.models`; deciding with a table is in `bridge.proxy.decide`; when to load is in
-`bridge.proxy.routing.reload`.
+`bridge.proxy.routing.models`; deciding with a table is in `bridge.proxy.decision.decide`; when to
+load is in `bridge.proxy.routing.reload`.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class RouteTable:
     problems: tuple[Problem, ...] = ()
     _urls: Matcher[Route] = field(repr=False, default_factory=lambda: Matcher[Route](()))
     memo: dict[Any, Any] = field(repr=False, default_factory=dict)
-    """For `bridge.proxy.decide`: what it has found out for paths that are asked for again."""
+    """For `bridge.proxy.decision.decide`: what it has found out for paths that are asked for
+    again."""
 
     def match(self, head: Head, site: str) -> tuple[Route, Mapping[str, Any]] | None:
         """The route for `head` and the variables of its path, or None.

@@ -146,7 +146,7 @@ SECURITY = {
     "two who change shares at once do not undo each other": """
         acceptance/test_flip.py::two_flips_at_once_both_happen""",
     "a tester's choice of side is a signed cookie": """
-        proxy/test_decide.py::counts_for_nothing_when_expired_forged_or_broken
+        proxy/decision/test_decide.py::counts_for_nothing_when_expired_forged_or_broken
         acceptance/test_flip.py::a_forged_or_expired_preview_cookie_counts_for_nothing""",
     "a split route is kept out of shared caches": """
         split_routes::no_shared_cache_may_keep_either_side""",

@@ -1,7 +1,7 @@
 """A tester's signed cookie that picks the side for one browser.
 
-Pure but for the secret it is given. `bridgectl preview` makes the cookie, `bridge.proxy.decide`
-reads it. A forged, broken or expired cookie counts for nothing.
+Pure but for the secret it is given. `bridgectl preview` makes the cookie,
+`bridge.proxy.decision.decide` reads it. A forged, broken or expired cookie counts for nothing.
 """
 
 from __future__ import annotations

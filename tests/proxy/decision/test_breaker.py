@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.proxy.breaker import Breaker
+from bridge.proxy.decision.breaker import Breaker
 
 
 def test_five_failures_in_a_row_open_it_for_half_a_minute() -> None:

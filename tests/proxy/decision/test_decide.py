@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import VisitorError
-from bridge.proxy import preview
-from bridge.proxy.decide import PYTHON, SHARE_COOKIE
+from bridge.proxy.decision import preview
+from bridge.proxy.decision.decide import PYTHON, SHARE_COOKIE
 from tests.proxy.site import TOP, decided, head, route, table
 
 

@@ -1,7 +1,7 @@
 """Whether the visitor of a conversation goes round and round, and what they carry with them.
 
 A step of `bridge.proxy.conversation`, for requests that a redirect led to, and those that are
-redirected. What a trail and a cycle are is in `bridge.proxy.loopguard`.
+redirected. What a trail and a cycle are is in `bridge.proxy.decision.loopguard`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bridge.errors import VisitorError
-from bridge.proxy.decide import PYTHON, SHARE_COOKIE
-from bridge.proxy.http.headers import Headers, is_shared, trail_cookie
-from bridge.proxy.http.wire import lowered
-from bridge.proxy.loopguard import (
+from bridge.proxy.decision.decide import PYTHON, SHARE_COOKIE
+from bridge.proxy.decision.loopguard import (
     COOKIE,
     Sender,
     Step,
@@ -23,6 +21,8 @@ from bridge.proxy.loopguard import (
     senders,
     sent_to,
 )
+from bridge.proxy.http.headers import Headers, is_shared, trail_cookie
+from bridge.proxy.http.wire import lowered
 
 if TYPE_CHECKING:
     from bridge.proxy.conversation import Conversation

@@ -9,9 +9,7 @@ from werkzeug.test import Client
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
-from bridge.proxy.dispatcher import Dispatcher
-from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.loopguard import (
+from bridge.proxy.decision.loopguard import (
     LoopGuard,
     Sender,
     Signed,
@@ -23,6 +21,8 @@ from bridge.proxy.loopguard import (
     senders,
     sent_to,
 )
+from bridge.proxy.dispatcher import Dispatcher
+from bridge.proxy.hooks import Hooks, Outcome
 from tests.proxy.site import TOP, table
 
 HOST = "forge.example"
@@ -262,7 +262,7 @@ def view(request: Request) -> Response:
 
 
 ROUTES = [
-    f'name: {name}, path: /{name}, handler: "tests.proxy.test_loopguard:view", python: 100%'
+    f"name: {name}, path: /{name}, handler: tests.proxy.decision.test_loopguard:view, python: 100%"
     for name in ("a", "b", "in", "out")
 ]
 

@@ -3,7 +3,7 @@
 Pure. A visitor's bucket is a number from 0 to 99,999 that depends only on the group and the
 visitor's key, so it is the same in every worker and on every machine. A share of N percent
 takes the lowest buckets, so whoever is in at 10% is still in at 20%, and whoever left at 5%
-comes back at 10%. Where the key comes from is `bridge.proxy.decide`'s business.
+comes back at 10%. Where the key comes from is `bridge.proxy.decision.decide`'s business.
 """
 
 from __future__ import annotations

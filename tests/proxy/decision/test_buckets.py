@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.proxy.buckets import ALL, bucket, inside
+from bridge.proxy.decision.buckets import ALL, bucket, inside
 
 keys = st.text(min_size=1, max_size=40)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.errors import VisitorError
-from bridge.proxy import preview
-from bridge.proxy.buckets import ALL, bucket, inside
+from bridge.proxy.decision import preview
+from bridge.proxy.decision.buckets import ALL, bucket, inside
 from bridge.proxy.request.forwarded import Client
 from bridge.proxy.request.head import Head
 from bridge.proxy.routing import models
