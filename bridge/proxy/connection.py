@@ -13,9 +13,9 @@ import time
 from dataclasses import dataclass
 
 from bridge.errors import LegacyError, VisitorError
+from bridge.proxy.backends.servers import Server
 from bridge.proxy.http.wire import only_interim
 from bridge.proxy.routing import models
-from bridge.proxy.servers import Server
 from bridge.proxy.upload import EarlyAnswer
 
 __all__ = ["Address", "Connection"]

@@ -17,6 +17,8 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from bridge.errors import LegacyError
+from bridge.proxy.backends.prober import Prober
+from bridge.proxy.backends.servers import Server, Servers
 from bridge.proxy.connection import Address, Connection
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.http.wire import (
@@ -29,9 +31,7 @@ from bridge.proxy.http.wire import (
     split_head,
 )
 from bridge.proxy.pools import RetryBudget
-from bridge.proxy.prober import Prober
 from bridge.proxy.routing import models
-from bridge.proxy.servers import Server, Servers
 from bridge.proxy.upload import EarlyAnswer, RequestBody, framed_pieces
 
 __all__ = ["Exchange", "LegacyPool", "hidden_names"]

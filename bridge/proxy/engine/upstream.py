@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from bridge.errors import LegacyError
+from bridge.proxy.backends.prober import Prober
+from bridge.proxy.backends.servers import Server, Servers
 from bridge.proxy.engine.clock import clock
 from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.sending import Batch, Outlet
 from bridge.proxy.legacy import hidden_names
 from bridge.proxy.pools import RetryBudget
-from bridge.proxy.prober import Prober
 from bridge.proxy.routing import models
-from bridge.proxy.servers import Server, Servers
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.exchange import Exchange

@@ -247,7 +247,7 @@ def test_every_place_is_free_again_after_a_storm(
 ) -> None:
     """Of one server, or of three of which one refuses; whoever left, hung up, was late, or has
     become something else. Then the site answers as if nothing had been."""
-    monkeypatch.setattr("bridge.proxy.servers._FIRST", 0.001)  # who refuses is asked again
+    monkeypatch.setattr("bridge.proxy.backends.servers._FIRST", 0.001)  # who refuses is asked again
     urls = [f"http://127.0.0.1:{port}" for port in (servers[0].port, servers[1].port, free_port())]
     routes = table(top=_routes(urls[:count], more))
     limits = Limits(head=0.3, body=0.3, idle=0.3, stall=0.3, tunnel_idle=0.3)

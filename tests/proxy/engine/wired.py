@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from bridge.proxy.backends.servers import Server
 from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.service import Service
@@ -18,7 +19,6 @@ from bridge.proxy.engine.visitor import Visitor
 from bridge.proxy.pools import Pools
 from bridge.proxy.routing import models
 from bridge.proxy.routing.table import RouteTable
-from bridge.proxy.servers import Server
 from tests.proxy.site import table
 
 __all__ = ["Later", "Legacy", "Wire", "Wired"]

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from bridge.errors import LegacyError, VisitorError
+from bridge.proxy.backends.servers import Server
 from bridge.proxy.connection import Connection
 from bridge.proxy.legacy import LegacyPool
 from bridge.proxy.routing import models
-from bridge.proxy.servers import Server
 from bridge.proxy.upload import EarlyAnswer
 from tests.proxy.shells.double import BOUND, Backend, Call, plain
 

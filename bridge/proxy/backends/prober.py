@@ -8,8 +8,8 @@ import requests
 import structlog
 
 from bridge.logs import traceback_text
+from bridge.proxy.backends.servers import Server, Servers
 from bridge.proxy.routing import models
-from bridge.proxy.servers import Server, Servers
 
 __all__ = ["Prober"]
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.proxy.backends.servers import Servers
 from bridge.proxy.routing.models import Backend
-from bridge.proxy.servers import Servers
 
 URLS = ["http://a", "http://b", "http://c"]
 

@@ -1,0 +1,1 @@
+"""Which server of a backend is asked, and is it well?"""
