@@ -37,7 +37,7 @@ from bridge.proxy.http.headers import (
     vary_on,
 )
 from bridge.proxy.http.wire import lowered
-from bridge.proxy.pythonside import PythonFailed
+from bridge.proxy.python.threads import PythonFailed
 from bridge.proxy.request.admission import Admission
 from bridge.proxy.request.forwarded import Client
 from bridge.proxy.request.head import Head

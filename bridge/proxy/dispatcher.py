@@ -23,7 +23,7 @@ from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.http import pages
 from bridge.proxy.legacy import Exchange, LegacyPool
 from bridge.proxy.pools import Pools
-from bridge.proxy.pythonside import Answer, HandlerThreads, PythonFailed
+from bridge.proxy.python.threads import Answer, HandlerThreads, PythonFailed
 from bridge.proxy.replay import ReplayableInput
 from bridge.proxy.routing.handlers import PARAMS
 from bridge.proxy.routing.table import RouteTable

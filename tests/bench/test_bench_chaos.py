@@ -59,7 +59,7 @@ class Swapped(Damaged):
     """Now and then, who asks a handler gets what another one gets, too."""
 
     damage = """
-from bridge.proxy.pythonside import Answer
+from bridge.proxy.python.threads import Answer
 take, last = Answer.take, [[b"x"]]
 def damaged(self):
     pieces, ended, error = take(self)

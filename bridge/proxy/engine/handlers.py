@@ -1,6 +1,6 @@
 """Handlers under the event loop: bounded threads, and answers that come back to the loop.
 
-Threads and what a handler may do are `bridge.proxy.pythonside`'s. Here a request waits for a
+Threads and what a handler may do are `bridge.proxy.python.threads`'s. Here a request waits for a
 thread without holding one, its body is complete before the handler starts, and what a handler
 makes is written as fast as the visitor takes it.
 """
@@ -23,7 +23,7 @@ from wsgiref.util import FileWrapper
 
 from bridge.errors import UseLegacy, VisitorError
 from bridge.proxy.engine.clock import clock
-from bridge.proxy.pythonside import BUSY, Answer, HandlerThreads, Job, PythonFailed
+from bridge.proxy.python.threads import BUSY, Answer, HandlerThreads, Job, PythonFailed
 from bridge.proxy.routing.handlers import PARAMS
 from bridge.proxy.wsgi import caller_keys, header_keys, target_keys
 

@@ -1,7 +1,7 @@
 """The Python side of a route: importing it, and making a WSGI application of a view.
 
 A view is `view(request, **variables_of_the_path) -> Response` on Werkzeug's Request and
-Response. Running a handler with a time limit is in `bridge.proxy.pythonside`.
+Response. Running a handler with a time limit is in `bridge.proxy.python.threads`.
 """
 
 from __future__ import annotations

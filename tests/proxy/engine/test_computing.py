@@ -47,7 +47,7 @@ def ask_all(routes: RouteTable, path: str) -> list[int]:
 
 
 def test_those_that_compute_take_turns(routes: RouteTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridge.proxy.pythonside._LONG", BOUND)
+    monkeypatch.setattr("bridge.proxy.python.threads._LONG", BOUND)
     # On a busy machine it may look for a moment as if they did not compute.
     tries = (ask_all(routes, "/computing?0.03") for _ in range(4))
     assert any(at_once[len(at_once) * 3 // 4] <= 4 for at_once in tries)
@@ -56,7 +56,7 @@ def test_those_that_compute_take_turns(routes: RouteTable, monkeypatch: pytest.M
 def test_who_has_waited_for_long_gets_a_thread_nevertheless(
     routes: RouteTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.proxy.pythonside._LONG", 0.05)
+    monkeypatch.setattr("bridge.proxy.python.threads._LONG", 0.05)
     assert max(ask_all(routes, "/computing?0.1")) > 4
 
 
