@@ -10,9 +10,9 @@ from werkzeug.middleware.http_proxy import ProxyMiddleware
 from werkzeug.wrappers import Request, Response
 
 from bridge.proxy.accesslog import AccessLog
-from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.metrics import Metrics
 from bridge.proxy.routing.reload import Reloader
+from bridge.proxy.wsgi.dispatcher import Dispatcher
 
 __all__ = ["bare_hello", "dispatcher", "hello", "proxy_middleware"]
 

@@ -11,10 +11,10 @@ import os
 from bridge import logs
 from bridge.files import LOOP_TOKEN, shared_token
 from bridge.proxy.accesslog import AccessLog
-from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.gate import start_gate
 from bridge.proxy.hooks import Hooks
 from bridge.proxy.routing.reload import Reloader
+from bridge.proxy.wsgi.dispatcher import Dispatcher
 from bridge.settings import Settings
 
 __all__ = ["application", "build"]  # noqa: F822 - made by __getattr__

@@ -3,7 +3,7 @@
 Steps: (1) capture the table, (2) take the head, (3) refuse what cannot be answered, (4) decide,
 (5) what a handler gets and what follows from what it did, (6) what legacy gets, (7) what the
 visitor gets, (8) report. A shell reads the head, runs the handler or asks legacy, and writes the
-answer; it decides nothing. The WSGI shell is `bridge.proxy.dispatcher`, the event-loop one
+answer; it decides nothing. The WSGI shell is `bridge.proxy.wsgi.dispatcher`, the event-loop one
 `bridge.proxy.engine`.
 """
 

@@ -30,10 +30,10 @@ from bridge.errors import BridgeError, WrongUsage
 from bridge.proxy.decision.buckets import ALL
 from bridge.proxy.decision.decide import PYTHON
 from bridge.proxy.decision.loopguard import COOKIE as TRAIL
-from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.request.hosts import as_ascii, host_of
 from bridge.proxy.routing.table import RouteTable
+from bridge.proxy.wsgi.dispatcher import Dispatcher
 
 __all__ = ["Found", "Hop", "Loop", "Step", "follow", "start_of"]
 

@@ -1,7 +1,7 @@
 """Which pool of connections a table's backend has: one per backend, kept over reloads.
 
 What is configured as before keeps its connections; what is not gets new ones. How a pool works
-is the shell's: `bridge.proxy.legacy` blocks, `bridge.proxy.engine` does not.
+is the shell's: `bridge.proxy.wsgi.legacy` blocks, `bridge.proxy.engine` does not.
 """
 
 from __future__ import annotations

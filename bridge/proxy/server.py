@@ -33,14 +33,14 @@ from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.arbiter import BridgeArbiter
 from bridge.proxy.binding import check_addresses, check_certificate
 from bridge.proxy.descriptors import check_descriptors, room_for_visitors
-from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine import EngineWorker
 from bridge.proxy.engine.upstream import Upstream
 from bridge.proxy.gate import start_gate
-from bridge.proxy.legacy import LegacyPool
 from bridge.proxy.lock import PID_FILE, Lock
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.threadworker import BridgeWorker, join_cookies
+from bridge.proxy.wsgi.dispatcher import Dispatcher
+from bridge.proxy.wsgi.legacy import LegacyPool
 from bridge.settings import Settings, import_limit
 
 __all__ = ["ServeOptions", "serve"]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from werkzeug.test import create_environ, run_wsgi_app
 
-from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.routing.table import RouteTable, load_text
+from bridge.proxy.wsgi.dispatcher import Dispatcher
 from stack.nginx import NginxPhp
 from stack.php import PhpServer
 from stack.waiting import wait_for

@@ -12,8 +12,8 @@ import pytest
 from werkzeug.test import Client, TestResponse
 
 from bridge.errors import ConfigError, UseLegacy
-from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks, Outcome
+from bridge.proxy.wsgi.dispatcher import Dispatcher
 from bridge.sync.freshness import SETTLING, Entry, Gate, Keys, wanted
 from tests.proxy.shells.double import Backend, plain
 from tests.proxy.site import TOP, table

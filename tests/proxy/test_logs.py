@@ -15,9 +15,9 @@ import structlog.testing
 from werkzeug.test import Client
 
 from bridge.proxy.accesslog import AccessLog
-from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.front import Front
 from bridge.proxy.hooks import Hooks, Outcome
+from bridge.proxy.wsgi.dispatcher import Dispatcher
 from tests.proxy.site import TOP, head, table
 
 FAILING = "tests.proxy.test_logs:failing"

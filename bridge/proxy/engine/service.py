@@ -18,10 +18,10 @@ from bridge.proxy.routing import models
 
 if TYPE_CHECKING:
     from bridge.proxy.conversation import Conversation
-    from bridge.proxy.dispatcher import Dispatcher
     from bridge.proxy.engine.arriving import Arriving
     from bridge.proxy.engine.reply import Reply
     from bridge.proxy.engine.visitor import Visitor
+    from bridge.proxy.wsgi.dispatcher import Dispatcher
 
 __all__ = ["Service"]
 

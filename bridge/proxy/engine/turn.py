@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bridge.errors import LegacyError
-from bridge.proxy.body import content_length
 from bridge.proxy.engine.arriving import Arriving
 from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.handlers import Spool
@@ -19,6 +18,7 @@ from bridge.proxy.engine.writing import CONTINUE
 from bridge.proxy.http.wire import ResponseHead, binds
 from bridge.proxy.request.forwarded import stranger
 from bridge.proxy.request.head import Head, host_of
+from bridge.proxy.wsgi.body import content_length
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.upstream import LegacyConnection, Upstream

@@ -22,9 +22,9 @@ from bridge.proxy.backends.servers import Server, Servers
 from bridge.proxy.engine.clock import clock
 from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.sending import Batch, Outlet
-from bridge.proxy.legacy import hidden_names
 from bridge.proxy.pools import RetryBudget
 from bridge.proxy.routing import models
+from bridge.proxy.wsgi.legacy import hidden_names
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.exchange import Exchange

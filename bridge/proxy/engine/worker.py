@@ -19,10 +19,10 @@ from gunicorn.workers.base import Worker
 
 from bridge import logpipe
 from bridge.proxy.descriptors import for_legacy, raise_limit, room_for_visitors
-from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine.door import Door
 from bridge.proxy.engine.service import Service
 from bridge.proxy.engine.visitor import Visitor
+from bridge.proxy.wsgi.dispatcher import Dispatcher
 
 __all__ = ["BOOTING", "EARLY", "ENDING", "LEAVING", "REPLACED", "SERVING", "EngineWorker"]
 
@@ -117,7 +117,7 @@ class EngineWorker(Worker):  # type: ignore[misc]
 
     def run(self) -> None:
         if not isinstance(self.wsgi, Dispatcher):
-            sys.exit("this worker class serves bridge.proxy.dispatcher.Dispatcher only")
+            sys.exit("this worker class serves bridge.proxy.wsgi.dispatcher.Dispatcher only")
         self.service = Service(
             self.wsgi,
             self.loop,

@@ -2,7 +2,7 @@
 
 Pure: bytes in, values out. The request head is written exactly as given; the response is read
 strictly, because whatever one parser forgives another one reads differently. Sockets and time
-limits are in `bridge.proxy.connection`.
+limits are in `bridge.proxy.wsgi.connection`.
 """
 
 from __future__ import annotations

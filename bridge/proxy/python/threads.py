@@ -24,9 +24,9 @@ import structlog
 
 from bridge.errors import BridgeError, UseLegacy, VisitorError
 from bridge.logs import traceback_text
-from bridge.proxy.body import content_length
 from bridge.proxy.http.compress import Body, Press
 from bridge.proxy.http.wire import lowered
+from bridge.proxy.wsgi.body import content_length
 
 __all__ = [
     "DECLINE_HEADER",

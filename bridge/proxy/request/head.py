@@ -1,7 +1,7 @@
 """A request head, as every decision sees it.
 
 Pure: frozen data, and the reading of its cookies. Building one from a WSGI environment is in
-`bridge.proxy.wsgi`; the event-loop engine builds the same from raw bytes.
+`bridge.proxy.wsgi.environ`; the event-loop engine builds the same from raw bytes.
 """
 
 from __future__ import annotations

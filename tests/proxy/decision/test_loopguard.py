@@ -21,8 +21,8 @@ from bridge.proxy.decision.loopguard import (
     senders,
     sent_to,
 )
-from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks, Outcome
+from bridge.proxy.wsgi.dispatcher import Dispatcher
 from tests.proxy.site import TOP, table
 
 HOST = "forge.example"

@@ -17,9 +17,9 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 import uvloop
 
-from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine.service import Service
 from bridge.proxy.engine.visitor import Visitor as Protocol
+from bridge.proxy.wsgi.dispatcher import Dispatcher
 from tests.proxy.shells.double import BOUND, Backend, plain
 from tests.proxy.shells.visitor import Answer, Visitor, request
 from tests.proxy.site import TOP, table

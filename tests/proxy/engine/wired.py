@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge.proxy.backends.servers import Server
-from bridge.proxy.dispatcher import Dispatcher
 from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.service import Service
 from bridge.proxy.engine.upstream import LegacyConnection, Upstream
@@ -19,6 +18,7 @@ from bridge.proxy.engine.visitor import Visitor
 from bridge.proxy.pools import Pools
 from bridge.proxy.routing import models
 from bridge.proxy.routing.table import RouteTable
+from bridge.proxy.wsgi.dispatcher import Dispatcher
 from tests.proxy.site import table
 
 __all__ = ["Later", "Legacy", "Wire", "Wired"]

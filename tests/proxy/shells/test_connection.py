@@ -9,10 +9,10 @@ import pytest
 
 from bridge.errors import LegacyError, VisitorError
 from bridge.proxy.backends.servers import Server
-from bridge.proxy.connection import Connection
-from bridge.proxy.legacy import LegacyPool
 from bridge.proxy.routing import models
-from bridge.proxy.upload import EarlyAnswer
+from bridge.proxy.wsgi.connection import Connection
+from bridge.proxy.wsgi.legacy import LegacyPool
+from bridge.proxy.wsgi.upload import EarlyAnswer
 from tests.proxy.shells.double import BOUND, Backend, Call, plain
 
 Pair = tuple[Connection, socket.socket]

@@ -2,7 +2,7 @@
 
 It is framed anew and streams in small pieces. Waiting for a visitor who sends slowly can be
 given up for an answer that legacy gives early. Which server the bytes come from is
-`bridge.proxy.wsgi`'s; the connection they go to is `bridge.proxy.connection`'s.
+`bridge.proxy.wsgi.environ`'s; the connection they go to is `bridge.proxy.wsgi.connection`'s.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 from bridge.errors import LegacyError
 from bridge.proxy.backends.prober import Prober
 from bridge.proxy.backends.servers import Server, Servers
-from bridge.proxy.connection import Address, Connection
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.http.wire import (
     ChunkedReader,
@@ -32,7 +31,8 @@ from bridge.proxy.http.wire import (
 )
 from bridge.proxy.pools import RetryBudget
 from bridge.proxy.routing import models
-from bridge.proxy.upload import EarlyAnswer, RequestBody, framed_pieces
+from bridge.proxy.wsgi.connection import Address, Connection
+from bridge.proxy.wsgi.upload import EarlyAnswer, RequestBody, framed_pieces
 
 __all__ = ["Exchange", "LegacyPool", "hidden_names"]
 

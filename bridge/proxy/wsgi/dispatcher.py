@@ -15,20 +15,20 @@ from functools import partial
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from bridge.errors import UseLegacy
-from bridge.proxy.body import ReportedBody, content_length
 from bridge.proxy.conversation import Answered, Conversation
 from bridge.proxy.front import Front
 from bridge.proxy.gate import Gate
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.http import pages
-from bridge.proxy.legacy import Exchange, LegacyPool
 from bridge.proxy.pools import Pools
 from bridge.proxy.python.threads import Answer, HandlerThreads, PythonFailed
-from bridge.proxy.replay import ReplayableInput
 from bridge.proxy.routing.handlers import PARAMS
 from bridge.proxy.routing.table import RouteTable
-from bridge.proxy.upload import RequestBody
-from bridge.proxy.wsgi import body_of, cut_off, environ_for_handler, head_of, limited
+from bridge.proxy.wsgi.body import ReportedBody, content_length
+from bridge.proxy.wsgi.environ import body_of, cut_off, environ_for_handler, head_of, limited
+from bridge.proxy.wsgi.legacy import Exchange, LegacyPool
+from bridge.proxy.wsgi.replay import ReplayableInput
+from bridge.proxy.wsgi.upload import RequestBody
 
 __all__ = ["Dispatcher"]
 

@@ -10,7 +10,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 from werkzeug.test import EnvironBuilder
 
-from bridge.proxy.dispatcher import Dispatcher
+from bridge.proxy.wsgi.dispatcher import Dispatcher
 from tests.proxy.shells.double import BOUND, Backend
 from tests.proxy.site import TOP, table
 
@@ -19,7 +19,7 @@ closed = threading.Event()
 FORKING = """
 import os
 from werkzeug.test import Client
-from bridge.proxy.dispatcher import Dispatcher
+from bridge.proxy.wsgi.dispatcher import Dispatcher
 from bridge.proxy.hooks import Hooks
 from tests.proxy.site import TOP, table
 

@@ -1,7 +1,7 @@
 """One connection to a legacy backend: connecting, sending and receiving, each within a time.
 
 Whatever can be sent or received here blocks at most the given seconds. What the bytes mean is
-`bridge.proxy.http.wire`'s; which connection a request gets is `bridge.proxy.legacy`'s.
+`bridge.proxy.http.wire`'s; which connection a request gets is `bridge.proxy.wsgi.legacy`'s.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bridge.errors import LegacyError, VisitorError
 from bridge.proxy.backends.servers import Server
 from bridge.proxy.http.wire import only_interim
 from bridge.proxy.routing import models
-from bridge.proxy.upload import EarlyAnswer
+from bridge.proxy.wsgi.upload import EarlyAnswer
 
 __all__ = ["Address", "Connection"]
 

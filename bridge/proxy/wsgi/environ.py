@@ -21,7 +21,7 @@ from bridge.proxy.request.forwarded import Client
 from bridge.proxy.request.head import Head, host_of
 from bridge.proxy.request.hosts import split_host
 from bridge.proxy.request.target import parse_target
-from bridge.proxy.upload import RequestBody, Wait
+from bridge.proxy.wsgi.upload import RequestBody, Wait
 
 __all__ = [
     "RawTargetMissing",
