@@ -9,9 +9,9 @@ from wsgiref.types import WSGIApplication
 from werkzeug.middleware.http_proxy import ProxyMiddleware
 from werkzeug.wrappers import Request, Response
 
-from bridge.proxy.accesslog import AccessLog
-from bridge.proxy.metrics import Metrics
 from bridge.proxy.routing.reload import Reloader
+from bridge.proxy.telemetry.accesslog import AccessLog
+from bridge.proxy.telemetry.metrics import Metrics
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 
 __all__ = ["bare_hello", "dispatcher", "hello", "proxy_middleware"]

@@ -43,7 +43,7 @@ from bench.chaos_site import HARMLESS, MODE_FILE, ROUTES
 from bench.chaos_visitors import Found, Troubles, Visitor
 from bench.load import BenchmarkFailed
 from bench.report import Report
-from bridge.proxy.status import read_all
+from bridge.proxy.telemetry.workers import read_all
 from stack.errors import TimedOut
 from stack.gunicorn import BridgeServe, PythonServer
 from stack.waiting import wait_for

@@ -1,7 +1,7 @@
 """Logs for people and machines: one JSON object a line, UTC, no local variables in tracebacks.
 
 Everything goes through structlog to standard error, but for the access log, which is
-`bridge.proxy.accesslog`.
+`bridge.proxy.telemetry.accesslog`.
 """
 
 from __future__ import annotations

@@ -160,7 +160,8 @@ def _knows(request: Request, token: bytes) -> bool:
 def beside_serve(settings: Settings) -> WSGIApplication:
     """The application beside `bridgectl serve`: it reads what the workers write to the state
     directory, and takes events for BRIDGE_BROKER_URL."""
-    from bridge.proxy import metrics, status
+    from bridge.proxy.telemetry import metrics
+    from bridge.proxy.telemetry import workers as status
     from bridge.queue.ingest import Ingest, PublisherPool
     from bridge.queue.status import Watch
     from bridge.queue.status import metrics as queue_metrics
@@ -190,7 +191,7 @@ def beside_serve(settings: Settings) -> WSGIApplication:
 
 def without_mirror(settings: Settings, error: ConfigError) -> WSGIApplication:
     """The same while sync.yaml is broken: what it says of the proxy is needed now."""
-    from bridge.proxy import metrics
+    from bridge.proxy.telemetry import metrics
 
     def unusable(request: Request) -> Response:
         return Response("sync.yaml is broken; send the events again later\n", 503)
@@ -206,7 +207,8 @@ def without_mirror(settings: Settings, error: ConfigError) -> WSGIApplication:
 
 
 def _health(state_dir: Path) -> str:
-    from bridge.proxy import samples, status
+    from bridge.proxy.telemetry import scrape as samples
+    from bridge.proxy.telemetry import workers as status
 
     workers = status.read_all(state_dir)
     if not workers:
@@ -223,7 +225,7 @@ def _health(state_dir: Path) -> str:
 
 
 def _tables(state_dir: Path) -> object:
-    from bridge.proxy import status
+    from bridge.proxy.telemetry import workers as status
 
     return [asdict(worker) for worker in status.read_all(state_dir)]
 

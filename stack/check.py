@@ -20,7 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bridge.proxy.status import read_all
+from bridge.proxy.telemetry.workers import read_all
 from stack.errors import StackError
 from stack.site import LOGIN, DemoSite
 from stack.visitor import Readers, Visitor

@@ -18,8 +18,9 @@ from bridge import doctor
 from bridge.errors import BridgeError
 from bridge.listener import Limits
 from bridge.operator import application, beside_serve, check_address, serve_in_thread
-from bridge.proxy import metrics, status
 from bridge.proxy.routing.reload import Reloader
+from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import workers as status
 from stack.ports import free_port, is_open
 from stack.waiting import wait_for
 from tests.acceptance.raw_http import BrokenAnswer, RawConnection, ask, request

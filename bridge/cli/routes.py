@@ -11,10 +11,10 @@ import click
 from bridge.cli.options import ALL, complete_names
 from bridge.cli.output import Format, format_option, say, show_rows, visible
 from bridge.errors import ConfigError, FlipRefused, StateUnreadable
-from bridge.proxy import status
 from bridge.proxy.decision import preview as previews
 from bridge.proxy.routing.table import Handlers, load
-from bridge.proxy.surroundings import compare
+from bridge.proxy.telemetry import workers as status
+from bridge.proxy.telemetry.surroundings import compare
 from bridge.settings import Settings, doubts
 from bridge.units import parse_duration
 

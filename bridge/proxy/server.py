@@ -28,8 +28,6 @@ from bridge.counted import counted
 from bridge.errors import BridgeError
 from bridge.files import LOOP_TOKEN, shared_token
 from bridge.logpipe import unblock_standard_streams
-from bridge.proxy import metrics, status
-from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.arbiter import BridgeArbiter
 from bridge.proxy.binding import check_addresses, check_certificate
 from bridge.proxy.descriptors import check_descriptors, room_for_visitors
@@ -38,6 +36,9 @@ from bridge.proxy.engine.upstream import Upstream
 from bridge.proxy.gate import start_gate
 from bridge.proxy.lock import PID_FILE, Lock
 from bridge.proxy.routing.reload import Reloader
+from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import workers as status
+from bridge.proxy.telemetry.accesslog import AccessLog
 from bridge.proxy.threadworker import BridgeWorker, join_cookies
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 from bridge.proxy.wsgi.legacy import LegacyPool

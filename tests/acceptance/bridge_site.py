@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bridge.proxy.status import WorkerStatus, read_all
+from bridge.proxy.telemetry.workers import WorkerStatus, read_all
 from stack.gunicorn import BridgeServe
 from stack.ports import free_port
 from stack.process import REPOSITORY

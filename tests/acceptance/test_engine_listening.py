@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.proxy.status import read_all
+from bridge.proxy.telemetry.workers import read_all
 from stack.gunicorn import ActivatedServe
 from stack.php import PhpServer
 from stack.process import REPOSITORY

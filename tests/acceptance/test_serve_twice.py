@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.proxy import metrics
-from bridge.proxy.status import WorkerStatus
+from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry.workers import WorkerStatus
 from stack.php import PhpServer
 from stack.ports import free_port
 from stack.process import REPOSITORY

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 from bridge.cli import cli
 from bridge.errors import BridgeError
-from bridge.proxy import metrics
 from bridge.proxy.hooks import Outcome
+from bridge.proxy.telemetry import metrics
 from stack.ports import free_port
 from tests.proxy.shells.double import Backend, plain
 from tests.proxy.site import TOP, VIEW

@@ -19,10 +19,11 @@ from click.testing import CliRunner, Result
 from bridge import doctor
 from bridge import settings as bridge_settings
 from bridge.cli import cli
-from bridge.proxy import metrics, status
 from bridge.proxy.hooks import Outcome
-from bridge.proxy.metrics import Metrics, State
 from bridge.proxy.routing.reload import Reloader
+from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import workers as status
+from bridge.proxy.telemetry.metrics import Metrics, State
 from bridge.queue.pulse import Pulse, Vitals
 from bridge.queue.status import metrics as queue_metrics
 from bridge.settings import Settings

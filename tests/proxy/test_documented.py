@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.proxy import samples
 from bridge.proxy.routing import models
+from bridge.proxy.telemetry import scrape as samples
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 KINDS = [

@@ -18,7 +18,7 @@ from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.turn import Turn
 from bridge.proxy.engine.visitor import Visitor as Protocol
 from bridge.proxy.python.threads import Answer, Job
-from bridge.proxy.status import read_all
+from bridge.proxy.telemetry.workers import read_all
 from stack.gunicorn import BridgeServe
 from stack.nginx import Nginx
 from stack.waiting import wait_for

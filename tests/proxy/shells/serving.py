@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.proxy.status import read_all
+from bridge.proxy.telemetry.workers import read_all
 from stack.gunicorn import BridgeServe
 from stack.waiting import wait_for
 from tests.deploy.mod_wsgi import ModWsgi

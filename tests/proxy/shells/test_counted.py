@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge.proxy import metrics
+from bridge.proxy.telemetry import metrics
 from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND, OK, Backend, Call
 from tests.proxy.shells.serving import Bridge

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.proxy import metrics
-from bridge.proxy.status import read_all
+from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry.workers import read_all
 from stack.waiting import wait_for
 from tests.proxy.shells.double import Backend
 from tests.proxy.shells.serving import Bridge
@@ -22,7 +22,7 @@ PLACES = 8  # a worker goes on until the next one serves, so there may be two fo
 def test_200_workers_one_after_the_other_leave_a_few_files(
     http_home: Path, double: Backend
 ) -> None:
-    """Its short form, with workers that do not run, is in tests/proxy/test_metrics.py."""
+    """Its short form, with workers that do not run, is in tests/proxy/telemetry/test_metrics.py."""
     places = {"DOUBLE": f"http://127.0.0.1:{double.port}"}
     bridge = Bridge(http_home / "many-workers", places, options=["--max-requests", "5"])
     bridge.start()

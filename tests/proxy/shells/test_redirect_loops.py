@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.proxy import metrics
+from bridge.proxy.telemetry import metrics
 from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND, Backend, plain
 from tests.proxy.shells.serving import Bridge

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from bridge.cli import cli
-from bridge.proxy import metrics
-from bridge.proxy.status import read_all
+from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry.workers import read_all
 from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND, Backend, Call, plain
 from tests.proxy.shells.serving import Bridge

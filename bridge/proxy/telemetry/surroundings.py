@@ -37,7 +37,7 @@ _first_seen: dict[str, str] = {}
 
 
 class Surrounded(Protocol):
-    """What says what it runs with: `bridge.proxy.status.WorkerStatus`."""
+    """What says what it runs with: `bridge.proxy.telemetry.workers.WorkerStatus`."""
 
     @property
     def settings(self) -> Mapping[str, str]: ...

@@ -14,10 +14,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.errors import BridgeError
-from bridge.proxy import counters, metrics
 from bridge.proxy.hooks import Outcome
-from bridge.proxy.metrics import Metrics, State
 from bridge.proxy.routing.reload import Reloader
+from bridge.proxy.telemetry import cells as counters
+from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry.metrics import Metrics, State
 from tests.proxy.site import TOP, route
 
 QUIET = State(0, 0, 0, {}, {})
@@ -314,7 +315,7 @@ def test_what_the_cache_of_the_mirror_does_is_counted_over_workers(
 TAKE = """\
 import sys
 from pathlib import Path
-from bridge.proxy import metrics
+from bridge.proxy.telemetry import metrics
 print(metrics.take_slot(Path(sys.argv[1])), flush=True)
 sys.stdin.read()
 """

@@ -14,13 +14,13 @@ import structlog
 import structlog.testing
 from werkzeug.test import Client
 
-from bridge.proxy.accesslog import AccessLog
 from bridge.proxy.front import Front
 from bridge.proxy.hooks import Hooks, Outcome
+from bridge.proxy.telemetry.accesslog import AccessLog
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 from tests.proxy.site import TOP, head, table
 
-FAILING = "tests.proxy.test_logs:failing"
+FAILING = "tests.proxy.telemetry.test_accesslog:failing"
 
 
 def failing(request: object) -> object:

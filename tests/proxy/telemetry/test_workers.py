@@ -16,8 +16,9 @@ from click.testing import CliRunner
 
 from bridge.cli import cli
 from bridge.errors import StateUnreadable
-from bridge.proxy import metrics, status
 from bridge.proxy.routing.reload import Reloader
+from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import workers as status
 from stack.waiting import wait_for
 from tests.proxy.site import TOP, route
 

@@ -1,10 +1,10 @@
 """What each worker runs, for people outside: one small file per worker in the state directory.
 
-Written by the workers of `bridgectl serve` after every load, and when what they note of servers
-has changed; read by `bridgectl routes`, `bridgectl flip` and the operator's listener. What it runs
-with is there too (`bridge.proxy.surroundings`), so that a shell can compare. A file has the name of
-its process, so that no worker writes or removes another's: after SIGUSR2 those of two parents
-serve.
+Written by the workers of `bridgectl serve` after every load, and when what they note of servers has
+changed; read by `bridgectl routes`, `bridgectl flip` and the operator's listener. What it runs with
+is there too (`bridge.proxy.telemetry.surroundings`), so that a shell can compare. A file has the
+name of its process, so that no worker writes or removes another's: after SIGUSR2 those of two
+parents serve.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bridge.errors import StateUnreadable
 from bridge.files import is_alive, is_stopped, write_atomically
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.routing.table import RouteTable
-from bridge.proxy.surroundings import code_of, settings_of
+from bridge.proxy.telemetry.surroundings import code_of, settings_of
 from bridge.settings import Settings, redact_url
 
 __all__ = [
@@ -64,10 +64,10 @@ class Notes:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker: `digest` names the content of its table, `error` is empty when the file is
-    good; `rows` is its table as `rows_of` gives it; times are Unix seconds. `settings` and `code`
-    are what it runs with, as `bridge.proxy.surroundings` has them. `stopped`: its process does
-    not run, and is not dead either. `alone` and `strangers` are what `Notes` has."""
+    """One worker: `digest` names the content of its table, `error` is empty when the file is good;
+    `rows` is its table as `rows_of` gives it; times are Unix seconds. `settings` and `code` are
+    what it runs with, as `bridge.proxy.telemetry.surroundings` has them. `stopped`: its process
+    does not run, and is not dead either. `alone` and `strangers` are what `Notes` has."""
 
     slot: int
     pid: int

@@ -1,7 +1,8 @@
 """The numbers that `/metrics` shows: what they are called, and how those of all workers are added.
 
-Counting is `bridge.proxy.metrics`', the cells in shared memory are `bridge.proxy.counters`'.
-Labels are few by construction: route, backend, status class, fixed words.
+Counting is `bridge.proxy.telemetry.metrics`', the cells in shared memory are
+`bridge.proxy.telemetry.cells`'. Labels are few by construction: route, backend, status class, fixed
+words.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from bridge.errors import StateUnreadable
-from bridge.proxy.counters import Reader, Series
+from bridge.proxy.telemetry.cells import Reader, Series
 
 __all__ = [
     "BUCKETS",

@@ -4,7 +4,7 @@ A slot is a worker's place, not its process: a worker that replaces another goes
 the same cells, so recycling leaves nothing behind that each scrape would have to read. Counting
 is one addition in a mapped file; reading needs nobody's help, also after a crash. A lock on a
 third file says whose a slot is, whichever parent the worker has. What is counted is
-`bridge.proxy.metrics`'.
+`bridge.proxy.telemetry.metrics`'.
 """
 
 from __future__ import annotations

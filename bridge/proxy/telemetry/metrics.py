@@ -1,7 +1,7 @@
 """What is counted about requests, for Prometheus; one more plug-in of the dispatcher.
 
-Workers count in shared memory, by slot (`bridge.proxy.counters`); the operator's listener adds
-the slots up when it is asked (`bridge.proxy.samples`).
+Workers count in shared memory, by slot (`bridge.proxy.telemetry.cells`); the operator's listener
+adds the slots up when it is asked (`bridge.proxy.telemetry.scrape`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bridge.files import write_atomically
-from bridge.proxy import counters
-from bridge.proxy.counters import Cells, Histogram
 from bridge.proxy.decision.decide import PYTHON
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.routing.reload import Reloader
-from bridge.proxy.samples import (
+from bridge.proxy.telemetry import cells as counters
+from bridge.proxy.telemetry.cells import Cells, Histogram
+from bridge.proxy.telemetry.scrape import (
     ABORTED,
     BREAKER,
     BROKEN,
