@@ -2,7 +2,7 @@
 
 One request per connection, on a bounded number of threads. A client that is slow or silent is
 given up after a time: a pile of them costs seconds of waiting, never threads or memory. It is
-for the operator's listener; visitors are served by gunicorn (`bridge.proxy.server`).
+for the operator's listener; visitors are served by gunicorn (`bridge.proxy.serve.server`).
 """
 
 from __future__ import annotations

@@ -255,7 +255,7 @@ def serve_in_thread(
 def check_free(address: str, bind: tuple[str, ...]) -> None:
     """Try to listen on `address`, before `bridgectl serve` starts anything; `bind` is what it
     listens on for visitors. Raises BridgeError."""
-    from bridge.proxy.binding import check_addresses
+    from bridge.proxy.serve.binding import check_addresses
 
     until = time.monotonic() + _GONE_WITHIN
     while True:
@@ -283,7 +283,7 @@ def _listen(address: str, app: WSGIApplication, limits: Limits | None = None) ->
 
 
 def _cannot_listen(address: str, error: OSError) -> BridgeError:
-    from bridge.proxy.binding import advice
+    from bridge.proxy.serve.binding import advice
 
     return BridgeError(
         f"the operator's listener cannot listen on {address}: {error.strerror}; "

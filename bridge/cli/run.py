@@ -103,8 +103,8 @@ def serve(
       bridgectl serve --bind 0.0.0.0:8080 --workers 4 --operator 127.0.0.1:9180
     """
     from bridge.operator import check_address
-    from bridge.proxy.server import ServeOptions
-    from bridge.proxy.server import serve as run
+    from bridge.proxy.serve.server import ServeOptions
+    from bridge.proxy.serve.server import serve as run
 
     settings = Settings.from_environ()
     if operator:

@@ -247,6 +247,8 @@ def test_reads_must_be_names_of_entities_and_need_a_handler() -> None:
 
 
 def test_a_proxy_without_keys_needs_no_driver_of_mongodb() -> None:
-    code = "import sys, bridge.proxy.server; print([m for m in sys.modules if m == 'pymongo'])"
+    code = (
+        "import sys, bridge.proxy.serve.server; print([m for m in sys.modules if m == 'pymongo'])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr

@@ -5,6 +5,6 @@ decided is decided by `bridge.proxy.conversation`. Legacy traffic streams withou
 request; handlers run on the Dispatcher's bounded threads.
 """
 
-from bridge.proxy.engine.worker import EngineWorker
+from bridge.proxy.serve.engineworker import EngineWorker
 
 __all__ = ["EngineWorker"]

@@ -15,7 +15,7 @@ from typing import Any
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from bridge.proxy.engine.worker import EARLY, LEAVING, REPLACED, SERVING, EngineWorker
+from bridge.proxy.serve.engineworker import EARLY, LEAVING, REPLACED, SERVING, EngineWorker
 
 __all__ = ["BridgeArbiter"]
 

@@ -26,9 +26,9 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from bridge.proxy.descriptors import raise_limit
 from bridge.proxy.engine.reading import LONGEST_LINE
-from bridge.proxy.engine.worker import EARLY
 from bridge.proxy.http import pages
 from bridge.proxy.http.wire import NO_TLS, TLS_HELLO, WireError, look_at_part
+from bridge.proxy.serve.engineworker import EARLY
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 
 __all__ = ["BridgeWorker", "join_cookies"]

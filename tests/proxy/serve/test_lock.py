@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridge.files import started_at
-from bridge.proxy.lock import PID_FILE, killed
+from bridge.proxy.serve.lock import PID_FILE, killed
 
 GONE = 4194304  # more than Linux gives by default
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import BridgeError, WrongUsage
 from bridge.operator import check_address
-from bridge.proxy.binding import check_addresses
+from bridge.proxy.serve.binding import check_addresses
 
 
 @pytest.mark.parametrize(

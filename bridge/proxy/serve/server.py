@@ -2,7 +2,7 @@
 
 gunicorn solves processes, sockets and signals; here is only what it must do differently for a
 proxy: SIGHUP reloads routes.yaml in place, and what workers share in the state directory outlives
-each of them. The thread per request is `bridge.proxy.threadworker`'s.
+each of them. The thread per request is `bridge.proxy.serve.threadworker`'s.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from bridge.counted import counted
 from bridge.errors import BridgeError
 from bridge.files import LOOP_TOKEN, shared_token
 from bridge.logpipe import unblock_standard_streams
-from bridge.proxy.arbiter import BridgeArbiter
-from bridge.proxy.binding import check_addresses, check_certificate
 from bridge.proxy.descriptors import check_descriptors, room_for_visitors
 from bridge.proxy.engine import EngineWorker
 from bridge.proxy.engine.upstream import Upstream
 from bridge.proxy.gate import start_gate
-from bridge.proxy.lock import PID_FILE, Lock
 from bridge.proxy.routing.reload import Reloader
+from bridge.proxy.serve.arbiter import BridgeArbiter
+from bridge.proxy.serve.binding import check_addresses, check_certificate
+from bridge.proxy.serve.lock import PID_FILE, Lock
+from bridge.proxy.serve.threadworker import BridgeWorker, join_cookies
 from bridge.proxy.telemetry import metrics
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.accesslog import AccessLog
-from bridge.proxy.threadworker import BridgeWorker, join_cookies
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 from bridge.proxy.wsgi.legacy import LegacyPool
 from bridge.settings import Settings, import_limit
