@@ -25,13 +25,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from bridge import https, operator
 from bridge.errors import BridgeError, ConfigError, ServerAway, StateUnreadable
 from bridge.findings import Finding
-from bridge.proxy.reach import Reached, ask_all
 from bridge.proxy.routing.table import Handlers, RouteTable, load
 from bridge.proxy.serve.lock import AFTER_A_KILL, hands_over, killed
 from bridge.proxy.telemetry import scrape as samples
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.surroundings import RESTART, compare
 from bridge.proxy.telemetry.workers import WorkerStatus
+from bridge.proxy.tools.reach import Reached, ask_all
 from bridge.queue import broker, cluster, redisurl
 from bridge.queue.outbox import Outbox
 from bridge.queue.sqlcause import cause_of, check

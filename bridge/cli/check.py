@@ -14,18 +14,18 @@ from click.shell_completion import get_completion_class
 from bridge.cli.output import Format, format_option, say, show_problems, show_rows
 from bridge.errors import BridgeError, ConfigError, Problem, StateUnreadable
 from bridge.fit import misfits
-from bridge.proxy import follow as following
-from bridge.proxy import views
 from bridge.proxy.decision.decide import Decision
-from bridge.proxy.explain import explain as explain_request
-from bridge.proxy.explain import head_for
-from bridge.proxy.follow import Found
-from bridge.proxy.lint import lint, lint_the_rest
 from bridge.proxy.routing.table import Handlers, load
-from bridge.proxy.schema import text as schema_text
 from bridge.proxy.telemetry import scrape as samples
 from bridge.proxy.telemetry.surroundings import compare
 from bridge.proxy.telemetry.workers import WorkerStatus, alone, read_all
+from bridge.proxy.tools import redirects as following
+from bridge.proxy.tools import views
+from bridge.proxy.tools.explain import explain as explain_request
+from bridge.proxy.tools.explain import head_for
+from bridge.proxy.tools.lint import lint, lint_the_rest
+from bridge.proxy.tools.redirects import Found
+from bridge.proxy.tools.schema import text as schema_text
 from bridge.settings import Settings, doubts
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import read

@@ -15,7 +15,6 @@ import click
 from bridge.cli.options import ALL, complete_names, seconds
 from bridge.cli.output import Format, format_option, say, show_rows
 from bridge.errors import BridgeError, ConfigError, StateUnreadable, WrongUsage
-from bridge.proxy import flip as flipping
 from bridge.proxy.decision.decide import PYTHON
 from bridge.proxy.routing import lastgood
 from bridge.proxy.routing.models import parse_percent
@@ -23,6 +22,7 @@ from bridge.proxy.routing.table import Handlers, load
 from bridge.proxy.telemetry import scrape as samples
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.surroundings import Compared, compare
+from bridge.proxy.tools import flip as flipping
 from bridge.settings import Settings
 from bridge.units import several
 

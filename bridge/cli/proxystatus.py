@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bridge.errors import ConfigError
-from bridge.proxy.reach import Reached, ask_all
 from bridge.proxy.routing.table import Handlers, load
 from bridge.proxy.serve.lock import AFTER_A_KILL, killed
 from bridge.proxy.telemetry import scrape as samples
@@ -22,6 +21,7 @@ from bridge.proxy.telemetry.workers import (
     rows_of,
     strangers,
 )
+from bridge.proxy.tools.reach import Reached, ask_all
 from bridge.settings import Settings
 from bridge.units import several
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from bridge.cli import cli
 from bridge.cli.output import visible
 from bridge.errors import BridgeError
-from bridge.proxy.flip import flip
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.telemetry import metrics
 from bridge.proxy.telemetry import workers as status
+from bridge.proxy.tools.flip import flip
 from bridge.queue.pulse import Pulse
 from tests.proxy.site import TOP, route
 

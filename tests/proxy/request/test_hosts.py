@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.proxy.explain import head_for
-from bridge.proxy.follow import start_of
 from bridge.proxy.request.hosts import Hosts, as_ascii, host_of, split_host
+from bridge.proxy.tools.explain import head_for
+from bridge.proxy.tools.redirects import start_of
 from tests.proxy.site import TOP, table
 
 LONGEST = "a" * 250 + ".test"

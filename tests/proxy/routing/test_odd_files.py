@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import ConfigError, Problem
-from bridge.proxy.flip import flip, flip_all
-from bridge.proxy.lint import lint
 from bridge.proxy.routing.table import Handlers, load, load_text
+from bridge.proxy.tools.flip import flip, flip_all
+from bridge.proxy.tools.lint import lint
 from bridge.sync import entities
 from bridge.yamlfile import YamlFile
 from tests.proxy.site import TOP, VIEW, decided, head, route

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import ConfigError
-from bridge.proxy import schema
 from bridge.proxy.routing.models import parse_percent
 from bridge.proxy.routing.table import Handlers, RouteTable, load, load_text
+from bridge.proxy.tools import schema
 from tests.proxy.site import TOP, VIEW, decided, head, route, table
 
 
@@ -277,7 +277,7 @@ class TestErrors:
 
 
 def test_the_schema_for_editors_is_in_step() -> None:
-    """If this fails: `bridgectl schema > bridge/proxy/routes.schema.json`."""
+    """If this fails: `bridgectl schema > bridge/proxy/tools/routes.schema.json`."""
     assert schema.FILE.read_text(encoding="utf-8") == schema.text()
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.proxy.views import misfits
+from bridge.proxy.tools.views import misfits
 from tests.proxy.site import route, table
 
 NAMES = ("name", "year", "page")

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import ConfigError, FlipRefused, WrongUsage
-from bridge.proxy.flip import flip, flip_all, history_file, read_history
 from bridge.proxy.routing.table import load
+from bridge.proxy.tools.flip import flip, flip_all, history_file, read_history
 from tests.proxy.site import TOP, VIEW
 
 TEXT = f"""\
@@ -251,7 +251,7 @@ class TestAHistoryThatIsFull:
         history.write_text("{}\n" * 400)
         room = history.stat().st_size + 20
         code = (
-            "from pathlib import Path; from bridge.proxy.flip import *; "
+            "from pathlib import Path; from bridge.proxy.tools.flip import *; "
             f"file = Path({str(file)!r}); done = {call}; print(done.unrecorded)"
         )
         return subprocess.run(

@@ -11,13 +11,13 @@ from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
 from bridge.errors import BridgeError
-from bridge.proxy.follow import Found, Loop, follow, start_of
 from bridge.proxy.routing.table import RouteTable
+from bridge.proxy.tools.redirects import Found, Loop, follow, start_of
 from stack.ports import free_port
 from tests.proxy.shells.double import Backend, Call, Script, plain
 from tests.proxy.site import table
 
-HERE = "tests.proxy.test_follow"
+HERE = "tests.proxy.tools.test_redirects"
 SITE = "http://forge.example"
 Sends = Callable[..., None]
 

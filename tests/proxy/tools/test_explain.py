@@ -1,6 +1,6 @@
 """`bridgectl explain`: the decision of production, and every other route's no."""
 
-from bridge.proxy.explain import explain, head_for
+from bridge.proxy.tools.explain import explain, head_for
 from tests.proxy.site import route, table
 
 OURS = table(

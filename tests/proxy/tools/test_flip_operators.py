@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import FlipRefused
-from bridge.proxy.flip import flip, history_file, read_history
 from bridge.proxy.routing.table import load
+from bridge.proxy.tools.flip import flip, history_file, read_history
 from tests.proxy.site import TOP, route
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two other users")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.proxy.lint import lint
+from bridge.proxy.tools.lint import lint
 from tests.proxy.site import TOP, VIEW, head, route, table
 
 

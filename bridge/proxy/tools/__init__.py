@@ -1,0 +1,1 @@
+"""What can operators ask or change?"""
