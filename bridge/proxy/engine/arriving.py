@@ -8,9 +8,9 @@ The bytes are `bridge.proxy.engine.reading`'s; who is asked is `bridge.proxy.eng
 from __future__ import annotations
 
 from bridge.errors import BridgeError, LegacyError, VisitorError
+from bridge.proxy.engine.answers import CONTINUE
 from bridge.proxy.engine.clock import clock
 from bridge.proxy.engine.reply import Reply
-from bridge.proxy.engine.writing import CONTINUE
 
 __all__ = ["Arriving"]
 

@@ -27,7 +27,7 @@ from bridge.proxy.http.wire import (
 )
 
 if TYPE_CHECKING:
-    from bridge.proxy.engine.asker import Asker
+    from bridge.proxy.engine.ports import Asker
 
 __all__ = ["Exchange"]
 

@@ -1,7 +1,7 @@
 """The answer to one request on its way to the visitor: head, body, end, or a cut.
 
 How fast it goes is the visitor's matter: legacy, or the handler, is stopped and let go again.
-What the headers say is decided elsewhere; the bytes are `bridge.proxy.engine.writing`'s.
+What the headers say is decided elsewhere; the bytes are `bridge.proxy.engine.answers`'s.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bridge.proxy.conversation import Answered, Conversation
-from bridge.proxy.engine.writing import answer_head, chunk, last_chunk
+from bridge.proxy.engine.answers import answer_head, chunk, last_chunk
 from bridge.proxy.http import pages
 from bridge.proxy.http.wire import lowered
 
 if TYPE_CHECKING:
+    from bridge.proxy.engine.calls import Call, Spool
     from bridge.proxy.engine.exchange import Exchange
-    from bridge.proxy.engine.handlers import Call, Spool
     from bridge.proxy.engine.reading import Block, Body
     from bridge.proxy.engine.visitor import Visitor
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bridge.errors import LegacyError
+from bridge.proxy.engine.answers import CONTINUE
 from bridge.proxy.engine.arriving import Arriving
+from bridge.proxy.engine.calls import Spool
 from bridge.proxy.engine.exchange import Exchange
-from bridge.proxy.engine.handlers import Spool
 from bridge.proxy.engine.reading import target_of
-from bridge.proxy.engine.writing import CONTINUE
 from bridge.proxy.http.wire import ResponseHead, binds
 from bridge.proxy.request.forwarded import stranger
 from bridge.proxy.request.head import Head, host_of

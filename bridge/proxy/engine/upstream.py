@@ -21,7 +21,7 @@ from bridge.proxy.backends.prober import Prober
 from bridge.proxy.backends.servers import Server, Servers
 from bridge.proxy.engine.clock import clock
 from bridge.proxy.engine.limits import Limits
-from bridge.proxy.engine.sending import Batch, Outlet
+from bridge.proxy.engine.outlet import Batch, Outlet
 from bridge.proxy.pools import RetryBudget
 from bridge.proxy.routing import models
 from bridge.proxy.wsgi.legacy import hidden_names

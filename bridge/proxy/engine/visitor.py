@@ -14,15 +14,15 @@ import struct
 from typing import TYPE_CHECKING, cast
 
 from bridge.errors import VisitorError
+from bridge.proxy.engine.answers import CONTINUE, refusal
 from bridge.proxy.engine.clock import clock
+from bridge.proxy.engine.outlet import Outlet, delivered, is_gone, on_the_way
 from bridge.proxy.engine.reading import Block, read_block, read_line
-from bridge.proxy.engine.sending import Outlet, delivered, is_gone, on_the_way
 from bridge.proxy.engine.turn import Turn
-from bridge.proxy.engine.writing import CONTINUE, refusal
 from bridge.proxy.http.wire import NO_TLS, TLS_HELLO
 
 if TYPE_CHECKING:
-    from bridge.proxy.engine.service import Service
+    from bridge.proxy.engine.engine import Service
     from bridge.proxy.engine.tunnel import Tunnel
     from bridge.proxy.engine.upstream import LegacyConnection, Upstream
 

@@ -18,9 +18,9 @@ from gunicorn import sock as gunicorn_sock
 from gunicorn.workers.base import Worker
 
 from bridge import logpipe
-from bridge.proxy.descriptors import for_legacy, raise_limit, room_for_visitors
-from bridge.proxy.engine.door import Door
-from bridge.proxy.engine.service import Service
+from bridge.proxy.engine.acceptor import Door
+from bridge.proxy.engine.descriptors import for_legacy, raise_limit, room_for_visitors
+from bridge.proxy.engine.engine import Service
 from bridge.proxy.engine.visitor import Visitor
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 

@@ -28,8 +28,8 @@ from bridge.counted import counted
 from bridge.errors import BridgeError
 from bridge.files import LOOP_TOKEN, shared_token
 from bridge.logpipe import unblock_standard_streams
-from bridge.proxy.descriptors import check_descriptors, room_for_visitors
 from bridge.proxy.engine import EngineWorker
+from bridge.proxy.engine.descriptors import check_descriptors, room_for_visitors
 from bridge.proxy.engine.upstream import Upstream
 from bridge.proxy.gate import start_gate
 from bridge.proxy.routing.reload import Reloader

@@ -24,7 +24,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.http.wsgi import Response
 from gunicorn.workers.gthread import ThreadWorker
 
-from bridge.proxy.descriptors import raise_limit
+from bridge.proxy.engine.descriptors import raise_limit
 from bridge.proxy.engine.reading import LONGEST_LINE
 from bridge.proxy.http import pages
 from bridge.proxy.http.wire import NO_TLS, TLS_HELLO, WireError, look_at_part

@@ -15,8 +15,8 @@ from typing import Any, cast
 from gunicorn.config import Config
 from gunicorn.http.parser import RequestParser
 
+from bridge.proxy.engine.answers import CONTINUE
 from bridge.proxy.engine.visitor import Visitor
-from bridge.proxy.engine.writing import CONTINUE
 from tests.proxy.engine.oracle import Message, answers_in, requests_in
 from tests.proxy.engine.wired import Wire, Wired
 

@@ -17,9 +17,9 @@ from typing import TypeVar
 import uvloop
 from werkzeug.wrappers import Request, Response
 
-from bridge.proxy.engine.door import Door
+from bridge.proxy.engine.acceptor import Door
+from bridge.proxy.engine.engine import Service
 from bridge.proxy.engine.limits import Limits
-from bridge.proxy.engine.service import Service
 from bridge.proxy.routing.table import RouteTable
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 from stack.waiting import wait_for

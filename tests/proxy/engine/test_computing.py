@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bridge.proxy.engine.handlers import _Load
+from bridge.proxy.engine.calls import _Load
 from bridge.proxy.routing.table import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, computing, engine, release
@@ -24,7 +24,7 @@ LIMIT = 'python: 100%, timeout: 1h, handler: "tests.proxy.engine.inside:'
 @pytest.fixture
 def routes(monkeypatch: pytest.MonkeyPatch) -> Iterator[RouteTable]:
     """Nobody is sent to legacy, however long they wait."""
-    monkeypatch.setattr("bridge.proxy.engine.handlers.BUSY", BOUND)
+    monkeypatch.setattr("bridge.proxy.engine.calls.BUSY", BOUND)
     with Backend() as backend:
         yield table(
             f'name: computing, path: /computing, {LIMIT}computing"',
@@ -87,7 +87,7 @@ def test_only_quick_handlers_may_keep_the_interpreter_for_longer(
     clock = SimpleNamespace(
         perf_counter=lambda: now, process_time=lambda: computed, thread_time=lambda: 1.0
     )
-    monkeypatch.setattr("bridge.proxy.engine.handlers.time", clock)
+    monkeypatch.setattr("bridge.proxy.engine.calls.time", clock)
     load = _Load()
 
     def interval(handlers: int, each: float, *, idle: bool = False, quick: bool = True) -> float:

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from bridge.proxy.descriptors import room_for_visitors
+from bridge.proxy.engine.descriptors import room_for_visitors
 from bridge.proxy.engine.limits import Limits
 from bridge.proxy.routing import models
 from bridge.proxy.routing.table import RouteTable
@@ -32,7 +32,7 @@ def routes(backend: Backend) -> RouteTable:
 @pytest.fixture
 def staying(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody has to give way for being silent during the test."""
-    monkeypatch.setattr("bridge.proxy.engine.door._SHORTLY", 1000.0)
+    monkeypatch.setattr("bridge.proxy.engine.acceptor._SHORTLY", 1000.0)
 
 
 def silent(visitor: Visitor) -> bool:

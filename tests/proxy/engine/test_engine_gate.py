@@ -17,7 +17,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 import uvloop
 
-from bridge.proxy.engine.service import Service
+from bridge.proxy.engine.engine import Service
 from bridge.proxy.engine.visitor import Visitor as Protocol
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 from tests.proxy.shells.double import BOUND, Backend, plain

@@ -12,8 +12,8 @@ import pytest
 from bench.fronts import prepare
 from bench.load import Page, latencies, throughput
 from bridge.proxy.conversation import Conversation
+from bridge.proxy.engine.calls import Call, Spool
 from bridge.proxy.engine.exchange import Exchange
-from bridge.proxy.engine.handlers import Call, Spool
 from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.turn import Turn
 from bridge.proxy.engine.visitor import Visitor as Protocol

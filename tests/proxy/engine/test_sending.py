@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from bridge.proxy.engine.sending import descriptor, send
+from bridge.proxy.engine.outlet import descriptor, send
 
 
 class Transport:

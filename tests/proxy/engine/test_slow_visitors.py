@@ -222,7 +222,7 @@ def test_who_asks_nothing_gives_way_at_the_door(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who has been silent longest goes first, and who asks goes on."""
-    monkeypatch.setattr("bridge.proxy.engine.door._SHORTLY", 0.1)
+    monkeypatch.setattr("bridge.proxy.engine.acceptor._SHORTLY", 0.1)
     over = threading.Event()
 
     def slow(call: Call) -> None:

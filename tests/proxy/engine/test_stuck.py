@@ -27,7 +27,7 @@ def backend() -> Iterator[Backend]:
 
 @pytest.fixture
 def inside(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inside]:
-    monkeypatch.setattr("bridge.proxy.engine.handlers.BUSY", 0.3)
+    monkeypatch.setattr("bridge.proxy.engine.calls.BUSY", 0.3)
     routes = table(
         f"name: stuck, path: /stuck, methods: [GET, POST], {STUCK}",
         f"name: alone, path: /alone, methods: [GET, POST], fallback: false, {STUCK}",

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge.proxy.backends.servers import Server
+from bridge.proxy.engine.engine import Service
 from bridge.proxy.engine.exchange import Exchange
-from bridge.proxy.engine.service import Service
 from bridge.proxy.engine.upstream import LegacyConnection, Upstream
 from bridge.proxy.engine.visitor import Visitor
 from bridge.proxy.pools import Pools

@@ -15,13 +15,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from bridge.proxy.descriptors import spare
 from bridge.proxy.engine.clock import TICK, clock
+from bridge.proxy.engine.descriptors import spare
 from bridge.proxy.engine.visitor import Visitor
 from bridge.proxy.request.forwarded import household
 
 if TYPE_CHECKING:
-    from bridge.proxy.engine.service import Service
+    from bridge.proxy.engine.engine import Service
 
 __all__ = ["Door"]
 

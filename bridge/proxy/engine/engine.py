@@ -7,11 +7,11 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
-from bridge.proxy.descriptors import for_legacy
+from bridge.proxy.engine.calls import Handlers
 from bridge.proxy.engine.clock import TICK, clock
-from bridge.proxy.engine.handlers import Handlers
+from bridge.proxy.engine.descriptors import for_legacy
 from bridge.proxy.engine.limits import Limits
-from bridge.proxy.engine.sending import Batch
+from bridge.proxy.engine.outlet import Batch
 from bridge.proxy.engine.upstream import Upstream
 from bridge.proxy.pools import Pools
 from bridge.proxy.routing import models
