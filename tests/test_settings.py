@@ -12,8 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.errors import BridgeError
-from bridge.queue import broker, database, redisurl, sqlcause
+from bridge.queue import broker, database, sqlcause
 from bridge.queue.outbox import Outbox
+from bridge.queue.streams import url as redisurl
 from bridge.settings import Settings, doubts, redact_text, redact_url
 from bridge.sync import mongodb
 from bridge.sync.missing import broker_missing, mongodb_missing

@@ -20,7 +20,8 @@ from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue import amqp, redisurl, streams, unpack
+from bridge.queue import amqp, streams, unpack
+from bridge.queue.streams import url as redisurl
 from bridge.settings import redact_text, redact_url
 
 __all__ = [
@@ -47,7 +48,8 @@ URL_OPTIONS: dict[str, Callable[[str], Any]] = {
     "reclaim_every": float,
     "global_keyprefix": str,
 }
-"""What `bridge.queue.streams` takes from a URL too; seconds, see `bridge.queue.group.Limits`."""
+"""What `bridge.queue.streams` takes from a URL too; seconds, see
+`bridge.queue.streams.group.Limits`."""
 DEAD_SECONDS = 30 * 24 * 3600
 """Dead letters are kept for so long."""
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0

@@ -17,8 +17,8 @@ from typing import Any
 from bridge.errors import UndecodableMessage
 from bridge.queue import broker
 from bridge.queue.deadletter import DeadLetter
-from bridge.queue.entry import to_message
 from bridge.queue.outbox import Row
+from bridge.queue.streams.entry import to_message
 
 __all__ = ["Buried"]
 

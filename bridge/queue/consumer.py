@@ -33,9 +33,9 @@ from structlog.typing import FilteringBoundLogger
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
 from bridge.queue import amqp, broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters
-from bridge.queue.entry import DELIVERIES, why_undecodable
 from bridge.queue.events import MAX_EVENT_BYTES, Event, Rejected
-from bridge.queue.group import retry_wait
+from bridge.queue.streams.entry import DELIVERIES, why_undecodable
+from bridge.queue.streams.group import retry_wait
 from bridge.settings import redact_url
 
 __all__ = ["MAX_DELIVERIES", "Consumer", "ConsumerCounters", "Handle", "Stopped"]

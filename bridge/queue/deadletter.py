@@ -26,9 +26,9 @@ from kombu.connection import Connection
 
 from bridge.errors import UndecodableMessage
 from bridge.queue import amqp, broker, unpack
-from bridge.queue.entry import why_undecodable
 from bridge.queue.events import SEQUENCE, load_json
 from bridge.queue.publisher import publish_bodies
+from bridge.queue.streams.entry import why_undecodable
 
 __all__ = ["DeadLetter", "DeadLetters", "Filter", "identity_of"]
 

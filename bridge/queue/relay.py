@@ -34,7 +34,7 @@ import sqlalchemy as sql
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
-from bridge.queue import broker, lists, redisurl, sqlqueue
+from bridge.queue import broker, lists, sqlqueue
 from bridge.queue.buried import Buried
 from bridge.queue.database import short
 from bridge.queue.deadletter import DeadLetter, DeadLetters
@@ -45,6 +45,7 @@ from bridge.queue.plan import Timing, plan
 from bridge.queue.publisher import publish_bodies
 from bridge.queue.sources import SqlQueue
 from bridge.queue.spool import Spool
+from bridge.queue.streams import url as redisurl
 from bridge.queue.touched import Fetch, is_touched, portions, resolve
 from bridge.settings import redact_url
 

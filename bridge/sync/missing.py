@@ -9,7 +9,8 @@ import os
 from urllib.parse import urlsplit
 
 from bridge.errors import BridgeError, ServerAway, ServerMissing
-from bridge.queue import broker, redisurl
+from bridge.queue import broker
+from bridge.queue.streams import url as redisurl
 from bridge.settings import Settings, redact_url
 from bridge.sync import indexes
 from bridge.sync.documents import Mirror

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from bridge.errors import UndecodableMessage
-from bridge.queue import redisurl
 from bridge.queue.client import IngestClient
 from bridge.queue.database import connect
 from bridge.queue.events import LARGEST_EVENT_BYTES, MAX_EVENT_BYTES, Event
-from bridge.queue.group import Group, Limits
 from bridge.queue.outbox import Outbox
+from bridge.queue.streams import url as redisurl
+from bridge.queue.streams.group import Group, Limits
 from bridge.sync.models import File
 from stack.php import php_program
 from stack.ports import free_port

@@ -10,11 +10,11 @@ import kombu
 import pytest
 import redis
 
-from bridge.queue import redisurl
+from bridge.queue.streams import url as redisurl
 from bridge.sync.missing import broker_missing
 from stack.ports import free_port
 from stack.redis import Redis
-from tests.queue.streams_site import Reader, connect, publish
+from tests.queue.streams.site import Reader, connect, publish
 
 
 class TlsRedis(Redis):

@@ -12,7 +12,7 @@ from kombu.exceptions import ChannelError
 from kombu.transport.virtual import NotEquivalentError
 
 from bridge.errors import NotOffered
-from tests.queue.streams_site import Reader, connect, publish
+from tests.queue.streams.site import Reader, connect, publish
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import redis
 from kombu.mixins import ConsumerMixin
 from kombu.pools import producers
 
-from bridge.queue.entry import DELIVERIES, UNDECODABLE
-from tests.queue.streams_site import QUICK, Reader, connect, publish
+from bridge.queue.streams.entry import DELIVERIES, UNDECODABLE
+from tests.queue.streams.site import QUICK, Reader, connect, publish
 
 Wait = Callable[..., Any]
 

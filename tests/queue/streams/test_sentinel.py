@@ -13,14 +13,15 @@ import pytest
 import redis
 
 from bridge.errors import ServerAway
-from bridge.queue import broker, redisurl
+from bridge.queue import broker
 from bridge.queue.events import Event
 from bridge.queue.publisher import Publisher
+from bridge.queue.streams import url as redisurl
 from bridge.sync.missing import broker_missing
 from stack.ports import free_port
 from stack.process import find_program
 from stack.redis import Redis
-from tests.queue.streams_site import QUICK, Reader, publish
+from tests.queue.streams.site import QUICK, Reader, publish
 
 
 class Sentinel(Redis):

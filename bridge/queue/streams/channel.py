@@ -1,7 +1,8 @@
 """A channel of `bridge.queue.streams`: what Kombu asks of a virtual channel, on Redis Streams.
 
-Here is consuming; publishing, queues and exchanges are in `bridge.queue.routing`, the commands to
-Redis in `bridge.queue.group`, what is delivered and not acknowledged in `bridge.queue.delivery`.
+Here is consuming; publishing, queues and exchanges are in `bridge.queue.streams.routing`, the
+commands to Redis in `bridge.queue.streams.group`, what is delivered and not acknowledged in
+`bridge.queue.streams.delivery`.
 """
 
 # Most of what kombu offers has no annotations, or narrower ones than its own transports need.
@@ -19,12 +20,12 @@ from typing import Any
 import redis
 
 from bridge.errors import NotOffered
-from bridge.queue import redisurl
-from bridge.queue.delivery import Message, QoS, tag_of
-from bridge.queue.entry import to_message
-from bridge.queue.exchanges import Exchanges
-from bridge.queue.group import Entry, Group, Limits
-from bridge.queue.routing import RoutingChannel
+from bridge.queue.streams import url as redisurl
+from bridge.queue.streams.delivery import Message, QoS, tag_of
+from bridge.queue.streams.entry import to_message
+from bridge.queue.streams.exchanges import Exchanges
+from bridge.queue.streams.group import Entry, Group, Limits
+from bridge.queue.streams.routing import RoutingChannel
 
 __all__ = ["LONGEST_WAIT", "Channel"]
 

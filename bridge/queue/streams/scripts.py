@@ -1,4 +1,5 @@
-"""The Lua scripts of `bridge.queue.group`: what Redis must do as one step and no command does."""
+"""The Lua scripts of `bridge.queue.streams.group`: what Redis must do as one step and no command
+does."""
 
 __all__ = ["CREATE", "FORGET_CONSUMER", "JOIN", "PUT_BACK", "READ_BYTES", "SHOW_LIFE"]
 

@@ -1,22 +1,4 @@
-"""A Kombu transport on Redis Streams that loses no message when anything is killed.
-
-    import bridge.queue.streams                       # registers the URLs
-    Connection("redis+streams://127.0.0.1:6379/0")
-
-Also `rediss+streams://` and `redis+sentinel+streams://`, see `bridge.queue.redisurl`. A queue is
-a stream of that name with one consumer group. Direct, topic and fanout exchanges; their bindings
-are kept in Redis. Messages come in batches (`_get_many`) and are acknowledged in batches. How no
-entry is lost is the business of `bridge.queue.group`.
-
-Transport options: `batch` (messages of one fetch, 100), `batch_bytes` and `largest` (0, see
-`bridge.queue.group.Limits`), `global_keyprefix`, `consumer_group` (bridge), `consumer_name`,
-`heartbeat`, `reclaim_idle`, `reclaim_every` (seconds, see there), `socket_timeout`,
-`socket_connect_timeout` (seconds).
-
-Not offered, and refused with NotOffered: priorities inside a queue (use several queues), a time
-to live per message, queues that forget messages or move them by themselves, headers exchanges,
-`mandatory`. An auto-delete queue goes with its last consumer; where that one was killed, it stays.
-"""
+"""The transport and its URLs, registered with Kombu."""
 
 # Most of what kombu offers has no annotations, or narrower ones than its own transports need.
 # mypy: allow-untyped-calls, disable-error-code="assignment,override"
@@ -34,9 +16,9 @@ import redis
 from kombu.transport import TRANSPORT_ALIASES, _transport_cache, virtual
 from kombu.transport import redis as stock
 
-from bridge.queue import redisurl
-from bridge.queue.channel import Channel
-from bridge.queue.delivery import QoS
+from bridge.queue.streams import url as redisurl
+from bridge.queue.streams.channel import Channel
+from bridge.queue.streams.delivery import QoS
 
 __all__ = ["Channel", "QoS", "Transport", "register"]
 
@@ -118,7 +100,7 @@ class _RedisByUrl(stock.Transport):
 
 
 def register() -> None:
-    """Make `redis+streams://` and its relatives known to Kombu; importing this module does."""
+    """Make `redis+streams://` and its relatives known to Kombu; importing the package does."""
     for name in ("redis", "rediss"):
         TRANSPORT_ALIASES[name] = f"{__name__}:_RedisByUrl"
         _transport_cache.pop(name, None)

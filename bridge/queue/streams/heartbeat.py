@@ -10,7 +10,7 @@ import threading
 
 import redis
 
-from bridge.queue import lua
+from bridge.queue.streams import scripts as lua
 
 __all__ = ["Heartbeat"]
 

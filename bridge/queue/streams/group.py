@@ -2,7 +2,7 @@
 
 Everything that Redis must do as one step is one command, one MULTI or one script here, so that
 no kill of anybody at any moment loses an entry. Redis 7.0 is enough. What an entry means is left
-to `bridge.queue.entry`, what Kombu wants to `bridge.queue.streams`.
+to `bridge.queue.streams.entry`, what Kombu wants to `bridge.queue.streams`.
 
     fetch    XREADGROUP … >            the entry is now pending under this consumer's name
     ack      MULTI XACK XDEL EXEC      gone, a whole batch at once
@@ -29,8 +29,8 @@ from typing import Any
 
 import redis
 
-from bridge.queue import lua
-from bridge.queue.heartbeat import Heartbeat
+from bridge.queue.streams import scripts as lua
+from bridge.queue.streams.heartbeat import Heartbeat
 
 __all__ = ["Entry", "Group", "Limits", "retry_wait"]
 

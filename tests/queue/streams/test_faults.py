@@ -14,10 +14,10 @@ import kombu
 import pytest
 import redis
 
-from bridge.queue.entry import DELIVERIES
-from bridge.queue.group import Group
+from bridge.queue.streams.entry import DELIVERIES
+from bridge.queue.streams.group import Group
 from stack.redis import Redis
-from tests.queue.streams_site import QUICK, Reader, connect, publish, worker
+from tests.queue.streams.site import QUICK, Reader, connect, publish, worker
 
 Wait = Callable[..., Any]
 
@@ -84,7 +84,9 @@ def test_what_is_acknowledged_stays_so_when_its_consumer_is_killed(
 def test_what_kills_its_consumers_comes_alone_and_with_its_count(
     redis_url: str, clean_redis: redis.Redis, wait_for: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.queue.group.retry_wait", lambda deliveries, shortest=0.0: 0.05)
+    monkeypatch.setattr(
+        "bridge.queue.streams.group.retry_wait", lambda deliveries, shortest=0.0: 0.05
+    )
     with connect(redis_url) as producer:
         publish(producer, "q", "good", "bad", "fine")
     die = "import os; time.sleep(0.01); os._exit(1)"

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from hypothesis.stateful import run_state_machine_as_test as run
 
 from stack.redis import Redis
-from tests.queue.streams_site import Reader, connect, publish
+from tests.queue.streams.site import Reader, connect, publish
 
 QUEUE = "q"
 READY, HELD, ACKED, LOST, LEFT = "ready", "held", "acknowledged, not yet sent", "lost", "left"
@@ -276,7 +276,9 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.fixture
 def machine(redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Machine]]:
-    monkeypatch.setattr("bridge.queue.group.retry_wait", lambda deliveries, shortest=0.0: 0.0)
+    monkeypatch.setattr(
+        "bridge.queue.streams.group.retry_wait", lambda deliveries, shortest=0.0: 0.0
+    )
     with redis_server.client() as client:
         Machine.url, Machine.client = redis_server.url, client
         yield Machine

@@ -18,9 +18,9 @@ from kombu.transport.base import to_rabbitmq_queue_arguments
 from kombu.transport.virtual import NotEquivalentError
 
 from bridge.errors import NotOffered
-from bridge.queue.entry import to_fields
-from bridge.queue.exchanges import Binding, Exchanges
-from bridge.queue.group import Group
+from bridge.queue.streams.entry import to_fields
+from bridge.queue.streams.exchanges import Binding, Exchanges
+from bridge.queue.streams.group import Group
 
 __all__ = ["RoutingChannel"]
 

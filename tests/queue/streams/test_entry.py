@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.queue.entry import DELIVERIES, UNDECODABLE, to_fields, to_message
+from bridge.queue.streams.entry import DELIVERIES, UNDECODABLE, to_fields, to_message
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 values = st.recursive(
