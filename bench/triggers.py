@@ -24,8 +24,8 @@ from bench.load import BenchmarkFailed
 from bench.queue_programs import Program, running
 from bench.report import Report
 from bench.triggers_site import SYNC, Case, entities, tables, write
-from bridge.queue.database import connect
-from bridge.queue.outbox import Outbox
+from bridge.queue.sql.database import connect
+from bridge.queue.sql.outbox import Outbox
 from bridge.queue.touched import resolve
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load

@@ -16,8 +16,8 @@ import sqlalchemy as sql
 from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 
-from bridge.queue.database import connect
 from bridge.queue.events import Event
+from bridge.queue.sql.database import connect
 from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load

@@ -33,8 +33,8 @@ from bridge.proxy.telemetry.surroundings import RESTART, compare
 from bridge.proxy.telemetry.workers import WorkerStatus
 from bridge.proxy.tools.reach import Reached, ask_all
 from bridge.queue import broker, cluster
-from bridge.queue.outbox import Outbox
-from bridge.queue.sqlcause import cause_of, check
+from bridge.queue.sql.cause import cause_of, check
+from bridge.queue.sql.outbox import Outbox
 from bridge.queue.streams import url as redisurl
 from bridge.settings import BROKER_URL, MONGODB_URL, Settings, doubts, redact_text, redact_url
 from bridge.sync.documents import Mirror

@@ -12,8 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.errors import BridgeError
-from bridge.queue import broker, database, sqlcause
-from bridge.queue.outbox import Outbox
+from bridge.queue import broker
+from bridge.queue.sql import cause as sqlcause
+from bridge.queue.sql import database
+from bridge.queue.sql.outbox import Outbox
 from bridge.queue.streams import url as redisurl
 from bridge.settings import Settings, doubts, redact_text, redact_url
 from bridge.sync import mongodb

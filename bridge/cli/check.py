@@ -169,8 +169,8 @@ def _look_at_tables(
     # Not before it is needed: `bridgectl check` must be quick.
     from sqlalchemy.exc import SQLAlchemyError
 
-    from bridge.queue import sqlcause
-    from bridge.queue.database import connect, reading
+    from bridge.queue.sql import cause as sqlcause
+    from bridge.queue.sql.database import connect, reading
     from bridge.sync.propose.misfits import check as compare
 
     engine = connect(settings.sql_url)

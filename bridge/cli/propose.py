@@ -110,7 +110,7 @@ def types(entities: tuple[str, ...], output: Format) -> None:
       bridgectl sync types project
       bridgectl sync types -o json
     """
-    from bridge.queue.database import reading
+    from bridge.queue.sql.database import reading
     from bridge.sync.documents import Mirror
     from bridge.sync.missing import no_entities
     from bridge.sync.propose.listed import COLUMNS, listed
@@ -141,8 +141,8 @@ def _database(settings: Settings, what: str) -> Iterator[sql.Engine]:
     """The site's database, and its errors as people need them."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from bridge.queue import sqlcause
-    from bridge.queue.database import connect
+    from bridge.queue.sql import cause as sqlcause
+    from bridge.queue.sql.database import connect
 
     if not settings.sql_url:
         raise BridgeError(

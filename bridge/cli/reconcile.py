@@ -66,9 +66,9 @@ def reconcile(
       bridgectl reconcile project --values
       bridgectl reconcile --rate 5000 -o json
     """
-    from bridge.queue import sqlcause
-    from bridge.queue.database import connect as connect_sql
     from bridge.queue.publisher import Publisher
+    from bridge.queue.sql import cause as sqlcause
+    from bridge.queue.sql.database import connect as connect_sql
     from bridge.sync.documents import Mirror
     from bridge.sync.missing import check_broker, mongodb_missing, no_entities
     from bridge.sync.mongodb import connect

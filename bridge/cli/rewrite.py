@@ -9,8 +9,8 @@ import click
 
 from bridge.cli.output import Format, show_rows
 from bridge.errors import BridgeError, ServerAway, ServerMissing
-from bridge.queue import sqlcause
-from bridge.queue.database import connect
+from bridge.queue.sql import cause as sqlcause
+from bridge.queue.sql.database import connect
 from bridge.settings import Settings, redact_url
 from bridge.sync.documents import Mirror
 from bridge.sync.missing import mongodb_missing

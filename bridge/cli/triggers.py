@@ -46,8 +46,8 @@ def triggers(
       bridgectl sync triggers --check
     """
     from bridge.cli.options import check_entities
-    from bridge.queue.database import connect
-    from bridge.queue.outbox import Outbox
+    from bridge.queue.sql.database import connect
+    from bridge.queue.sql.outbox import Outbox
     from bridge.sync.documents import Mirror
     from bridge.sync.missing import no_entities
     from bridge.sync.triggers.commands import Triggers

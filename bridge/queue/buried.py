@@ -17,7 +17,7 @@ from typing import Any
 from bridge.errors import UndecodableMessage
 from bridge.queue import broker
 from bridge.queue.deadletter import DeadLetter
-from bridge.queue.outbox import Row
+from bridge.queue.sql.outbox import Row
 from bridge.queue.streams.entry import to_message
 
 __all__ = ["Buried"]

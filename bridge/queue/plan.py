@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bridge.queue.outbox import Row
+from bridge.queue.sql.outbox import Row
 from bridge.queue.streams.group import retry_wait
 
 __all__ = ["Plan", "Timing", "plan"]

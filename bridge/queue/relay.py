@@ -34,17 +34,18 @@ import sqlalchemy as sql
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
-from bridge.queue import broker, lists, sqlqueue
+from bridge.queue import broker, lists
 from bridge.queue.buried import Buried
-from bridge.queue.database import short
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.queue.looked import Looked, once
-from bridge.queue.outbox import Backlog, Outbox, Row, now_ms
 from bridge.queue.plan import Timing, plan
 from bridge.queue.publisher import publish_bodies
 from bridge.queue.sources import SqlQueue
 from bridge.queue.spool import Spool
+from bridge.queue.sql import queue_table as sqlqueue
+from bridge.queue.sql.database import short
+from bridge.queue.sql.outbox import Backlog, Outbox, Row, now_ms
 from bridge.queue.streams import url as redisurl
 from bridge.queue.touched import Fetch, is_touched, portions, resolve
 from bridge.settings import redact_url

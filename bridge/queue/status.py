@@ -23,10 +23,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from bridge.errors import BridgeError
 from bridge.queue import amqp, broker, pulse
 from bridge.queue.deadletter import look
-from bridge.queue.outbox import Backlog, Outbox
 from bridge.queue.pulse import Vitals
 from bridge.queue.spool import Spool
-from bridge.queue.sqlcause import cause_of, check_there
+from bridge.queue.sql.cause import cause_of, check_there
+from bridge.queue.sql.outbox import Backlog, Outbox
 
 __all__ = ["QueueStatus", "Watch", "behind", "metrics", "missing", "queues", "read"]
 

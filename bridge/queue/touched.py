@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue.outbox import TOUCHED, Row
+from bridge.queue.sql.outbox import TOUCHED, Row
 
 __all__ = ["Fetch", "Fetched", "Resolved", "is_touched", "portions", "resolve"]
 

@@ -15,9 +15,9 @@ from pymongo.errors import PyMongoError
 
 from bridge.errors import BridgeError
 from bridge.findings import Finding
-from bridge.queue.database import reading
-from bridge.queue.outbox import Outbox
-from bridge.queue.sqlcause import cause_of
+from bridge.queue.sql.cause import cause_of
+from bridge.queue.sql.database import reading
+from bridge.queue.sql.outbox import Outbox
 from bridge.settings import Settings
 from bridge.sync import twins
 from bridge.sync.documents import Mirror

@@ -15,10 +15,10 @@ from pymongo.errors import PyMongoError
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ConfigError, Problem
-from bridge.queue import sqlcause
-from bridge.queue.outbox import Outbox, connect
 from bridge.queue.relay import Relay, RelayCounters, SpoolSource
 from bridge.queue.spool import Spool
+from bridge.queue.sql import cause as sqlcause
+from bridge.queue.sql.outbox import Outbox, connect
 from bridge.queue.status import QueueStatus, read
 from bridge.settings import Settings, redact_url
 from bridge.sync.apply import connect as connect_mongodb

@@ -14,9 +14,9 @@ from dataclasses import replace
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, UndecodableMessage
-from bridge.queue.database import reading
 from bridge.queue.events import MAX_KEY_BYTES, Event
-from bridge.queue.rows import to_json
+from bridge.queue.sql.database import reading
+from bridge.queue.sql.values import to_json
 from bridge.queue.touched import Fetched
 from bridge.sync.documents import Mirror
 from bridge.sync.sql.source import SqlSource

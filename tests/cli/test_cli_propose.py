@@ -14,7 +14,7 @@ import pytest
 from pymongo.database import Database
 
 from bridge.cli import main
-from bridge.queue.database import connect
+from bridge.queue.sql.database import connect
 from stack.ports import free_port
 from tests.proxy.site import TOP
 

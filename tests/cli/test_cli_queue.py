@@ -20,7 +20,7 @@ from pymongo.database import Database
 from bridge.queue import broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import Event
-from bridge.queue.outbox import Outbox, connect
+from bridge.queue.sql.outbox import Outbox, connect
 from stack.ports import free_port
 from tests.minimal_sync import write_sync
 

@@ -13,7 +13,7 @@ import pytest
 from pymongo.database import Database
 
 from bridge.cli import main
-from bridge.queue.database import connect
+from bridge.queue.sql.database import connect
 from stack.ports import free_port
 
 Bridge = Callable[..., "Done"]

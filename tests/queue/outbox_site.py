@@ -12,9 +12,9 @@ import sqlalchemy as sql
 import structlog
 
 from bridge.errors import ServerAway
-from bridge.queue.outbox import Outbox, connect
 from bridge.queue.plan import Timing
 from bridge.queue.relay import Relay
+from bridge.queue.sql.outbox import Outbox, connect
 
 DIALECTS = ["sqlite", "mariadb", "postgresql"]
 SERVERS = ["mariadb", "postgresql"]

@@ -17,8 +17,8 @@ from kombu.connection import Connection
 from bridge.queue import broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters, Filter, identity_of
 from bridge.queue.events import Event
-from bridge.queue.outbox import Outbox, Row
-from bridge.queue.outbox import connect as outbox_connect
+from bridge.queue.sql.outbox import Outbox, Row
+from bridge.queue.sql.outbox import connect as outbox_connect
 from tests.queue.conftest import memory_broker
 
 

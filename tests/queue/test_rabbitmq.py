@@ -21,12 +21,13 @@ from kombu.connection import Connection
 from pymongo.database import Database
 
 from bridge.errors import BridgeError, ServerMissing
-from bridge.queue import amqp, broker, outbox
+from bridge.queue import amqp, broker
 from bridge.queue.consumer import Stopped
 from bridge.queue.deadletter import DeadLetter, DeadLetters, Filter
 from bridge.queue.events import Event
 from bridge.queue.publisher import Publisher
 from bridge.queue.relay import Relay
+from bridge.queue.sql import outbox
 from bridge.settings import Settings
 from bridge.sync.worker import Counters, run_worker
 from stack.errors import BinaryMissing

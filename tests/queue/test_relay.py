@@ -25,11 +25,11 @@ from bridge.queue import broker
 from bridge.queue.buried import Buried
 from bridge.queue.deadletter import DeadLetter, DeadLetters, Filter
 from bridge.queue.events import MAX_EVENT_BYTES, Event
-from bridge.queue.outbox import Outbox, connect, now_ms
 from bridge.queue.plan import Timing
 from bridge.queue.relay import Relay, SpoolSource
 from bridge.queue.sources import SqlQueue
 from bridge.queue.spool import Spool
+from bridge.queue.sql.outbox import Outbox, connect, now_ms
 from bridge.sync import apply as mirror
 from bridge.sync.apply import versions
 from stack.mariadb import MariaDB
@@ -650,7 +650,7 @@ class TestSeveralRelays:
         script = textwrap.dedent(
             """
             import sys
-            from bridge.queue.outbox import Outbox, connect
+            from bridge.queue.sql.outbox import Outbox, connect
             print(len(Outbox(connect(sys.argv[1])).claim(1, 1.0)), flush=True)
             sys.stdin.readline()
             """
@@ -743,7 +743,7 @@ class TestSpools:
             """
             import sys, threading, structlog
             from pathlib import Path
-            from bridge.queue.outbox import Outbox, connect
+            from bridge.queue.sql.outbox import Outbox, connect
             from bridge.queue.relay import Relay, SpoolSource
             from bridge.queue.spool import Spool
             def stay(self):

@@ -16,9 +16,9 @@ from bridge.errors import BridgeError, ServerAway
 from bridge.queue import broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import Event
-from bridge.queue.outbox import Outbox, Row, connect
 from bridge.queue.plan import Timing
 from bridge.queue.relay import Relay
+from bridge.queue.sql.outbox import Outbox, Row, connect
 from bridge.queue.touched import Fetched, portions
 from stack.waiting import wait_for
 from tests.queue.outbox_site import (

@@ -13,8 +13,8 @@ import sqlalchemy as sql
 import structlog
 from pymongo.database import Database
 
-from bridge.queue.database import connect
 from bridge.queue.events import Event
+from bridge.queue.sql.database import connect
 from bridge.settings import Settings
 from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror

@@ -12,7 +12,7 @@ import sqlalchemy as sql
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.queue.database import connect
+from bridge.queue.sql.database import connect
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
 from bridge.sync.reconcile.checksums import (

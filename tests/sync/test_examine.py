@@ -15,8 +15,8 @@ from pymongo.database import Database
 
 from bridge.cli import cli
 from bridge.errors import BridgeError, ServerMissing
-from bridge.queue.database import connect
-from bridge.queue.outbox import Outbox
+from bridge.queue.sql.database import connect
+from bridge.queue.sql.outbox import Outbox
 from bridge.sync import examine, indexes
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load

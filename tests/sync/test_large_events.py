@@ -20,9 +20,9 @@ from pymongo.database import Database
 
 from bridge.errors import UndecodableMessage
 from bridge.queue.client import IngestClient
-from bridge.queue.database import connect
 from bridge.queue.events import LARGEST_EVENT_BYTES, MAX_EVENT_BYTES, Event
-from bridge.queue.outbox import Outbox
+from bridge.queue.sql.database import connect
+from bridge.queue.sql.outbox import Outbox
 from bridge.queue.streams import url as redisurl
 from bridge.queue.streams.group import Group, Limits
 from bridge.sync.models import File

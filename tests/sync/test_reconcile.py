@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue.database import connect
 from bridge.queue.events import Event
+from bridge.queue.sql.database import connect
 from bridge.sync import mongodb
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load

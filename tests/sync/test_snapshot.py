@@ -21,11 +21,11 @@ from pymongo.database import Database
 from bridge.cli.snapshot import snapshot as verb
 from bridge.errors import BridgeError, ServerAway, ServerMissing
 from bridge.queue import broker
-from bridge.queue.database import connect
 from bridge.queue.deadletter import DeadLetters
 from bridge.queue.events import Event
-from bridge.queue.outbox import Outbox, now_ms
 from bridge.queue.pulse import Vitals
+from bridge.queue.sql.database import connect
+from bridge.queue.sql.outbox import Outbox, now_ms
 from bridge.queue.status import QueueStatus
 from bridge.settings import Settings
 from bridge.sync import apply as mongodb

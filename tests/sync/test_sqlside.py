@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue.database import connect
 from bridge.queue.events import Event
+from bridge.queue.sql.database import connect
 from bridge.sync.documents import Mirror
 from bridge.sync.models import File
 from bridge.sync.sql.source import Chunk, SqlSource

@@ -14,7 +14,7 @@ import sqlalchemy as sql
 
 from bridge.errors import BridgeError
 from bridge.findings import Finding
-from bridge.queue.database import connect, reading
+from bridge.queue.sql.database import connect, reading
 from bridge.settings import Settings
 from bridge.sync.documents import Mirror
 from bridge.sync.mongodb import connect as connect_mongodb

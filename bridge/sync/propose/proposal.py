@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError
-from bridge.queue.database import reading, short
+from bridge.queue.sql.database import reading, short
 from bridge.sync.models import MAX_DOCUMENT, File
 from bridge.sync.propose.advice import advised, timestamps
 from bridge.sync.propose.draft import Draft, Note, draft, why_not

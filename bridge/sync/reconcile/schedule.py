@@ -16,8 +16,8 @@ from pymongo.database import Database
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue.database import connect as connect_sql
 from bridge.queue.publisher import Publisher
+from bridge.queue.sql.database import connect as connect_sql
 from bridge.settings import Settings
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.models import Reconcile

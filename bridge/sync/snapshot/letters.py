@@ -13,7 +13,7 @@ from bridge.errors import BridgeError, ServerAway, UndecodableMessage
 from bridge.queue import broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import LARGEST_EVENT_BYTES, Rejected
-from bridge.queue.rows import to_json
+from bridge.queue.sql.values import to_json
 from bridge.sync.sql.source import BadRow
 
 __all__ = ["Letters", "letter_of", "letter_of_row", "too_many"]

@@ -18,9 +18,10 @@ from typing import TypeVar
 from pymongo.database import Database
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue import broker, sqlcause
-from bridge.queue.database import connect
+from bridge.queue import broker
 from bridge.queue.events import Rejected
+from bridge.queue.sql import cause as sqlcause
+from bridge.queue.sql.database import connect
 from bridge.settings import Settings
 from bridge.sync import apply as mongodb
 from bridge.sync import twins

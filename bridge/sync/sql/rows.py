@@ -14,10 +14,10 @@ from typing import Any
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
-from bridge.queue.database import nested
-from bridge.queue.rows import AS_THEY_ARE
-from bridge.queue.rows import plain as plain_value
-from bridge.queue.sqlcause import cause_of
+from bridge.queue.sql.cause import cause_of
+from bridge.queue.sql.database import nested
+from bridge.queue.sql.values import AS_THEY_ARE
+from bridge.queue.sql.values import plain as plain_value
 from bridge.sync.documents import Mirror
 from bridge.sync.models import Source
 from bridge.sync.sql import versions

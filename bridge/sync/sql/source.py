@@ -17,7 +17,7 @@ import sqlalchemy as sql
 
 from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue.events import Event
-from bridge.queue.rows import is_true, to_json, version_of
+from bridge.queue.sql.values import is_true, to_json, version_of
 from bridge.settings import redact_url
 from bridge.sync.documents import Mirror
 from bridge.sync.sql.keys import Key, Position, after, from_position, keys_of, one_of, position

@@ -19,8 +19,8 @@ from typing import Any
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, UndecodableMessage
-from bridge.queue.database import reading
-from bridge.queue.rows import is_true, version_of
+from bridge.queue.sql.database import reading
+from bridge.queue.sql.values import is_true, version_of
 from bridge.sync.documents import Mirror
 from bridge.sync.reconcile.checksums import NO_VERSION, Listed, Sums, add_all, listed
 from bridge.sync.reconcile.doubts import State
@@ -372,7 +372,7 @@ _MOMENTS = frozenset({"datetime", "timestamp", "timestamptz", "date"})
 
 
 def _not_deleted(column: Any, kind: Column, dialect: str) -> sql.ColumnElement[bool] | None:
-    """What `bridge.queue.rows.is_true` denies; None where the database cannot tell."""
+    """What `bridge.queue.sql.values.is_true` denies; None where the database cannot tell."""
     if kind.type == "bool":
         return sql.func.coalesce(column, sql.false()).is_(sql.false())
     if kind.type in _NUMBERS:

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue.database import reading, short
-from bridge.queue.outbox import Outbox
+from bridge.queue.sql.database import reading, short
+from bridge.queue.sql.outbox import Outbox
 from bridge.sync.documents import Mirror
 from bridge.sync.sql import versions
 from bridge.sync.sql.rows import trouble

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue.outbox import Outbox
+from bridge.queue.sql.outbox import Outbox
 from bridge.sync.documents import Mirror
 from bridge.sync.triggers.commands import Triggers
 from bridge.sync.triggers.noted import with_triggers

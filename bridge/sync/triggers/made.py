@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from bridge.queue.database import nested
+from bridge.queue.sql.database import nested
 from bridge.sync.triggers.noted import Noted, name_of, quote
 from bridge.sync.types.catalog import dialect_of
 from bridge.sync.types.column import Table

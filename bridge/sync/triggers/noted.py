@@ -14,7 +14,7 @@ import sqlalchemy as sql
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from bridge.errors import BridgeError
-from bridge.queue.outbox import TOUCHED
+from bridge.queue.sql.outbox import TOUCHED
 from bridge.sync.documents import Mirror
 from bridge.sync.types.column import Column, Table
 from bridge.sync.types.typed import Typed, part_of_key

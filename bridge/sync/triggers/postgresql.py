@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from bridge.queue.database import PRINTED
+from bridge.queue.sql.database import PRINTED
 from bridge.sync.triggers.noted import MOST_KEY, Made, Noted, name_of, quote
 
 __all__ = ["SETTINGS", "script", "triggers"]

@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError
-from bridge.queue.database import nested
-from bridge.queue.sqlcause import cause_of
+from bridge.queue.sql.cause import cause_of
+from bridge.queue.sql.database import nested
 from bridge.sync.documents import Mirror
 from bridge.sync.types import catalog
 from bridge.sync.types.typed import Typed, typed

@@ -15,8 +15,8 @@ import sqlalchemy as sql
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue.database import connect, reading
-from bridge.queue.sqlcause import absent, cause_of
+from bridge.queue.sql.cause import absent, cause_of
+from bridge.queue.sql.database import connect, reading
 from bridge.sync.documents import Mirror
 from bridge.sync.state import State
 from bridge.sync.types.learn import learn, refresh

@@ -10,8 +10,8 @@ from typing import Any
 import bson
 import sqlalchemy as sql
 
-from bridge.queue.database import connect
 from bridge.queue.events import Event
+from bridge.queue.sql.database import connect
 from bridge.sync.documents import Mirror
 from bridge.sync.models import File
 from tests.sync.alltypes import types_of_mysql, types_of_postgresql, types_of_sqlite

@@ -10,7 +10,7 @@ import pytest
 from pymongo.database import Database
 
 from bridge.errors import BridgeError
-from bridge.queue.database import connect
+from bridge.queue.sql.database import connect
 from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror
 from bridge.sync.models import File

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError
-from bridge.queue.database import connect
+from bridge.queue.sql.database import connect
 from bridge.sync.sql.source import SqlSource
 from tests.sync.alltypes import types_of_sqlite
 from tests.sync.alltypes.all_types import Declared

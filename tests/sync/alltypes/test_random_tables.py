@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from bridge.queue.database import connect
+from bridge.queue.sql.database import connect
 from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror
 from bridge.sync.models import File

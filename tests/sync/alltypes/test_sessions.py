@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError
-from bridge.queue.database import connect
+from bridge.queue.sql.database import connect
 from stack.mariadb import MariaDB
 from tests.sync.alltypes.all_types import Declared, lay
 from tests.sync.alltypes.everything import Everything, columns_of, differences, documents

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import UnusableEvent
-from bridge.queue.database import connect
 from bridge.queue.events import Event
 from bridge.queue.spool import Spool
+from bridge.queue.sql.database import connect
 from bridge.sync.documents import Mirror
 from bridge.sync.models import File
 from bridge.sync.sql.source import SqlSource

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError
-from bridge.queue.database import connect, reading
+from bridge.queue.sql.database import connect, reading
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
 from bridge.sync.propose.draft import Draft

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sql
 
-from bridge.queue.database import connect
-from bridge.queue.outbox import Outbox
+from bridge.queue.sql.database import connect
+from bridge.queue.sql.outbox import Outbox
 from bridge.sync.documents import Mirror
 from bridge.sync.models import File
 from bridge.sync.triggers.commands import Triggers

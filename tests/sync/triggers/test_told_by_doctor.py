@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bridge.doctor import _outbox
-from bridge.queue.database import connect
-from bridge.queue.outbox import Outbox
+from bridge.queue.sql.database import connect
+from bridge.queue.sql.outbox import Outbox
 from bridge.settings import Settings
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load

@@ -13,9 +13,9 @@ import pytest
 import sqlalchemy as sql
 from pymongo.database import Database
 
-from bridge.queue.database import connect
 from bridge.queue.events import Event
-from bridge.queue.outbox import Outbox
+from bridge.queue.sql.database import connect
+from bridge.queue.sql.outbox import Outbox
 from bridge.queue.touched import Resolved, resolve
 from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror

@@ -15,10 +15,10 @@ from pymongo.database import Database
 
 from bridge.errors import BridgeError, ServerMissing
 from bridge.queue import broker
-from bridge.queue.database import connect
 from bridge.queue.deadletter import DeadLetters
 from bridge.queue.events import Event
 from bridge.queue.publisher import Publisher
+from bridge.queue.sql.database import connect
 from bridge.settings import Settings
 from bridge.sync.worker import run_worker
 from stack.ports import free_port

@@ -14,9 +14,9 @@ import pytest
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, ServerAway, ServerMissing
-from bridge.queue import sqlcause
-from bridge.queue.database import connect
-from bridge.queue.sqlcause import Cause, cause_of
+from bridge.queue.sql import cause as sqlcause
+from bridge.queue.sql.cause import Cause, cause_of
+from bridge.queue.sql.database import connect
 from bridge.sync.sql.rows import trouble
 from stack.mariadb import MariaDB
 from stack.ports import free_port
@@ -274,7 +274,7 @@ def broken_sqlite(folder: Path, name: str) -> tuple[Path, ExitStack]:
 def test_of_a_sqlite_file(
     tmp_path: Path, name: str, kind: str, says: str, waits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.queue.database.CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr("bridge.queue.sql.database.CONNECT_SECONDS", 0.1)
     path, stack = broken_sqlite(tmp_path, name)
     there = path.exists()
     engine = connect(f"sqlite:///{path}")

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sql
 
-from bridge.queue.database import reading
+from bridge.queue.sql.database import reading
 
 __all__ = ["SAME_CLOCK_MS", "SqlClock", "now_ms"]
 

@@ -1,6 +1,6 @@
 """The databases of sites: engines for them, rows that are ours alone, errors fit for a log.
 
-What stands in the tables is `bridge.queue.outbox` and `bridge.queue.sqlqueue`.
+What stands in the tables is `bridge.queue.sql.outbox` and `bridge.queue.sql.queue_table`.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ import pytest
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
-from bridge.queue import database
-from bridge.queue.outbox import Outbox, connect
-from bridge.queue.rows import to_json
 from bridge.queue.sources import SqlQueue
-from bridge.queue.sqlqueue import move, to_outbox_row
+from bridge.queue.sql import database
+from bridge.queue.sql.outbox import Outbox, connect
+from bridge.queue.sql.queue_table import move, to_outbox_row
+from bridge.queue.sql.values import to_json
 from stack.process import REPOSITORY
 from tests.queue.outbox_site import DIALECTS, SERVERS, engine_for, outbox_in, rows_of
 
@@ -500,8 +500,8 @@ class TestManyAtOnce:
         script = textwrap.dedent(
             """
             import json, sys
-            from bridge.queue import sqlqueue
-            from bridge.queue.outbox import Outbox, connect
+            from bridge.queue.sql import queue_table as sqlqueue
+            from bridge.queue.sql.outbox import Outbox, connect
             from bridge.queue.sources import SqlQueue
             outbox = Outbox(connect(sys.argv[1]))
             queue = SqlQueue.model_validate_json(sys.argv[2])

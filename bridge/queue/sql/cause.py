@@ -18,7 +18,7 @@ from typing import Literal
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, ServerMissing
-from bridge.queue.database import reading, short
+from bridge.queue.sql.database import reading, short
 from bridge.settings import redact_url
 
 __all__ = ["Cause", "Kind", "absent", "cause_of", "check", "check_there", "unusable"]

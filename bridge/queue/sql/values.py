@@ -1,6 +1,6 @@
 """Values as databases give them, as JSON has them: the one place that decides how.
 
-What rows mean is left to `bridge.queue.sqlqueue` and `bridge.sync.sql.source`.
+What rows mean is left to `bridge.queue.sql.queue_table` and `bridge.sync.sql.source`.
 """
 
 from __future__ import annotations

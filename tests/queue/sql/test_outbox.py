@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import BridgeError, UndecodableMessage
-from bridge.queue import database
 from bridge.queue.events import MAX_EVENT_BYTES, Event
-from bridge.queue.outbox import CLAIM_BYTES, Outbox, connect, now_ms
+from bridge.queue.sql import database
+from bridge.queue.sql.outbox import CLAIM_BYTES, Outbox, connect, now_ms
 from stack.process import REPOSITORY
 from tests.queue.outbox_site import (
     DIALECTS,
@@ -608,7 +608,7 @@ class TestClocks:
         written = real + producer
         insert(outbox, created_at=written, next_try=max(0, written + head_start))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("bridge.queue.sqlclock.now_ms", lambda: now_ms() + relay)
+            patch.setattr("bridge.queue.sql.clock.now_ms", lambda: now_ms() + relay)
             backlog = outbox.backlog()
             rows = outbox.claim(10, 30)
         engine.dispose()
@@ -636,7 +636,7 @@ class TestClocks:
         def by(skew: int) -> Any:
             patch = pytest.MonkeyPatch.context()
             entered = patch.__enter__()
-            entered.setattr("bridge.queue.sqlclock.now_ms", lambda: now_ms() + skew)
+            entered.setattr("bridge.queue.sql.clock.now_ms", lambda: now_ms() + skew)
             return patch
 
         clock = by(one)

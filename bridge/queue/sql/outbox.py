@@ -20,10 +20,10 @@ import sqlalchemy as sql
 from sqlalchemy.dialects import mysql
 
 from bridge.errors import BridgeError
-from bridge.queue.database import connect, delete, reading, taking
 from bridge.queue.events import MAX_EVENT_BYTES
-from bridge.queue.outboxrow import CLAIM_BYTES, Backlog, Row, as_many_as_fit, read, text
-from bridge.queue.sqlclock import SAME_CLOCK_MS, SqlClock, now_ms
+from bridge.queue.sql.clock import SAME_CLOCK_MS, SqlClock, now_ms
+from bridge.queue.sql.database import connect, delete, reading, taking
+from bridge.queue.sql.outboxrow import CLAIM_BYTES, Backlog, Row, as_many_as_fit, read, text
 from bridge.settings import redact_url
 
 __all__ = ["CLAIM_BYTES", "Backlog", "Outbox", "Row", "connect", "now_ms"]

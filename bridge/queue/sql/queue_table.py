@@ -13,11 +13,11 @@ from typing import Any
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, UndecodableMessage
-from bridge.queue.database import taking
 from bridge.queue.events import MAX_EVENT_BYTES, Event, load_json
-from bridge.queue.outbox import Outbox
-from bridge.queue.rows import to_json, version_of
 from bridge.queue.sources import Column, SqlQueue
+from bridge.queue.sql.database import taking
+from bridge.queue.sql.outbox import Outbox
+from bridge.queue.sql.values import to_json, version_of
 
 __all__ = ["Bury", "move", "row_of", "to_outbox_row"]
 

@@ -1,0 +1,1 @@
+"""What do we read and write in the site's database?"""
