@@ -42,7 +42,7 @@ from bench.queue_programs import (
 from bench.queue_report import MongoRows, Row, report
 from bench.queue_sql import SqlQueue
 from bench.report import Report
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
 from stack.errors import BinaryMissing, TimedOut
 from stack.mariadb import MariaDB
 from stack.mongod import Mongod

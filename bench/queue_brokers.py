@@ -20,8 +20,8 @@ from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.messaging import Consumer, Producer
 
-from bridge.queue import broker
-from bridge.queue.publisher import Publisher
+from bridge.queue.broker import connection as broker
+from bridge.queue.broker.publisher import Publisher
 from bridge.queue.streams import url as redisurl
 
 __all__ = ["Contender", "Publish", "RabbitMQQueue", "Receive", "StockKombu", "Streams", "Take"]

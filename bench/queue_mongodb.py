@@ -22,7 +22,7 @@ from pymongo.read_concern import ReadConcern
 
 from bench.load import BenchmarkFailed
 from bench.queue_brokers import StockKombu
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
 from bridge.queue.events import Event
 from bridge.sync import indexes
 from bridge.sync.apply import apply, connect

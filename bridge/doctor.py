@@ -32,7 +32,8 @@ from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.surroundings import RESTART, compare
 from bridge.proxy.telemetry.workers import WorkerStatus
 from bridge.proxy.tools.reach import Reached, ask_all
-from bridge.queue import broker, cluster
+from bridge.queue import cluster
+from bridge.queue.broker import connection as broker
 from bridge.queue.sql.cause import cause_of, check
 from bridge.queue.sql.outbox import Outbox
 from bridge.queue.streams import url as redisurl

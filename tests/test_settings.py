@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.errors import BridgeError
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
 from bridge.queue.sql import cause as sqlcause
 from bridge.queue.sql import database
 from bridge.queue.sql.outbox import Outbox

@@ -29,7 +29,7 @@ from bench.fronts import LENGTH, ORIGIN, prepare, routes_yaml, visitor
 from bench.load import BenchmarkFailed, Page, latencies
 from bench.queue_events import event
 from bench.sync_forge import Forge, fill_made_up
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
 from bridge.queue.events import Event
 from stack.mariadb import MariaDB
 from stack.mongod import Mongod

@@ -311,7 +311,7 @@ def _moment(text: str) -> str:
 
 def _with_letters(do: Callable[[Any], Any]) -> Any:
     """Raises ServerMissing, or ServerAway when the broker goes away meanwhile."""
-    from bridge.queue import broker
+    from bridge.queue.broker import connection as broker
     from bridge.queue.deadletter import DeadLetters
     from bridge.sync.missing import broker_missing
 

@@ -66,7 +66,7 @@ def reconcile(
       bridgectl reconcile project --values
       bridgectl reconcile --rate 5000 -o json
     """
-    from bridge.queue.publisher import Publisher
+    from bridge.queue.broker.publisher import Publisher
     from bridge.queue.sql import cause as sqlcause
     from bridge.queue.sql.database import connect as connect_sql
     from bridge.sync.documents import Mirror

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any
 
 from bridge.errors import UndecodableMessage
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
 from bridge.queue.deadletter import DeadLetter
 from bridge.queue.sql.outbox import Row
 from bridge.queue.streams.entry import to_message

@@ -18,7 +18,8 @@ import requests
 
 from bridge.errors import BridgeError
 from bridge.findings import Finding
-from bridge.queue import broker, status
+from bridge.queue import status
+from bridge.queue.broker import connection as broker
 from bridge.settings import redact_url
 
 __all__ = ["examine"]

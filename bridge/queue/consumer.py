@@ -31,7 +31,8 @@ from kombu.messaging import Consumer as KombuConsumer
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
-from bridge.queue import amqp, broker
+from bridge.queue.broker import connection as broker
+from bridge.queue.broker import rabbitmq as amqp
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event, Rejected
 from bridge.queue.streams.entry import DELIVERIES, why_undecodable

@@ -25,9 +25,11 @@ from typing import Any, Self, TypeGuard
 from kombu.connection import Connection
 
 from bridge.errors import UndecodableMessage
-from bridge.queue import amqp, broker, unpack
+from bridge.queue import unpack
+from bridge.queue.broker import connection as broker
+from bridge.queue.broker import rabbitmq as amqp
+from bridge.queue.broker.publisher import publish_bodies
 from bridge.queue.events import SEQUENCE, load_json
-from bridge.queue.publisher import publish_bodies
 from bridge.queue.streams.entry import why_undecodable
 
 __all__ = ["DeadLetter", "DeadLetters", "Filter", "identity_of"]

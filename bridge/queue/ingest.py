@@ -198,7 +198,8 @@ def _event(attributes: Any, max_event: int) -> Event:
 
 
 class Closable(Protocol):
-    """What `PublisherPool` holds: `bridge.queue.publisher.Publisher`. Each is for one thread."""
+    """What `PublisherPool` holds: `bridge.queue.broker.publisher.Publisher`. Each is for one
+    thread."""
 
     def publish_many(self, events: Sequence[Event], /) -> None: ...
 
@@ -221,11 +222,11 @@ class PublisherPool:
 
     @classmethod
     def of(cls, broker_url: str, size: int = 4, max_event: int = MAX_EVENT_BYTES) -> PublisherPool:
-        """A pool of `bridge.queue.publisher.Publisher` for `broker_url`."""
+        """A pool of `bridge.queue.broker.publisher.Publisher` for `broker_url`."""
 
         def make() -> Closable:
             # Kombu is loaded by the first event, not by every listener.
-            from bridge.queue.publisher import Publisher
+            from bridge.queue.broker.publisher import Publisher
 
             return Publisher(broker_url, max_event=max_event)
 

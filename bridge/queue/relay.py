@@ -34,13 +34,14 @@ import sqlalchemy as sql
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
-from bridge.queue import broker, lists
+from bridge.queue import lists
+from bridge.queue.broker import connection as broker
+from bridge.queue.broker.publisher import publish_bodies
 from bridge.queue.buried import Buried
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.queue.looked import Looked, once
 from bridge.queue.plan import Timing, plan
-from bridge.queue.publisher import publish_bodies
 from bridge.queue.sources import SqlQueue
 from bridge.queue.spool import Spool
 from bridge.queue.sql import queue_table as sqlqueue

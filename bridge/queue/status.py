@@ -21,7 +21,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import BridgeError
-from bridge.queue import amqp, broker, pulse
+from bridge.queue import pulse
+from bridge.queue.broker import connection as broker
+from bridge.queue.broker import rabbitmq as amqp
 from bridge.queue.deadletter import look
 from bridge.queue.pulse import Vitals
 from bridge.queue.spool import Spool

@@ -9,7 +9,7 @@ import os
 from urllib.parse import urlsplit
 
 from bridge.errors import BridgeError, ServerAway, ServerMissing
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
 from bridge.queue.streams import url as redisurl
 from bridge.settings import Settings, redact_url
 from bridge.sync import indexes

@@ -20,7 +20,7 @@ from pymongo.errors import PyMongoError
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway, ServerMissing
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
 from bridge.queue.consumer import Consumer, ConsumerCounters, Stopped
 from bridge.queue.events import Event, Rejected
 from bridge.settings import Settings, redact_url

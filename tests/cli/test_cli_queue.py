@@ -17,7 +17,7 @@ import requests
 import sqlalchemy as sql
 from pymongo.database import Database
 
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import Event
 from bridge.queue.sql.outbox import Outbox, connect

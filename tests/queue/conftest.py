@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
 from bridge.queue.consumer import Consumer
 from bridge.queue.events import Event, Rejected
 

@@ -12,11 +12,11 @@ import pytest
 import redis
 from kombu import Connection, Consumer, Queue
 
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
+from bridge.queue.broker.publisher import Publisher
 from bridge.queue.consumer import Stopped
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import Event
-from bridge.queue.publisher import Publisher
 from stack.redis import Redis
 from tests.queue.conftest import memory_broker
 

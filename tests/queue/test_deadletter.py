@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from kombu.connection import Connection
 
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters, Filter, identity_of
 from bridge.queue.events import Event
 from bridge.queue.sql.outbox import Outbox, Row

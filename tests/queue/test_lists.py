@@ -13,7 +13,8 @@ import redis
 import structlog
 from kombu import Connection
 
-from bridge.queue import broker, lists
+from bridge.queue import lists
+from bridge.queue.broker import connection as broker
 from bridge.queue.deadletter import DeadLetters
 from bridge.queue.events import Event
 from bridge.queue.lists import move

@@ -10,10 +10,11 @@ import pytest
 
 from bridge.doctor import examine
 from bridge.findings import Finding
-from bridge.queue import broker, status
+from bridge.queue import status
+from bridge.queue.broker import connection as broker
+from bridge.queue.broker.publisher import Publisher
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import Event
-from bridge.queue.publisher import Publisher
 from bridge.settings import Settings
 from stack.errors import BinaryMissing
 from stack.rabbitmq import Cluster

@@ -21,7 +21,7 @@ import sqlalchemy as sql
 from pymongo.database import Database
 
 from bridge.errors import BridgeError
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
 from bridge.queue.buried import Buried
 from bridge.queue.deadletter import DeadLetter, DeadLetters, Filter
 from bridge.queue.events import MAX_EVENT_BYTES, Event

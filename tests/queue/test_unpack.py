@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kombu import compression
 
 from bridge.errors import UndecodableMessage
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.queue.unpack import unpack

@@ -10,8 +10,8 @@ import pytest
 from pymongo.database import Database
 
 from bridge.errors import ServerAway
+from bridge.queue.broker.publisher import Publisher
 from bridge.queue.events import Event
-from bridge.queue.publisher import Publisher
 from bridge.settings import Settings
 from bridge.sync.reconcile.findings import Result
 from bridge.sync.reconcile.repair import Repair

@@ -16,7 +16,7 @@ from bench.truth import Case, Tally, cases, judge
 from bench.truth_documents import documents
 from bench.truth_rows import rows
 from bench.truth_scenes import SHAPES, Scene, Shape
-from bridge.queue.publisher import Publisher
+from bridge.queue.broker.publisher import Publisher
 from bridge.settings import Settings
 from bridge.sync.reconcile import deep, sides
 from bridge.sync.reconcile.doubts import TOLD

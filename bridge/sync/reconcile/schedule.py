@@ -16,7 +16,7 @@ from pymongo.database import Database
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue.publisher import Publisher
+from bridge.queue.broker.publisher import Publisher
 from bridge.queue.sql.database import connect as connect_sql
 from bridge.settings import Settings
 from bridge.sync.documents import Document, Mirror

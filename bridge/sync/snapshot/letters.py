@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
 from bridge.queue.deadletter import DeadLetter, DeadLetters
 from bridge.queue.events import LARGEST_EVENT_BYTES, Rejected
 from bridge.queue.sql.values import to_json

@@ -18,7 +18,7 @@ from typing import TypeVar
 from pymongo.database import Database
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
 from bridge.queue.events import Rejected
 from bridge.queue.sql import cause as sqlcause
 from bridge.queue.sql.database import connect

@@ -13,9 +13,9 @@ import pytest
 import redis
 
 from bridge.errors import ServerAway
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
+from bridge.queue.broker.publisher import Publisher
 from bridge.queue.events import Event
-from bridge.queue.publisher import Publisher
 from bridge.queue.streams import url as redisurl
 from bridge.sync.missing import broker_missing
 from stack.ports import free_port

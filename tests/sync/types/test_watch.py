@@ -14,10 +14,10 @@ import structlog
 from pymongo.database import Database
 
 from bridge.errors import BridgeError, ServerMissing
-from bridge.queue import broker
+from bridge.queue.broker import connection as broker
+from bridge.queue.broker.publisher import Publisher
 from bridge.queue.deadletter import DeadLetters
 from bridge.queue.events import Event
-from bridge.queue.publisher import Publisher
 from bridge.queue.sql.database import connect
 from bridge.settings import Settings
 from bridge.sync.worker import run_worker

@@ -15,10 +15,11 @@ import pytest
 from kombu.connection import Connection
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
-from bridge.queue import broker, publisher
+from bridge.queue.broker import connection as broker
+from bridge.queue.broker import publisher
+from bridge.queue.broker.publisher import Publisher, publish_bodies
 from bridge.queue.deadletter import DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event
-from bridge.queue.publisher import Publisher, publish_bodies
 from stack.errors import BinaryMissing
 from stack.ports import free_port
 from stack.process import Server

@@ -20,7 +20,8 @@ from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue import amqp, streams, unpack
+from bridge.queue import streams, unpack
+from bridge.queue.broker import rabbitmq as amqp
 from bridge.queue.streams import url as redisurl
 from bridge.settings import redact_text, redact_url
 
@@ -59,7 +60,7 @@ CONNECT_SECONDS = 3
 def connect(url: str, *, amqp_heartbeat: int = 0, **transport_options: Any) -> Connection:
     """An open connection with its default channel, made with one try of a few seconds.
 
-    amqp_heartbeat: seconds, for a caller that uses `bridge.queue.amqp.Pulse`.
+    amqp_heartbeat: seconds, for a caller that uses `bridge.queue.broker.rabbitmq.Pulse`.
     transport_options: for `bridge.queue.streams`; of them RabbitMQ gets `socket_timeout`, other
     transports none. Those of URL_OPTIONS may also stand in the URL of a Redis, as in
     redis://127.0.0.1/0?reclaim_idle=60.

@@ -17,7 +17,8 @@ from kombu.connection import Connection
 from kombu.messaging import Producer
 
 from bridge.errors import ServerAway
-from bridge.queue import amqp, broker
+from bridge.queue.broker import connection as broker
+from bridge.queue.broker import rabbitmq as amqp
 from bridge.queue.events import MAX_EVENT_BYTES, Event
 
 __all__ = ["Publisher", "publish_bodies"]

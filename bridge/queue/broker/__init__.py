@@ -1,0 +1,1 @@
+"""Which broker is it, and how is it spoken to?"""
