@@ -283,7 +283,7 @@ def drop(ids: tuple[str, ...], everything: bool, output: Format, **filters: Any)
 
 
 def _which(ids: tuple[str, ...], filters: dict[str, Any], *, everything: bool | None = None) -> Any:
-    from bridge.queue.deadletter import Filter
+    from bridge.queue.consumer.dead_letters import Filter
 
     given = {name: value for name, value in filters.items() if value}
     if everything is not None and not (ids or given or everything):
@@ -312,7 +312,7 @@ def _moment(text: str) -> str:
 def _with_letters(do: Callable[[Any], Any]) -> Any:
     """Raises ServerMissing, or ServerAway when the broker goes away meanwhile."""
     from bridge.queue.broker import connection as broker
-    from bridge.queue.deadletter import DeadLetters
+    from bridge.queue.consumer.dead_letters import DeadLetters
     from bridge.sync.missing import broker_missing
 
     url = Settings.from_environ().broker_url

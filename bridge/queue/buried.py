@@ -16,7 +16,7 @@ from typing import Any
 
 from bridge.errors import UndecodableMessage
 from bridge.queue.broker import connection as broker
-from bridge.queue.deadletter import DeadLetter
+from bridge.queue.consumer.dead_letters import DeadLetter
 from bridge.queue.sql.outbox import Row
 from bridge.queue.streams.entry import to_message
 

@@ -38,7 +38,7 @@ from bridge.queue import lists
 from bridge.queue.broker import connection as broker
 from bridge.queue.broker.publisher import publish_bodies
 from bridge.queue.buried import Buried
-from bridge.queue.deadletter import DeadLetter, DeadLetters
+from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.queue.looked import Looked, once
 from bridge.queue.plan import Timing, plan

@@ -24,7 +24,7 @@ from bridge.errors import BridgeError
 from bridge.queue import pulse
 from bridge.queue.broker import connection as broker
 from bridge.queue.broker import rabbitmq as amqp
-from bridge.queue.deadletter import look
+from bridge.queue.consumer.dead_letters import look
 from bridge.queue.pulse import Vitals
 from bridge.queue.spool import Spool
 from bridge.queue.sql.cause import cause_of, check_there

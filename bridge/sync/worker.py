@@ -21,7 +21,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway, ServerMissing
 from bridge.queue.broker import connection as broker
-from bridge.queue.consumer import Consumer, ConsumerCounters, Stopped
+from bridge.queue.consumer.consumer import Consumer, ConsumerCounters, Stopped
 from bridge.queue.events import Event, Rejected
 from bridge.settings import Settings, redact_url
 from bridge.sync import indexes, twins

@@ -18,7 +18,7 @@ import sqlalchemy as sql
 from pymongo.database import Database
 
 from bridge.queue.broker import connection as broker
-from bridge.queue.deadletter import DeadLetter, DeadLetters
+from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import Event
 from bridge.queue.sql.outbox import Outbox, connect
 from stack.ports import free_port

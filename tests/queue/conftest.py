@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from bridge.queue.broker import connection as broker
-from bridge.queue.consumer import Consumer
+from bridge.queue.consumer.consumer import Consumer
 from bridge.queue.events import Event, Rejected
 
 

@@ -15,7 +15,7 @@ from kombu import Connection
 
 from bridge.queue import lists
 from bridge.queue.broker import connection as broker
-from bridge.queue.deadletter import DeadLetters
+from bridge.queue.consumer.dead_letters import DeadLetters
 from bridge.queue.events import Event
 from bridge.queue.lists import move
 from bridge.queue.relay import Relay

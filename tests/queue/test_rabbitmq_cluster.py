@@ -13,7 +13,7 @@ from bridge.findings import Finding
 from bridge.queue import status
 from bridge.queue.broker import connection as broker
 from bridge.queue.broker.publisher import Publisher
-from bridge.queue.deadletter import DeadLetter, DeadLetters
+from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import Event
 from bridge.settings import Settings
 from stack.errors import BinaryMissing

@@ -23,7 +23,7 @@ from pymongo.database import Database
 from bridge.errors import BridgeError
 from bridge.queue.broker import connection as broker
 from bridge.queue.buried import Buried
-from bridge.queue.deadletter import DeadLetter, DeadLetters, Filter
+from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters, Filter
 from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.queue.plan import Timing
 from bridge.queue.relay import Relay, SpoolSource

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import BridgeError, ServerAway
 from bridge.queue.broker import connection as broker
-from bridge.queue.deadletter import DeadLetter, DeadLetters
+from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import Event
 from bridge.queue.plan import Timing
 from bridge.queue.relay import Relay

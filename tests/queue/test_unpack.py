@@ -18,7 +18,7 @@ from kombu import compression
 
 from bridge.errors import UndecodableMessage
 from bridge.queue.broker import connection as broker
-from bridge.queue.deadletter import DeadLetter, DeadLetters
+from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.queue.unpack import unpack
 from tests.queue.conftest import memory_broker

@@ -21,7 +21,7 @@ from pymongo.database import Database
 from bridge.cli.snapshot import snapshot as verb
 from bridge.errors import BridgeError, ServerAway, ServerMissing
 from bridge.queue.broker import connection as broker
-from bridge.queue.deadletter import DeadLetters
+from bridge.queue.consumer.dead_letters import DeadLetters
 from bridge.queue.events import Event
 from bridge.queue.pulse import Vitals
 from bridge.queue.sql.database import connect

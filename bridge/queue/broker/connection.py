@@ -41,7 +41,7 @@ __all__ = [
 EVENTS_QUEUE = "bridge.events"
 """All events of all entities; on Redis a stream of this name."""
 DEAD_QUEUE = "bridge.events.dead"
-"""What could not be used, see `bridge.queue.deadletter`."""
+"""What could not be used, see `bridge.queue.consumer.dead_letters`."""
 
 URL_OPTIONS: dict[str, Callable[[str], Any]] = {
     "heartbeat": float,

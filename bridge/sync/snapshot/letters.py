@@ -11,7 +11,7 @@ from typing import Any
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
 from bridge.queue.broker import connection as broker
-from bridge.queue.deadletter import DeadLetter, DeadLetters
+from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import LARGEST_EVENT_BYTES, Rejected
 from bridge.queue.sql.values import to_json
 from bridge.sync.sql.source import BadRow

@@ -18,7 +18,7 @@ from bridge.errors import BridgeError, ServerAway, UndecodableMessage
 from bridge.queue.broker import connection as broker
 from bridge.queue.broker import publisher
 from bridge.queue.broker.publisher import Publisher, publish_bodies
-from bridge.queue.deadletter import DeadLetters
+from bridge.queue.consumer.dead_letters import DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event
 from stack.errors import BinaryMissing
 from stack.ports import free_port

@@ -24,8 +24,8 @@ from bridge.errors import BridgeError, ServerMissing
 from bridge.queue.broker import connection as broker
 from bridge.queue.broker import rabbitmq as amqp
 from bridge.queue.broker.publisher import Publisher
-from bridge.queue.consumer import Stopped
-from bridge.queue.deadletter import DeadLetter, DeadLetters, Filter
+from bridge.queue.consumer.consumer import Stopped
+from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters, Filter
 from bridge.queue.events import Event
 from bridge.queue.relay import Relay
 from bridge.queue.sql import outbox
@@ -585,7 +585,7 @@ def test_a_browser_that_is_killed_takes_no_letter_with_it(
             letters.put(letter(number))
     program = f"""
 import time
-from bridge.queue import deadletter
+from bridge.queue.consumer import dead_letters as deadletter
 from bridge.queue.broker import connection as broker
 with broker.connect({rabbitmq_url!r}) as connection:
     with deadletter._shelf(connection, broker.DEAD_QUEUE) as shelf:

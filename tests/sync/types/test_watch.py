@@ -16,7 +16,7 @@ from pymongo.database import Database
 from bridge.errors import BridgeError, ServerMissing
 from bridge.queue.broker import connection as broker
 from bridge.queue.broker.publisher import Publisher
-from bridge.queue.deadletter import DeadLetters
+from bridge.queue.consumer.dead_letters import DeadLetters
 from bridge.queue.events import Event
 from bridge.queue.sql.database import connect
 from bridge.settings import Settings

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kombu.connection import Connection
 
 from bridge.queue.broker import connection as broker
-from bridge.queue.deadletter import DeadLetter, DeadLetters, Filter, identity_of
+from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters, Filter, identity_of
 from bridge.queue.events import Event
 from bridge.queue.sql.outbox import Outbox, Row
 from bridge.queue.sql.outbox import connect as outbox_connect

@@ -14,8 +14,8 @@ from kombu import Connection, Consumer, Queue
 
 from bridge.queue.broker import connection as broker
 from bridge.queue.broker.publisher import Publisher
-from bridge.queue.consumer import Stopped
-from bridge.queue.deadletter import DeadLetter, DeadLetters
+from bridge.queue.consumer.consumer import Stopped
+from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import Event
 from stack.redis import Redis
 from tests.queue.conftest import memory_broker

@@ -33,7 +33,7 @@ from structlog.typing import FilteringBoundLogger
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
 from bridge.queue.broker import connection as broker
 from bridge.queue.broker import rabbitmq as amqp
-from bridge.queue.deadletter import DeadLetter, DeadLetters
+from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event, Rejected
 from bridge.queue.streams.entry import DELIVERIES, why_undecodable
 from bridge.queue.streams.group import retry_wait
