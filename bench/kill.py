@@ -31,7 +31,7 @@ from rich.console import Console
 
 from bench.load import BenchmarkFailed
 from bench.report import Report
-from bridge.queue.plan import Timing
+from bridge.queue.relay.plan import Timing
 from stack.gunicorn import BridgeRelay, BridgeWorker
 from stack.mariadb import MariaDB
 from stack.mongod import Mongod

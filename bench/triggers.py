@@ -24,9 +24,9 @@ from bench.load import BenchmarkFailed
 from bench.queue_programs import Program, running
 from bench.report import Report
 from bench.triggers_site import SYNC, Case, entities, tables, write
+from bridge.queue.relay.touched import resolve
 from bridge.queue.sql.database import connect
 from bridge.queue.sql.outbox import Outbox
-from bridge.queue.touched import resolve
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
 from bridge.sync.touched import Fetcher

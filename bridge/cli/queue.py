@@ -43,7 +43,7 @@ def relay(operator: str) -> None:
     Example:
       BRIDGE_SQL_URL=mysql://user:password@127.0.0.1/shop  bridgectl relay
     """
-    from bridge.queue.relay import RelayCounters
+    from bridge.queue.relay.relay import RelayCounters
     from bridge.sync.relay import run_relay
 
     settings = Settings.from_environ()

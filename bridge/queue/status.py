@@ -26,7 +26,7 @@ from bridge.queue.broker import connection as broker
 from bridge.queue.broker import rabbitmq as amqp
 from bridge.queue.consumer.dead_letters import look
 from bridge.queue.pulse import Vitals
-from bridge.queue.spool import Spool
+from bridge.queue.relay.spool import Spool
 from bridge.queue.sql.cause import cause_of, check_there
 from bridge.queue.sql.outbox import Backlog, Outbox
 

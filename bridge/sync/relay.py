@@ -1,6 +1,6 @@
 """The relay as sync.yaml and the environment describe it; `bridgectl relay` runs it.
 
-How rows move is `bridge.queue.relay`; here are only the connections that it needs.
+How rows move is `bridge.queue.relay.relay`; here are only the connections that it needs.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pymongo.errors import PyMongoError
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ConfigError, Problem
-from bridge.queue.relay import Relay, RelayCounters, SpoolSource
-from bridge.queue.spool import Spool
+from bridge.queue.relay.relay import Relay, RelayCounters, SpoolSource
+from bridge.queue.relay.spool import Spool
 from bridge.queue.sql import cause as sqlcause
 from bridge.queue.sql.outbox import Outbox, connect
 from bridge.queue.status import QueueStatus, read

@@ -15,9 +15,9 @@ import sqlalchemy as sql
 
 from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue.events import MAX_KEY_BYTES, Event
+from bridge.queue.relay.touched import Fetched
 from bridge.queue.sql.database import reading
 from bridge.queue.sql.values import to_json
-from bridge.queue.touched import Fetched
 from bridge.sync.documents import Mirror
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.sql.versions import raise_entries

@@ -337,7 +337,7 @@ class HastyRelay(BridgeRelay):
 
     def command(self) -> list[str]:
         words = (
-            "from bridge.queue.relay import Relay, Timing;"
+            "from bridge.queue.relay.relay import Relay, Timing;"
             "Relay.__init__.__kwdefaults__['timing'] = "
             "Timing(lease=2.0, first_look=0.2, again=1.0, idle=0.05);"
             "from bridge.cli import main;"

@@ -12,8 +12,8 @@ import sqlalchemy as sql
 import structlog
 
 from bridge.errors import ServerAway
-from bridge.queue.plan import Timing
-from bridge.queue.relay import Relay
+from bridge.queue.relay.plan import Timing
+from bridge.queue.relay.relay import Relay
 from bridge.queue.sql.outbox import Outbox, connect
 
 DIALECTS = ["sqlite", "mariadb", "postgresql"]

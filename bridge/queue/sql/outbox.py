@@ -30,7 +30,8 @@ __all__ = ["CLAIM_BYTES", "Backlog", "Outbox", "Row", "connect", "now_ms"]
 
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z_][A-Za-z0-9_]{0,63})?")
 TOUCHED = ".touched"
-"""Ends the `type` of a row that only notes that something changed; see `bridge.queue.touched`."""
+"""Ends the `type` of a row that only notes that something changed; see
+`bridge.queue.relay.touched`."""
 FAR_MS = 2 * 3600 * 1000
 """No relay puts a row off for so long. Who did had a wrong clock."""
 BURIED_MS = 10**15

@@ -27,7 +27,7 @@ from bridge.queue.broker.publisher import Publisher
 from bridge.queue.consumer.consumer import Stopped
 from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters, Filter
 from bridge.queue.events import Event
-from bridge.queue.relay import Relay
+from bridge.queue.relay.relay import Relay
 from bridge.queue.sql import outbox
 from bridge.settings import Settings
 from bridge.sync.worker import Counters, run_worker

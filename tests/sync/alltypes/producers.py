@@ -19,7 +19,7 @@ import sqlalchemy as sql
 
 from bridge.errors import UndecodableMessage
 from bridge.queue.events import Event, check_data, load_json
-from bridge.queue.spool import Spool
+from bridge.queue.relay.spool import Spool
 from bridge.queue.sql.outbox import Row
 from bridge.sync.documents import Mirror
 from bridge.sync.sql.source import SqlSource

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import UnusableEvent
 from bridge.queue.events import Event
-from bridge.queue.spool import Spool
+from bridge.queue.relay.spool import Spool
 from bridge.queue.sql.database import connect
 from bridge.sync.documents import Mirror
 from bridge.sync.models import File

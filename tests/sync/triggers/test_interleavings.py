@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sql
 
 from bridge.queue.events import Event
-from bridge.queue.touched import resolve
+from bridge.queue.relay.touched import resolve
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.touched import Fetcher
 from tests.sync.triggers.trigger_site import DIALECTS, Mongo, Site, url_for

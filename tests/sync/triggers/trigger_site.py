@@ -14,9 +14,9 @@ import sqlalchemy as sql
 from pymongo.database import Database
 
 from bridge.queue.events import Event
+from bridge.queue.relay.touched import Resolved, resolve
 from bridge.queue.sql.database import connect
 from bridge.queue.sql.outbox import Outbox
-from bridge.queue.touched import Resolved, resolve
 from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load

@@ -13,12 +13,12 @@ import redis
 import structlog
 from kombu import Connection
 
-from bridge.queue import lists
 from bridge.queue.broker import connection as broker
 from bridge.queue.consumer.dead_letters import DeadLetters
 from bridge.queue.events import Event
-from bridge.queue.lists import move
-from bridge.queue.relay import Relay
+from bridge.queue.relay import redis_lists as lists
+from bridge.queue.relay.redis_lists import move
+from bridge.queue.relay.relay import Relay
 from stack.redis import Redis
 from stack.waiting import wait_for
 

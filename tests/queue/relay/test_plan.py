@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.queue.plan import Plan, Timing, plan
+from bridge.queue.relay.plan import Plan, Timing, plan
 from bridge.queue.sql.outbox import Row
 
 NOW = 1_800_000_000_000

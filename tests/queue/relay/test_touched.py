@@ -16,10 +16,10 @@ from bridge.errors import BridgeError, ServerAway
 from bridge.queue.broker import connection as broker
 from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import Event
-from bridge.queue.plan import Timing
-from bridge.queue.relay import Relay
+from bridge.queue.relay.plan import Timing
+from bridge.queue.relay.relay import Relay
+from bridge.queue.relay.touched import Fetched, portions
 from bridge.queue.sql.outbox import Outbox, Row, connect
-from bridge.queue.touched import Fetched, portions
 from stack.waiting import wait_for
 from tests.queue.outbox_site import (
     DIALECTS,

@@ -22,13 +22,13 @@ from pymongo.database import Database
 
 from bridge.errors import BridgeError
 from bridge.queue.broker import connection as broker
-from bridge.queue.buried import Buried
 from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters, Filter
 from bridge.queue.events import MAX_EVENT_BYTES, Event
-from bridge.queue.plan import Timing
-from bridge.queue.relay import Relay, SpoolSource
+from bridge.queue.relay.dead_rows import Buried
+from bridge.queue.relay.plan import Timing
+from bridge.queue.relay.relay import Relay, SpoolSource
+from bridge.queue.relay.spool import Spool
 from bridge.queue.sources import SqlQueue
-from bridge.queue.spool import Spool
 from bridge.queue.sql.outbox import Outbox, connect, now_ms
 from bridge.sync import apply as mirror
 from bridge.sync.apply import versions
@@ -744,8 +744,8 @@ class TestSpools:
             import sys, threading, structlog
             from pathlib import Path
             from bridge.queue.sql.outbox import Outbox, connect
-            from bridge.queue.relay import Relay, SpoolSource
-            from bridge.queue.spool import Spool
+            from bridge.queue.relay.relay import Relay, SpoolSource
+            from bridge.queue.relay.spool import Spool
             def stay(self):
                 print("inserted", flush=True)
                 sys.stdin.readline()

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.queue import spool as module
 from bridge.queue.events import MAX_EVENT_BYTES
-from bridge.queue.spool import Spool
+from bridge.queue.relay import spool as module
+from bridge.queue.relay.spool import Spool
 from stack.php import run_php
 from stack.process import REPOSITORY
 

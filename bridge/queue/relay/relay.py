@@ -8,11 +8,11 @@ One step for rows whose time has come:
 
 1. claim them, under a lease          several relays share the work
 2. ask MongoDB for their versions
-3. decide                             `bridge.queue.plan`
+3. decide                             `bridge.queue.relay.plan`
 4. free what MongoDB holds
 5. publish the rest, and note when to look again
 
-Of rows that only note a change, what is published is fetched first: `bridge.queue.touched`.
+Of rows that only note a change, what is published is fetched first: `bridge.queue.relay.touched`.
 """
 
 # Most of what kombu offers has no annotations.
@@ -34,21 +34,21 @@ import sqlalchemy as sql
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
-from bridge.queue import lists
 from bridge.queue.broker import connection as broker
 from bridge.queue.broker.publisher import publish_bodies
-from bridge.queue.buried import Buried
 from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event
-from bridge.queue.looked import Looked, once
-from bridge.queue.plan import Timing, plan
+from bridge.queue.relay import redis_lists as lists
+from bridge.queue.relay.dead_rows import Buried
+from bridge.queue.relay.looked import Looked, once
+from bridge.queue.relay.plan import Timing, plan
+from bridge.queue.relay.spool import Spool
+from bridge.queue.relay.touched import Fetch, is_touched, portions, resolve
 from bridge.queue.sources import SqlQueue
-from bridge.queue.spool import Spool
 from bridge.queue.sql import queue_table as sqlqueue
 from bridge.queue.sql.database import short
 from bridge.queue.sql.outbox import Backlog, Outbox, Row, now_ms
 from bridge.queue.streams import url as redisurl
-from bridge.queue.touched import Fetch, is_touched, portions, resolve
 from bridge.settings import redact_url
 
 __all__ = ["Held", "Relay", "RelayCounters", "SpoolSource"]

@@ -1,0 +1,1 @@
+"""How does what was committed get to the queue?"""
