@@ -44,8 +44,8 @@ from bench.chaos_visitors import Found, Troubles, Visitor
 from bench.load import BenchmarkFailed
 from bench.report import Report
 from bridge.proxy.telemetry.workers import read_all
+from stack.bridge import BridgeServe, PythonServer
 from stack.errors import TimedOut
-from stack.gunicorn import BridgeServe, PythonServer
 from stack.waiting import wait_for
 
 __all__ = ["Chaos", "run"]

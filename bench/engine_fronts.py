@@ -17,7 +17,7 @@ from typing import ClassVar
 from bench.fronts import FRONT, LENGTH, THREADS, Front, gunicorn, prepare, routes_yaml, visitor
 from bench.load import UNSEEN, BenchmarkFailed, Page
 from bridge.proxy.telemetry.metrics import scrape
-from stack.gunicorn import BridgeServe, Gunicorn, PythonServer
+from stack.bridge import BridgeServe, Gunicorn, PythonServer
 from stack.nginx import Nginx
 from stack.process import REPOSITORY, Server, find_program
 

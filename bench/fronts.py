@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.load import BenchmarkFailed, Page
 from bridge.proxy.decision.buckets import bucket, inside
 from bridge.proxy.telemetry.metrics import scrape
-from stack.gunicorn import BridgeServe, Gunicorn
+from stack.bridge import BridgeServe, Gunicorn
 from stack.nginx import Nginx
 from stack.process import Server
 

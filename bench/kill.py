@@ -32,7 +32,7 @@ from rich.console import Console
 from bench.load import BenchmarkFailed
 from bench.report import Report
 from bridge.queue.relay.plan import Timing
-from stack.gunicorn import BridgeRelay, BridgeWorker
+from stack.bridge import BridgeRelay, BridgeWorker
 from stack.mariadb import MariaDB
 from stack.mongod import Mongod
 from stack.php import php_program

@@ -30,7 +30,7 @@ from bench.load import BenchmarkFailed, Page, percentile, read_answer
 from bench.report import Report
 from bench.slow_stuck import beside_slow_handlers
 from bridge.proxy.telemetry.workers import read_all
-from stack.gunicorn import BridgeServe, PythonServer
+from stack.bridge import BridgeServe, PythonServer
 from stack.nginx import NginxPhp
 from stack.waiting import wait_for
 

@@ -17,7 +17,7 @@ from werkzeug.wrappers import Request, Response
 from bench.fronts import LENGTH, ORIGIN, prepare
 from bench.load import BenchmarkFailed, Page, latencies, percentile, read_answer, throughput
 from bridge.proxy.telemetry.workers import read_all
-from stack.gunicorn import BridgeServe
+from stack.bridge import BridgeServe
 from stack.nginx import Nginx
 from stack.waiting import wait_for
 

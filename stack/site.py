@@ -20,8 +20,8 @@ from typing import Any, Self
 from pymongo.database import Database
 from ruamel.yaml import YAML
 
+from stack.bridge import BridgeRelay, BridgeServe, BridgeWorker
 from stack.errors import StackError, tail
-from stack.gunicorn import BridgeRelay, BridgeServe, BridgeWorker
 from stack.mongod import Mongod
 from stack.php import PhpServer, run_php
 from stack.ports import free_port

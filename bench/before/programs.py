@@ -16,8 +16,8 @@ from pathlib import Path
 from bench.before.callgrind import Counter, under_callgrind
 from bench.before.checkout import Tree
 from bench.load import BenchmarkFailed
+from stack.bridge import BridgeServe, BridgeWorker
 from stack.errors import TimedOut, tail
-from stack.gunicorn import BridgeServe, BridgeWorker
 from stack.waiting import wait_for
 
 __all__ = ["Commands", "Job", "Serve", "Worker"]

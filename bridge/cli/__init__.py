@@ -29,7 +29,7 @@ _VERBS = {
     "relay": "bridge.cli.queue",
     "routes": "bridge.cli.routes",
     "schema": "bridge.cli.check",
-    "serve": "bridge.cli.run",
+    "serve": "bridge.cli.serve",
     "snapshot": "bridge.cli.snapshot",
     "status": "bridge.cli.status",
     "sync": "bridge.cli.sync",

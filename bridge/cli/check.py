@@ -12,8 +12,8 @@ import click
 from click.shell_completion import get_completion_class
 
 from bridge.cli.output import Format, format_option, say, show_problems, show_rows
+from bridge.crosscheck import misfits
 from bridge.errors import BridgeError, ConfigError, Problem, StateUnreadable
-from bridge.fit import misfits
 from bridge.proxy.decision.decide import Decision
 from bridge.proxy.routing.table import Handlers, load
 from bridge.proxy.telemetry import scrape as samples

@@ -84,7 +84,7 @@ class running:  # used as a function
 
     def __init__(self, settings: Settings, kind: str, counters: Any, operator: str) -> None:
         from bridge.operator import check_address
-        from bridge.queue.pulse import Pulse
+        from bridge.queue.vitals import Pulse
 
         if operator:
             check_address(operator, settings.operator_token)

@@ -15,7 +15,7 @@ from bridge.queue.status import QueueStatus, missing
 from bridge.settings import Settings, redact_url
 
 if TYPE_CHECKING:
-    from bridge.queue.pulse import Vitals
+    from bridge.queue.vitals import Vitals
 
 __all__ = ["status"]
 

@@ -21,14 +21,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import BridgeError
-from bridge.queue import pulse
+from bridge.queue import vitals as pulse
 from bridge.queue.broker import connection as broker
 from bridge.queue.broker import rabbitmq as amqp
 from bridge.queue.consumer.dead_letters import look
-from bridge.queue.pulse import Vitals
 from bridge.queue.relay.spool import Spool
 from bridge.queue.sql.cause import cause_of, check_there
 from bridge.queue.sql.outbox import Backlog, Outbox
+from bridge.queue.vitals import Vitals
 
 __all__ = ["QueueStatus", "Watch", "behind", "metrics", "missing", "queues", "read"]
 

@@ -28,7 +28,7 @@ from time import monotonic
 from types import EllipsisType
 from typing import Any, NamedTuple
 
-from bridge import counted
+from bridge import counts as counted
 from bridge.errors import BridgeError, ServerAway, UseLegacy
 from bridge.settings import Settings
 from bridge.sync import freshness

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bridge.proxy.telemetry.workers import WorkerStatus, read_all
-from stack.gunicorn import BridgeServe
+from stack.bridge import BridgeServe
 from stack.ports import free_port
 from stack.process import REPOSITORY
 from stack.waiting import wait_for

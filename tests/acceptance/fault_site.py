@@ -21,8 +21,8 @@ from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from stack.bridge import BridgeRelay, BridgeWorker
 from stack.errors import TimedOut
-from stack.gunicorn import BridgeRelay, BridgeWorker
 from stack.mariadb import MariaDB
 from stack.redis import Redis
 from stack.replicaset import Member, ReplicaSet

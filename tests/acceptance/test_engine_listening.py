@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bridge.proxy.telemetry.workers import read_all
-from stack.gunicorn import ActivatedServe
+from stack.bridge import ActivatedServe
 from stack.php import PhpServer
 from stack.process import REPOSITORY
 from stack.waiting import wait_for

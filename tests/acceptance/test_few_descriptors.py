@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from stack.bridge import BridgeServe
 from stack.errors import ServerFailed
-from stack.gunicorn import BridgeServe
 from tests.proxy.shells.double import BOUND, Backend, Call, plain
 from tests.proxy.shells.visitor import Visitor, request
 

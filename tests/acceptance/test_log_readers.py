@@ -12,7 +12,7 @@ from typing import IO
 
 import pytest
 
-from stack.gunicorn import BridgeServe
+from stack.bridge import BridgeServe
 from stack.waiting import wait_for
 from tests.proxy.shells.double import Backend
 from tests.proxy.shells.visitor import Visitor, request

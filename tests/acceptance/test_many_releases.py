@@ -17,8 +17,8 @@ import requests
 from pymongo.database import Database
 
 from bridge.proxy.telemetry.metrics import scrape
+from stack.bridge import BridgeWorker
 from stack.check import AccessLog
-from stack.gunicorn import BridgeWorker
 from stack.php import PhpServer, run_php
 from stack.process import REPOSITORY
 from stack.redis import Redis

@@ -9,7 +9,7 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.routing.table import load_text
 from bridge.proxy.wsgi.dispatcher import Dispatcher
-from stack.gunicorn import Gunicorn
+from stack.bridge import Gunicorn
 from stack.php import PhpServer
 from stack.waiting import wait_for
 from tests.proxy.shells.double import Backend

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 
-from stack.gunicorn import BridgeWorker
+from stack.bridge import BridgeWorker
 from stack.mongod import Mongod
 from stack.php import PhpServer
 from stack.redis import Redis

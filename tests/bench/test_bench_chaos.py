@@ -12,7 +12,7 @@ import pytest
 from bench.chaos import Chaos
 from bench.chaos_harms import HARMS, Step, plan
 from bench.chaos_pages import OWN_PAGE, Answer, Question, complaint, digest, page
-from stack.gunicorn import BridgeServe
+from stack.bridge import BridgeServe
 
 QUESTION = Question("GET", "/python/1-2?size=300&framing=length", ("legacy", "python"))
 NONE: frozenset[str] = frozenset()

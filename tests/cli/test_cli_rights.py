@@ -21,7 +21,7 @@ from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.telemetry import metrics
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.tools.flip import flip
-from bridge.queue.pulse import Pulse
+from bridge.queue.vitals import Pulse
 from tests.proxy.site import TOP, route
 
 VERBS = {

@@ -24,8 +24,8 @@ from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.telemetry import metrics
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.metrics import Metrics, State
-from bridge.queue.pulse import Pulse, Vitals
 from bridge.queue.status import metrics as queue_metrics
+from bridge.queue.vitals import Pulse, Vitals
 from bridge.settings import Settings
 from bridge.sync.relay import Sources, queue_status
 from stack.mongod import Mongod

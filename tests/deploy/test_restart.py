@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pytest
 
-from stack.gunicorn import PythonServer
+from stack.bridge import PythonServer
 from stack.waiting import wait_for
 from tests.deploy.fronts import FRONTS, HOST, Front, front_of
 from tests.proxy.shells.double import Backend, answer, plain

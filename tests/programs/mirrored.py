@@ -13,7 +13,7 @@ from bson import Int64, decode, encode
 from pymongo.database import Database
 from ruamel.yaml import YAML
 
-from stack.gunicorn import BridgeRelay, BridgeWorker
+from stack.bridge import BridgeRelay, BridgeWorker
 from stack.mariadb import MariaDB
 from stack.mongod import Mongod
 from stack.redis import Redis

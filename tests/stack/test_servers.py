@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import requests
 
+from stack.bridge import Gunicorn
 from stack.errors import BinaryMissing, ServerFailed
-from stack.gunicorn import Gunicorn
 from stack.mongod import Mongod
 from stack.nginx import Nginx, NginxPhp
 from stack.php import PhpFpm, PhpServer, run_php

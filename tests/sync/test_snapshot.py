@@ -23,10 +23,10 @@ from bridge.errors import BridgeError, ServerAway, ServerMissing
 from bridge.queue.broker import connection as broker
 from bridge.queue.consumer.dead_letters import DeadLetters
 from bridge.queue.events import Event
-from bridge.queue.pulse import Vitals
 from bridge.queue.sql.database import connect
 from bridge.queue.sql.outbox import Outbox, now_ms
 from bridge.queue.status import QueueStatus
+from bridge.queue.vitals import Vitals
 from bridge.settings import Settings
 from bridge.sync import apply as mongodb
 from bridge.sync.documents import Mirror

@@ -24,7 +24,7 @@ import structlog
 from gunicorn.app.base import BaseApplication
 
 from bridge import logs, operator
-from bridge.counted import counted
+from bridge.counts import counted
 from bridge.errors import BridgeError
 from bridge.files import LOOP_TOKEN, shared_token
 from bridge.logpipe import unblock_standard_streams

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from hashlib import md5
 from typing import Any, NamedTuple
 
-from bridge.sync.apply import Document
+from bridge.sync.documents import Document
 
 __all__ = [
     "BUCKETS",

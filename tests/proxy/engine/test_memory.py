@@ -19,7 +19,7 @@ from bridge.proxy.engine.turn import Turn
 from bridge.proxy.engine.visitor import Visitor as Protocol
 from bridge.proxy.python.threads import Answer, Job
 from bridge.proxy.telemetry.workers import read_all
-from stack.gunicorn import BridgeServe
+from stack.bridge import BridgeServe
 from stack.nginx import Nginx
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, alive, descriptors, engine, release

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.proxy.telemetry.workers import read_all
-from stack.gunicorn import BridgeServe
+from stack.bridge import BridgeServe
 from stack.waiting import wait_for
 from tests.deploy.mod_wsgi import ModWsgi
 from tests.proxy.shells.double import BOUND

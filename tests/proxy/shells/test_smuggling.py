@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stack.gunicorn import Gunicorn
+from stack.bridge import Gunicorn
 from stack.nginx import NginxPhp
 from tests.fuzz.seeds import REQUESTS, WORDS
 from tests.proxy.engine.hostile import others_read

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.gunicorn import BridgeServe
+from stack.bridge import BridgeServe
 from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND, Backend
 from tests.proxy.shells.visitor import Visitor, request
