@@ -19,9 +19,9 @@ from pymongo.database import Database
 from bridge.queue.events import Event
 from bridge.queue.sql.database import connect
 from bridge.sync.apply import apply
+from bridge.sync.checksums import BUCKETS
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
-from bridge.sync.reconcile.checksums import BUCKETS
 from bridge.sync.reconcile.contents import TOLERANT
 from bridge.sync.reconcile.findings import Result
 from bridge.sync.reconcile.reconciler import Asked, Reconciler

@@ -165,7 +165,7 @@ def beside_serve(settings: Settings) -> WSGIApplication:
     from bridge.queue.ingest import Ingest, PublisherPool
     from bridge.queue.status import Watch
     from bridge.queue.status import metrics as queue_metrics
-    from bridge.sync.reconcile import reconciled
+    from bridge.sync.reconcile import results as reconciled
     from bridge.sync.relay import Sources, queue_status
 
     sources = Sources.of(settings)

@@ -19,7 +19,7 @@ from bridge.queue.sql.outbox import Outbox
 from bridge.queue.streams import url as redisurl
 from bridge.settings import Settings, doubts, redact_text, redact_url
 from bridge.sync import mongodb
-from bridge.sync.missing import broker_missing, mongodb_missing
+from bridge.sync.server_errors import broker_missing, mongodb_missing
 from stack.ports import free_port
 
 

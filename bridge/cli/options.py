@@ -41,7 +41,7 @@ def check_entities(settings: Settings, mirror: Mirror, names: Sequence[str]) -> 
     """Raises UsageError for a name that is no entity of sync.yaml, and BridgeError where there is
     no such file."""
     if not os.path.lexists(settings.sync):
-        from bridge.sync.missing import no_entities
+        from bridge.sync.server_errors import no_entities
 
         raise no_entities(settings)
     for name in names:

@@ -112,8 +112,8 @@ def types(entities: tuple[str, ...], output: Format) -> None:
     """
     from bridge.queue.sql.database import reading
     from bridge.sync.documents import Mirror
-    from bridge.sync.missing import no_entities
     from bridge.sync.propose.listed import COLUMNS, listed
+    from bridge.sync.server_errors import no_entities
     from bridge.sync.types.learn import learn
 
     settings = Settings.from_environ()

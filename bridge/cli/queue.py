@@ -111,7 +111,7 @@ def _listen(settings: Settings, address: str) -> Callable[[], None]:
     from bridge.operator import application, serve_in_thread
     from bridge.queue.ingest import Ingest, PublisherPool
     from bridge.queue.status import Watch, metrics
-    from bridge.sync.reconcile import reconciled
+    from bridge.sync.reconcile import results as reconciled
     from bridge.sync.relay import Sources, queue_status
 
     sources = Sources.of(settings)
@@ -313,7 +313,7 @@ def _with_letters(do: Callable[[Any], Any]) -> Any:
     """Raises ServerMissing, or ServerAway when the broker goes away meanwhile."""
     from bridge.queue.broker import connection as broker
     from bridge.queue.consumer.dead_letters import DeadLetters
-    from bridge.sync.missing import broker_missing
+    from bridge.sync.server_errors import broker_missing
 
     url = Settings.from_environ().broker_url
     try:

@@ -70,12 +70,12 @@ def reconcile(
     from bridge.queue.sql import cause as sqlcause
     from bridge.queue.sql.database import connect as connect_sql
     from bridge.sync.documents import Mirror
-    from bridge.sync.missing import check_broker, mongodb_missing, no_entities
     from bridge.sync.mongodb import connect
-    from bridge.sync.reconcile import reconciled
+    from bridge.sync.reconcile import results as reconciled
     from bridge.sync.reconcile.lag import outbox_lag
     from bridge.sync.reconcile.reconciler import Asked, Reconciler
     from bridge.sync.reconcile.repair import Repair
+    from bridge.sync.server_errors import check_broker, mongodb_missing, no_entities
     from bridge.sync.state import State
 
     deep = deep or values
@@ -160,7 +160,7 @@ def _chosen(asked: Sequence[str], names: Sequence[str], unchecked: Mapping[str, 
 
 def _gone(settings: Settings, error: ServerAway) -> ServerMissing:
     """Which of the servers went away meanwhile."""
-    from bridge.sync.missing import broker_missing, mongodb_missing
+    from bridge.sync.server_errors import broker_missing, mongodb_missing
 
     if str(error).startswith("the SQL database"):
         where = redact_url(settings.sql_url)

@@ -13,9 +13,9 @@ from bridge.queue.sql import cause as sqlcause
 from bridge.queue.sql.database import connect
 from bridge.settings import Settings, redact_url
 from bridge.sync.documents import Mirror
-from bridge.sync.missing import mongodb_missing
 from bridge.sync.mongodb import connect as connect_mongodb
 from bridge.sync.propose.rewritten import COLUMNS, Rewritten, rewritten, summary
+from bridge.sync.server_errors import mongodb_missing
 from bridge.sync.snapshot.choice import choose
 
 __all__ = ["dry_run"]

@@ -37,7 +37,7 @@ def status(output: Format) -> None:
       bridgectl status -o json
     """
     from bridge.sync import twins
-    from bridge.sync.reconcile.reconciled import LastWatch, status_row
+    from bridge.sync.reconcile.results import LastWatch, status_row
     from bridge.sync.relay import Sources, queue_status
 
     settings = Settings.from_environ()

@@ -55,8 +55,8 @@ def init(dry_run: bool, output: Format) -> None:
     """
     from bridge.sync import indexes
     from bridge.sync.documents import Mirror
-    from bridge.sync.missing import mongodb_missing, no_entities
     from bridge.sync.mongodb import connect
+    from bridge.sync.server_errors import mongodb_missing, no_entities
 
     settings = Settings.from_environ()
     mirror = Mirror.of(settings)

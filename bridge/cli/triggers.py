@@ -49,7 +49,7 @@ def triggers(
     from bridge.queue.sql.database import connect
     from bridge.queue.sql.outbox import Outbox
     from bridge.sync.documents import Mirror
-    from bridge.sync.missing import no_entities
+    from bridge.sync.server_errors import no_entities
     from bridge.sync.triggers.commands import Triggers
 
     asked = {"apply": apply, "check": check, "drop": drop, "raise": anew}

@@ -18,10 +18,9 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from bridge.queue.events import Event, Rejected
-from bridge.sync.applied import Applied
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.families import write_families
-from bridge.sync.guard import Ready, guarded, make_ready, newer
+from bridge.sync.guard import Applied, Ready, guarded, make_ready, newer
 from bridge.sync.models import TWIN
 from bridge.sync.mongodb import (
     DRIVER_REFUSES,

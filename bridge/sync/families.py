@@ -26,9 +26,8 @@ from pymongo.read_concern import ReadConcern
 
 from bridge.errors import ServerAway
 from bridge.queue.events import Rejected
-from bridge.sync.applied import Applied
 from bridge.sync.documents import Document
-from bridge.sync.guard import Ready, guarded, newer, sweep
+from bridge.sync.guard import Applied, Ready, guarded, newer, sweep
 from bridge.sync.mongodb import (
     APP_NAME,
     DRIVER_REFUSES,

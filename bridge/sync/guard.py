@@ -7,6 +7,7 @@ all before any other one is sent along with it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from bridge.sync.documents import Document, Mirror, Write
 from bridge.sync.models import TWIN
 from bridge.sync.mongodb import DRIVER_REFUSES
 
-__all__ = ["Encoded", "Ready", "guarded", "make_ready", "newer", "sweep"]
+__all__ = ["Applied", "Encoded", "Ready", "guarded", "make_ready", "newer", "sweep"]
 
 
 class Encoded(NamedTuple):
@@ -162,3 +163,30 @@ def sweep(parent: Encoded, children: Sequence[Encoded]) -> UpdateMany:
         {"_parent": parent.key, "_v": older, "_del": {"$ne": True}, **names},
         [{"$replaceWith": tombstone}],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What came of a batch.
+
+    applied: events of which MongoDB now holds this version or a newer one.
+    failed: events that can never be written.
+    written: how many events changed MongoDB. stale: of how many it had this version or a newer
+    one already. Children are not counted. doubled: how many writes met another document with the
+    same value of a unique index, and were made nevertheless (`bridge.sync.twins`).
+    """
+
+    applied: tuple[Event, ...] = ()
+    failed: tuple[Rejected, ...] = ()
+    written: int = 0
+    stale: int = 0
+    doubled: int = 0
+
+    def __add__(self, other: Applied) -> Applied:
+        return Applied(
+            self.applied + other.applied,
+            self.failed + other.failed,
+            self.written + other.written,
+            self.stale + other.stale,
+            self.doubled + other.doubled,
+        )

@@ -25,8 +25,8 @@ from bridge.sync.apply import connect as connect_mongodb
 from bridge.sync.apply import versions
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import File, load
-from bridge.sync.missing import check_broker, mongodb_missing
 from bridge.sync.mongodb import ping
+from bridge.sync.server_errors import check_broker, mongodb_missing
 from bridge.sync.touched import Fetcher
 
 __all__ = ["Sources", "queue_status", "run_relay"]

@@ -33,7 +33,7 @@ from bridge.errors import BridgeError, ServerAway, UseLegacy
 from bridge.settings import Settings
 from bridge.sync import freshness
 from bridge.sync.cache.flights import Flights
-from bridge.sync.cache.follow import Follower
+from bridge.sync.cache.follower import Follower
 from bridge.sync.cache.frozen import NEVER, Document, Frozen, freeze
 from bridge.sync.cache.memory import Cache, Fill, Stats
 from bridge.sync.documents import Mirror

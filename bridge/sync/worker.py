@@ -27,9 +27,9 @@ from bridge.settings import Settings, redact_url
 from bridge.sync import indexes, twins
 from bridge.sync.apply import apply
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.missing import check_broker, mongodb_missing, no_entities
 from bridge.sync.mongodb import connect
 from bridge.sync.reconcile.schedule import Scheduled
+from bridge.sync.server_errors import check_broker, mongodb_missing, no_entities
 from bridge.sync.state import State
 from bridge.sync.types.watch import Watch
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymongo.database import Database
 
+from bridge.sync.checksums import BUCKETS, Listed, Sums, bucket_of, listed
 from bridge.sync.reconcile.account import Account
-from bridge.sync.reconcile.checksums import BUCKETS, Listed, Sums, bucket_of, listed
 from bridge.sync.reconcile.confirm import Confirmation
 from bridge.sync.reconcile.doubts import Pair, State
 from bridge.sync.reconcile.mirrored import Mirrored

@@ -13,9 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.queue.sql.database import connect
-from bridge.sync.documents import Mirror
-from bridge.sync.entities import load
-from bridge.sync.reconcile.checksums import (
+from bridge.sync.checksums import (
     BUCKETS,
     NO_VERSION,
     Sums,
@@ -24,6 +22,8 @@ from bridge.sync.reconcile.checksums import (
     sum_of,
     version_in,
 )
+from bridge.sync.documents import Mirror
+from bridge.sync.entities import load
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.sql.sums import KeyedRows
 

@@ -12,8 +12,8 @@ from pymongo.database import Database
 
 from bridge.queue.events import Event
 from bridge.sync.apply import apply
-from bridge.sync.cache import follow
-from bridge.sync.cache.follow import Follower
+from bridge.sync.cache import follower as follow
+from bridge.sync.cache.follower import Follower
 from bridge.sync.cache.frozen import freeze
 from bridge.sync.cache.memory import Cache
 from bridge.sync.documents import Mirror

@@ -14,7 +14,7 @@ from pymongo.database import Database
 from bridge.errors import BridgeError
 from bridge.settings import Settings
 from bridge.sync.documents import Mirror
-from bridge.sync.reconcile import reconciled
+from bridge.sync.reconcile import results as reconciled
 from bridge.sync.reconcile.findings import Difference, Result
 from bridge.sync.reconcile.schedule import LEASE, Scheduled
 from bridge.sync.state import Owner, State

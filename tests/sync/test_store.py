@@ -18,7 +18,7 @@ from bridge.queue.events import Event
 from bridge.settings import Settings
 from bridge.sync import indexes
 from bridge.sync.apply import apply
-from bridge.sync.cache import follow
+from bridge.sync.cache import follower as follow
 from bridge.sync.cache.memory import Cache
 from bridge.sync.documents import Mirror
 from bridge.sync.freshness import Entry, Wanted, wanted

@@ -4,7 +4,7 @@
 What handlers call is `bridge.sync.Store`.
 """
 
-from bridge.sync.cache.follow import Follower
+from bridge.sync.cache.follower import Follower
 from bridge.sync.cache.memory import Cache, Change, Entry, Fill, Slot, Stats
 
 __all__ = ["Cache", "Change", "Entry", "Fill", "Follower", "Slot", "Stats"]

@@ -1,6 +1,6 @@
 """The in-memory cache of one process: bounded, versioned, and honest about what it knows.
 
-Pure: no servers; the clock and the randomness are given. `bridge.sync.cache.follow` says what
+Pure: no servers; the clock and the randomness are given. `bridge.sync.cache.follower` says what
 changed (`apply`), and that nothing else did (`confirm`); `bridge.sync.store` reads MongoDB and
 fills.
 

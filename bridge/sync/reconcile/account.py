@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from bridge.sync.reconcile.checksums import Listed, Sums, bucket_of, sum_of
+from bridge.sync.checksums import Listed, Sums, bucket_of, sum_of
 from bridge.sync.reconcile.doubts import Pair
 
 __all__ = ["Account", "Entry"]

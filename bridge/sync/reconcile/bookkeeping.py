@@ -10,9 +10,9 @@ from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 
+from bridge.sync.checksums import NO_VERSION, version_in
 from bridge.sync.documents import Document
 from bridge.sync.models import TWIN
-from bridge.sync.reconcile.checksums import NO_VERSION, version_in
 
 __all__ = ["SAID", "is_moment", "may_have", "tombstone_fault"]
 

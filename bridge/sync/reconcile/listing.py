@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from bridge.sync.checksums import NO_VERSION
 from bridge.sync.reconcile.account import Account
-from bridge.sync.reconcile.checksums import NO_VERSION
 from bridge.sync.reconcile.doubts import KINDS, Doubt, State
 from bridge.sync.reconcile.findings import Difference, Result
 from bridge.sync.reconcile.mirrored import Foreign

@@ -18,9 +18,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from bridge.sync.documents import Document
-from bridge.sync.mongodb import MAJORITY, away
-from bridge.sync.reconcile.checksums import (
+from bridge.sync.checksums import (
     Listed,
     Sums,
     add_all,
@@ -31,6 +29,8 @@ from bridge.sync.reconcile.checksums import (
     of_cursor,
     version_in,
 )
+from bridge.sync.documents import Document
+from bridge.sync.mongodb import MAJORITY, away
 from bridge.sync.reconcile.contents import TOLERANT, decode, has_doubles
 from bridge.sync.reconcile.doubts import State
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from bridge.errors import ServerAway, UndecodableMessage
 from bridge.queue.broker.publisher import Publisher
 from bridge.queue.events import MAX_EVENT_BYTES, Event
-from bridge.sync.reconcile.checksums import NO_VERSION
+from bridge.sync.checksums import NO_VERSION
 from bridge.sync.reconcile.doubts import KINDS, TOLD, Kind
 from bridge.sync.reconcile.sides import Look, Sides
 

@@ -23,7 +23,7 @@ from bridge.sync.documents import Document, Mirror
 from bridge.sync.models import Reconcile
 from bridge.sync.mongodb import connect
 from bridge.sync.pace import Stopped
-from bridge.sync.reconcile import reconciled
+from bridge.sync.reconcile import results as reconciled
 from bridge.sync.reconcile.findings import Result
 from bridge.sync.reconcile.lag import outbox_lag
 from bridge.sync.reconcile.reconciler import Asked, Reconciler

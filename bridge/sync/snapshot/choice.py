@@ -8,7 +8,7 @@ from bridge.errors import BridgeError, ServerAway
 from bridge.settings import Settings
 from bridge.sync import apply as mongodb
 from bridge.sync.documents import Mirror
-from bridge.sync.missing import mongodb_missing
+from bridge.sync.server_errors import mongodb_missing
 from bridge.sync.snapshot import checkpoint
 from bridge.sync.state import State
 from bridge.yamlfile import did_you_mean

@@ -26,13 +26,13 @@ from bridge.settings import Settings
 from bridge.sync import apply as mongodb
 from bridge.sync import twins
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.missing import check_mongodb
 from bridge.sync.pace import Stopped
 from bridge.sync.relay import Sources, queue_status
-from bridge.sync.snapshot import gone
+from bridge.sync.server_errors import check_mongodb
+from bridge.sync.snapshot import deletions as gone
 from bridge.sync.snapshot.checkpoint import Checkpoint, Leases, digest, forget_reason
 from bridge.sync.snapshot.choice import choose
-from bridge.sync.snapshot.letters import Letters, letter_of, letter_of_row, too_many
+from bridge.sync.snapshot.dead_letters import Letters, letter_of, letter_of_row, too_many
 from bridge.sync.snapshot.reader import Reader
 from bridge.sync.snapshot.throttle import Throttle
 from bridge.sync.sql.source import BadRow, Chunk, SqlSource

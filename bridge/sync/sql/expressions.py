@@ -1,4 +1,4 @@
-"""The sums of `bridge.sync.reconcile.checksums`, as MySQL, MariaDB and PostgreSQL compute them.
+"""The sums of `bridge.sync.checksums`, as MySQL, MariaDB and PostgreSQL compute them.
 
 Which columns have the same text there as in Python is left to `bridge.sync.sql.sums`.
 """

@@ -21,8 +21,8 @@ import sqlalchemy as sql
 from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue.sql.database import reading
 from bridge.queue.sql.values import is_true, version_of
+from bridge.sync.checksums import NO_VERSION, Listed, Sums, add_all, listed
 from bridge.sync.documents import Mirror
-from bridge.sync.reconcile.checksums import NO_VERSION, Listed, Sums, add_all, listed
 from bridge.sync.reconcile.doubts import State
 from bridge.sync.sql import versions
 from bridge.sync.sql.expressions import bucket_in, sum_in

@@ -17,7 +17,7 @@ from bridge.queue.broker import connection as broker
 from bridge.queue.broker.publisher import Publisher
 from bridge.queue.events import Event
 from bridge.queue.streams import url as redisurl
-from bridge.sync.missing import broker_missing
+from bridge.sync.server_errors import broker_missing
 from stack.ports import free_port
 from stack.process import find_program
 from stack.redis import Redis

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from bridge.queue.streams import url as redisurl
-from bridge.sync.missing import broker_missing
+from bridge.sync.server_errors import broker_missing
 from stack.ports import free_port
 from stack.redis import Redis
 from tests.queue.streams.site import Reader, connect, publish

@@ -10,9 +10,9 @@ from typing import Any
 import bson
 import sqlalchemy as sql
 
+from bridge.sync.checksums import Sums, add_all
 from bridge.sync.documents import Mirror
 from bridge.sync.models import File
-from bridge.sync.reconcile.checksums import Sums, add_all
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.sql.sums import KeyedRows
 from tests.sync.alltypes.all_types import Declared
