@@ -22,7 +22,7 @@ from bridge.queue.sql.database import connect
 from bridge.settings import Settings
 from bridge.sync.worker import run_worker
 from stack.ports import free_port
-from tests.sync.reconcile_site import in_background, run_a_worker
+from tests.sync.reconcile.site import in_background, run_a_worker
 
 WaitFor = Callable[..., Any]
 SYNC = """\

@@ -18,7 +18,7 @@ from bridge.sync.reconcile import results as reconciled
 from bridge.sync.reconcile.findings import Difference, Result
 from bridge.sync.reconcile.schedule import LEASE, Scheduled
 from bridge.sync.state import Owner, State
-from tests.sync.reconcile_site import Site, in_background, run_a_worker, settings_of
+from tests.sync.reconcile.site import Site, in_background, run_a_worker, settings_of
 
 Db = Database[dict[str, Any]]
 WaitFor = Callable[..., Any]

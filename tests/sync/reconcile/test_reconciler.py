@@ -24,7 +24,7 @@ from bridge.sync.pace import Stopped
 from bridge.sync.reconcile.reconciler import Asked, Reconciler
 from bridge.sync.sql.source import SqlSource
 from stack.ports import free_port
-from tests.sync.reconcile_site import Site, in_background
+from tests.sync.reconcile.site import Site, in_background
 
 Db = Database[dict[str, Any]]
 

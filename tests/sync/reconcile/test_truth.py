@@ -23,7 +23,7 @@ from bridge.sync.reconcile.doubts import TOLD
 from bridge.sync.reconcile.repair import Repair
 from bridge.sync.worker import run_worker
 from stack.waiting import wait_for
-from tests.sync.reconcile_site import in_background
+from tests.sync.reconcile.site import in_background
 
 OpenScene = Callable[..., Scene]
 

@@ -17,7 +17,7 @@ from bridge.sync.reconcile.findings import Result
 from bridge.sync.reconcile.repair import Repair
 from stack.ports import free_port
 from stack.waiting import wait_for
-from tests.sync.reconcile_site import Site, in_background, run_a_worker, settings_of
+from tests.sync.reconcile.site import Site, in_background, run_a_worker, settings_of
 
 Db = Database[dict[str, Any]]
 

@@ -18,7 +18,7 @@ from bridge.sync.reconcile.doubts import Pair, State
 from bridge.sync.reconcile.mirrored import Mirrored
 from bridge.sync.sql import rows as sql_rows
 from bridge.sync.sql import sums as sql_sums
-from tests.sync.reconcile_site import Site
+from tests.sync.reconcile.site import Site
 
 Rows = dict[str, int]
 KEYS = st.text("abc", min_size=1, max_size=3)
