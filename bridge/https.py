@@ -78,7 +78,7 @@ def look(name: str, backend: models.Backend, server: str, table: RouteTable) -> 
     for site, spec in table.file.sites.items():
         if spec.legacy != name:
             continue
-        host = host_of(table.file, site)
+        host = host_of(table.file.hosts, site)
         try:
             found = _first(backend, server, host)
         except (requests.RequestException, ValueError):

@@ -12,6 +12,7 @@ from bridge.cli.options import ALL, complete_names
 from bridge.cli.output import Format, format_option, say, show_rows, visible
 from bridge.errors import ConfigError, FlipRefused, StateUnreadable
 from bridge.proxy.decision import preview as previews
+from bridge.proxy.request.cookies import PREVIEW_COOKIE
 from bridge.proxy.routing.table import Handlers, load
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.surroundings import compare
@@ -130,7 +131,7 @@ def preview(name: str, side: str, duration: str, output: Format) -> None:
     expires = int(time.time() + seconds)
     picked: previews.Side = "python" if side == "python" else "legacy"
     value = previews.make(settings.secret, picked, key, expires)
-    cookie = f"{previews.COOKIE}={value}"
+    cookie = f"{PREVIEW_COOKIE}={value}"
     odd = _odd_about_the_secret(settings)
     data = {"cookie": cookie, "expires": expires, "side": side, "name": name, "doubts": odd}
     until = f"{datetime.fromtimestamp(expires, UTC):%Y-%m-%d %H:%M}"
@@ -139,7 +140,7 @@ def preview(name: str, side: str, duration: str, output: Format) -> None:
         f"{side} answers {name} for whoever has this cookie, until {until} UTC.\n"
         f'In the browser\'s console:  document.cookie = "{assignment}"\n'
         f"With curl:                 curl -b '{cookie}' …\n"
-        f'To end it:                 document.cookie = "{previews.COOKIE}=; path=/; max-age=0"'
+        f'To end it:                 document.cookie = "{PREVIEW_COOKIE}=; path=/; max-age=0"'
     )
     say(data, output, text)
     for says in odd:

@@ -25,22 +25,23 @@ from bridge.proxy.hooks import Outcome
 from bridge.proxy.http import pages
 from bridge.proxy.http.compress import Press
 from bridge.proxy.http.headers import (
+    PublicOrigin,
     apply_rules,
     from_handler,
-    hide_cookie,
     keep_apart,
     public_origin,
     renamed,
-    share_cookie,
     to_legacy,
     to_visitor,
     vary_on,
 )
-from bridge.proxy.http.wire import lowered
+from bridge.proxy.http.wire import lowered, without_content
 from bridge.proxy.python.threads import PythonFailed
 from bridge.proxy.request.admission import Admission
+from bridge.proxy.request.cookies import hide_cookie, share_cookie
 from bridge.proxy.request.forwarded import Client
-from bridge.proxy.request.head import Head
+from bridge.proxy.request.head import Head, Headers
+from bridge.proxy.routing import models
 from bridge.proxy.routing.table import Route, RouteTable
 
 if TYPE_CHECKING:
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["OPTIONS_HERE", "Answered", "Conversation"]
 
 log = structlog.get_logger("bridge.proxy")
-
-Headers = list[tuple[str, str]]
 
 _FAILED_STATUS = {"python-busy": 503, "python-timeout": 504}
 
@@ -267,8 +266,7 @@ class Conversation:
         if (gate := self.front.gate) and self.wanted:
             headers = end_when_settled(headers, gate, self.wanted, self.head, self.front.clock())
         if status == 205:
-            headers = [pair for pair in headers if pair[0].lower() != "content-length"]
-            headers.append(("Content-Length", "0"))
+            headers = without_content(headers)
         if self._rounds is not None or status in REDIRECTS:
             (self._rounds or Rounds(self)).note(status, headers)
         return headers
@@ -293,35 +291,31 @@ class Conversation:
             headers = self.request_headers(via=backend.via, **rules)
         else:
             headers = self.request_headers(host=backend.host, via=backend.via, **rules)
-            headers = renamed(headers, self.client, backend)
+            headers = renamed(headers, self.client, backend.own, backend.prefix)
         if not backend.keep_alive and not rules.get("upgrade"):
             headers.append(("Connection", "close"))
         return apply_rules(headers, backend.request_headers)
 
     # (7) for the visitor
 
-    def legacy_answer(
-        self, status: int, given: Headers, hidden: frozenset[tuple[str, int]], prefix: str
-    ) -> Headers:
-        """The headers of a legacy answer for the visitor; `hidden` and `prefix` are those of
-        the backend's address."""
-        client, decision, file = self.client, self.decision, self.table.file
-        rules = decision.rules
-        headers = to_visitor(
-            given,
-            public_origin(client.scheme, client.host, hidden, prefix),
-            accel=file.backends[decision.legacy].accel,
-            gone=rules.gone,
-        )
+    def legacy_answer(self, status: int, given: Headers) -> Headers:
+        """The headers of a legacy answer for the visitor."""
+        decision = self.decision
+        rules, backend = decision.rules, self.table.file.backends[decision.legacy]
+        headers = to_visitor(given, self._origin(backend), accel=backend.accel, gone=rules.gone)
         if rules.set:
             headers += rules.set.items()
         if self._rounds is not None or status in REDIRECTS:
             (self._rounds or Rounds(self)).note(status, headers)
         return self._apart(headers) if decision.split or decision.conditions else headers
 
-    def hints(self, given: Headers, hidden: frozenset[tuple[str, int]], prefix: str) -> Headers:
+    def _origin(self, backend: models.Backend) -> PublicOrigin:
+        client = self.client
+        return public_origin(client.scheme, client.host, backend.hidden, backend.prefix)
+
+    def hints(self, given: Headers) -> Headers:
         """What of a 103 goes on: its Link headers, that is what hints are."""
-        origin = public_origin(self.client.scheme, self.client.host, hidden, prefix)
+        origin = self._origin(self.table.file.backends[self.decision.legacy])
         return [(name, origin.links(value)) for name, value in given if lowered(name) == "link"]
 
     def _apart(self, headers: Headers) -> Headers:

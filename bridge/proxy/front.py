@@ -24,10 +24,11 @@ from bridge.logs import traceback_text
 from bridge.proxy.conversation import Conversation
 from bridge.proxy.decision.breaker import Breaker
 from bridge.proxy.decision.decide import PYTHON, Decision
-from bridge.proxy.decision.loopguard import COOKIE, LoopGuard, Sender, Signed, Trail
+from bridge.proxy.decision.loopguard import LoopGuard, Sender, Signed, Trail
 from bridge.proxy.gate import Gate
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.request.admission import Admission, admit
+from bridge.proxy.request.cookies import TRAIL_COOKIE
 from bridge.proxy.request.forwarded import Client, plain_address
 from bridge.proxy.request.head import Head
 from bridge.proxy.routing.table import RouteTable
@@ -144,7 +145,7 @@ class Front:
             self._warn_of_proxy(head)
         given = (head.get("X-Request-Id") or "") if trusted else ""
         request_id = given if _REQUEST_ID.fullmatch(given) else ""
-        site, trailed = table.hosts.owner(head.host), head.cookie(COOKIE) is not None
+        site, trailed = table.hosts.owner(head.host), head.cookie(TRAIL_COOKIE) is not None
         return Caller(admission, client, trusted, request_id, site, trailed)
 
     def _warn_of_proxy(self, head: Head) -> None:

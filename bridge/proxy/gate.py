@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import structlog
 
 from bridge.errors import ConfigError
-from bridge.proxy.http.headers import Headers, end_cookie, keep_apart, sets_cookie
-from bridge.proxy.request.head import Head
+from bridge.proxy.http.headers import keep_apart
+from bridge.proxy.request.cookies import end_cookie, sets_cookie
+from bridge.proxy.request.head import Head, Headers
 from bridge.settings import Settings
 
 __all__ = ["FRESHNESS", "Gate", "Wanted", "end_when_settled", "gate_of", "start_gate"]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bridge.proxy.decision import preview
+from bridge.proxy.request.cookies import PREVIEW_COOKIE
 from stack.php import PhpServer
 from stack.process import REPOSITORY
 from stack.waiting import wait_for
@@ -289,14 +290,14 @@ def test_a_forged_or_expired_preview_cookie_counts_for_nothing(site: BridgeSite)
     later, before = int(time.time()) + 3600, int(time.time()) - 1
     payload, _, signature = good.partition("=")[2].partition(".")
     forged = [
-        f"{preview.COOKIE}={payload}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}",
-        f"{preview.COOKIE}={payload[:-1]}{'B' if payload[-1] == 'A' else 'A'}.{signature}",
-        f"{preview.COOKIE}={payload}",
-        f"{preview.COOKIE}=",
-        f"{preview.COOKIE}=python",
-        f"{preview.COOKIE}={preview.make('another secret', 'python', 'route:project', later)}",
-        f"{preview.COOKIE}={preview.make(SECRET, 'python', 'route:project', before)}",
-        f"{preview.COOKIE}={preview.make(SECRET, 'python', 'route:release', later)}",
+        f"{PREVIEW_COOKIE}={payload}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}",
+        f"{PREVIEW_COOKIE}={payload[:-1]}{'B' if payload[-1] == 'A' else 'A'}.{signature}",
+        f"{PREVIEW_COOKIE}={payload}",
+        f"{PREVIEW_COOKIE}=",
+        f"{PREVIEW_COOKIE}=python",
+        f"{PREVIEW_COOKIE}={preview.make('another secret', 'python', 'route:project', later)}",
+        f"{PREVIEW_COOKIE}={preview.make(SECRET, 'python', 'route:project', before)}",
+        f"{PREVIEW_COOKIE}={preview.make(SECRET, 'python', 'route:release', later)}",
     ]
     for cookie in forged:
         answer = get(site, "/project/bash", cookie)

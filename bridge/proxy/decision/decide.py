@@ -14,18 +14,16 @@ from typing import Any
 from bridge.errors import VisitorError
 from bridge.proxy.decision import preview
 from bridge.proxy.decision.buckets import ALL, bucket, inside
+from bridge.proxy.request.cookies import PREVIEW_COOKIE, SHARE_COOKIE
 from bridge.proxy.request.forwarded import Client
 from bridge.proxy.request.head import Head
 from bridge.proxy.routing import models
 from bridge.proxy.routing.table import Route, RouteTable
 
-__all__ = ["PYTHON", "SHARE_COOKIE", "Decision", "decide", "not_ours", "site_of"]
+__all__ = ["PYTHON", "Decision", "decide", "not_ours", "site_of"]
 
 PYTHON = "python"
 """Name of the Python side where the name of a backend is asked for."""
-
-SHARE_COOKIE = "bridge_share"
-"""Our own opaque cookie that keeps a visitor on one side; its value is a random key."""
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
@@ -89,7 +87,7 @@ def decide(
         standing = _look_up(table, head, place)
     if isinstance(standing, Decision):
         route = standing.route
-        if route is None or route.app is None or head.cookie(preview.COOKIE) is None:
+        if route is None or route.app is None or head.cookie(PREVIEW_COOKIE) is None:
             return standing
         site, params, conditions = standing.site, standing.params, standing.conditions
         rules = standing.rules

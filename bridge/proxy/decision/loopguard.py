@@ -24,7 +24,6 @@ from bridge.proxy.request.address import resolve
 from bridge.proxy.request.hosts import Hosts
 
 __all__ = [
-    "COOKIE",
     "LoopGuard",
     "Sender",
     "Signed",
@@ -36,9 +35,6 @@ __all__ = [
     "senders",
     "sent_to",
 ]
-
-COOKIE = "bridge_trail"
-"""Carries a visitor's trail from a redirect to the next request."""
 
 _VISITORS = 10_000  # that are remembered; who was last heard of longest ago is forgotten
 _KEPT = 20  # redirects of a trail: browsers follow no more

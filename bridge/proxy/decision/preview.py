@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Literal
 from itsdangerous import BadData, URLSafeSerializer
 
 from bridge.errors import PreviewUnavailable
+from bridge.proxy.request.cookies import PREVIEW_COOKIE
 
 if TYPE_CHECKING:
     from bridge.proxy.request.head import Head
     from bridge.proxy.routing.table import Route
 
 __all__ = [
-    "COOKIE",
     "EVERY_ROUTE",
     "LONGEST",
     "NO_SECRET",
@@ -28,7 +28,6 @@ __all__ = [
     "side_for",
 ]
 
-COOKIE = "bridge_preview"
 EVERY_ROUTE = "*"
 LONGEST = 400 * 86400.0
 """Seconds that a cookie lasts at most: browsers keep none for longer than 400 days."""
@@ -57,7 +56,9 @@ def make(secret: str, side: Side, share_key: str, expires: int) -> str:
 
 def is_ignored(secret: str, route: Route | None, head: Head) -> bool:
     """Whether `head` has a preview cookie for a side of `route` that no secret can verify."""
-    return not secret and route is not None and route.app is not None and bool(head.cookie(COOKIE))
+    if secret or route is None or route.app is None:
+        return False
+    return bool(head.cookie(PREVIEW_COOKIE))
 
 
 def side_for(secret: str, value: str, share_key: str, now: float) -> Side | None:
@@ -79,12 +80,12 @@ _MOST = 8  # cookies of one request that are verified
 def picked(secret: str, head: Head, share_key: str, now: float) -> Side | None:
     """The side that a cookie of `head` picks for a route with `share_key`, or None. One that
     counts for nothing does not hide another one."""
-    first = head.cookie(COOKIE)
+    first = head.cookie(PREVIEW_COOKIE)
     if first is None:
         return None
     side = side_for(secret, first, share_key, now)
     if side is None:
-        others = [value for name, value in head.cookies() if name == COOKIE][1:_MOST]
+        others = [value for name, value in head.cookies() if name == PREVIEW_COOKIE][1:_MOST]
         sides = (side_for(secret, value, share_key, now) for value in others)
         side = next(filter(None, sides), None)
     return side

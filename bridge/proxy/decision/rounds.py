@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bridge.errors import VisitorError
-from bridge.proxy.decision.decide import PYTHON, SHARE_COOKIE
+from bridge.proxy.decision.decide import PYTHON
 from bridge.proxy.decision.loopguard import (
-    COOKIE,
     Sender,
     Step,
     Trail,
@@ -21,8 +20,10 @@ from bridge.proxy.decision.loopguard import (
     senders,
     sent_to,
 )
-from bridge.proxy.http.headers import Headers, is_shared, trail_cookie
+from bridge.proxy.http.headers import is_shared
 from bridge.proxy.http.wire import lowered
+from bridge.proxy.request.cookies import SHARE_COOKIE, TRAIL_COOKIE, trail_cookie
+from bridge.proxy.request.head import Headers
 
 if TYPE_CHECKING:
     from bridge.proxy.conversation import Conversation
@@ -52,7 +53,7 @@ class Rounds:
         asked = asked_for(*self._address)
         if asked is None or head.target.raw == "*":
             return
-        brought = [value for name, value in head.cookies() if name == COOKIE]
+        brought = [value for name, value in head.cookies() if name == TRAIL_COOKIE]
         trail = front.trails.read(brought[:_TRAILS], asked) if brought else None
         self._proven = trail is not None
         if trail is None:
@@ -114,7 +115,7 @@ class Rounds:
         cookies = [
             value if name == SHARE_COOKIE else name
             for name, value in head.cookies()
-            if name != COOKIE
+            if name != TRAIL_COOKIE
         ]
         return f"{head.get('User-Agent') or ''} {cookies}"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bridge.proxy.http import pages
 from bridge.proxy.http.wire import lowered
+from bridge.proxy.request.head import Headers
 
-__all__ = ["CONTINUE", "answer_head", "chunk", "last_chunk", "refusal"]
+__all__ = ["CONTINUE", "answer_head", "last_chunk", "refusal"]
 
-Headers = list[tuple[str, str]]
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NOT_IN_TRAILERS = frozenset(
@@ -40,11 +40,6 @@ def answer_head(
     else:  # HTTP/1.0 has to be told; HTTP/1.1 is by nginx and Apache
         text += "Connection: keep-alive\r\n"
     return f"HTTP/1.{minor} {status} {reason}\r\n{text}\r\n".encode("latin-1")
-
-
-def chunk(data: bytes) -> bytes:
-    """`data` (not empty) as a chunk."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def last_chunk(trailers: Headers) -> bytes:

@@ -17,21 +17,22 @@ from bridge.proxy.engine.clock import clock
 from bridge.proxy.engine.upstream import NEVER, LegacyConnection, Upstream
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.http.wire import (
+    REPEATABLE,
     ChunkedReader,
     Framing,
     ResponseHead,
     WireError,
+    chunk,
     framing,
-    lowered,
     split_head,
 )
+from bridge.proxy.request.head import Headers
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.ports import Asker
 
 __all__ = ["Exchange"]
 
-Headers = list[tuple[str, str]]
 
 _REMEMBERED = 1024  # bytes of a head
 
@@ -45,8 +46,6 @@ def _read_answer(method: str, lines: bytes) -> tuple[ResponseHead, Framing, Head
 
 # Under load most heads come many times within the second that their Date names.
 read_answer = lru_cache(maxsize=128)(_read_answer)
-
-_REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
 class Exchange:
@@ -103,7 +102,7 @@ class Exchange:
     ) -> None:
         self.pool, self.asker, self._outcome = pool, asker, outcome
         self._method, self._head, self._chunked = method, head, chunked
-        self.repeatable = chunked is None and method in _REPEATABLE and not upgrade
+        self.repeatable = chunked is None and method in REPEATABLE and not upgrade
         self._upgrade, self._binds, self._bound = upgrade, binds, bound
         self._sent = chunked is None  # everything of the request
         self._body: list[bytes] = []  # what came before there was a connection
@@ -176,7 +175,7 @@ class Exchange:
     def send(self, piece: bytes) -> None:
         """A piece of the request's body."""
         if self._chunked:
-            piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+            piece = chunk(piece)
         if self.connection is None:
             self._body.append(piece)
         else:
@@ -256,9 +255,6 @@ class Exchange:
         if self.pool.many and self.connection is not None:
             self.pool.servers.answered(self.connection.server)
         if head.status == 205:
-            # Whatever came with it is no content (RFC 9110, section 15.3.6).
-            headers = [pair for pair in headers if lowered(pair[0]) != "content-length"]
-            headers.append(("Content-Length", "0"))
             self._settle(keep=frame.length == 0 and not data)
             self.asker.on_head(head, headers, 0, b"", True)
             return

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from bridge.errors import LegacyError
 from bridge.proxy.http.wire import ResponseHead
+from bridge.proxy.request.head import Headers
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.upstream import LegacyConnection
 
 __all__ = ["Asker"]
-
-Headers = list[tuple[str, str]]
 
 
 class Asker(Protocol):
@@ -34,7 +33,7 @@ class Asker(Protocol):
     def on_body(self, data: bytes) -> None:
         """More of the body came."""
 
-    def on_end(self, trailers: list[tuple[str, str]]) -> None:
+    def on_end(self, trailers: Headers) -> None:
         """The body is complete."""
 
     def on_failure(self, error: LegacyError) -> None:

@@ -16,6 +16,7 @@ import httptools
 
 from bridge.errors import VisitorError
 from bridge.proxy.http.wire import LONGEST_LENGTH, ChunkedReader, WireError, field_lines, lowered
+from bridge.proxy.request.head import Headers
 from bridge.proxy.request.hosts import split_host
 from bridge.proxy.request.target import Target, parse_target
 
@@ -92,7 +93,7 @@ class Block:
     `environ`, what handlers get of it.
     """
 
-    def __init__(self, raw: bytes, fields: list[tuple[str, str]]) -> None:
+    def __init__(self, raw: bytes, fields: Headers) -> None:
         self.raw = raw
         self.length: int | None = None
         self.chunked = False
@@ -104,7 +105,7 @@ class Block:
         self.lines: dict[str, tuple[str, str, Upstream, bool]] = {}
         self.environ: dict[str, str] | None = None
         self.index: dict[str, str] = {}
-        kept: list[tuple[str, str]] = []
+        kept: Headers = []
         special: dict[str, list[str]] = {}
         for pair in fields:
             small, value = lowered(pair[0]), pair[1]
@@ -196,7 +197,7 @@ class _Fields:
     """What llhttp calls for every field."""
 
     def __init__(self) -> None:
-        self.found: list[tuple[str, str]] = []
+        self.found: Headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.found.append((name.decode("latin-1"), value.decode("latin-1").strip(" \t")))

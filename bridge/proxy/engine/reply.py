@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bridge.proxy.conversation import Answered, Conversation
-from bridge.proxy.engine.answers import answer_head, chunk, last_chunk
+from bridge.proxy.engine.answers import answer_head, last_chunk
 from bridge.proxy.http import pages
-from bridge.proxy.http.wire import lowered
+from bridge.proxy.http.wire import chunk, lowered
+from bridge.proxy.request.head import Headers
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.calls import Call, Spool
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Reply"]
 
-Headers = list[tuple[str, str]]
 
 _BODILESS = (204, 304)
 _HEADS = 8  # that are remembered for one head of legacy's

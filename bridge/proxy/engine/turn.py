@@ -15,17 +15,15 @@ from bridge.proxy.engine.arriving import Arriving
 from bridge.proxy.engine.calls import Spool
 from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.reading import target_of
-from bridge.proxy.http.wire import ResponseHead, binds
+from bridge.proxy.http.wire import ResponseHead, binds, content_length
 from bridge.proxy.request.forwarded import stranger
-from bridge.proxy.request.head import Head, host_of
-from bridge.proxy.wsgi.body import content_length
+from bridge.proxy.request.head import Head, Headers, host_of
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.upstream import LegacyConnection, Upstream
 
 __all__ = ["Turn"]
 
-Headers = list[tuple[str, str]]
 
 _VERSIONS = ("1.0", "1.1")
 _MARK = "\0"  # stands for the request's id in headers that are kept; no real header has a NUL
@@ -250,21 +248,15 @@ class Turn(Arriving):
             self.visitor.outlet.write(CONTINUE)
         elif self.visitor.full:
             return  # nobody waits for hints that come later than the answer
-        elif head.status == 103 and (hints := self._hints(head)):
+        elif head.status == 103 and (hints := self.conversation.hints(head.headers)):
             lines = "".join(f"{name}: {value}\r\n" for name, value in hints)
             self.visitor.outlet.write(f"HTTP/1.1 103 Early Hints\r\n{lines}\r\n".encode("latin-1"))
-
-    def _hints(self, head: ResponseHead) -> Headers:
-        assert self.exchange is not None
-        pool = self.exchange.pool
-        return self.conversation.hints(head.headers, pool.hidden, pool.prefix)
 
     def on_head(
         self, head: ResponseHead, given: Headers, length: int | None, body: bytes, whole: bool
     ) -> None:
         exchange, conversation = self.exchange, self.conversation
         assert exchange is not None
-        pool = exchange.pool
         client, decision = conversation.client, conversation.decision
         known: tuple[Headers, dict[Any, bytes]] | None = None
         place = None
@@ -276,7 +268,7 @@ class Turn(Arriving):
             known = head.memo.get(place)
         if known is None:
             try:
-                headers = conversation.legacy_answer(head.status, given, pool.hidden, pool.prefix)
+                headers = conversation.legacy_answer(head.status, given)
             except Exception as error:
                 exchange.cancel()
                 self.own(conversation.page_for(error))
@@ -305,9 +297,8 @@ class Turn(Arriving):
 
         exchange, conversation = self.exchange, self.conversation
         assert exchange is not None
-        pool = exchange.pool
         try:
-            headers = conversation.legacy_answer(101, head.headers, pool.hidden, pool.prefix)
+            headers = conversation.legacy_answer(101, head.headers)
         except Exception as error:
             exchange.cancel()
             self.own(conversation.page_for(error))

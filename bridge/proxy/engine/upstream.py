@@ -24,7 +24,6 @@ from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.outlet import Batch, Outlet
 from bridge.proxy.pools import RetryBudget
 from bridge.proxy.routing import models
-from bridge.proxy.wsgi.legacy import hidden_names
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.exchange import Exchange
@@ -145,8 +144,7 @@ class Upstream:
         self._counts: Counter[str] | None = None  # places by address, while they are scarce
         self.budget = RetryBudget()
         parts = urlsplit(spec.url)
-        self.hidden = hidden_names(spec)
-        self.prefix = "" if parts.scheme == "unix" else parts.path.rstrip("/")
+        self.prefix = spec.prefix
         self.servers = Servers(name, spec.urls)
         self.many = self.servers.many
         self._prober = Prober(spec, self.servers) if spec.health else None

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from bridge.proxy.http.wire import lowered
-from bridge.proxy.routing import models
+from bridge.proxy.request.head import Headers
 
 __all__ = ["Body", "Press", "available", "chosen"]
 
-Headers = list[tuple[str, str]]
 
 _LEVEL = 5
 _WEIGHT = re.compile(r"[ \t]*;[ \t]*q[ \t]*=[ \t]*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)[ \t]*", re.I)
@@ -127,12 +126,25 @@ class Body(NamedTuple):
     length: int | None
 
 
+class Rules(Protocol):
+    """What the operator wants. min_size: bytes. usable: codings, best first."""
+
+    @property
+    def min_size(self) -> int: ...
+
+    @property
+    def usable(self) -> Sequence[str]: ...
+
+    def takes(self, kind: str) -> bool:
+        """Whether answers of this type are compressed."""
+
+
 class Press:
     """Compresses the answer to one request. accepted: its Accept-Encoding."""
 
     __slots__ = ("_accepted", "_rules")
 
-    def __init__(self, rules: models.Compression, accepted: str | None) -> None:
+    def __init__(self, rules: Rules, accepted: str | None) -> None:
         self._rules, self._accepted = rules, accepted
 
     def __call__(self, method: str, status: str, body: Body) -> Body:

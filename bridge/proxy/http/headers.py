@@ -8,42 +8,33 @@ kept out of shared caches. Order, count, case and values of everything else stay
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 from urllib.parse import urlsplit
 
-from bridge.proxy.decision import loopguard, preview
-from bridge.proxy.decision.decide import SHARE_COOKIE
 from bridge.proxy.http.wire import lowered
+from bridge.proxy.request.admission import HOP_HEADER
+from bridge.proxy.request.cookies import without_ours
 from bridge.proxy.request.forwarded import Client, forwarded_headers
-from bridge.proxy.request.head import Head
+from bridge.proxy.request.head import Head, Headers
 from bridge.proxy.request.hosts import split_host
-from bridge.proxy.routing import models
 
 __all__ = [
-    "HOP_HEADER",
     "PublicOrigin",
     "apply_rules",
-    "end_cookie",
     "end_to_end",
     "from_handler",
-    "hide_cookie",
     "is_shared",
     "keep_apart",
     "listed",
     "renamed",
-    "sets_cookie",
-    "share_cookie",
     "to_legacy",
     "to_visitor",
-    "trail_cookie",
     "vary_on",
 ]
-
-Headers = list[tuple[str, str]]
 
 HOP_BY_HOP = frozenset(
     {
@@ -60,9 +51,6 @@ HOP_BY_HOP = frozenset(
     }
 )
 """RFC 9110, section 7.6.1, and what older software sends in the same spirit."""
-
-HOP_HEADER = "X-Bridge-Hop"
-"""Carries the names of the bridges a request went through; meeting our own is a loop."""
 
 _SET_BY_US = frozenset(
     {
@@ -123,7 +111,6 @@ _REFRESH = re.compile(
 )
 _LINK = re.compile(r'"(?:[^"\\]|\\.)*"?|<([^<>]*)>', re.DOTALL)
 _NOTHING: frozenset[str] = frozenset()
-_OUR_COOKIES = frozenset((SHARE_COOKIE, preview.COOKIE, loopguard.COOKIE))
 
 
 def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
@@ -170,7 +157,7 @@ def to_legacy(
         if named and name.lower() in named:
             continue
         if fate == _COOKIES and "bridge_" in value:
-            value = _without_our_cookies(value)
+            value = without_ours(value)
             if value:
                 sent.append((name, value))
             continue
@@ -206,34 +193,11 @@ def _fate(name: str) -> int:
 _known_fate = lru_cache(maxsize=4096)(_fate)
 
 
-def _without_our_cookies(value: str) -> str:
-    return _without(value, _OUR_COOKIES)
-
-
-def _without(value: str, names: Collection[str]) -> str:
-    kept = [pair for pair in value.split(";") if pair.partition("=")[0].strip() not in names]
-    return ";".join(kept).strip()
-
-
-def hide_cookie(headers: Headers, cookie: str) -> Headers:
-    """`headers` of a request without the cookie of this name."""
-    shown: Headers = []
-    for name, value in headers:
-        if name.lower() == "cookie":
-            value = _without(value, (cookie,))
-            if not value:
-                continue
-        shown.append((name, value))
-    return shown
-
-
-def renamed(headers: Headers, client: Client, backend: models.Backend) -> Headers:
-    """`headers` of a request to a backend that does not know the visitor's name for it: who
-    compares Origin, or WebDAV's Destination, with its own finds itself there."""
+def renamed(headers: Headers, client: Client, own: str, prefix: str) -> Headers:
+    """`headers` of a request to a backend that knows itself as `own` (`https://forge.internal`),
+    and not by the visitor's name for it: one that compares Origin, or WebDAV's Destination, with
+    its own name finds itself there. `prefix` is the path in the backend's URL."""
     ours = f"{client.scheme}://{client.host}".lower()
-    scheme = "https" if backend.url.startswith("https:") else "http"
-    parts = urlsplit(backend.url)
-    prefix = "" if parts.scheme == "unix" else parts.path.rstrip("/")
     changed: Headers = []
     for name, value in headers:
         small = lowered(name)
@@ -241,7 +205,7 @@ def renamed(headers: Headers, client: Client, backend: models.Backend) -> Header
             rest = value[len(ours) :]
             if rest[:1] in ("", "/", "?", "#"):
                 path = "" if small == "origin" else prefix
-                value = f"{scheme}://{backend.host}{path}{rest}"
+                value = f"{own}{path}{rest}"
         changed.append((name, value))
     return changed
 
@@ -411,11 +375,22 @@ public_origin = lru_cache(maxsize=1024)(PublicOrigin)
 """The same address again, for as long as it is asked for."""
 
 
-def apply_rules(headers: Headers, rules: models.ResponseHeaders | models.RequestHeaders) -> Headers:
+class Rules(Protocol):
+    """What routes.yaml does with headers. `gone` are the names, in small letters, of those that do
+    not stay as they came."""
+
+    @property
+    def gone(self) -> frozenset[str]: ...
+
+    @property
+    def set(self) -> Mapping[str, str]: ...
+
+
+def apply_rules(headers: Headers, rules: Rules) -> Headers:
     """What routes.yaml removes and sets: of answers the same for both sides."""
-    if not rules.remove and not rules.set:
-        return headers
     gone = rules.gone
+    if not gone:
+        return headers
     return [pair for pair in headers if lowered(pair[0]) not in gone] + list(rules.set.items())
 
 
@@ -469,20 +444,6 @@ def vary_on(headers: Headers, names: Sequence[str]) -> Headers:
     return headers if "*" in there or not missing else [*headers, ("Vary", ", ".join(missing))]
 
 
-def share_cookie(key: str, *, secure: bool) -> tuple[str, str]:
-    """The Set-Cookie header that gives a visitor their key, for a year."""
-    attributes = "Max-Age=31536000; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
-    return "Set-Cookie", f"{SHARE_COOKIE}={key}; {attributes}"
-
-
-def trail_cookie(value: str, seconds: float, domain: str) -> tuple[str, str]:
-    """The Set-Cookie header that lets a visitor carry their trail; `seconds` 0 ends it. It is not
-    `Secure`: a loop between http and https is one."""
-    where = f"; Domain={domain}" if domain else ""
-    attributes = f"Max-Age={math.ceil(seconds)}; Path=/; HttpOnly; SameSite=Lax{where}"
-    return "Set-Cookie", f"{loopguard.COOKIE}={value}; {attributes}"
-
-
 def is_shared(headers: Headers) -> bool:
     """Whether Cache-Control lets shared caches keep an answer in so many words."""
     return any(
@@ -491,16 +452,3 @@ def is_shared(headers: Headers) -> bool:
         if lowered(name) == "cache-control"
         for token in value.split(",")
     )
-
-
-def sets_cookie(headers: Headers, cookie: str) -> bool:
-    """Whether a response gives the visitor a cookie of this name."""
-    return any(
-        name.lower() == "set-cookie" and value.partition("=")[0].strip() == cookie
-        for name, value in headers
-    )
-
-
-def end_cookie(cookie: str) -> tuple[str, str]:
-    """The Set-Cookie header that takes the cookie of this name, set for `/`, from a visitor."""
-    return "Set-Cookie", f"{cookie}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax"

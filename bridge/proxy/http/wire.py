@@ -13,15 +13,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from bridge.proxy.request.head import Headers
+
 __all__ = [
     "LONGEST_LENGTH",
     "NO_TLS",
+    "REPEATABLE",
     "TLS_HELLO",
+    "TOKEN",
     "ChunkedReader",
     "Framing",
     "ResponseHead",
     "WireError",
     "binds",
+    "chunk",
+    "content_length",
     "field_lines",
     "framing",
     "look_at_part",
@@ -29,10 +35,15 @@ __all__ = [
     "only_interim",
     "request_head",
     "split_head",
+    "without_content",
 ]
 
+REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
+"""Methods of which a request may be sent again, when nothing came of it."""
+TOKEN = "[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # noqa: S105 - nothing secret
+"""A pattern for a name or a method (RFC 9110, section 5.6.2)."""
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_FIELD = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+)[ \t]*:[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+_FIELD = re.compile(rf"({TOKEN})[ \t]*:[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _BINDING = re.compile(r"(?<![\w-])(?:NTLM|Negotiate)(?![\w-])", re.IGNORECASE)
 # What another reader might take for how the body ends, or for the end of a line.
@@ -45,9 +56,7 @@ _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}")
 _INTERIM_STARTS = (b"HTTP/1.1 1", b"HTTP/1.0 1")
 _MOST_INTERIM = 64 * 1024
 _WHITE = " \t"
-_LINE = re.compile(
-    r"^([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)\r$", re.MULTILINE
-)
+_LINE = re.compile(rf"^({TOKEN}):[ \t]*([\t\x20-\x7e\x80-\xff]*)\r$", re.MULTILINE)
 # Without the CR before it: a pattern that begins with an optional byte is searched for slowly.
 _HEAD_END = re.compile(rb"\n\r?\n")
 TLS_HELLO = b"\x16\x03"
@@ -80,7 +89,7 @@ lowered: Callable[[str], str] = _Lowered().__getitem__
 """A name in small letters; header names are few, and this is asked for every one of them."""
 
 
-def field_lines(text: str) -> list[tuple[str, str]] | None:
+def field_lines(text: str) -> Headers | None:
     """Names and values of plain header lines, each with its CRLF; None when any of them is not
     plain: another end, a fold, white space before the colon or after the value, a bad byte."""
     if " \r" in text or "\t\r" in text:
@@ -153,7 +162,7 @@ class ResponseHead:
         status: int,
         reason: str,
         minor: int,
-        headers: list[tuple[str, str]],
+        headers: Headers,
         odd: tuple[str, ...] = (),
     ) -> None:
         self.status, self.reason, self.minor, self.headers = status, reason, minor, headers
@@ -193,13 +202,16 @@ class ResponseHead:
         """Every value of the header `name` (lower case), in order."""
         return [value for key, value in self.headers if key.lower() == name]
 
-    def plain_length(self) -> list[tuple[str, str]]:
+    def plain_length(self) -> Headers:
         """The headers with one Content-Length of one number, where `framing` found it sound:
-        a repeated one is the same number again (RFC 9110, section 8.6)."""
+        a repeated one is the same number again (RFC 9110, section 8.6). That of a 205 is 0:
+        whatever comes with it is no content (section 15.3.6)."""
+        if self.status == 205:
+            return without_content(self.headers)
         places = self.shape.lengths
         if not places or (len(places) == 1 and "," not in self.headers[places[0]][1]):
             return self.headers
-        headers: list[tuple[str, str]] = []
+        headers: Headers = []
         seen = False
         for name, value in self.headers:
             if name.lower() == "content-length":
@@ -230,9 +242,15 @@ class ResponseHead:
         return "close" not in tokens and (self.minor == 1 or "keep-alive" in tokens)
 
 
-def _odd_lines(lines: list[str]) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+def without_content(headers: Headers) -> Headers:
+    """`headers` with a length of 0, whatever length they had."""
+    kept = [pair for pair in headers if lowered(pair[0]) != "content-length"]
+    return [*kept, ("Content-Length", "0")]
+
+
+def _odd_lines(lines: list[str]) -> tuple[Headers, tuple[str, ...]]:
     """The headers, and the beginnings of the lines that are none."""
-    headers: list[tuple[str, str]] = []
+    headers: Headers = []
     odd: list[str] = []
     dropped = False  # the line before this one, with which its folds go
     for line in lines:
@@ -325,7 +343,7 @@ class ChunkedReader:
 
     def __init__(self) -> None:
         self.done = False
-        self.trailers: list[tuple[str, str]] = []
+        self.trailers: Headers = []
         self._buffer = b""
         self._left = 0  # of the current chunk; -1: the CRLF after it comes next
         self._trailer = False
@@ -389,3 +407,16 @@ class ChunkedReader:
     @property
     def leftover(self) -> bytes:
         return self._buffer if self.done else b""
+
+
+def content_length(headers: Headers) -> int | None:
+    """The value of Content-Length in bytes, or None where there is no single sound one."""
+    values = [value for name, value in headers if lowered(name) == "content-length"]
+    if len(values) == 1 and values[0].isascii() and values[0].isdigit():
+        return int(values[0])
+    return None
+
+
+def chunk(data: bytes) -> bytes:
+    """`data` (not empty) as a chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

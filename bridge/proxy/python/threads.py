@@ -25,8 +25,8 @@ import structlog
 from bridge.errors import BridgeError, UseLegacy, VisitorError
 from bridge.logs import traceback_text
 from bridge.proxy.http.compress import Body, Press
-from bridge.proxy.http.wire import lowered
-from bridge.proxy.wsgi.body import content_length
+from bridge.proxy.http.wire import TOKEN, content_length, lowered
+from bridge.proxy.request.head import Headers
 
 __all__ = [
     "DECLINE_HEADER",
@@ -42,7 +42,7 @@ DECLINE_HEADER = "X-Bridge-Use-Legacy"
 log = structlog.get_logger("bridge.proxy")
 
 _STATUS = re.compile(r"[2-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?")
-_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_NAME = re.compile(TOKEN)
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 BUSY = 1.0
 """Seconds that a request waits for a thread."""
@@ -72,7 +72,7 @@ class Answer:
     def __init__(
         self,
         status: str,
-        headers: list[tuple[str, str]],
+        headers: Headers,
         first: list[bytes],
         length: int | None,
     ) -> None:
@@ -367,7 +367,7 @@ def _called(
             raise RuntimeError("write was called after the first byte of the body was returned")
         written.append(_bytes(piece))
 
-    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+    def start_response(status: str, headers: Headers, exc_info: Any = None) -> Any:
         if started and exc_info is None:
             raise RuntimeError("start_response was called twice")
         if exc_info is not None:
@@ -415,7 +415,7 @@ def _bytes(piece: object) -> bytes:
     raise TypeError(f"a piece of the body is of type {type(piece).__name__}, and must be bytes")
 
 
-def _check(status: str, headers: list[tuple[str, str]]) -> int | None:
+def _check(status: str, headers: Headers) -> int | None:
     """The announced length of the body. What would break the response on the wire is the
     handler's failure, not the visitor's."""
     if not _STATUS.fullmatch(status):

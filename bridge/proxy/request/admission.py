@@ -10,10 +10,12 @@ import re
 from dataclasses import dataclass, replace
 
 from bridge.errors import VisitorError
-from bridge.proxy.http.headers import HOP_HEADER
 from bridge.proxy.request.head import Head
 
-__all__ = ["Admission", "admit"]
+__all__ = ["HOP_HEADER", "Admission", "admit"]
+
+HOP_HEADER = "X-Bridge-Hop"
+"""Carries the names of the bridges that a request went through; meeting our own is a loop."""
 
 _HOPS = re.compile(r"[0-9a-f]{8}(,[0-9a-f]{8})*")
 _MOST_HOPS = 8

@@ -13,7 +13,10 @@ from bridge.errors import VisitorError
 from bridge.proxy.request.hosts import split_host
 from bridge.proxy.request.target import Target
 
-__all__ = ["Head", "host_of"]
+__all__ = ["Head", "Headers", "host_of"]
+
+Headers = list[tuple[str, str]]
+"""Names and values in their order, as HTTP text in Latin-1."""
 
 
 @dataclass(slots=True, unsafe_hash=True)

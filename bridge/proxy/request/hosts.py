@@ -9,15 +9,11 @@ without.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
 from weakref import proxy
 
 import idna
-
-if TYPE_CHECKING:
-    from bridge.proxy.routing import models
 
 __all__ = ["Hosts", "as_ascii", "host_of", "split_host"]
 
@@ -97,12 +93,13 @@ class Hosts:
         return None
 
 
-def host_of(file: models.File, site: str) -> str:
+def host_of(patterns: Mapping[str, Sequence[str]], site: str) -> str:
     """A host that is this site's, to ask for its pages with where nobody has named one: the first
-    of its list, where `*` alone comes last and is `localhost`."""
-    hosts = Hosts({name: one.hosts for name, one in file.sites.items()})
-    patterns = sorted(file.sites[site].hosts, key=lambda one: _name_and_port(one)[0] == "*")
-    found = [host for pattern in patterns for host in _like(pattern)]
+    of its list, where `*` alone comes last and is `localhost`. `patterns` are those of all sites.
+    """
+    hosts = Hosts(patterns)
+    own = sorted(patterns[site], key=lambda one: _name_and_port(one)[0] == "*")
+    found = [host for pattern in own for host in _like(pattern)]
     # Another site may have a part of what a star stands for.
     return next((host for host in found if hosts.owner(host) == site), found[0])
 

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from bridge.proxy.http.compress import available
 from bridge.proxy.request.hosts import as_ascii
 from bridge.proxy.request.superglobals import php_name
 from bridge.units import Duration, Size, Written, text
@@ -307,6 +308,30 @@ class Backend(Model):
         """Of its first server: they differ in host and port only."""
         return self.urls[0]
 
+    @cached_property
+    def prefix(self) -> str:
+        """The path in its URL, which is put in front; without a slash at the end."""
+        parts = urlsplit(self.url)
+        return "" if parts.scheme == "unix" else parts.path.rstrip("/")
+
+    @property
+    def own(self) -> str:
+        """What it knows itself as, where its `host` is not the visitor's."""
+        return f"{'https' if self.url.startswith('https:') else 'http'}://{self.host}"
+
+    @cached_property
+    def hidden(self) -> frozenset[tuple[str, int]]:
+        """Host and port pairs that name it and must not reach a visitor."""
+        hidden: set[tuple[str, int]] = set()
+        for parts in map(urlsplit, self.urls):
+            port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+            if parts.hostname:
+                hidden.add((parts.hostname.lower(), port))
+        if self.host != "preserve":
+            name = urlsplit(f"//{self.host}")
+            hidden |= {((name.hostname or "").lower(), name.port or known) for known in (port, 80)}
+        return frozenset(hidden)
+
 
 class Sticky(Model):
     """Which key keeps a visitor on one side. Exactly one of the three, or none for our cookie."""
@@ -372,8 +397,6 @@ class Compression(Model):
     @cached_property
     def usable(self) -> tuple[str, ...]:
         """The encodings whose library is installed."""
-        from bridge.proxy.http.compress import available
-
         return tuple(one for one in self.encodings if available(one))
 
     @cached_property
@@ -546,3 +569,8 @@ class File(Model):
     visitors: Visitors = Visitors()
     groups: dict[Name, Group] = {}
     routes: tuple[Route, ...] = ()
+
+    @property
+    def hosts(self) -> dict[str, tuple[str, ...]]:
+        """The patterns of hosts of all sites, by name."""
+        return {name: site.hosts for name, site in self.sites.items()}

@@ -230,7 +230,7 @@ def _load_text(text: str, path: Path, generation: int, means: Means) -> RouteTab
             {key: page for key, page in {**earlier, **pages}.items() if key in named}
         ),
         digest=digest,
-        hosts=Hosts({name: site.hosts for name, site in file.sites.items()}),
+        hosts=Hosts(file.hosts),
         trusted=TrustedProxies(file.trusted_proxies),
         generation=generation,
         watched=tuple(

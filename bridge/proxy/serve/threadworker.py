@@ -28,6 +28,7 @@ from bridge.proxy.engine.descriptors import raise_limit
 from bridge.proxy.engine.reading import LONGEST_LINE
 from bridge.proxy.http import pages
 from bridge.proxy.http.wire import NO_TLS, TLS_HELLO, WireError, look_at_part
+from bridge.proxy.request.head import Headers
 from bridge.proxy.serve.engineworker import EARLY
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 
@@ -42,7 +43,7 @@ _TARGET_INVALID = re.compile(r"[^\x21-\x7e\x80-\xff]")
 class VisitorResponse(Response):  # type: ignore[misc]
     """gunicorn's response without its Server header, and with Date only where there is none."""
 
-    def process_headers(self, headers: list[tuple[str, str]]) -> None:
+    def process_headers(self, headers: Headers) -> None:
         """Take Server and Date as any other header; gunicorn drops those of an application."""
         for name, value in headers:
             if name.lower() not in ("server", "date"):

@@ -12,7 +12,7 @@ from bridge.errors import VisitorError
 from bridge.proxy.decision import preview
 from bridge.proxy.decision.decide import Decision, decide, site_of
 from bridge.proxy.request.admission import admit
-from bridge.proxy.request.head import Head
+from bridge.proxy.request.head import Head, Headers
 from bridge.proxy.request.hosts import as_ascii, host_of
 from bridge.proxy.request.target import parse_target
 from bridge.proxy.routing.conditions import Question
@@ -42,9 +42,7 @@ class Explanation:
     verdicts: tuple[RouteVerdict, ...]
 
 
-def head_for(
-    table: RouteTable, method: str, url: str, headers: list[tuple[str, str]], peer: str
-) -> Head:
+def head_for(table: RouteTable, method: str, url: str, headers: Headers, peer: str) -> Head:
     """A request head for `url`: absolute, or a path on a host of the first site.
 
     Raises VisitorError for a malformed target.
@@ -56,7 +54,7 @@ def head_for(
     if parts.scheme in ("http", "https") and parts.netloc:
         host, raw, scheme = parts.netloc, url.split("://", 1)[1][len(parts.netloc) :], parts.scheme
     else:
-        host, raw, scheme = host_of(table.file, next(iter(table.file.sites))), url, "http"
+        host, raw, scheme = host_of(table.file.hosts, next(iter(table.file.sites))), url, "http"
     host = next((value for name, value in headers if name.lower() == "host"), host)
     try:
         host = as_ascii(host)

@@ -67,7 +67,7 @@ def ask(name: str, url: str, file: models.File) -> Reached:
     path, patience = (health.path, health.timeout) if health else ("/", PATIENCE)
     host = (health and health.host) or file.backends[name].host
     if host == "preserve" and sites:
-        host = host_of(file, sites[0])
+        host = host_of(file.hosts, sites[0])
     headers = {"Host": host} if host != "preserve" else {}
     try:
         answer = requests.get(

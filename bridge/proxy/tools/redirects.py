@@ -29,8 +29,8 @@ from werkzeug.test import create_environ, run_wsgi_app
 from bridge.errors import BridgeError, WrongUsage
 from bridge.proxy.decision.buckets import ALL
 from bridge.proxy.decision.decide import PYTHON
-from bridge.proxy.decision.loopguard import COOKIE as TRAIL
 from bridge.proxy.hooks import Hooks, Outcome
+from bridge.proxy.request.cookies import TRAIL_COOKIE
 from bridge.proxy.request.hosts import as_ascii, host_of
 from bridge.proxy.routing.table import RouteTable
 from bridge.proxy.wsgi.dispatcher import Dispatcher
@@ -106,7 +106,7 @@ def start_of(table: RouteTable, url: str) -> str:
     Raises WrongUsage for what is no address, and BridgeError for another site's.
     """
     if url.startswith("/"):
-        url = f"http://{host_of(table.file, next(iter(table.file.sites)))}{url}"
+        url = f"http://{host_of(table.file.hosts, next(iter(table.file.sites)))}{url}"
     given = url
     try:
         url = _plain(url, "utf-8")
@@ -193,7 +193,7 @@ class _Sides(Hooks):
         message = Message()
         for name, value in headers:
             # What the loop guard tells a visitor changes no page, and would stop this walk.
-            if not (name.lower() == "set-cookie" and value.startswith(f"{TRAIL}=")):
+            if not (name.lower() == "set-cookie" and value.startswith(f"{TRAIL_COOKIE}=")):
                 message[name] = value
         jar.extract_cookies(_Response(message), _request(url))  # type: ignore[arg-type]
         code = int(status[:3])

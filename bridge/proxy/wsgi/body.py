@@ -14,9 +14,8 @@ import structlog
 from bridge.errors import LegacyError
 from bridge.logs import traceback_text
 from bridge.proxy.hooks import Outcome
-from bridge.proxy.http.wire import lowered
 
-__all__ = ["ReportedBody", "content_length"]
+__all__ = ["ReportedBody"]
 
 log = structlog.get_logger("bridge.proxy")
 
@@ -86,11 +85,3 @@ class ReportedBody:
         if not self._ended and outcome.method != "HEAD" and self._left != 0:
             outcome.aborted = outcome.aborted or "visitor left"
         report(outcome)
-
-
-def content_length(headers: list[tuple[str, str]]) -> int | None:
-    """The value of Content-Length in bytes, or None where there is no single sound one."""
-    values = [value for name, value in headers if lowered(name) == "content-length"]
-    if len(values) == 1 and values[0].isascii() and values[0].isdigit():
-        return int(values[0])
-    return None

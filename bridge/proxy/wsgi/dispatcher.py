@@ -20,11 +20,13 @@ from bridge.proxy.front import Front
 from bridge.proxy.gate import Gate
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.http import pages
+from bridge.proxy.http.wire import content_length
 from bridge.proxy.pools import Pools
 from bridge.proxy.python.threads import Answer, HandlerThreads, PythonFailed
+from bridge.proxy.request.head import Headers
 from bridge.proxy.routing.handlers import PARAMS
 from bridge.proxy.routing.table import RouteTable
-from bridge.proxy.wsgi.body import ReportedBody, content_length
+from bridge.proxy.wsgi.body import ReportedBody
 from bridge.proxy.wsgi.environ import body_of, cut_off, environ_for_handler, head_of, limited
 from bridge.proxy.wsgi.legacy import Exchange, LegacyPool
 from bridge.proxy.wsgi.replay import ReplayableInput
@@ -202,9 +204,7 @@ class _Request:
             conversation.outcome,
         )
         try:
-            headers = conversation.legacy_answer(
-                exchange.status, exchange.headers, pool.hidden, pool.prefix
-            )
+            headers = conversation.legacy_answer(exchange.status, exchange.headers)
             status = f"{exchange.status} {exchange.reason}"
             return self.send(status, headers, _flushing(exchange), exchange.close)
         except BaseException:
@@ -222,7 +222,7 @@ class _Request:
     def send(
         self,
         status: str,
-        headers: list[tuple[str, str]],
+        headers: Headers,
         pieces: Iterator[bytes],
         close: Callable[[], None] | None,
         length: int | None = None,

@@ -16,9 +16,9 @@ from typing import Any
 from wsgiref.types import WSGIEnvironment
 
 from bridge.errors import BridgeError, VisitorError
-from bridge.proxy.http.wire import LONGEST_LENGTH
+from bridge.proxy.http.wire import LONGEST_LENGTH, TOKEN
 from bridge.proxy.request.forwarded import Client
-from bridge.proxy.request.head import Head, host_of
+from bridge.proxy.request.head import Head, Headers, host_of
 from bridge.proxy.request.hosts import split_host
 from bridge.proxy.request.target import parse_target
 from bridge.proxy.wsgi.upload import RequestBody, Wait
@@ -36,8 +36,8 @@ __all__ = [
 ]
 
 # gunicorn joins two Cookie lines with a comma; browsers separate cookies with `; `.
-_JOINED_COOKIES = re.compile(r",(?=[A-Za-z0-9!#$%&'*+.^_`|~-]+=)")
-_METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_JOINED_COOKIES = re.compile(rf",(?={TOKEN}=)")
+_METHOD = re.compile(TOKEN)
 _NOT_HEADERS = frozenset(("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"))
 
 
@@ -78,7 +78,7 @@ def head_of(environ: WSGIEnvironment, *, exact_cookies: bool = False) -> Head:
     if not _METHOD.fullmatch(method):
         raise VisitorError(400, "malformed method")
     version = environ.get("SERVER_PROTOCOL", "HTTP/1.1").rpartition("/")[2]
-    headers: list[tuple[str, str]] = []
+    headers: Headers = []
     if content_type := environ.get("CONTENT_TYPE"):
         headers.append(("Content-Type", content_type))
     for key, value in environ.items():
@@ -195,7 +195,7 @@ def cut_off(environ: WSGIEnvironment) -> None:
 def environ_for_handler(
     environ: WSGIEnvironment,
     head: Head,
-    headers: list[tuple[str, str]],
+    headers: Headers,
     client: Client,
     mount: str,
     stream: object,
@@ -212,7 +212,7 @@ def environ_for_handler(
     }
 
 
-def header_keys(headers: list[tuple[str, str]]) -> dict[str, str]:
+def header_keys(headers: Headers) -> dict[str, str]:
     """The keys of a handler's environment that are headers; several lines are one list."""
     keys: dict[str, str] = {}
     for name, value in headers:

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from urllib.parse import urlsplit
 
 from bridge.errors import LegacyError
 from bridge.proxy.backends.prober import Prober
 from bridge.proxy.backends.servers import Server, Servers
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.http.wire import (
+    REPEATABLE,
     ChunkedReader,
     ResponseHead,
     WireError,
@@ -30,15 +30,15 @@ from bridge.proxy.http.wire import (
     split_head,
 )
 from bridge.proxy.pools import RetryBudget
+from bridge.proxy.request.head import Headers
 from bridge.proxy.routing import models
 from bridge.proxy.wsgi.connection import Address, Connection
 from bridge.proxy.wsgi.upload import EarlyAnswer, RequestBody, framed_pieces
 
-__all__ = ["Exchange", "LegacyPool", "hidden_names"]
+__all__ = ["Exchange", "LegacyPool"]
 
-_REPEATABLE = frozenset(("GET", "HEAD", "OPTIONS"))
 
-OnHints = Callable[[list[tuple[str, str]]], None]
+OnHints = Callable[[Headers], None]
 
 
 class _Stale(Exception):
@@ -51,7 +51,7 @@ class Exchange:
 
     status: int
     reason: str
-    headers: list[tuple[str, str]]
+    headers: Headers
     _pieces: Iterator[bytes]
     _finish: Callable[[], None]
     waiting: bool = False
@@ -82,12 +82,9 @@ class LegacyPool:
     _free: threading.Condition = field(default_factory=threading.Condition)
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.spec.url)
         self.servers = Servers(self.name, self.spec.urls)
         self._addresses = {one: Address(self.spec, one) for one in self.servers.all}
         self._prober = Prober(self.spec, self.servers) if self.spec.health else None
-        self.hidden = hidden_names(self.spec)
-        self.prefix = "" if parts.scheme == "unix" else parts.path.rstrip("/")
 
     def __repr__(self) -> str:
         return f"<LegacyPool {self.name}: {self._active} active, {len(self._idle)} idle>"
@@ -108,7 +105,7 @@ class LegacyPool:
         self,
         method: str,
         target: str,
-        headers: list[tuple[str, str]],
+        headers: Headers,
         body: RequestBody | None = None,
         on_hints: OnHints | None = None,
         outcome: Outcome | None = None,
@@ -120,12 +117,12 @@ class LegacyPool:
         A request is sent again only when a pooled connection was stale before any byte of an
         answer, only for GET, HEAD and OPTIONS without a body, and only within a budget.
         """
-        repeatable = body is None and method in _REPEATABLE
+        repeatable = body is None and method in REPEATABLE
         binding = binds(headers)
         self._budget.requests += 1
         framed = [*headers, body.header] if body is not None else headers
         if target != "*":
-            target = self.prefix + target
+            target = self.spec.prefix + target
         head = request_head(method, target, framed)
         # A request that cannot be repeated gets a fresh connection: it must not meet a stale one.
         outcome = outcome or Outcome("", 0, "")
@@ -354,8 +351,6 @@ class LegacyPool:
         if head.status == 205:
             # Whatever came with it is no content (RFC 9110, section 15.3.6).
             settle(reusable and frame.length == 0)
-            headers = [pair for pair in headers if pair[0].lower() != "content-length"]
-            headers.append(("Content-Length", "0"))
             return exchange(iter(()))
         if frame.length is not None and len(connection.buffer) >= frame.length:
             whole, connection.buffer = (
@@ -447,16 +442,3 @@ class LegacyPool:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
-
-
-def hidden_names(backend: models.Backend) -> frozenset[tuple[str, int]]:
-    """Host and port pairs that name the backend and must not reach a visitor."""
-    hidden: set[tuple[str, int]] = set()
-    for parts in map(urlsplit, backend.urls):
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-        if parts.hostname:
-            hidden.add((parts.hostname.lower(), port))
-    if backend.host != "preserve":
-        name = urlsplit(f"//{backend.host}")
-        hidden |= {((name.hostname or "").lower(), name.port or known) for known in (port, 80)}
-    return frozenset(hidden)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bridge.errors import VisitorError
+from bridge.proxy.http.wire import chunk
 
 __all__ = ["EarlyAnswer", "Readable", "RequestBody", "Wait", "framed_pieces"]
 
@@ -66,7 +67,7 @@ def framed_pieces(body: RequestBody) -> Iterator[bytes]:
         if not data:
             break
         if left is None:
-            yield b"%x\r\n%b\r\n" % (len(data), data)
+            yield chunk(data)
         else:
             left -= len(data)
             yield data

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from bridge.errors import VisitorError
 from bridge.proxy.decision import preview
-from bridge.proxy.decision.decide import PYTHON, SHARE_COOKIE
+from bridge.proxy.decision.decide import PYTHON
+from bridge.proxy.request.cookies import PREVIEW_COOKIE, SHARE_COOKIE
 from tests.proxy.site import TOP, decided, head, route, table
 
 
@@ -134,12 +135,12 @@ class TestPreview:
     ours = table(route("page", "/p", "0%"), route("other", "/o", "100%"))
 
     def side(self, cookie: str, path: str = "/p", secret: str = secret) -> str:
-        request = head(path, Cookie=f"{preview.COOKIE}={cookie}")
+        request = head(path, Cookie=f"{PREVIEW_COOKIE}={cookie}")
         return decided(self.ours, request, now=1000.0, secret=secret).reason
 
     def test_picks_python_on_a_0_percent_route_and_keeps_it_out_of_caches(self) -> None:
         cookie = preview.make(self.secret, "python", "route:page", 2000)
-        request = head("/p", Cookie=f"{preview.COOKIE}={cookie}")
+        request = head("/p", Cookie=f"{PREVIEW_COOKIE}={cookie}")
         decision = decided(self.ours, request, now=1000.0, secret=self.secret)
         assert decision.python
         assert decision.split
@@ -147,7 +148,7 @@ class TestPreview:
 
     def test_picks_legacy_on_a_100_percent_route(self) -> None:
         cookie = preview.make(self.secret, "legacy", preview.EVERY_ROUTE, 2000)
-        request = head("/o", Cookie=f"{preview.COOKIE}={cookie}")
+        request = head("/o", Cookie=f"{PREVIEW_COOKIE}={cookie}")
         assert decided(self.ours, request, now=1000.0, secret=self.secret).backend == "php"
 
     def test_is_for_its_route_only(self) -> None:
@@ -157,7 +158,7 @@ class TestPreview:
     def test_an_unusable_one_does_not_hide_a_good_one(self) -> None:
         good = preview.make(self.secret, "python", "route:page", 2000)
         for first in ("x", "", preview.make(self.secret, "python", "route:other", 2000)):
-            cookies = "; ".join(f"{preview.COOKIE}={one}" for one in (first, good))
+            cookies = "; ".join(f"{PREVIEW_COOKIE}={one}" for one in (first, good))
             decision = decided(self.ours, head("/p", Cookie=cookies), 1000.0, secret=self.secret)
             assert decision.reason == "preview"
 

@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 
 from bridge.proxy.http.headers import (
     HOP_BY_HOP,
-    HOP_HEADER,
     PublicOrigin,
     apply_rules,
     end_to_end,
     from_handler,
     keep_apart,
     listed,
-    share_cookie,
     to_legacy,
     to_visitor,
 )
+from bridge.proxy.request.admission import HOP_HEADER
+from bridge.proxy.request.cookies import share_cookie
 from bridge.proxy.request.forwarded import TrustedProxies
 from bridge.proxy.request.head import Head
 from bridge.proxy.request.target import parse_target

@@ -107,7 +107,7 @@ PATTERNS = st.tuples(
 def test_a_path_is_on_a_host_of_the_site(patterns: list[str]) -> None:
     """Whatever stands in `hosts:`, stars too: for `explain`, for `check --follow`."""
     ours = table(top=TOP.replace("forge.example", ", ".join(f"'{one}'" for one in patterns)))
-    host = host_of(ours.file, "forge")
+    host = host_of(ours.file.hosts, "forge")
     assert ours.hosts.owner(host) == "forge"
     if not patterns[0].startswith("*"):
         assert host == patterns[0].removesuffix(":*")
@@ -125,7 +125,7 @@ def test_a_path_is_on_a_host_of_the_site(patterns: list[str]) -> None:
     ],
 )
 def test_a_star_alone_is_asked_for_last(hosts: str, asked: str) -> None:
-    assert host_of(table(top=TOP.replace("forge.example", hosts)).file, "forge") == asked
+    assert host_of(table(top=TOP.replace("forge.example", hosts)).file.hosts, "forge") == asked
 
 
 def test_a_host_of_a_site_is_not_another_sites() -> None:
@@ -133,4 +133,4 @@ def test_a_host_of_a_site_is_not_another_sites() -> None:
     for hosts in ("'*'", "'*.example.org'"):
         text = TOP.replace("forge.example", hosts).replace("backends:", more)
         ours = table(top=text)
-        assert ours.hosts.owner(host_of(ours.file, "forge")) == "forge"
+        assert ours.hosts.owner(host_of(ours.file.hosts, "forge")) == "forge"
