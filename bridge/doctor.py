@@ -25,7 +25,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from bridge import https, operator
 from bridge.errors import BridgeError, ConfigError, ServerAway, StateUnreadable
 from bridge.findings import Finding
-from bridge.proxy.routing.table import Handlers, RouteTable, load
+from bridge.proxy.routing.load import Handlers, load
+from bridge.proxy.routing.table import RouteTable
 from bridge.proxy.serve.lock import AFTER_A_KILL, hands_over, killed
 from bridge.proxy.telemetry import scrape as samples
 from bridge.proxy.telemetry import workers as status

@@ -8,6 +8,7 @@ for the operator's listener; visitors are served by gunicorn (`bridge.proxy.serv
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import re
 import socket
@@ -314,3 +315,18 @@ class Listener(socketserver.ThreadingMixIn, WSGIServer):
         while self.active and time.monotonic() < deadline:
             time.sleep(0.02)
         return not self.active
+
+
+_ADVICE = {
+    errno.EADDRINUSE: "stop what listens there (`ss -ltnp` shows it), or choose another",
+    errno.EADDRNOTAVAIL: "no interface of this machine has this address (`ip address`)",
+    errno.EACCES: "ports below 1024 are for root; a socket of systemd's may have one",
+}
+
+
+def advice(error: OSError, option: str) -> str:
+    """What to do where one cannot listen on the address that `option` has."""
+    number = 0 if isinstance(error, socket.gaierror) else error.errno or 0
+    if number == errno.EADDRINUSE:
+        return f"{_ADVICE[number]} {option}"
+    return _ADVICE.get(number, "write an address of this machine, or 0.0.0.0 for all")

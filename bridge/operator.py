@@ -1,49 +1,46 @@
 """The operator's listener: metrics, health, the table as it runs, and the ingest of events.
 
-Never on the public port. `application` puts it together from the parts that a process has:
-beside `bridgectl serve` it is a small process of its own (`main`), in `bridgectl worker` and
-`bridgectl relay` a thread (`serve_in_thread`). With BRIDGE_OPERATOR_TOKEN set, every request needs
-it as a bearer token; without one it listens on the loopback address only, and takes no events.
+Never on the public port. `application` puts it together from what a process has to show, which
+`bridge.overview` wires: beside `bridgectl serve` it is a small process of its own, in `bridgectl
+worker` and `bridgectl relay` a thread (`serve_in_thread`). With BRIDGE_OPERATOR_TOKEN set, every
+request needs it as a bearer token; without one it listens on the loopback address only, and takes
+no events.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hmac
 import ipaddress
 import json
-import os
 import re
-import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 from werkzeug.wrappers import Request, Response
 
-from bridge import logs
-from bridge.errors import BridgeError, ConfigError, WrongUsage
+from bridge.errors import BridgeError, WrongUsage
 from bridge.files import write_atomically
-from bridge.listener import Limits, Listener
+from bridge.listener import Limits, Listener, advice
 from bridge.settings import Settings
-from bridge.units import several
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 __all__ = [
+    "TABLE",
     "application",
-    "beside_serve",
     "broken",
+    "cannot_listen",
     "check_address",
-    "check_free",
     "forget",
+    "listen",
     "serve_in_thread",
+    "split_address",
+    "tell",
 ]
 
 log = structlog.get_logger("bridge.operator")
@@ -55,7 +52,6 @@ _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 _PORT = re.compile(r"[0-9]{1,5}")
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _GRACE = 5.0  # seconds
-_GONE_WITHIN = 3.0  # seconds; a listener whose parent was killed looks for it every second
 _BROKEN = "operator.broken"
 """Name of the file in the state directory that says why there is no listener."""
 
@@ -63,7 +59,7 @@ _BROKEN = "operator.broken"
 def check_address(address: str, token: str) -> tuple[str, int]:
     """Host and port of `host:port`. Raises WrongUsage when it is malformed, BridgeError when it can
     be reached from other machines and there is no token."""
-    host, port = _split(address)
+    host, port = split_address(address)
     if host not in _LOOPBACK and not token:
         raise BridgeError(
             f"the operator's listener on {host} could be reached from other machines; "
@@ -72,7 +68,8 @@ def check_address(address: str, token: str) -> tuple[str, int]:
     return host, port
 
 
-def _split(address: str) -> tuple[str, int]:
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port. Raises WrongUsage."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     good = _PORT.fullmatch(port) and int(port) <= 65535 and _HOST.fullmatch(host)
@@ -157,79 +154,6 @@ def _knows(request: Request, token: bytes) -> bool:
     return same and scheme.lower() == "bearer"
 
 
-def beside_serve(settings: Settings) -> WSGIApplication:
-    """The application beside `bridgectl serve`: it reads what the workers write to the state
-    directory, and takes events for BRIDGE_BROKER_URL."""
-    from bridge.proxy.telemetry import metrics
-    from bridge.proxy.telemetry import workers as status
-    from bridge.queue.ingest import Ingest, PublisherPool
-    from bridge.queue.status import Watch
-    from bridge.queue.status import metrics as queue_metrics
-    from bridge.sync.reconcile import results as reconciled
-    from bridge.sync.relay import Sources, queue_status
-
-    sources = Sources.of(settings)
-    largest = sources.file.max_event
-    pool = PublisherPool.of(settings.broker_url, max_event=largest)
-    watch = Watch(lambda: queue_status(settings, sources))
-    last = reconciled.LastWatch(settings)
-
-    def everything() -> bytes:
-        found = metrics.scrape(settings.state_dir) + status.metrics(settings.state_dir)
-        found += queue_metrics(watch())
-        return found + reconciled.metrics(last())
-
-    return application(
-        settings,
-        metrics=everything,
-        health=lambda: _health(settings.state_dir),
-        tables=lambda: list(status.tables(settings.state_dir)),
-        routes=lambda: _tables(settings.state_dir),
-        ingest=Ingest(pool.publish_many, max_event=largest),
-    )
-
-
-def without_mirror(settings: Settings, error: ConfigError) -> WSGIApplication:
-    """The same while sync.yaml is broken: what it says of the proxy is needed now."""
-    from bridge.proxy.telemetry import metrics
-
-    def unusable(request: Request) -> Response:
-        return Response("sync.yaml is broken; send the events again later\n", 503)
-
-    says = f"sync.yaml is broken, so nothing is said of the queue: {error}"
-    return application(
-        settings,
-        metrics=lambda: metrics.scrape(settings.state_dir),
-        health=lambda: "\n".join(filter(None, (_health(settings.state_dir), says))),
-        routes=lambda: _tables(settings.state_dir),
-        ingest=unusable,
-    )
-
-
-def _health(state_dir: Path) -> str:
-    from bridge.proxy.telemetry import scrape as samples
-    from bridge.proxy.telemetry import workers as status
-
-    workers = status.read_all(state_dir)
-    if not workers:
-        return "no worker runs here"
-    wrong = []
-    if stopped := [str(worker.pid) for worker in workers if worker.stopped]:
-        wrong.append(f"stopped, and answering nobody: {', '.join(stopped)}")
-    if any(worker.error for worker in workers):
-        wrong.append("routes.yaml, or a handler that it names, is broken")
-    if unwatched := samples.unwatched(state_dir):
-        who = several(unwatched, "worker does", "workers do")
-        wrong.append(f"{who} not notice changes of routes.yaml; restart")
-    return "\n".join(wrong)
-
-
-def _tables(state_dir: Path) -> object:
-    from bridge.proxy.telemetry import workers as status
-
-    return [asdict(worker) for worker in status.read_all(state_dir)]
-
-
 def serve_in_thread(
     address: str, app: WSGIApplication, limits: Limits | None = None
 ) -> Callable[[], None]:
@@ -239,7 +163,7 @@ def serve_in_thread(
     What is returned stops it: it ends listening at once, and waits at most five seconds for
     requests that are being answered. Raises BridgeError when it cannot listen there.
     """
-    listener = _listen(address, app, limits)
+    listener = listen(address, app, limits)
     thread = threading.Thread(target=listener.serve_forever, name="operator", daemon=True)
     thread.start()
 
@@ -252,39 +176,16 @@ def serve_in_thread(
     return stop
 
 
-def check_free(address: str, bind: tuple[str, ...]) -> None:
-    """Try to listen on `address`, before `bridgectl serve` starts anything; `bind` is what it
-    listens on for visitors. Raises BridgeError."""
-    from bridge.proxy.serve.binding import check_addresses
-
-    until = time.monotonic() + _GONE_WITHIN
-    while True:
-        try:
-            listener = Listener(*_split(address), Response())
-            break
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
-                raise _cannot_listen(address, error) from None
-        time.sleep(0.05)
-    with listener:
-        try:
-            check_addresses(bind)
-        except BridgeError:
-            raise BridgeError(
-                f"--operator {address} is where --bind listens for visitors; choose another port"
-            ) from None
-
-
-def _listen(address: str, app: WSGIApplication, limits: Limits | None = None) -> Listener:
+def listen(address: str, app: WSGIApplication, limits: Limits | None = None) -> Listener:
+    """A listener on `address`, which does not serve yet. Raises BridgeError."""
     try:
-        return Listener(*_split(address), app, limits)
+        return Listener(*split_address(address), app, limits)
     except OSError as error:
-        raise _cannot_listen(address, error) from None
+        raise cannot_listen(address, error) from None
 
 
-def _cannot_listen(address: str, error: OSError) -> BridgeError:
-    from bridge.proxy.serve.binding import advice
-
+def cannot_listen(address: str, error: OSError) -> BridgeError:
+    """What to say when `address` cannot be had."""
     return BridgeError(
         f"the operator's listener cannot listen on {address}: {error.strerror}; "
         f"{advice(error, '--operator')}"
@@ -305,58 +206,10 @@ def forget(state_dir: Path) -> None:
         (state_dir / _BROKEN).unlink(missing_ok=True)
 
 
-def _tell(state_dir: Path, says: str) -> None:
+def tell(state_dir: Path, says: str) -> None:
     """Say why there is no listener: in the log once, and for `bridgectl doctor` as long as it is
     so. The parent tries again and again."""
     if broken(state_dir) != says:
         log.error("no metrics and no health", error=says)
     with contextlib.suppress(OSError):
         write_atomically(state_dir / _BROKEN, f"{says}\n")
-
-
-def main() -> None:
-    """`python -m bridge.operator host:port PARENT`; ends with the process PARENT, whose child
-    it is."""
-    logs.configure()
-    parent = int(sys.argv[2])
-    settings = Settings.from_environ()
-    try:
-        check_address(sys.argv[1], settings.operator_token)
-        try:
-            app, without = beside_serve(settings), False
-        except ConfigError as error:
-            app, without = without_mirror(settings, error), True
-        listener = _listen(sys.argv[1], app)
-    except Exception as error:
-        _tell(settings.state_dir, str(error) or repr(error))
-        if not isinstance(error, BridgeError):
-            raise
-        sys.exit(1)
-    forget(settings.state_dir)
-
-    def watch_parent() -> None:
-        """Also ends when sync.yaml was mended: the parent starts another one."""
-        while os.getppid() == parent and not (without and _loads(settings)):
-            time.sleep(1)
-        listener.shutdown()
-
-    threading.Thread(target=watch_parent, daemon=True).start()
-    with listener, contextlib.suppress(KeyboardInterrupt):
-        listener.serve_forever()
-
-
-def _loads(settings: Settings) -> bool:
-    """Whether sync.yaml is good."""
-    from bridge.sync.relay import Sources
-
-    try:
-        Sources.of(settings)
-    except ConfigError:
-        return False
-    except BridgeError:
-        return True  # whoever starts anew says it
-    return True
-
-
-if __name__ == "__main__":
-    main()

@@ -10,7 +10,7 @@ import os
 
 from bridge import logs
 from bridge.files import LOOP_TOKEN, shared_token
-from bridge.proxy.gate import start_gate
+from bridge.gating import start_gate
 from bridge.proxy.hooks import Hooks
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.telemetry.accesslog import AccessLog

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge.https import Answer, judge, look
-from bridge.proxy.routing.table import load
+from bridge.proxy.routing.load import load
 from stack.php import PhpServer
 from tests.acceptance.bridge_site import run_bridge
 

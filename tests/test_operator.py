@@ -17,7 +17,8 @@ import structlog
 from bridge import doctor
 from bridge.errors import BridgeError
 from bridge.listener import Limits
-from bridge.operator import application, beside_serve, check_address, serve_in_thread
+from bridge.operator import application, check_address, serve_in_thread
+from bridge.overview import beside_serve
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.telemetry import metrics
 from bridge.proxy.telemetry import workers as status

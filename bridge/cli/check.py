@@ -15,7 +15,7 @@ from bridge.cli.output import Format, format_option, say, show_problems, show_ro
 from bridge.crosscheck import misfits
 from bridge.errors import BridgeError, ConfigError, Problem, StateUnreadable
 from bridge.proxy.decision.decide import Decision
-from bridge.proxy.routing.table import Handlers, load
+from bridge.proxy.routing.load import Handlers, load
 from bridge.proxy.telemetry import scrape as samples
 from bridge.proxy.telemetry.surroundings import compare
 from bridge.proxy.telemetry.workers import WorkerStatus, alone, read_all

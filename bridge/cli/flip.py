@@ -17,8 +17,8 @@ from bridge.cli.output import Format, format_option, say, show_rows
 from bridge.errors import BridgeError, ConfigError, StateUnreadable, WrongUsage
 from bridge.proxy.decision.decide import PYTHON
 from bridge.proxy.routing import lastgood
+from bridge.proxy.routing.load import Handlers, load
 from bridge.proxy.routing.models import parse_percent
-from bridge.proxy.routing.table import Handlers, load
 from bridge.proxy.telemetry import scrape as samples
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.surroundings import Compared, compare

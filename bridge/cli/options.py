@@ -25,7 +25,7 @@ ALL = "ALL"
 def complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """For the completion of a shell: every route and group that can be flipped."""
     from bridge.errors import BridgeError
-    from bridge.proxy.routing.table import Handlers, load
+    from bridge.proxy.routing.load import Handlers, load
 
     # While words are completed, the group has read --routes and BRIDGE_ROUTES, but has not run.
     file = ctx.find_root().params["routes_file"]

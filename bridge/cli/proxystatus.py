@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bridge.errors import ConfigError
-from bridge.proxy.routing.table import Handlers, load
+from bridge.proxy.routing.load import Handlers, load
 from bridge.proxy.serve.lock import AFTER_A_KILL, killed
 from bridge.proxy.telemetry import scrape as samples
 from bridge.proxy.telemetry.surroundings import Compared, compare

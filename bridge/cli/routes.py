@@ -13,7 +13,7 @@ from bridge.cli.output import Format, format_option, say, show_rows, visible
 from bridge.errors import ConfigError, FlipRefused, StateUnreadable
 from bridge.proxy.decision import preview as previews
 from bridge.proxy.request.cookies import PREVIEW_COOKIE
-from bridge.proxy.routing.table import Handlers, load
+from bridge.proxy.routing.load import Handlers, load
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.surroundings import compare
 from bridge.settings import Settings, doubts

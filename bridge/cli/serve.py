@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bridge.proxy.routing.table import Handlers, load
+from bridge.proxy.routing.load import Handlers, load
 from bridge.settings import Settings
 
 GOES_ON = """\
@@ -102,6 +102,7 @@ def serve(
     Example:
       bridgectl serve --bind 0.0.0.0:8080 --workers 4 --operator 127.0.0.1:9180
     """
+    from bridge.gating import start_gate
     from bridge.operator import check_address
     from bridge.proxy.serve.server import ServeOptions
     from bridge.proxy.serve.server import serve as run
@@ -127,7 +128,7 @@ def serve(
         certfile=certfile,
         keyfile=keyfile,
     )
-    run(settings, options)
+    run(settings, options, start_gate)
 
 
 def check_in_child(settings: Settings) -> None:
@@ -141,7 +142,7 @@ def check_in_child(settings: Settings) -> None:
     if pid == 0:
         from bridge.cli.output import report
         from bridge.errors import BridgeError, ConfigError
-        from bridge.proxy.gate import gate_of
+        from bridge.gating import gate_of
         from bridge.proxy.routing import lastgood
 
         served = lastgood.is_there(settings.state_dir)

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
 from bridge.errors import BridgeError, LegacyError, UseLegacy, VisitorError
 from bridge.logs import traceback_text
 from bridge.proxy.decision import preview
-from bridge.proxy.decision.decide import PYTHON, Decision, decide, not_ours
+from bridge.proxy.decision.decide import PYTHON, Decision, not_ours
 from bridge.proxy.decision.rounds import REDIRECTS, Rounds
+from bridge.proxy.front import Caller, Front
 from bridge.proxy.gate import FRESHNESS, Wanted, end_when_settled
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.http import pages
@@ -42,12 +43,9 @@ from bridge.proxy.request.cookies import hide_cookie, share_cookie
 from bridge.proxy.request.forwarded import Client
 from bridge.proxy.request.head import Head, Headers
 from bridge.proxy.routing import models
-from bridge.proxy.routing.table import Route, RouteTable
+from bridge.proxy.routing.table import Route
 
-if TYPE_CHECKING:
-    from bridge.proxy.front import Caller, Front
-
-__all__ = ["OPTIONS_HERE", "Answered", "Conversation"]
+__all__ = ["OPTIONS_HERE", "Answered", "Conversation", "refused"]
 
 log = structlog.get_logger("bridge.proxy")
 
@@ -76,6 +74,7 @@ class Conversation:
         "_rounds",
         "admission",
         "client",
+        "decider",
         "decision",
         "fresh_key",
         "front",
@@ -94,8 +93,22 @@ class Conversation:
     route: Route
     """The one that was decided on, where Python is to answer."""
 
-    def __init__(self, front: Front, table: RouteTable, outcome: Outcome, fresh_key: str) -> None:
-        self.front, self.table, self.outcome, self.fresh_key = front, table, outcome, fresh_key
+    def __init__(self, front: Front, method: str, peer: str) -> None:
+        """(1) One table from the first byte to the last, whatever is reloaded meanwhile. `peer`
+        is the address of the connection; it stands for the visitor until they are known."""
+        self.front = front
+        self.decider = decider = front.decider()
+        self.table = table = decider.table
+        digits = front.draw()
+        self.fresh_key = digits[16:]
+        self.outcome = Outcome(
+            digits[:16],
+            table.generation,
+            table.digest,
+            method,
+            client=peer,
+            started=time.perf_counter(),
+        )
         self.trusted = False
         self.wanted: Wanted | None = None
         self._asked = 0.0  # when the handler was asked
@@ -119,11 +132,14 @@ class Conversation:
         address = outcome.client = caller.client.address
         if caller.request_id:
             outcome.request_id = caller.request_id
-        if caller.trailed or address in self.front.redirected_from:
-            self._rounds = Rounds(self)
+        if caller.trailed or address in self.front.loops.places:
+            self._rounds = self._new_rounds()
         if caller.site is None:
             raise not_ours(head.host)
         outcome.site = caller.site
+
+    def _new_rounds(self) -> Rounds:
+        return Rounds(self.front.loops, self.table, self.head, self.client, self.outcome)
 
     @property
     def max_body(self) -> int | None:
@@ -140,8 +156,8 @@ class Conversation:
 
     def decide(self) -> Decision:
         front, outcome, head = self.front, self.outcome, self.head
-        decision = decide(
-            self.table, head, self.client, front.clock(), self.fresh_key, front.secret
+        decision = self.decider.decide(
+            head, self.client, front.clock(), self.fresh_key, front.secret
         )
         self.decision = decision
         self.route = decision.route  # type: ignore[assignment]  # None where no Python side is
@@ -163,7 +179,7 @@ class Conversation:
         if not decision.python:
             return False
         route = self.route
-        if self.front.is_sent_back(route.name):
+        if self.front.loops.is_sent_back(route.name):
             self._falls_back("redirect-loop", "it sent visitors round and round just now")
             return False
         if route.spec.fallback and self.front.breaker_is_open(route.name):
@@ -268,7 +284,7 @@ class Conversation:
         if status == 205:
             headers = without_content(headers)
         if self._rounds is not None or status in REDIRECTS:
-            (self._rounds or Rounds(self)).note(status, headers)
+            (self._rounds or self._new_rounds()).note(status, headers)
         return headers
 
     # (6) legacy
@@ -306,7 +322,7 @@ class Conversation:
         if rules.set:
             headers += rules.set.items()
         if self._rounds is not None or status in REDIRECTS:
-            (self._rounds or Rounds(self)).note(status, headers)
+            (self._rounds or self._new_rounds()).note(status, headers)
         return self._apart(headers) if decision.split or decision.conditions else headers
 
     def _origin(self, backend: models.Backend) -> PublicOrigin:
@@ -374,3 +390,14 @@ class Conversation:
         if self.wanted:
             outcome.freshness = self.wanted.outcome or ""
         self.front.report_response(outcome)
+
+
+def refused(front: Front, peer: str, status: int, error: str) -> str:
+    """Report what came from `peer` and was no request, or none that can be read on from.
+    Returns the id under which it is in the access log."""
+    conversation = Conversation(front, "", peer)
+    outcome = conversation.outcome
+    outcome.status, outcome.error = status, error
+    conversation.end()
+    conversation.report()
+    return outcome.request_id

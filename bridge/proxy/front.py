@@ -1,6 +1,6 @@
 """What all requests of a process share, whichever shell answers them.
 
-It begins conversations, recognises who asks, and remembers what one request learns for the next:
+It recognises who asks, and remembers what one request learns for the next:
 which handlers fail, and who is being sent round and round.
 """
 
@@ -13,7 +13,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,10 +21,9 @@ from typing import Any
 import structlog
 
 from bridge.logs import traceback_text
-from bridge.proxy.conversation import Conversation
 from bridge.proxy.decision.breaker import Breaker
-from bridge.proxy.decision.decide import PYTHON, Decision
-from bridge.proxy.decision.loopguard import LoopGuard, Sender, Signed, Trail
+from bridge.proxy.decision.decide import Decider, Decision
+from bridge.proxy.decision.rounds import Loops
 from bridge.proxy.gate import Gate
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.request.admission import Admission, admit
@@ -63,12 +62,13 @@ class Caller:
 class Front:
     """What all requests of a process share.
 
-    `table` returns the routing table of the moment. `secret` verifies preview cookies and names
-    this bridge in its loop guard. `loop_secret` signs what visitors carry of their redirects
-    where there is no `secret`. `gate` keeps visitors from missing their own edits. `tunnels`
-    says that the shell can hand over a whole connection. `redirected_from` are the addresses from
-    which visitors were redirected lately, `reports_decisions` says that a plug-in wants to know
-    of decisions.
+    table: returns the routing table of the moment.
+    secret: verifies preview cookies and names this bridge in its loop guard.
+    loop_secret: signs what visitors carry of their redirects, where there is no `secret`.
+    gate: keeps visitors from missing their own edits.
+    tunnels: whether the shell can hand over a whole connection.
+
+    `reports_decisions` says that a plug-in wants to know of decisions.
     """
 
     def __init__(
@@ -80,59 +80,44 @@ class Front:
         hooks: Sequence[Hooks] = (),
         gate: Gate | None = None,
         clock: Callable[[], float] = time.time,
+        tunnels: bool = False,
     ) -> None:
         self.table, self.secret, self.gate, self.clock = table, secret, gate, clock
-        self.tunnels = False
+        self.tunnels = tunnels
         self.hop = hashlib.sha256((secret or secrets.token_hex()).encode()).hexdigest()[:8]
         self._on_decision = _hooked(hooks, "on_decision")
         self.reports_decisions = bool(self._on_decision)
         self._after_response = _hooked(hooks, "after_response")
         self._breakers: dict[str, Breaker] = {}
-        self._sent_back: dict[str, Breaker] = {}
-        self.trails = Signed(secret or loop_secret or secrets.token_hex())
-        self._loops = LoopGuard()
-        self.redirected_from: Container[str] = self._loops.places
+        self.loops = Loops(secret or loop_secret or secrets.token_hex(), clock)
+        self._decider: Decider | None = None
         self._warned: dict[bool, tuple[str, str]] = {}  # by whether near: address and header
         self._lock = threading.Lock()
         self._digits: list[str] = []
         os.register_at_fork(after_in_child=self._digits.clear)  # no two processes share an id
 
-    def begin(self, method: str, peer: str) -> Conversation:
-        """(1) One table from the first byte to the last, whatever is reloaded meanwhile. `peer`
-        is the address of the connection; it stands for the visitor until they are known."""
-        table = self.table()
+    def draw(self) -> str:
+        """40 random hex digits for one request."""
         try:
-            digits = self._digits.pop()
+            return self._digits.pop()
         except IndexError:
-            digits = self._draw()
-        outcome = Outcome(
-            digits[:16],
-            table.generation,
-            table.digest,
-            method,
-            client=peer,
-            started=time.perf_counter(),
-        )
-        return Conversation(self, table, outcome, digits[16:])
-
-    def refused(self, peer: str, status: int, error: str) -> str:
-        """Report what came from `peer` and was no request, or none that can be read on from.
-        Returns the id under which it is in the access log."""
-        conversation = self.begin("", peer)
-        outcome = conversation.outcome
-        outcome.status, outcome.error = status, error
-        conversation.end()
-        conversation.report()
-        return outcome.request_id
+            return self._draw()
 
     def _draw(self) -> str:
-        """40 random hex digits for one request; drawn for many at once. A call of the system
+        """Digits for many requests at once. A call of the system
         for each would let another thread have the interpreter, which costs 4% of the requests/s.
         """
         drawn = secrets.token_hex(20 * _DRAWN)
         ours, *others = (drawn[at : at + 40] for at in range(0, len(drawn), 40))
         self._digits.extend(others)
         return ours
+
+    def decider(self) -> Decider:
+        """What decides by the table of the moment."""
+        table, decider = self.table(), self._decider
+        if decider is None or decider.table is not table:
+            decider = self._decider = Decider(table)
+        return decider
 
     def recognise(self, table: RouteTable, head: Head) -> Caller:
         """(3) Who asks. For origin-form targets and all methods but OPTIONS and TRACE this
@@ -191,40 +176,14 @@ class Front:
             if well:
                 breaker.succeeded(self.clock())
             elif breaker.failed(self.clock()):
-                log.error("Python side left alone for a while", route=route, **_facts(breaker))
-
-    def take_trail(self, address: str, visitor: str, asked: str) -> Trail | None:
-        """See `LoopGuard.take`."""
-        with self._lock:
-            return self._loops.take(address, visitor, asked)
-
-    def keep_trail(self, address: str, visitor: str, trail: Trail) -> None:
-        """A visitor at `address` is sent on."""
-        with self._lock:
-            self._loops.keep(address, visitor, trail)
-
-    def send_back(self, cycle: Sequence[Sender]) -> None:
-        """Leave the routes of a loop that Python answers to legacy for a while."""
-        with self._lock:
-            now = self.clock()
-            for step in cycle:
-                if step.backend == PYTHON:
-                    breaker = self._sent_back.setdefault(step.route, Breaker())
-                    breaker.open(now)
-                    facts = _facts(breaker)
-                    log.error("redirect loop: back to legacy", route=step.route, **facts)
-
-    def is_sent_back(self, route: str) -> bool:
-        """Whether `route` is left to legacy because it sent visitors round and round."""
-        breaker = self._sent_back.get(route)
-        return breaker is not None and breaker.is_open(self.clock())
+                log.error("Python side left alone for a while", route=route, **breaker.facts)
 
     def breakers(self) -> dict[tuple[str, str], tuple[bool, int]]:
         """By route and cause (`failures` or `redirect-loop`): whether its Python side is left
         alone now, and how often that has begun in this process."""
         now = self.clock()
         with self._lock:
-            kinds = (("failures", self._breakers), ("redirect-loop", self._sent_back))
+            kinds = (("failures", self._breakers), ("redirect-loop", self.loops.breakers()))
             return {
                 (route, cause): (breaker.is_open(now), breaker.opened)
                 for cause, breakers in kinds
@@ -251,11 +210,6 @@ def _is_far(peer: str) -> bool:
     """Whether a connection comes from outside of the own networks."""
     address = plain_address(peer)
     return address is not None and ipaddress.ip_address(address).is_global
-
-
-def _facts(breaker: Breaker) -> dict[str, float]:
-    """What the log says of a breaker that has just opened."""
-    return {"seconds": breaker.seconds, "opened": breaker.opened}
 
 
 def _hooked(hooks: Sequence[Hooks], name: str) -> list[Callable[..., None]]:

@@ -7,7 +7,7 @@ import requests
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.routing.table import load_text
+from bridge.proxy.routing.load import load_text
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 from stack.bridge import Gunicorn
 from stack.php import PhpServer

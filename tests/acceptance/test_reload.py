@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.proxy.routing.table import load_text
+from bridge.proxy.routing.load import load_text
 from stack.php import PhpServer
 from stack.process import REPOSITORY
 from stack.waiting import wait_for

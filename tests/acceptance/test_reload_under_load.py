@@ -12,7 +12,8 @@ import pytest
 from werkzeug.test import create_environ, run_wsgi_app
 
 from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.routing.table import RouteTable, load_text
+from bridge.proxy.routing.load import load_text
+from bridge.proxy.routing.table import RouteTable
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 from stack.nginx import NginxPhp
 from stack.php import PhpServer

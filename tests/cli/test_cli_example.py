@@ -13,7 +13,7 @@ from bridge import share
 from bridge.cli import cli
 from bridge.cli.output import report
 from bridge.errors import BridgeError
-from bridge.proxy.routing.table import load
+from bridge.proxy.routing.load import load
 from bridge.sync.entities import load as load_sync
 from stack.process import REPOSITORY
 

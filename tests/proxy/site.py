@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bridge.proxy.decision.decide import Decision, decide
+from bridge.proxy.decision.decide import Decider, Decision
 from bridge.proxy.request.head import Head
 from bridge.proxy.request.target import parse_target
-from bridge.proxy.routing.table import RouteTable, load_text
+from bridge.proxy.routing.load import load_text
+from bridge.proxy.routing.table import RouteTable
 
 TOP = """\
 version: 1
@@ -52,4 +53,5 @@ def head(
 def decided(
     table: RouteTable, head: Head, now: float = 0.0, fresh_key: str = "fresh-key", secret: str = ""
 ) -> Decision:
-    return decide(table, head, table.trusted.client(head), now, fresh_key, secret)
+    decider = Decider(table)
+    return decider.decide(head, table.trusted.client(head), now, fresh_key, secret)

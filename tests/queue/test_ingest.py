@@ -616,7 +616,7 @@ def test_the_process_beside_serve_takes_events(
         "BRIDGE_BROKER_URL": redis_url,
         "BRIDGE_STATE_DIR": str(tmp_path),
     }
-    command = [sys.executable, "-m", "bridge.operator", address, str(os.getpid())]
+    command = [sys.executable, "-m", "bridge.overview", address, str(os.getpid())]
     with subprocess.Popen(command, env=env, cwd=REPOSITORY) as process:
         try:
             wait_for(lambda: is_open(int(address.rpartition(":")[2])), what="the listener")

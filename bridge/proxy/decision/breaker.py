@@ -64,6 +64,11 @@ class Breaker:
         self.open(now)
         return True
 
+    @property
+    def facts(self) -> dict[str, float]:
+        """What the log says of it when it has just opened."""
+        return {"seconds": self.seconds, "opened": self.opened}
+
     def open(self, now: float) -> None:
         """Leave the Python side alone for a while."""
         self.opened += 1

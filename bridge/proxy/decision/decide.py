@@ -1,7 +1,7 @@
 """Who answers: (table, head, now) -> Decision.
 
 Pure: no I/O, and the clock, the randomness and the secret are given. Both shells, and
-`bridgectl explain`, call this one function. When in doubt, legacy answers.
+`bridgectl explain`, call this one. When in doubt, legacy answers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bridge.proxy.request.head import Head
 from bridge.proxy.routing import models
 from bridge.proxy.routing.table import Route, RouteTable
 
-__all__ = ["PYTHON", "Decision", "decide", "not_ours", "site_of"]
+__all__ = ["PYTHON", "Decider", "Decision", "not_ours", "site_of"]
 
 PYTHON = "python"
 """Name of the Python side where the name of a backend is asked for."""
@@ -73,87 +73,103 @@ def not_ours(host: str) -> VisitorError:
     return VisitorError(421, f"host {host!r} is on no site's list")
 
 
-def decide(
-    table: RouteTable, head: Head, client: Client, now: float, fresh_key: str, secret: str = ""
-) -> Decision:
-    """Decide one request.
-
-    `now` is in Unix seconds, `fresh_key` a random key for a visitor who has none, `secret`
-    verifies preview cookies. Raises VisitorError with status 421 for a host that is not ours.
-    """
-    place = head.host, head.method, head.target.path
-    standing = table.memo.get(place)
-    if standing is None:
-        standing = _look_up(table, head, place)
-    if isinstance(standing, Decision):
-        route = standing.route
-        if route is None or route.app is None or head.cookie(PREVIEW_COOKIE) is None:
-            return standing
-        site, params, conditions = standing.site, standing.params, standing.conditions
-        rules = standing.rules
-    else:
-        site, route, params, conditions, rules = standing
-    spec = table.file.sites[site]
-    legacy = route.spec.legacy or spec.legacy
-
-    def answer(side: str, reason: str, detail: str = "", **more: Any) -> Decision:
-        backend = PYTHON if side == PYTHON else legacy
-        more |= {"conditions": conditions, "rules": rules}
-        return Decision(site, backend, legacy, reason, detail, route, params, **more)
-
-    picked = preview.picked(secret, head, route.share_key, now)
-    if picked:
-        return answer(picked, "preview", f"preview cookie: {picked}", split=True, vary="Cookie")
-    if isinstance(standing, Decision):
-        return standing
-    percent = f"{route.share / 1000:g}%"
-    key, set_key, vary = _sticky_key(spec.sticky, head, client, fresh_key)
-    if key is None:
-        detail = f"{percent}, and the request has no {_name_of(spec.sticky)}"
-        return answer("legacy", "no-sticky-key", detail, split=True, vary=vary)
-    number = bucket(route.share_key, key)
-    side = PYTHON if inside(number, route.share) else "legacy"
-    detail = f"bucket {number / 1000:g}% is {'in' if side == PYTHON else 'not in'} {percent}"
-    return answer(side, "share", detail, bucket=number, set_key=set_key, split=True, vary=vary)
-
-
 _Split = tuple[str, Route, Mapping[str, Any], tuple[str, ...], models.ResponseHeaders]
 _REMEMBERED = 4096  # paths
 _LONGEST = 256  # characters of one
 
 
-def _look_up(table: RouteTable, head: Head, key: tuple[str, str, str | None]) -> Decision | _Split:
-    """What holds for every visitor but those with a preview: a decision, or the site, the route
-    and its variables where each visitor has a side. Remembered where neither the query nor
-    headers took part."""
-    site = site_of(table, head)
-    spec = table.file.sites[site]
-    legacy, rules = spec.legacy, spec.response_headers
-    if head.target.path is None:
-        return Decision(site, legacy, legacy, "odd-target", head.target.oddity, rules=rules)
-    found, question = table.look_up(head, site)
-    by = question.headers
-    standing: Decision | _Split
-    if found is None:
-        standing = Decision(site, legacy, legacy, "no-route", conditions=by, rules=rules)
-    else:
-        route, params = found
-        legacy, rules = route.spec.legacy or legacy, route.rules.get(site, rules)
-        given: dict[str, Any] = {"route": route, "params": params, "conditions": by, "rules": rules}
-        if route.app is None:
-            reason = "no-handler" if route.handler else "legacy-route"
-            standing = Decision(site, legacy, legacy, reason, "", **given)
-        elif route.share == 0:
-            standing = Decision(site, legacy, legacy, "share", "0%", **given)
-        elif route.share == ALL:
-            standing = Decision(site, PYTHON, legacy, "share", "100%", **given)
+class Decider:
+    """Decides by one table. What it has found out for a path is remembered, for all who ask."""
+
+    __slots__ = ("_memo", "table")
+
+    def __init__(self, table: RouteTable) -> None:
+        self.table = table
+        self._memo: dict[tuple[str, str, str | None], Decision | _Split] = {}
+
+    def decide(
+        self, head: Head, client: Client, now: float, fresh_key: str, secret: str = ""
+    ) -> Decision:
+        """Decide one request.
+
+        now: Unix seconds.
+        fresh_key: a random key for a visitor who has none.
+        secret: verifies preview cookies.
+        Raises VisitorError with status 421 for a host that is not ours.
+        """
+        place = head.host, head.method, head.target.path
+        standing = self._memo.get(place)
+        if standing is None:
+            standing = self._look_up(head, place)
+        if isinstance(standing, Decision):
+            route = standing.route
+            if route is None or route.app is None or head.cookie(PREVIEW_COOKIE) is None:
+                return standing
+            site, params, conditions = standing.site, standing.params, standing.conditions
+            rules = standing.rules
         else:
-            standing = site, route, params, by, rules
-    if not question.varies and len(key[2] or "") <= _LONGEST:
-        if len(table.memo) >= _REMEMBERED:
-            table.memo.clear()
-        table.memo[key] = standing
-    return standing
+            site, route, params, conditions, rules = standing
+        spec = self.table.file.sites[site]
+        legacy = route.spec.legacy or spec.legacy
+
+        def answer(side: str, reason: str, detail: str = "", **more: Any) -> Decision:
+            backend = PYTHON if side == PYTHON else legacy
+            more |= {"conditions": conditions, "rules": rules}
+            return Decision(site, backend, legacy, reason, detail, route, params, **more)
+
+        picked = preview.picked(secret, head, route.share_key, now)
+        if picked:
+            return answer(picked, "preview", f"preview cookie: {picked}", split=True, vary="Cookie")
+        if isinstance(standing, Decision):
+            return standing
+        percent = f"{route.share / 1000:g}%"
+        key, set_key, vary = _sticky_key(spec.sticky, head, client, fresh_key)
+        if key is None:
+            detail = f"{percent}, and the request has no {_name_of(spec.sticky)}"
+            return answer("legacy", "no-sticky-key", detail, split=True, vary=vary)
+        number = bucket(route.share_key, key)
+        side = PYTHON if inside(number, route.share) else "legacy"
+        detail = f"bucket {number / 1000:g}% is {'in' if side == PYTHON else 'not in'} {percent}"
+        return answer(side, "share", detail, bucket=number, set_key=set_key, split=True, vary=vary)
+
+    def _look_up(self, head: Head, key: tuple[str, str, str | None]) -> Decision | _Split:
+        """What holds for every visitor but those with a preview: a decision, or the site, the
+        route and its variables where each visitor has a side. Remembered where neither the query
+        nor headers took part."""
+        table = self.table
+        site = site_of(table, head)
+        spec = table.file.sites[site]
+        legacy, rules = spec.legacy, spec.response_headers
+        if head.target.path is None:
+            return Decision(site, legacy, legacy, "odd-target", head.target.oddity, rules=rules)
+        found, question = table.look_up(head, site)
+        by = question.headers
+        standing: Decision | _Split
+        if found is None:
+            standing = Decision(site, legacy, legacy, "no-route", conditions=by, rules=rules)
+        else:
+            route, params = found
+            legacy, rules = route.spec.legacy or legacy, route.rules.get(site, rules)
+            given: dict[str, Any] = {
+                "route": route,
+                "params": params,
+                "conditions": by,
+                "rules": rules,
+            }
+            if route.app is None:
+                reason = "no-handler" if route.handler else "legacy-route"
+                standing = Decision(site, legacy, legacy, reason, "", **given)
+            elif route.share == 0:
+                standing = Decision(site, legacy, legacy, "share", "0%", **given)
+            elif route.share == ALL:
+                standing = Decision(site, PYTHON, legacy, "share", "100%", **given)
+            else:
+                standing = site, route, params, by, rules
+        if not question.varies and len(key[2] or "") <= _LONGEST:
+            if len(self._memo) >= _REMEMBERED:
+                self._memo.clear()
+            self._memo[key] = standing
+        return standing
 
 
 def _sticky_key(

@@ -23,9 +23,9 @@ from wsgiref.util import FileWrapper
 
 from bridge.errors import UseLegacy, VisitorError
 from bridge.proxy.engine.clock import clock
+from bridge.proxy.python.environ import caller_keys, header_keys, target_keys
 from bridge.proxy.python.threads import BUSY, Answer, HandlerThreads, Job, PythonFailed
 from bridge.proxy.routing.handlers import PARAMS
-from bridge.proxy.wsgi.environ import caller_keys, header_keys, target_keys
 
 if TYPE_CHECKING:
     from bridge.proxy.engine.turn import Turn

@@ -56,7 +56,7 @@ class Reply:
 
     def __init__(self, visitor: Visitor, method: str, minor: int, block: Block) -> None:
         self.visitor, self.method, self.minor, self.block = visitor, method, minor, block
-        self.conversation: Conversation = visitor.engine.front.begin(method, visitor.peer)
+        self.conversation = Conversation(visitor.engine.front, method, visitor.peer)
         visitor.engine.batch.asking += 1
         self.exchange: Exchange | None = None
         self.call: Call | None = None

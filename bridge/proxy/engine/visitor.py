@@ -14,6 +14,7 @@ import struct
 from typing import TYPE_CHECKING, cast
 
 from bridge.errors import VisitorError
+from bridge.proxy.conversation import refused
 from bridge.proxy.engine.answers import CONTINUE, refusal
 from bridge.proxy.engine.clock import clock
 from bridge.proxy.engine.outlet import Outlet, delivered, is_gone, on_the_way
@@ -338,7 +339,7 @@ class Visitor(asyncio.Protocol):
 
     def _refuse(self, error: VisitorError) -> None:
         """What came is no request, or none that can be read on from."""
-        request_id = self.engine.front.refused(self.peer, error.status, error.reason)
+        request_id = refused(self.engine.front, self.peer, error.status, error.reason)
         self.outlet.write(refusal(error.status, request_id, self.engine.date))
         self.end()
 

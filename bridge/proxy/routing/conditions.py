@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bridge.proxy.request.hosts import Hosts
 from bridge.proxy.request.superglobals import Values, php_name, read_cookies, read_query
@@ -18,9 +18,15 @@ from bridge.proxy.request.superglobals import Values, php_name, read_cookies, re
 if TYPE_CHECKING:
     from bridge.proxy.request.head import Head
     from bridge.proxy.routing import models
-    from bridge.proxy.routing.table import Route
 
 __all__ = ["Conditions", "Question"]
+
+
+class _Conditioned(Protocol):
+    """A route."""
+
+    @property
+    def conditions(self) -> Conditions: ...
 
 
 class Question:
@@ -49,7 +55,7 @@ class Question:
         lines = [value for name, value in self.head.headers if name.lower() == "cookie"]
         return read_cookies("; ".join(lines))
 
-    def fits(self, route: Route) -> bool:
+    def fits(self, route: _Conditioned) -> bool:
         """Whether the conditions of `route` hold."""
         conditions = route.conditions
         if conditions.looks_into:

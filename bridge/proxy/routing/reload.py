@@ -23,7 +23,8 @@ from bridge.errors import ConfigError, Problem
 from bridge.logs import traceback_text
 from bridge.proxy.routing import lastgood
 from bridge.proxy.routing.imports import Imports
-from bridge.proxy.routing.table import Handlers, Means, RouteTable, load, load_text
+from bridge.proxy.routing.load import Handlers, Means, load, load_text
+from bridge.proxy.routing.table import RouteTable
 
 __all__ = ["Reloader"]
 

@@ -9,31 +9,23 @@ import re
 import socket
 import ssl
 import stat
+import time
 from pathlib import Path
 
 from gunicorn import util
+from werkzeug.wrappers import Response
 
 from bridge.errors import BridgeError, WrongUsage
+from bridge.listener import Listener, advice
+from bridge.operator import cannot_listen, split_address
 
-__all__ = ["advice", "check_addresses", "check_certificate"]
+__all__ = ["check_addresses", "check_certificate", "check_operator"]
 
 _PORT = re.compile(r"(?:tcp://)?(?:\[[^][]*\]|[^][:/]*):([0-9]{1,9})")
 _DESCRIPTOR = re.compile(r"fd://[0-9]+")
 _LONGEST_PATH = 107  # bytes of a unix socket's path, unix(7)
 
-_ADVICE = {
-    errno.EADDRINUSE: "stop what listens there (`ss -ltnp` shows it), or choose another",
-    errno.EADDRNOTAVAIL: "no interface of this machine has this address (`ip address`)",
-    errno.EACCES: "ports below 1024 are for root; a socket of systemd's may have one",
-}
-
-
-def advice(error: OSError, option: str) -> str:
-    """What to do where one cannot listen on the address that `option` has."""
-    number = 0 if isinstance(error, socket.gaierror) else error.errno or 0
-    if number == errno.EADDRINUSE:
-        return f"{_ADVICE[number]} {option}"
-    return _ADVICE.get(number, "write an address of this machine, or 0.0.0.0 for all")
+_GONE_WITHIN = 3.0  # seconds; a listener whose parent was killed looks for it every second
 
 
 def check_addresses(bind: tuple[str, ...]) -> None:
@@ -110,3 +102,24 @@ def check_certificate(certfile: str, keyfile: str) -> None:
 
 def _no_password() -> str:
     raise OSError("the key has a password")
+
+
+def check_operator(address: str, bind: tuple[str, ...]) -> None:
+    """Try to listen on `address`, before `bridgectl serve` starts anything; `bind` is what it
+    listens on for visitors. Raises BridgeError."""
+    until = time.monotonic() + _GONE_WITHIN
+    while True:
+        try:
+            listener = Listener(*split_address(address), Response())
+            break
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+                raise cannot_listen(address, error) from None
+        time.sleep(0.05)
+    with listener:
+        try:
+            check_addresses(bind)
+        except BridgeError:
+            raise BridgeError(
+                f"--operator {address} is where --bind listens for visitors; choose another port"
+            ) from None

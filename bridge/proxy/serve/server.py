@@ -31,10 +31,10 @@ from bridge.logpipe import unblock_standard_streams
 from bridge.proxy.engine import EngineWorker
 from bridge.proxy.engine.descriptors import check_descriptors, room_for_visitors
 from bridge.proxy.engine.upstream import Upstream
-from bridge.proxy.gate import start_gate
+from bridge.proxy.gate import Gate
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.serve.arbiter import BridgeArbiter
-from bridge.proxy.serve.binding import check_addresses, check_certificate
+from bridge.proxy.serve.binding import check_addresses, check_certificate, check_operator
 from bridge.proxy.serve.lock import PID_FILE, Lock
 from bridge.proxy.serve.threadworker import BridgeWorker, join_cookies
 from bridge.proxy.telemetry import metrics
@@ -50,6 +50,10 @@ log = structlog.get_logger("bridge.serve")
 
 _OPERATOR_AGAIN = 2.0  # seconds
 _SHOW = 0.2  # seconds between two looks at what there is
+
+
+StartGate = Callable[[Settings], tuple[Gate | None, str]]
+"""Gives the gate, and what is wrong with it in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +135,11 @@ class BridgeEngine(EngineWorker):
 class BridgeApplication(BaseApplication):  # type: ignore[misc]
     """What gunicorn runs. In a worker it owns the table, the dispatcher and their plug-ins."""
 
-    def __init__(self, settings: Settings, options: ServeOptions, lock: Lock) -> None:
+    def __init__(
+        self, settings: Settings, options: ServeOptions, start_gate: StartGate, lock: Lock
+    ) -> None:
         self.settings, self.options, self.lock = settings, options, lock
+        self._start_gate = start_gate
         self.reloader: Reloader | None = None
         self._access_log: AccessLog | None = None
         self._operator: subprocess.Popen[bytes] | None = None
@@ -179,7 +186,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         state_dir = self.settings.state_dir
         slot = self._count_in(state_dir)
         counters = self.counters
-        gate, broken = start_gate(self.settings)
+        gate, broken = self._start_gate(self.settings)
         self.told = told = status.Writer(state_dir, slot, broken, self.settings)
 
         def on_change(reloader: Reloader) -> None:
@@ -288,7 +295,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         now = time.monotonic()
         if now - self._operator_since > _OPERATOR_AGAIN:
             self._operator_since = now
-            command = [sys.executable, "-m", "bridge.operator", self.options.operator]
+            command = [sys.executable, "-m", "bridge.overview", self.options.operator]
             self._operator = subprocess.Popen([*command, str(os.getpid())])
 
     def stop_operator(self) -> None:
@@ -333,8 +340,9 @@ def _check_log(path: Path) -> None:
         ) from None
 
 
-def serve(settings: Settings, options: ServeOptions) -> None:
-    """Run until stopped. The caller has checked that routes.yaml loads, and what the gate needs.
+def serve(settings: Settings, options: ServeOptions, start_gate: StartGate) -> None:
+    """Run until stopped. `start_gate` makes the gate of a worker. The caller has checked that
+    routes.yaml loads, and what the gate needs.
 
     Raises BridgeError when an address, the access log or the state directory cannot be used, when
     another one serves from there, or when there are too few descriptors.
@@ -345,7 +353,7 @@ def serve(settings: Settings, options: ServeOptions) -> None:
     # After SIGUSR2 the old parent's workers still serve and count, and it has the operator's port.
     takes_over = "GUNICORN_PID" in os.environ
     if options.operator and not takes_over:
-        operator.check_free(options.operator, options.bind)
+        check_operator(options.operator, options.bind)
     if options.access_log not in ("", "-"):
         _check_log(Path(options.access_log))
     state_dir = settings.state_dir
@@ -369,4 +377,4 @@ def serve(settings: Settings, options: ServeOptions) -> None:
         sys.path.insert(0, here)
     unblock_standard_streams()
     logs.configure()
-    BridgeApplication(settings, options, lock).run()
+    BridgeApplication(settings, options, start_gate, lock).run()

@@ -24,6 +24,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.http.wsgi import Response
 from gunicorn.workers.gthread import ThreadWorker
 
+from bridge.proxy.conversation import refused
 from bridge.proxy.engine.descriptors import raise_limit
 from bridge.proxy.engine.reading import LONGEST_LINE
 from bridge.proxy.http import pages
@@ -188,7 +189,7 @@ class BridgeWorker(ThreadWorker):  # type: ignore[misc]
         dispatcher = self.wsgi
         request_id = "–"
         if isinstance(dispatcher, Dispatcher):
-            request_id = dispatcher.front.refused(addr[0] if addr else "", code, str(exc))
+            request_id = refused(dispatcher.front, addr[0] if addr else "", code, str(exc))
         html = pages.render(code, request_id)
         head = (
             f"HTTP/1.1 {code} {pages.phrase(code)}\r\nDate: {util.http_date()}\r\n"

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from bridge.errors import VisitorError
 from bridge.proxy.decision import preview
-from bridge.proxy.decision.decide import Decision, decide, site_of
+from bridge.proxy.decision.decide import Decider, Decision, site_of
 from bridge.proxy.request.admission import admit
 from bridge.proxy.request.head import Head, Headers
 from bridge.proxy.request.hosts import as_ascii, host_of
@@ -72,7 +72,7 @@ def explain(
     try:
         head = admit(head, "").head
         client = table.trusted.client(head)
-        decision = decide(table, head, client, now, fresh_key, secret)
+        decision = Decider(table).decide(head, client, now, fresh_key, secret)
         site = site_of(table, head)
     except VisitorError as error:
         return Explanation(None, error.status, error.reason, ())

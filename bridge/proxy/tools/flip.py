@@ -23,8 +23,9 @@ from pathlib import Path
 from bridge.errors import ConfigError, FlipRefused, WrongUsage
 from bridge.files import take_over, write_atomically
 from bridge.proxy.routing import models
+from bridge.proxy.routing.load import Handlers, load, load_text
 from bridge.proxy.routing.models import parse_percent
-from bridge.proxy.routing.table import Handlers, Route, RouteTable, load, load_text
+from bridge.proxy.routing.table import Route, RouteTable
 from bridge.proxy.tools import views
 from bridge.proxy.tools.history import Flip, History, history_file, read_history
 from bridge.yamlfile import YamlFile, did_you_mean

@@ -13,8 +13,9 @@ from pathlib import Path
 from bridge.errors import ConfigError, Problem
 from bridge.proxy.request.hosts import Hosts
 from bridge.proxy.routing import models
+from bridge.proxy.routing.load import Handlers, load_text
 from bridge.proxy.routing.matcher import fits, read_rule
-from bridge.proxy.routing.table import Handlers, Route, RouteTable, load_text, shape_of
+from bridge.proxy.routing.table import Route, RouteTable, shape_of
 from bridge.yamlfile import UnreadableFile, YamlFile, read_text
 
 __all__ = ["lint", "lint_the_rest"]

@@ -22,12 +22,13 @@ from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.http import pages
 from bridge.proxy.http.wire import content_length
 from bridge.proxy.pools import Pools
+from bridge.proxy.python.environ import environ_for_handler
 from bridge.proxy.python.threads import Answer, HandlerThreads, PythonFailed
 from bridge.proxy.request.head import Headers
 from bridge.proxy.routing.handlers import PARAMS
 from bridge.proxy.routing.table import RouteTable
 from bridge.proxy.wsgi.body import ReportedBody
-from bridge.proxy.wsgi.environ import body_of, cut_off, environ_for_handler, head_of, limited
+from bridge.proxy.wsgi.environ import body_of, cut_off, head_of, limited
 from bridge.proxy.wsgi.legacy import Exchange, LegacyPool
 from bridge.proxy.wsgi.replay import ReplayableInput
 from bridge.proxy.wsgi.upload import RequestBody
@@ -74,7 +75,7 @@ class Dispatcher:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # (1)
         method, peer = environ.get("REQUEST_METHOD", ""), environ.get("REMOTE_ADDR", "")
-        conversation = self.front.begin(method, peer)
+        conversation = Conversation(self.front, method, peer)
         self._answering.add(conversation)
         request = _Request(self, conversation, environ, start_response)
         try:

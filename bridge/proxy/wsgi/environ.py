@@ -1,4 +1,4 @@
-"""From a WSGI environment to a request head and body, and to the environment of a handler.
+"""From a WSGI environment to a request head and body.
 
 All knowledge about WSGI servers is here: which key has the raw target, how they join repeated
 headers, what they do to a chunked body.
@@ -17,28 +17,22 @@ from wsgiref.types import WSGIEnvironment
 
 from bridge.errors import BridgeError, VisitorError
 from bridge.proxy.http.wire import LONGEST_LENGTH, TOKEN
-from bridge.proxy.request.forwarded import Client
+from bridge.proxy.python.environ import NOT_HEADERS
 from bridge.proxy.request.head import Head, Headers, host_of
-from bridge.proxy.request.hosts import split_host
 from bridge.proxy.request.target import parse_target
 from bridge.proxy.wsgi.upload import RequestBody, Wait
 
 __all__ = [
     "RawTargetMissing",
     "body_of",
-    "caller_keys",
     "cut_off",
-    "environ_for_handler",
     "head_of",
-    "header_keys",
     "limited",
-    "target_keys",
 ]
 
 # gunicorn joins two Cookie lines with a comma; browsers separate cookies with `; `.
 _JOINED_COOKIES = re.compile(rf",(?={TOKEN}=)")
 _METHOD = re.compile(TOKEN)
-_NOT_HEADERS = frozenset(("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"))
 
 
 class RawTargetMissing(BridgeError):
@@ -56,12 +50,7 @@ def _name(key: str) -> str:
     return key[5:].replace("_", "-").title()
 
 
-def _key(name: str) -> str:
-    return f"HTTP_{name.upper().replace('-', '_')}"
-
-
 _known_name = lru_cache(maxsize=512)(_name)
-_known_key = lru_cache(maxsize=4096)(_key)
 _REMEMBERED = 64  # characters of a name: the memory that visitors can fill has a bound
 
 
@@ -82,7 +71,7 @@ def head_of(environ: WSGIEnvironment, *, exact_cookies: bool = False) -> Head:
     if content_type := environ.get("CONTENT_TYPE"):
         headers.append(("Content-Type", content_type))
     for key, value in environ.items():
-        if key.startswith("HTTP_") and key not in _NOT_HEADERS:
+        if key.startswith("HTTP_") and key not in NOT_HEADERS:
             if key == "HTTP_COOKIE" and not exact_cookies:
                 value = _JOINED_COOKIES.sub("; ", value)
             if "\r" in value or "\n" in value or "\0" in value:
@@ -190,55 +179,3 @@ def cut_off(environ: WSGIEnvironment) -> None:
     if isinstance(visitor, socket.socket):
         visitor.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         visitor.close()
-
-
-def environ_for_handler(
-    environ: WSGIEnvironment,
-    head: Head,
-    headers: Headers,
-    client: Client,
-    mount: str,
-    stream: object,
-) -> WSGIEnvironment:
-    """The environment of a handler: the same headers that legacy would get, the decoded path
-    that the route was decided on, and the visitor's own address and scheme."""
-    kept = {key: value for key, value in environ.items() if not key.startswith("HTTP_")}
-    return {
-        **kept,
-        **header_keys(headers),
-        **caller_keys(head, client),
-        **target_keys(head, mount),
-        "wsgi.input": stream,
-    }
-
-
-def header_keys(headers: Headers) -> dict[str, str]:
-    """The keys of a handler's environment that are headers; several lines are one list."""
-    keys: dict[str, str] = {}
-    for name, value in headers:
-        key = _known_key(name) if len(name) <= _REMEMBERED else _key(name)
-        if key not in _NOT_HEADERS:
-            keys[key] = f"{keys[key]},{value}" if key in keys else value
-    return keys
-
-
-def caller_keys(head: Head, client: Client) -> dict[str, str]:
-    """The keys of a handler's environment that say who asks, and whom."""
-    host, port = split_host(head.host) or (head.host, "")
-    return {
-        "HTTP_HOST": head.host,
-        "REMOTE_ADDR": client.address,
-        "SERVER_NAME": host,
-        "SERVER_PORT": port or ("443" if client.scheme == "https" else "80"),
-        "wsgi.url_scheme": client.scheme,
-    }
-
-
-def target_keys(head: Head, mount: str) -> dict[str, str]:
-    """The keys of a handler's environment that say what is asked for."""
-    path = (head.target.path or "/").encode().decode("latin-1")
-    return {
-        "SCRIPT_NAME": mount,
-        "PATH_INFO": path[len(mount.encode()) :],
-        "QUERY_STRING": head.target.query,
-    }

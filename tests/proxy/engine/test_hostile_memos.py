@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.proxy.engine.exchange import read_answer
-from bridge.proxy.routing.table import RouteTable, load_text
+from bridge.proxy.routing.load import load_text
+from bridge.proxy.routing.table import RouteTable
 from tests.proxy.engine.oracle import requests_in
 from tests.proxy.engine.wired import Wired
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import ConfigError, Problem
-from bridge.proxy.routing.table import Handlers, load, load_text
+from bridge.proxy.routing.load import Handlers, load, load_text
 from bridge.proxy.tools.flip import flip, flip_all
 from bridge.proxy.tools.lint import lint
 from bridge.sync import entities

@@ -18,8 +18,9 @@ import bridge.proxy.routing.reload as reloading
 from bridge.errors import ConfigError
 from bridge.proxy.routing import lastgood
 from bridge.proxy.routing.imports import Imports
+from bridge.proxy.routing.load import Handlers, load_text
 from bridge.proxy.routing.reload import Reloader
-from bridge.proxy.routing.table import Handlers, RouteTable, load_text
+from bridge.proxy.routing.table import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.site import TOP, VIEW, decided, head, route
 

@@ -8,14 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import ConfigError
+from bridge.proxy.routing.load import Handlers, load, load_text
 from bridge.proxy.routing.models import parse_percent
-from bridge.proxy.routing.table import Handlers, RouteTable, load, load_text
+from bridge.proxy.routing.table import RouteTable
 from bridge.proxy.tools import schema
 from tests.proxy.site import TOP, VIEW, decided, head, route, table
 
 
 def taken(table: RouteTable, request: object) -> str | None:
-    found = table.match(request, "forge")  # type: ignore[arg-type]
+    found, _ = table.look_up(request, "forge")  # type: ignore[arg-type]
     return found[0].name if found else None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigError
-from bridge.proxy.routing.table import load_text
+from bridge.proxy.routing.load import load_text
 from tests.proxy.shells.double import Backend, plain
 from tests.proxy.shells.serving import Bridge
 

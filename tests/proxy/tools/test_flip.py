@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import ConfigError, FlipRefused, WrongUsage
-from bridge.proxy.routing.table import load
+from bridge.proxy.routing.load import load
 from bridge.proxy.tools.flip import flip, flip_all, history_file, read_history
 from tests.proxy.site import TOP, VIEW
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import FlipRefused
-from bridge.proxy.routing.table import load
+from bridge.proxy.routing.load import load
 from bridge.proxy.tools.flip import flip, history_file, read_history
 from tests.proxy.site import TOP, route
 

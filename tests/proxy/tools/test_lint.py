@@ -181,7 +181,7 @@ def test_who_says_which_site_is_not_asked(more: str) -> None:
 
 def test_the_star_is_every_site() -> None:
     for host in ("forge.example", "shop.example"):
-        found = table(route("a", "/p", more="site: '*'"), top=TWO_SITES).match(
+        found, _ = table(route("a", "/p", more="site: '*'"), top=TWO_SITES).look_up(
             head("/p", host=host), host.partition(".")[0]
         )
         assert found is not None

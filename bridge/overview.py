@@ -1,0 +1,146 @@
+"""What the operator's listener shows of each process: wired from the parts that it has.
+
+Beside `bridgectl serve` the listener is a small process of its own, `python -m bridge.overview`,
+which reads what the workers write to the state directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from werkzeug.wrappers import Request, Response
+
+from bridge import logs
+from bridge.errors import BridgeError, ConfigError
+from bridge.operator import application, check_address, forget, listen, tell
+from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import scrape as samples
+from bridge.proxy.telemetry import workers as status
+from bridge.queue.ingest import Ingest, PublisherPool
+from bridge.queue.status import Watch
+from bridge.queue.status import metrics as queue_metrics
+from bridge.settings import Settings
+from bridge.sync.reconcile import results as reconciled
+from bridge.sync.relay import Sources, queue_status
+from bridge.units import several
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+__all__ = ["beside_serve", "without_mirror"]
+
+
+def beside_serve(settings: Settings) -> WSGIApplication:
+    """The application beside `bridgectl serve`: it reads what the workers write to the state
+    directory, and takes events for BRIDGE_BROKER_URL."""
+
+    sources = Sources.of(settings)
+    largest = sources.file.max_event
+    pool = PublisherPool.of(settings.broker_url, max_event=largest)
+    watch = Watch(lambda: queue_status(settings, sources))
+    last = reconciled.LastWatch(settings)
+
+    def everything() -> bytes:
+        found = metrics.scrape(settings.state_dir) + status.metrics(settings.state_dir)
+        found += queue_metrics(watch())
+        return found + reconciled.metrics(last())
+
+    return application(
+        settings,
+        metrics=everything,
+        health=lambda: _health(settings.state_dir),
+        tables=lambda: list(status.tables(settings.state_dir)),
+        routes=lambda: _tables(settings.state_dir),
+        ingest=Ingest(pool.publish_many, max_event=largest),
+    )
+
+
+def without_mirror(settings: Settings, error: ConfigError) -> WSGIApplication:
+    """The same while sync.yaml is broken: what it says of the proxy is needed now."""
+
+    def unusable(request: Request) -> Response:
+        return Response("sync.yaml is broken; send the events again later\n", 503)
+
+    says = f"sync.yaml is broken, so nothing is said of the queue: {error}"
+    return application(
+        settings,
+        metrics=lambda: metrics.scrape(settings.state_dir),
+        health=lambda: "\n".join(filter(None, (_health(settings.state_dir), says))),
+        routes=lambda: _tables(settings.state_dir),
+        ingest=unusable,
+    )
+
+
+def _health(state_dir: Path) -> str:
+
+    workers = status.read_all(state_dir)
+    if not workers:
+        return "no worker runs here"
+    wrong = []
+    if stopped := [str(worker.pid) for worker in workers if worker.stopped]:
+        wrong.append(f"stopped, and answering nobody: {', '.join(stopped)}")
+    if any(worker.error for worker in workers):
+        wrong.append("routes.yaml, or a handler that it names, is broken")
+    if unwatched := samples.unwatched(state_dir):
+        who = several(unwatched, "worker does", "workers do")
+        wrong.append(f"{who} not notice changes of routes.yaml; restart")
+    return "\n".join(wrong)
+
+
+def _tables(state_dir: Path) -> object:
+
+    return [asdict(worker) for worker in status.read_all(state_dir)]
+
+
+def main() -> None:
+    """`python -m bridge.overview host:port PARENT`; ends with the process PARENT, whose child
+    it is."""
+    logs.configure()
+    parent = int(sys.argv[2])
+    settings = Settings.from_environ()
+    try:
+        check_address(sys.argv[1], settings.operator_token)
+        try:
+            app, without = beside_serve(settings), False
+        except ConfigError as error:
+            app, without = without_mirror(settings, error), True
+        listener = listen(sys.argv[1], app)
+    except Exception as error:
+        tell(settings.state_dir, str(error) or repr(error))
+        if not isinstance(error, BridgeError):
+            raise
+        sys.exit(1)
+    forget(settings.state_dir)
+
+    def watch_parent() -> None:
+        """Also ends when sync.yaml was mended: the parent starts another one."""
+        while os.getppid() == parent and not (without and _loads(settings)):
+            time.sleep(1)
+        listener.shutdown()
+
+    threading.Thread(target=watch_parent, daemon=True).start()
+    with listener, contextlib.suppress(KeyboardInterrupt):
+        listener.serve_forever()
+
+
+def _loads(settings: Settings) -> bool:
+    """Whether sync.yaml is good."""
+
+    try:
+        Sources.of(settings)
+    except ConfigError:
+        return False
+    except BridgeError:
+        return True  # whoever starts anew says it
+    return True
+
+
+if __name__ == "__main__":
+    main()
