@@ -362,7 +362,7 @@ class Conversation:
             headers.append(("Retry-After", "2"))
         return Answered(status, headers, html)
 
-    def page_for(self, error: Exception) -> Answered:
+    def page_for(self, error: BaseException) -> Answered:
         """The page for whatever went wrong."""
         if isinstance(error, VisitorError):
             return self.page(error.status, error.reason)

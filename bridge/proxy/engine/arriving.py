@@ -10,7 +10,12 @@ from __future__ import annotations
 from bridge.errors import BridgeError, LegacyError, VisitorError
 from bridge.proxy.engine.answers import CONTINUE
 from bridge.proxy.engine.clock import clock
+from bridge.proxy.engine.engine import Engine
+from bridge.proxy.engine.exchange import Exchange
+from bridge.proxy.engine.ports import Carrier
+from bridge.proxy.engine.reading import Block
 from bridge.proxy.engine.reply import Reply
+from bridge.proxy.engine.spool import Spool
 
 __all__ = ["Arriving"]
 
@@ -19,7 +24,8 @@ _PATIENCE = 1.0  # seconds until legacy is asked although a body is not all here
 
 class Arriving(Reply):
     """The asking half of a request, as far as it is a body. `held` is what came of it while
-    legacy is not asked yet; None: it has been, or is not waiting for that."""
+    legacy is not asked yet; None: it has been, or is not waiting for that. `spool` has it for a
+    handler, `exchange` is how legacy is asked."""
 
     __slots__ = (
         "_held_since",
@@ -27,7 +33,18 @@ class Arriving(Reply):
         "_measured",
         "_measured_size",
         "_most",
+        "exchange",
+        "held",
+        "spool",
     )
+
+    def __init__(
+        self, engine: Engine, carrier: Carrier, method: str, minor: int, block: Block
+    ) -> None:
+        super().__init__(engine, carrier, method, minor, block)
+        self.exchange: Exchange | None = None
+        self.spool: Spool | None = None
+        self.held: list[bytes] | None = None
 
     def spooled(self) -> None:
         """All of the body is here, for a handler."""
@@ -96,7 +113,7 @@ class Arriving(Reply):
         elif self.held is not None:
             self.held.append(piece)
             self._held_size += len(piece)
-            if self._held_size > self.visitor.engine.limits.buffer:
+            if self._held_size > self.engine.limits.buffer:
                 self.go_to_legacy()
         elif self.exchange is not None and not self.exchange.over:
             self.exchange.send(piece)
@@ -136,7 +153,7 @@ class Arriving(Reply):
         """Whether legacy is asked later, when the body is here: a visitor who sends it slowly
         keeps no place of legacy's meanwhile. Of a large one that is not waited for, nor of one
         that legacy may not want, as long as there are places."""
-        engine = self.visitor.engine
+        engine = self.engine
         pool = engine.upstreams.get(self.conversation.table, name)
         if self.block.upgrade and pool.is_full_of_tunnels:
             raise LegacyError("wait", 503, f"{pool.spec.limits.tunnels} tunnels are open")
@@ -149,7 +166,7 @@ class Arriving(Reply):
             if pool.has_plenty:
                 return False
             self._expects = False
-            self.visitor.outlet.write(CONTINUE)
+            self.outlet.write(CONTINUE)
         self.held, self._held_since = [], clock.now
         engine.holding.add(self)
         return True
@@ -158,11 +175,17 @@ class Arriving(Reply):
         """Some time has passed, and not all of the body is here. A program may want an answer
         to its first part; while there are places enough, legacy is asked."""
         if now - self._held_since > _PATIENCE:
-            pool = self.visitor.engine.upstreams.get(
+            pool = self.engine.upstreams.get(
                 self.conversation.table, self.conversation.decision.legacy
             )
             if pool.has_plenty:
                 self.go_to_legacy()
 
-    def _end_hold(self) -> None:
-        self.visitor.engine.holding.discard(self)
+    def _end(self) -> None:
+        super()._end()
+        self.exchange = None
+        if self.spool is not None:
+            self.spool.close()
+        if self.held is not None:
+            self.held = None
+            self.engine.holding.discard(self)

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import time
 
-__all__ = ["TICK", "clock"]
+__all__ = ["NEVER", "TICK", "clock"]
+
+NEVER = float("inf")
+"""A deadline that does not come."""
 
 TICK = 0.05
 """Seconds between two looks."""

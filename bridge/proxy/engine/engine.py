@@ -5,44 +5,45 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import Any
 
+from bridge.proxy.conversation import Conversation
 from bridge.proxy.engine.calls import Handlers
 from bridge.proxy.engine.clock import TICK, clock
 from bridge.proxy.engine.descriptors import for_legacy
 from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.outlet import Batch
+from bridge.proxy.engine.ports import Guest, Waits
 from bridge.proxy.engine.upstream import Upstream
+from bridge.proxy.front import Front
 from bridge.proxy.pools import Pools
+from bridge.proxy.python.threads import HandlerThreads
+from bridge.proxy.request.head import Headers
 from bridge.proxy.routing import models
 
-if TYPE_CHECKING:
-    from bridge.proxy.conversation import Conversation
-    from bridge.proxy.engine.arriving import Arriving
-    from bridge.proxy.engine.reply import Reply
-    from bridge.proxy.engine.visitor import Visitor
-    from bridge.proxy.wsgi.dispatcher import Dispatcher
-
-__all__ = ["Service"]
+__all__ = ["Engine"]
 
 _VISITORS = 10  # ticks between two looks at visitors
+_HEADS = 256  # of legacy, for which it is remembered what becomes of them
 _REPORT = 0.005  # seconds until what is answered is counted and logged
 
 
-class Service:
-    """The event loop's side of a Dispatcher.
+class Engine:
+    """What is one in a process, for all of its visitors.
 
     Answers are reported together, a few thousandths of a second after the first of them: that
     costs less than one by one between the reading and writing of others. `flush` is called
     after that, to write what was logged. `draining`: every answer says that the connection ends.
     Of `descriptors` a third is for legacy: the limits of the backends are fitted to that.
+    `heads` has what becomes of legacy's heads, by what that depends on.
     `limits` are those of the table where none are given; a connection may be idle for
     `least_idle` seconds whatever they say.
     """
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
+        front: Front,
+        threads: HandlerThreads,
         loop: asyncio.AbstractEventLoop,
         *,
         flush: Callable[[], None] = lambda: None,
@@ -51,19 +52,19 @@ class Service:
         least_idle: float = 0.0,
     ) -> None:
         self.loop = loop
-        self.front = dispatcher.front
-        self.front.tunnels = True
+        self.front = front
         self.batch = Batch(loop)
-        self.handlers = Handlers(dispatcher.threads, loop)
+        self.handlers = Handlers(threads, loop)
         self.upstreams: Pools[Upstream] = Pools(self._upstream)
-        self.visitors: set[Visitor] = set()
-        self.unread: set[Visitor] = set()  # of these, from whom nothing more comes, or is read now
-        self.on_enter: Callable[[Visitor], None] = lambda visitor: None
+        self.heads: dict[tuple[Any, ...], tuple[Headers, dict[Any, bytes]]] = {}
+        self.visitors: set[Guest] = set()
+        self.unread: set[Guest] = set()  # of these, from whom nothing more comes, or is read now
+        self.on_enter: Callable[[Guest], None] = lambda visitor: None
         self.on_leave: Callable[[], None] = lambda: None
         self.limits = limits or Limits()
         self._fixed, self._least_idle = limits is not None, least_idle
         self._visitors_spec: models.Visitors | None = None
-        self.holding: set[Arriving] = set()  # those whose body is not all here yet
+        self.holding: set[Waits] = set()  # those whose body is not all here yet
         self.draining = False
         self.answered = 0
         self.date = ""
@@ -98,12 +99,20 @@ class Service:
     def _set_date(self) -> None:
         self.date = formatdate(usegmt=True)
 
-    def let_go(self, turn: Reply) -> None:
-        """The body of `turn` is not waited for any more."""
-        self.holding.discard(turn)
+    def keep_head(self, place: tuple[Any, ...], head: tuple[Headers, dict[Any, bytes]]) -> None:
+        """Remember what a head of legacy's becomes for visitors, with its bytes."""
+        if len(self.heads) >= _HEADS:
+            self.heads.clear()
+        self.heads[place] = head
+
+    def began(self, method: str, peer: str) -> Conversation:
+        """A request has come from `peer`."""
+        self.batch.asking += 1
+        return Conversation(self.front, method, peer)
 
     def ended(self, conversation: Conversation) -> None:
         """This one is through; it is reported soon."""
+        self.batch.asking -= 1
         self.answered += 1
         if not self._ended:
             self.loop.call_later(_REPORT, self.report)

@@ -3,18 +3,18 @@
 Steps: (1) get a connection, (2) send the head and pass the body on, (3) read the answer's head,
 (4) pass its body on, (5) give the connection back or close it. Every failure names its stage.
 The bytes are `bridge.proxy.http.wire`'s; the connections are `bridge.proxy.engine.upstream`'s; who
-asks is an `Asker`.
+asks is a `LegacyDownstream`.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from bridge.errors import LegacyError
-from bridge.proxy.engine.clock import clock
-from bridge.proxy.engine.upstream import NEVER, LegacyConnection, Upstream
+from bridge.proxy.engine.clock import NEVER, clock
+from bridge.proxy.engine.ports import LegacyDownstream
+from bridge.proxy.engine.upstream import LegacyConnection, Upstream
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.http.wire import (
     REPEATABLE,
@@ -27,9 +27,6 @@ from bridge.proxy.http.wire import (
     split_head,
 )
 from bridge.proxy.request.head import Headers
-
-if TYPE_CHECKING:
-    from bridge.proxy.engine.ports import Asker
 
 __all__ = ["Exchange"]
 
@@ -77,8 +74,8 @@ class Exchange:
         "_spare",
         "_upgrade",
         "answered",
-        "asker",
         "connection",
+        "downstream",
         "fresh",
         "full",
         "over",
@@ -91,7 +88,7 @@ class Exchange:
     def __init__(
         self,
         pool: Upstream,
-        asker: Asker,
+        downstream: LegacyDownstream,
         method: str,
         head: bytes,
         chunked: bool | None,
@@ -100,7 +97,7 @@ class Exchange:
         upgrade: bool,
         binds: bool,
     ) -> None:
-        self.pool, self.asker, self._outcome = pool, asker, outcome
+        self.pool, self.downstream, self._outcome = pool, downstream, outcome
         self._method, self._head, self._chunked = method, head, chunked
         self.repeatable = chunked is None and method in REPEATABLE and not upgrade
         self._upgrade, self._binds, self._bound = upgrade, binds, bound
@@ -165,7 +162,12 @@ class Exchange:
         if self._sent:
             connection.deadline = clock.now + self.pool.spec.timeouts.first_byte
         elif not self.full:
-            self.asker.on_room()
+            self.downstream.on_room()
+
+    @property
+    def place(self) -> str:
+        """From where the visitor comes."""
+        return self.downstream.place
 
     @property
     def takes(self) -> bool:
@@ -203,7 +205,7 @@ class Exchange:
         if self.connection is not None and not self.answered:
             first = clock.now + self.pool.spec.timeouts.first_byte
             self.connection.deadline = first if self._sent else NEVER
-        self.asker.on_room()
+        self.downstream.on_room()
 
     # (3)
 
@@ -240,7 +242,7 @@ class Exchange:
                 self._switch(head, data)
                 return
             self._interim = True
-            self.asker.on_interim(head)
+            self.downstream.on_interim(head)
             if self.over:
                 return
             if not data:
@@ -256,13 +258,13 @@ class Exchange:
             self.pool.servers.answered(self.connection.server)
         if head.status == 205:
             self._settle(keep=frame.length == 0 and not data)
-            self.asker.on_head(head, headers, 0, b"", True)
+            self.downstream.on_head(head, headers, 0, b"", True)
             return
         length = frame.length
         if length is not None and len(data) >= length:
             # What comes beyond its end means that the connection cannot be trusted.
             self._settle(keep=len(data) == length)
-            self.asker.on_head(head, headers, length, data[:length], True)
+            self.downstream.on_head(head, headers, length, data[:length], True)
             return
         connection = self.connection
         assert connection is not None
@@ -273,15 +275,15 @@ class Exchange:
             body = b"".join(chunks.feed(data)) if data else b""
             if chunks.done:
                 self._settle(keep=not chunks.leftover)
-                self.asker.on_head(head, headers, None, body, not chunks.trailers)
+                self.downstream.on_head(head, headers, None, body, not chunks.trailers)
                 if chunks.trailers:
-                    self.asker.on_end(chunks.trailers)
+                    self.downstream.on_end(chunks.trailers)
                 return
-            self.asker.on_head(head, headers, None, body, False)
+            self.downstream.on_head(head, headers, None, body, False)
             return
         if length is not None:
             self._left = length - len(data)
-        self.asker.on_head(head, headers, length, data, False)
+        self.downstream.on_head(head, headers, length, data, False)
 
     def _switch(self, head: ResponseHead, data: bytes) -> None:
         connection = self.connection
@@ -289,7 +291,7 @@ class Exchange:
             raise WireError("101 without an Upgrade")
         if [value.lower() for value in head.values("upgrade")] != ["websocket"]:
             raise WireError("101 to another protocol than was asked for")
-        self.asker.on_tunnel(head, connection, data)
+        self.downstream.on_tunnel(head, connection, data)
 
     def let_go(self) -> None:
         """The connection is somebody else's from now on."""
@@ -318,20 +320,20 @@ class Exchange:
             if chunks.done:
                 self._settle(keep=not chunks.leftover)
             if pieces:
-                self.asker.on_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+                self.downstream.on_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             if chunks.done:
-                self.asker.on_end(chunks.trailers)
+                self.downstream.on_end(chunks.trailers)
         elif self._left is None:
-            self.asker.on_body(data)
+            self.downstream.on_body(data)
         else:
             left = self._left - len(data)
             if left > 0:
                 self._left = left
-                self.asker.on_body(data)
+                self.downstream.on_body(data)
                 return
             self._settle(keep=left == 0)
-            self.asker.on_body(data[:left] if left else data)
-            self.asker.on_end([])
+            self.downstream.on_body(data[:left] if left else data)
+            self.downstream.on_end([])
 
     def pause(self) -> None:
         """The visitor is slower than legacy: read no more for now, and later less at a time."""
@@ -414,7 +416,7 @@ class Exchange:
             self.failed(LegacyError("body", 502, words))
         else:
             self._settle(keep=False)
-            self.asker.on_end([])
+            self.downstream.on_end([])
 
     def too_late(self) -> None:
         """The deadline of the stage has passed."""
@@ -435,7 +437,7 @@ class Exchange:
                 stage = error.stage if error.stage in ("wait", "connect") else "first_byte"
                 setattr(self._outcome, stage, perf_counter() - self._since)
             self.cancel()
-            self.asker.on_failure(error)
+            self.downstream.on_failure(error)
 
     def cancel(self) -> None:
         """Nobody wants the answer any more."""

@@ -81,14 +81,15 @@ class Batch:
 
 class Outlet:
     """Where the bytes for the other side of a connection go, in order. `kept` are those that
-    wait for the end of the loop's turn."""
+    wait for the end of the loop's turn. `full`: the other side takes nothing now."""
 
-    __slots__ = ("_batch", "_file", "_transport", "kept")
+    __slots__ = ("_batch", "_file", "_transport", "full", "kept")
 
     def __init__(self, transport: asyncio.Transport, batch: Batch) -> None:
         self._transport, self._batch = transport, batch
         self._file = descriptor(transport)
         self.kept = b""
+        self.full = False
 
     def write(self, data: bytes) -> None:
         """Write `data` now."""

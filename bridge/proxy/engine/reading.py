@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import httptools
 
@@ -19,11 +18,6 @@ from bridge.proxy.http.wire import LONGEST_LENGTH, ChunkedReader, WireError, fie
 from bridge.proxy.request.head import Headers
 from bridge.proxy.request.hosts import split_host
 from bridge.proxy.request.target import Target, parse_target
-
-if TYPE_CHECKING:
-    from bridge.proxy.engine.upstream import Upstream
-    from bridge.proxy.front import Caller
-    from bridge.proxy.routing.table import RouteTable
 
 __all__ = [
     "LONGEST_FIELD",
@@ -86,11 +80,6 @@ class Block:
     small letters, several lines as one list. `keeps` says, by minor version,
     whether the visitor wants to go on using the connection (RFC 9112, section 9.3). `plain` says
     that there is a host, and nothing of a body or of another protocol.
-
-    `bridge.proxy.engine.turn` keeps here what follows from a block, because browsers send the
-    same one again and again on a connection: `caller` for one table and minor version, `lines`
-    by backend (what `bridge.proxy.engine.turn` makes of them for it), and
-    `environ`, what handlers get of it.
     """
 
     def __init__(self, raw: bytes, fields: Headers) -> None:
@@ -101,9 +90,6 @@ class Block:
         self.tokens: frozenset[str] = frozenset()
         self.host = ""
         self.upgrade = ""
-        self.caller: tuple[RouteTable, int, Caller] | None = None
-        self.lines: dict[str, tuple[str, str, Upstream, bool]] = {}
-        self.environ: dict[str, str] | None = None
         self.index: dict[str, str] = {}
         kept: Headers = []
         special: dict[str, list[str]] = {}

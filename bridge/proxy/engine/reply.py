@@ -6,22 +6,18 @@ What the headers say is decided elsewhere; the bytes are `bridge.proxy.engine.an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bridge.proxy.conversation import Answered, Conversation
+from bridge.proxy.conversation import Answered
 from bridge.proxy.engine.answers import answer_head, last_chunk
+from bridge.proxy.engine.engine import Engine
+from bridge.proxy.engine.ports import Carrier, Source
+from bridge.proxy.engine.reading import Block, Body
 from bridge.proxy.http import pages
 from bridge.proxy.http.wire import chunk, lowered
 from bridge.proxy.request.head import Headers
 
-if TYPE_CHECKING:
-    from bridge.proxy.engine.calls import Call, Spool
-    from bridge.proxy.engine.exchange import Exchange
-    from bridge.proxy.engine.reading import Block, Body
-    from bridge.proxy.engine.visitor import Visitor
-
 __all__ = ["Reply"]
-
 
 _BODILESS = (204, 304)
 _HEADS = 8  # that are remembered for one head of legacy's
@@ -30,7 +26,11 @@ _HEADS = 8  # that are remembered for one head of legacy's
 class Reply:
     """The answering half of a request. `answered`: its head is out; `over`: nothing more comes.
 
-    `exchange` and `call` are who makes the answer, `body` is what of the request's is missing.
+    engine: what all connections share.
+    carrier: the connection that the request came on.
+    block: the lines of its head.
+
+    `source` makes the answer, `body` is what of the request's is missing.
     """
 
     __slots__ = (
@@ -42,28 +42,24 @@ class Reply:
         "answered",
         "block",
         "body",
-        "call",
+        "carrier",
         "conversation",
-        "exchange",
-        "held",
-        "is_known",
+        "engine",
         "method",
         "minor",
+        "outlet",
         "over",
-        "spool",
-        "visitor",
+        "source",
     )
 
-    def __init__(self, visitor: Visitor, method: str, minor: int, block: Block) -> None:
-        self.visitor, self.method, self.minor, self.block = visitor, method, minor, block
-        self.conversation = Conversation(visitor.engine.front, method, visitor.peer)
-        visitor.engine.batch.asking += 1
-        self.exchange: Exchange | None = None
-        self.call: Call | None = None
-        self.spool: Spool | None = None
-        self.held: list[bytes] | None = None  # of the request's body, before legacy is asked
+    def __init__(
+        self, engine: Engine, carrier: Carrier, method: str, minor: int, block: Block
+    ) -> None:
+        self.engine, self.carrier, self.outlet = engine, carrier, carrier.outlet
+        self.method, self.minor, self.block = method, minor, block
+        self.conversation = engine.began(method, carrier.peer)
+        self.source: Source | None = None
         self.body: Body | None = None  # while it is not complete
-        self.is_known = True  # what follows from the header block is that of other requests
         self.answered = self.over = False
         self._chunked = self._close = self._expects = False
         self._left: int | None = None  # of an announced body of the answer
@@ -93,7 +89,7 @@ class Reply:
         `heads` has the bytes of heads with the same status and headers."""
         if self.over:
             return
-        visitor, minor = self.visitor, self.minor
+        engine, outlet, minor = self.engine, self.outlet, self.minor
         outcome = self.conversation.outcome
         outcome.status = status
         self.answered = True
@@ -106,12 +102,12 @@ class Reply:
             ends
             or self.method == "CONNECT"
             or self.body is not None
-            or visitor.engine.draining
+            or engine.draining
             or not self.block.keeps[minor]
         )
         self._close, self._chunked = close, chunked
         self._left = 0 if bodiless else length
-        date = visitor.engine.date
+        date = engine.date
         key = minor, close, chunked, date
         head = heads.get(key) if heads is not None else None
         if head is None:
@@ -121,8 +117,8 @@ class Reply:
                     heads.clear()  # those of seconds that are over
                 heads[key] = head
         if bodiless:
-            visitor.outlet.write_soon(head)
-            self.finish([])
+            outlet.write_soon(head)
+            self.on_end([])
             return
         if first and length is not None:
             first = first[:length]  # a handler may make more than it has announced
@@ -132,20 +128,20 @@ class Reply:
                 self._left -= len(first)
             head += chunk(first) if chunked else first
         if whole:
-            visitor.outlet.write_soon(head)
-            self.finish([])
+            outlet.write_soon(head)
+            self.on_end([])
         else:
-            visitor.outlet.write(head)
+            outlet.write(head)
 
-    def pass_on_all(self, pieces: list[bytes]) -> None:
+    def on_pieces(self, pieces: list[bytes]) -> None:
         """Pieces of the answer's body, each cut as it was made."""
         if len(pieces) == 1 or not self._chunked:
-            self.pass_on(b"".join(pieces))
+            self.on_body(b"".join(pieces))
         elif not self.over:
             self.conversation.outcome.sent += sum(map(len, pieces))
-            self.visitor.outlet.write(b"".join(map(chunk, pieces)))
+            self.outlet.write(b"".join(map(chunk, pieces)))
 
-    def pass_on(self, data: bytes) -> None:
+    def on_body(self, data: bytes) -> None:
         """A piece of the answer's body."""
         if self.over or not data:
             return
@@ -155,9 +151,9 @@ class Reply:
             if not data:
                 return
         self.conversation.outcome.sent += len(data)
-        self.visitor.outlet.write(chunk(data) if self._chunked else data)
+        self.outlet.write(chunk(data) if self._chunked else data)
 
-    def finish(self, trailers: Headers) -> None:
+    def on_end(self, trailers: Headers) -> None:
         """The answer is complete."""
         if self.over:
             return
@@ -165,9 +161,9 @@ class Reply:
             self.cut(f"handler: body ended {self._left} bytes early")
             return
         if self._chunked:
-            self.visitor.outlet.write(last_chunk(trailers))
+            self.outlet.write(last_chunk(trailers))
         self._end()
-        self.visitor.turn_over(keep=not self._close)
+        self.carrier.turn_over(keep=not self._close)
 
     def cut(self, reason: str) -> None:
         """The answer breaks off: the visitor must not take it for whole."""
@@ -176,7 +172,7 @@ class Reply:
         self.conversation.outcome.aborted = reason
         self._end()
         # Without a length or chunks a clean end of the connection would be the body's.
-        self.visitor.break_off(reset=self._left is None and not self._chunked)
+        self.carrier.break_off(reset=self._left is None and not self._chunked)
 
     def lost(self, reason: str = "visitor left") -> None:
         """The visitor is gone, or was let go for this reason."""
@@ -198,30 +194,24 @@ class Reply:
 
     def _end(self) -> None:
         self.over = True
-        self.visitor.engine.batch.asking -= 1
         # What refers to each other would wait for the garbage collector.
-        if self.exchange is not None:
-            self.exchange.cancel()
-            self.exchange = None
-        if self.call is not None:
-            self.call.cancel()
-            self.call = None
-        if self.spool is not None:
-            self.spool.close()
-        if self.held is not None:
-            self.held = None
-            self.visitor.engine.let_go(self)
+        source, self.source = self.source, None
+        if source is not None:
+            source.cancel()
         self.conversation.end()
-        self.visitor.engine.ended(self.conversation)
+        self.engine.ended(self.conversation)
 
     # the visitor's speed
 
+    @property
+    def full(self) -> bool:
+        """Whether the visitor takes nothing now."""
+        return self.outlet.full
+
     def visitor_is_slow(self) -> None:
-        if self.exchange is not None and self.answered:
-            self.exchange.pause()
+        if self.source is not None and self.answered:
+            self.source.pause()
 
     def visitor_keeps_up(self) -> None:
-        if self.exchange is not None and self.answered:
-            self.exchange.resume()
-        if self.call is not None:
-            self.call.go_on()
+        if self.source is not None and self.answered:
+            self.source.resume()

@@ -7,35 +7,76 @@ their bodies `bridge.proxy.engine.arriving`'s, writing the answer `bridge.proxy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import io
+import sys
+from typing import Any
+from wsgiref.types import WSGIEnvironment
+from wsgiref.util import FileWrapper
 
-from bridge.errors import LegacyError
+from bridge.errors import UseLegacy
 from bridge.proxy.engine.answers import CONTINUE
 from bridge.proxy.engine.arriving import Arriving
-from bridge.proxy.engine.calls import Spool
+from bridge.proxy.engine.calls import NotFresh
+from bridge.proxy.engine.engine import Engine
 from bridge.proxy.engine.exchange import Exchange
-from bridge.proxy.engine.reading import target_of
+from bridge.proxy.engine.ports import Carrier
+from bridge.proxy.engine.reading import Block, target_of
+from bridge.proxy.engine.spool import Spool
+from bridge.proxy.engine.upstream import LegacyConnection, Upstream
+from bridge.proxy.front import Caller
 from bridge.proxy.http.wire import ResponseHead, binds, content_length
+from bridge.proxy.python.environ import caller_keys, header_keys, target_keys
+from bridge.proxy.python.threads import PythonFailed
 from bridge.proxy.request.forwarded import stranger
 from bridge.proxy.request.head import Head, Headers, host_of
+from bridge.proxy.routing.handlers import PARAMS
+from bridge.proxy.routing.table import RouteTable
 
-if TYPE_CHECKING:
-    from bridge.proxy.engine.upstream import LegacyConnection, Upstream
-
-__all__ = ["Turn"]
+__all__ = ["Known", "Turn"]
 
 
 _VERSIONS = ("1.0", "1.1")
 _MARK = "\0"  # stands for the request's id in headers that are kept; no real header has a NUL
 _NEVER_KNOWN = ("OPTIONS", "TRACE")  # their headers are not passed on as they are
-_PLACES = 64  # sites and hosts for which what becomes of a head is remembered
 _PATIENCE = 1.0  # seconds until a visitor who expects 100 gets it although legacy is silent
 
 
-class Turn(Arriving):
-    """A request, from its head to the last byte of its answer."""
+_BASE: dict[str, Any] = {
+    "wsgi.version": (1, 0),
+    "wsgi.multithread": True,
+    "wsgi.multiprocess": True,
+    "wsgi.run_once": False,
+    "wsgi.file_wrapper": FileWrapper,
+    "wsgi.input_terminated": True,
+    "SERVER_SOFTWARE": "bridge",
+}
 
-    __slots__ = ()
+
+class Known:
+    """What follows from a header block. Browsers send the same one again and again on a
+    connection: `caller` for one table and minor version, `lines` by backend (those for it, before
+    and after the request's id; its pool; whether the request authenticates its connection), and
+    `environ`, what handlers get of it."""
+
+    __slots__ = ("caller", "environ", "lines")
+
+    def __init__(self) -> None:
+        self.caller: tuple[RouteTable, int, Caller] | None = None
+        self.lines: dict[str, tuple[str, str, Upstream, bool]] = {}
+        self.environ: dict[str, str] | None = None
+
+
+class Turn(Arriving):
+    """A request, from its head to the last byte of its answer. `known` is its block's; None where
+    what it says depends on more."""
+
+    __slots__ = ("known",)
+
+    def __init__(
+        self, engine: Engine, carrier: Carrier, method: str, minor: int, block: Block, known: Known
+    ) -> None:
+        super().__init__(engine, carrier, method, minor, block)
+        self.known: Known | None = known
 
     # (2) to (4)
 
@@ -50,34 +91,35 @@ class Turn(Arriving):
             self.own(self.conversation.page_for(error))
 
     def _start(self, raw: str) -> None:
-        visitor, block, conversation = self.visitor, self.block, self.conversation
+        carrier, block, conversation = self.carrier, self.block, self.conversation
         target = target_of(self.method, raw)
         version = _VERSIONS[self.minor]
-        host = block.host or host_of("", version, target, visitor.server)
+        host = block.host or host_of("", version, target, carrier.server)
         head = Head(
             self.method,
             target,
             host,
             block.headers,
-            visitor.peer,
-            visitor.scheme,
+            carrier.peer,
+            carrier.scheme,
             version,
             block.jar,
             block.index,
         )
         conversation.take(head)
-        table, known = conversation.table, block.caller
+        table, known = conversation.table, self.known
+        assert known is not None
         if target.authority or self.method in _NEVER_KNOWN or not block.host:
-            self.is_known = False
-            caller = visitor.engine.front.recognise(table, head)
+            self.known = None
+            caller = self.engine.front.recognise(table, head)
             head = caller.admission.head
-        elif known is not None and known[0] is table and known[1] == self.minor:
-            caller = known[2]
+        elif (last := known.caller) is not None and last[0] is table and last[1] == self.minor:
+            caller = last[2]
         else:
-            caller = visitor.engine.front.recognise(table, head)
-            block.caller = table, self.minor, caller
-            block.lines.clear()
-            block.environ = None
+            caller = self.engine.front.recognise(table, head)
+            known.caller = table, self.minor, caller
+            known.lines.clear()
+            known.environ = None
         conversation.accept(caller, head)
         if not block.plain:
             self._look_at_body()
@@ -94,31 +136,56 @@ class Turn(Arriving):
 
     def _ask_python(self) -> None:
         if self._size is None and self.body is None:
-            self._run(None)
+            self._run()
             return
         self._limit_body(self.conversation.max_handler_body)
         self.spool = Spool()
         if self.body is None:
-            self.spooled()
+            self._run()
         elif self._expects:
-            self.visitor.outlet.write(CONTINUE)
+            self.outlet.write(CONTINUE)
 
     def spooled(self) -> None:
         """The handler starts when all of the body is here: no thread waits for a visitor."""
-        self._run(self.spool)
+        self._run()
 
-    def _run(self, spool: Spool | None) -> None:
+    def _run(self) -> None:
         try:
-            self.call = self.visitor.engine.handlers.run(self, spool)
+            self.conversation.ask_handler()
+            self.source = self.engine.handlers.run(self, self._environ())
         except Exception as error:
             self.own(self.conversation.page_for(error))
 
-    def python_failed(self) -> None:
-        """Legacy answers instead, with the body from its beginning."""
-        self.call = None
-        self.go_to_legacy()
+    def _environ(self) -> WSGIEnvironment:
+        conversation, spool, known = self.conversation, self.spool, self.known
+        head, decision = conversation.head, conversation.decision
+        environ: WSGIEnvironment = {
+            **_BASE,
+            "wsgi.errors": sys.stderr,
+            "wsgi.input": spool.input() if spool else io.BytesIO(),
+            "REQUEST_METHOD": head.method,
+            "RAW_URI": head.target.raw,
+            "SERVER_PROTOCOL": f"HTTP/{head.version}",
+            PARAMS: dict(decision.params),
+            "bridge.decision": decision,
+            "bridge.generation": conversation.table.generation,
+        }
+        keys = known.environ if known is not None else None
+        if keys is None:
+            keys = header_keys(conversation.handler_headers())
+            if (content_type := head.get("Content-Type")) is not None:
+                keys["CONTENT_TYPE"] = content_type
+            keys |= caller_keys(head, conversation.client)
+            if known is not None:
+                known.environ = keys
+        environ.update(keys)
+        environ["HTTP_X_REQUEST_ID"] = conversation.outcome.request_id
+        if spool is not None:
+            environ["CONTENT_LENGTH"] = str(spool.size)
+        environ.update(target_keys(head, conversation.route.spec.mount or ""))
+        return environ
 
-    def python_answered(self, status: str, given: Headers, first: bytes, whole: bool) -> None:
+    def on_answer(self, status: str, given: Headers, first: bytes, whole: bool) -> None:
         """The head of a handler's answer, and what there is of its body; `whole`: all of it."""
         code, _, reason = status.partition(" ")
         number = int(code)
@@ -128,6 +195,24 @@ class Turn(Arriving):
             length = 0
         self.begin(number, reason, headers, length, first, whole)
 
+    def on_failure(self, error: BaseException) -> None:
+        """Legacy or the handler failed. A handler may leave the answer to legacy, which gets the
+        body from its beginning."""
+        conversation = self.conversation
+        if self.answered:
+            self.cut(f"{conversation.outcome.backend}: {error}")
+            return
+        if isinstance(error, NotFresh):
+            conversation.not_fresh()
+        elif not isinstance(error, (UseLegacy, PythonFailed)):
+            self.own(conversation.page_for(error))
+            return
+        elif page := conversation.after_failure(error, taken=False):
+            self.own(page)
+            return
+        self.source = None
+        self.go_to_legacy()
+
     # (6) legacy
 
     def ask_legacy(self) -> None:
@@ -136,19 +221,18 @@ class Turn(Arriving):
         conversation.outcome.backend = name
         if not block.plain and self._waits_for_body(name):
             return
-        known = None
-        if block.plain and self.is_known:
-            known = block.lines.get(name)
+        known = self.known if block.plain else None
+        lines = known.lines.get(name) if known is not None else None
         upgrade, framing, chunked, expects = "", "", None, False
         if not block.plain:
             upgrade = block.upgrade if self.method == "GET" and self.minor == 1 else ""
             expects = self._expects and self.body is not None and self.spool is None
             framing, chunked = self._framing()
-        if known is None:
-            known = self._lines(name, expect=expects, upgrade=upgrade)
-            if block.plain and self.is_known:
-                block.lines[name] = known
-        before, after, pool, binding = known
+        if lines is None:
+            lines = self._lines(name, expect=expects, upgrade=upgrade)
+            if known is not None:
+                known.lines[name] = lines
+        before, after, pool, binding = lines
         target = conversation.head.target.raw
         if pool.prefix and target != "*":
             target = pool.prefix + target
@@ -156,14 +240,14 @@ class Turn(Arriving):
         head = (
             f"{self.method} {target} HTTP/1.1\r\n{before}{request_id}{after}{framing}\r\n"
         ).encode("latin-1")
-        exchange = self.exchange = Exchange(
+        exchange = self.exchange = self.source = Exchange(
             pool,
             self,
             self.method,
             head,
             chunked,
             conversation.outcome,
-            self.visitor.bound,
+            self.carrier.bound,
             bool(upgrade),
             binding,
         )
@@ -176,9 +260,9 @@ class Turn(Arriving):
             self.spool.rewind()
         held, self.held = self.held, None
         if held is not None:
-            self.visitor.engine.let_go(self)
+            self.engine.holding.discard(self)
         if expects:
-            self.visitor.engine.loop.call_later(_PATIENCE, self._be_patient)
+            self.engine.loop.call_later(_PATIENCE, self._be_patient)
         # What is here goes first: a connection that is there at once asks for more of the body.
         for piece in held or ():
             exchange.send(piece)
@@ -216,7 +300,7 @@ class Turn(Arriving):
         finally:
             outcome.request_id = own
         before, _, after = "".join([f"{n}: {v}\r\n" for n, v in headers]).partition(_MARK)
-        pool = self.visitor.engine.upstreams.get(self.conversation.table, name)
+        pool = self.engine.upstreams.get(self.conversation.table, name)
         # Few requests have one, and the names of all the others need not be looked at.
         binding = self.conversation.head.get("Authorization") is not None and binds(headers)
         return before, after, pool, binding
@@ -224,7 +308,7 @@ class Turn(Arriving):
     def _be_patient(self) -> None:
         if self._expects and not self.answered and not self.over and self.body is not None:
             self._expects = False
-            self.visitor.outlet.write(CONTINUE)
+            self.outlet.write(CONTINUE)
 
     def on_room(self) -> None:
         spool, exchange = self.spool, self.exchange
@@ -238,19 +322,19 @@ class Turn(Arriving):
                     return
                 exchange.send(piece)
         else:
-            self.visitor.proceed()
+            self.carrier.proceed()
 
     def on_interim(self, head: ResponseHead) -> None:
         if self.minor == 0 or self.answered:
             return
         if head.status == 100 and self._expects:
             self._expects = False
-            self.visitor.outlet.write(CONTINUE)
-        elif self.visitor.full:
+            self.outlet.write(CONTINUE)
+        elif self.outlet.full:
             return  # nobody waits for hints that come later than the answer
         elif head.status == 103 and (hints := self.conversation.hints(head.headers)):
             lines = "".join(f"{name}: {value}\r\n" for name, value in hints)
-            self.visitor.outlet.write(f"HTTP/1.1 103 Early Hints\r\n{lines}\r\n".encode("latin-1"))
+            self.outlet.write(f"HTTP/1.1 103 Early Hints\r\n{lines}\r\n".encode("latin-1"))
 
     def on_head(
         self, head: ResponseHead, given: Headers, length: int | None, body: bytes, whole: bool
@@ -264,8 +348,8 @@ class Turn(Arriving):
             # The same head from the same backend becomes the same head for visitors.
             # The table keeps the rules.
             rules = id(decision.rules)
-            place = conversation.table, rules, decision.legacy, client.scheme, client.host
-            known = head.memo.get(place)
+            place = head, conversation.table, rules, decision.legacy, client.scheme, client.host
+            known = self.engine.heads.get(place)
         if known is None:
             try:
                 headers = conversation.legacy_answer(head.status, given)
@@ -275,26 +359,10 @@ class Turn(Arriving):
                 return
             known = headers, {}
             if place is not None:
-                if len(head.memo) >= _PLACES:
-                    head.memo.clear()
-                head.memo[place] = known
+                self.engine.keep_head(place, known)
         self.begin(head.status, head.reason, known[0], length, body, whole, known[1])
 
-    def on_body(self, data: bytes) -> None:
-        self.pass_on(data)
-
-    def on_end(self, trailers: Headers) -> None:
-        self.finish(trailers)
-
-    def on_failure(self, error: LegacyError) -> None:
-        if self.answered:
-            self.cut(f"{self.conversation.outcome.backend}: {error}")
-        else:
-            self.own(self.conversation.page_for(error))
-
     def on_tunnel(self, head: ResponseHead, connection: LegacyConnection, rest: bytes) -> None:
-        from bridge.proxy.engine.tunnel import Tunnel
-
         exchange, conversation = self.exchange, self.conversation
         assert exchange is not None
         try:
@@ -310,5 +378,5 @@ class Turn(Arriving):
         self.answered = True
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
         reason = head.reason or "Switching Protocols"
-        self.visitor.outlet.write(f"HTTP/1.1 101 {reason}\r\n{lines}\r\n".encode("latin-1"))
-        Tunnel(self, self.visitor, connection).start(rest)
+        self.outlet.write(f"HTTP/1.1 101 {reason}\r\n{lines}\r\n".encode("latin-1"))
+        self.carrier.become(connection, rest, conversation.outcome, self.tunnel_over)

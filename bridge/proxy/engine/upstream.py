@@ -13,24 +13,20 @@ import os
 import ssl
 from collections import Counter, deque
 from math import ceil
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from bridge.errors import LegacyError
 from bridge.proxy.backends.prober import Prober
 from bridge.proxy.backends.servers import Server, Servers
-from bridge.proxy.engine.clock import clock
+from bridge.proxy.engine.clock import NEVER, clock
 from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.outlet import Batch, Outlet
 from bridge.proxy.pools import RetryBudget
 from bridge.proxy.routing import models
 
-if TYPE_CHECKING:
-    from bridge.proxy.engine.exchange import Exchange
+__all__ = ["Asking", "LegacyConnection", "OnConnection", "Upstream"]
 
-__all__ = ["NEVER", "LegacyConnection", "Upstream"]
-
-NEVER = float("inf")
 _LARGEST_READ = 128 * 1024
 _SMALLEST_READ = 16 * 1024
 _CROWD = 512  # connections at work from which on each reads little at a time
@@ -41,8 +37,59 @@ _HIGH_WATER = 64 * 1024  # bytes of an upload that wait for legacy before the vi
 _shared = memoryview(bytearray(_LARGEST_READ))
 
 
+class OnConnection(Protocol):
+    """Who has a connection: a request, or a tunnel."""
+
+    @property
+    def place(self) -> str:
+        """From where the visitor comes, as places are shared out, or empty."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether the head of legacy's answer has come."""
+
+    def received(self, data: bytes) -> None:
+        """Bytes from legacy."""
+
+    def ended(self, error: Exception | None) -> None:
+        """Legacy has ended the connection."""
+
+    def legacy_is_full(self) -> None:
+        """Legacy takes nothing now."""
+
+    def legacy_has_room(self) -> None:
+        """Legacy takes something again."""
+
+    def too_late(self) -> None:
+        """The deadline has passed."""
+
+
+class Asking(OnConnection, Protocol):
+    """A request that asks for a connection. `fresh`: for none that has been used; `own`: the one
+    that only its visitor may use, until it is theirs again."""
+
+    fresh: bool
+    own: LegacyConnection | None
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody wants the answer any more."""
+
+    def connects(self) -> None:
+        """There is a place for a new connection."""
+
+    def begin(self, connection: LegacyConnection) -> None:
+        """There is a connection."""
+
+    def failed(self, error: LegacyError) -> None:
+        """There will be none."""
+
+    def hurry(self, most: int) -> None:
+        """Others need the place: read up to `most` bytes more, whatever the visitor does."""
+
+
 class LegacyConnection(asyncio.BufferedProtocol):
-    """One connection. `exchange` is the request on it, or None while it is idle.
+    """One connection. `user` is the request or the tunnel on it, or None while it is idle.
 
     Bytes are read into one buffer that all connections share, because each is emptied before
     the next is read from. What was read and the visitor does not take stays in memory, so
@@ -51,7 +98,6 @@ class LegacyConnection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "deadline",
-        "exchange",
         "idle_since",
         "outlet",
         "pool",
@@ -59,12 +105,13 @@ class LegacyConnection(asyncio.BufferedProtocol):
         "read_size",
         "server",
         "transport",
+        "user",
     )
 
     def __init__(self, pool: Upstream, server: Server) -> None:
         self.pool, self.server = pool, server
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
-        self.exchange: Exchange | None = None
+        self.user: OnConnection | None = None
         self.pooled = False
         self.idle_since = 0.0
         self.deadline = NEVER
@@ -80,29 +127,29 @@ class LegacyConnection(asyncio.BufferedProtocol):
         return _shared[: self.read_size]
 
     def buffer_updated(self, nbytes: int) -> None:
-        exchange = self.exchange
-        if exchange is None:
+        user = self.user
+        if user is None:
             self.pool.discard(self)  # nobody asked for anything
         elif self.outlet.kept:
-            exchange.ended(None)  # likewise: the request is still here
+            user.ended(None)  # likewise: the request is still here
         else:
-            exchange.received(bytes(_shared[:nbytes]))
+            user.received(bytes(_shared[:nbytes]))
 
     def eof_received(self) -> bool:
-        if self.exchange is None:
+        if self.user is None:
             self.pool.discard(self)
         else:
-            self.exchange.ended(None)
+            self.user.ended(None)
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self.exchange is None:
+        if self.user is None:
             self.pool.discard(self)
             return
-        if error is not None and not self.exchange.answered:
+        if error is not None and not self.user.answered:
             self._rescue()
-        if self.exchange is not None:
-            self.exchange.ended(error)
+        if self.user is not None:
+            self.user.ended(error)
 
     def _rescue(self) -> None:
         """Read what came before the connection broke: a server that refuses an upload answers
@@ -111,18 +158,18 @@ class LegacyConnection(asyncio.BufferedProtocol):
         if sock is None or self.transport.get_extra_info("ssl_object") is not None:
             return
         try:
-            while self.exchange is not None and (data := os.read(sock.fileno(), _SMALLEST_READ)):
-                self.exchange.received(data)
+            while self.user is not None and (data := os.read(sock.fileno(), _SMALLEST_READ)):
+                self.user.received(data)
         except OSError:
             return
 
     def pause_writing(self) -> None:
-        if self.exchange is not None:
-            self.exchange.legacy_is_full()
+        if self.user is not None:
+            self.user.legacy_is_full()
 
     def resume_writing(self) -> None:
-        if self.exchange is not None:
-            self.exchange.legacy_has_room()
+        if self.user is not None:
+            self.user.legacy_has_room()
 
 
 class Upstream:
@@ -153,9 +200,9 @@ class Upstream:
         self._bound: list[LegacyConnection] = []
         self.active: set[LegacyConnection] = set()
         self.tunnels: set[LegacyConnection] = set()
-        self._connecting: set[Exchange] = set()
-        self._paused: set[Exchange] = set()
-        self._waiting: deque[tuple[float, Exchange]] = deque()
+        self._connecting: set[Asking] = set()
+        self._paused: set[Asking] = set()
+        self._waiting: deque[tuple[float, Asking]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._keeps = spec.keep_alive  # connections, for other requests
@@ -204,7 +251,7 @@ class Upstream:
         size = passed // 16
         return _SMALLEST_READ if size < _SMALLEST_READ else min(size, _LARGEST_READ)
 
-    def take(self, exchange: Exchange) -> None:
+    def take(self, exchange: Asking) -> None:
         """Give `exchange` a connection, now or as soon as there is one: it is told by `begin`,
         or by `failed` with the stage `wait` or `connect`."""
         busy = len(self.active) + len(self._connecting)
@@ -213,7 +260,7 @@ class Upstream:
         else:
             self._give(exchange)
 
-    def _give(self, exchange: Exchange) -> None:
+    def _give(self, exchange: Asking) -> None:
         """There is a place. The last connection that was given back, of the server whose turn it
         is; or the one that only its visitor may use; or a new one. An idle one has been read all
         the time: one that ended, or said anything unasked, is no longer among them."""
@@ -227,7 +274,7 @@ class Upstream:
             return
         connection.server.busy += 1
         self.active.add(connection)
-        connection.exchange = exchange
+        connection.user = exchange
         if self._counts is not None:
             self._count(exchange, +1)
         exchange.begin(connection)
@@ -239,7 +286,7 @@ class Upstream:
                 return self._idle.pop(place)
         return None
 
-    def _own_of(self, exchange: Exchange) -> LegacyConnection | None:
+    def _own_of(self, exchange: Asking) -> LegacyConnection | None:
         own, exchange.own = exchange.own, None
         if own is None:
             return None
@@ -247,23 +294,23 @@ class Upstream:
             self._bound.remove(own)
         return None if own.transport.is_closing() else own
 
-    def _must_wait(self, exchange: Exchange) -> bool:
+    def _must_wait(self, exchange: Asking) -> bool:
         """Whether there is no place for `exchange`, while there are few."""
         return self.in_flight >= self.at_once or self._has_its_share(exchange)
 
-    def _has_its_share(self, exchange: Exchange) -> bool:
+    def _has_its_share(self, exchange: Asking) -> bool:
         """Whether those from its address have as many places as they may, while there are few.
         Who has no address that says anything counts as nobody: those behind a unix socket are
         many."""
-        place = exchange.asker.place
+        place = exchange.place
         if not place or self.in_flight < self._share:
             return False
         if self._counts is None:
-            taken = [c.exchange for c in self.active if c.exchange is not None]
-            self._counts = Counter(one.asker.place for one in (*taken, *self._connecting))
+            taken = [c.user for c in self.active if c.user is not None]
+            self._counts = Counter(one.place for one in (*taken, *self._connecting))
         return self._counts[place] >= self._share
 
-    def _count(self, exchange: Exchange | None, change: int) -> None:
+    def _count(self, exchange: OnConnection | None, change: int) -> None:
         """`exchange` takes a place or leaves it, while that is counted."""
         counts = self._counts
         if counts is None or exchange is None:
@@ -271,21 +318,21 @@ class Upstream:
         if self.in_flight < self._share // 2:
             self._counts = None  # there are plenty again
             return
-        place = exchange.asker.place
+        place = exchange.place
         counts[place] += change
         if counts[place] <= 0:
             del counts[place]
 
-    def _wait(self, exchange: Exchange) -> None:
+    def _wait(self, exchange: Asking) -> None:
         limits = self.spec.limits
         most, line = limits.waiting, self._waiting
         if len(line) >= most * self._visitors.share:  # those who have left make place
             self._waiting = line = deque(w for w in line if not w[1].over)
-        place = exchange.asker.place
+        place = exchange.place
         if len(line) >= most or (
             place
             and len(line) >= most * self._visitors.share
-            and sum(w[1].asker.place == place for w in line) >= most * self._visitors.share
+            and sum(w[1].place == place for w in line) >= most * self._visitors.share
         ):
             exchange.failed(self._busy())
             return
@@ -293,13 +340,13 @@ class Upstream:
         for paused in tuple(self._paused):
             paused.hurry(self._visitors.buffer)
 
-    def was_paused(self, exchange: Exchange) -> None:
+    def was_paused(self, exchange: Asking) -> None:
         """The visitor of `exchange` takes nothing now, and perhaps others wait for its place."""
         self._paused.add(exchange)
         if self._waiting:
             exchange.hurry(self._visitors.buffer)
 
-    def was_resumed(self, exchange: Exchange) -> None:
+    def was_resumed(self, exchange: Asking) -> None:
         """The visitor takes something again, or it is over."""
         self._paused.discard(exchange)
 
@@ -315,7 +362,7 @@ class Upstream:
             return LegacyError("wait", 503, busy)
         return LegacyError("wait", 503, self.spec.limits.busy)
 
-    def _connect(self, exchange: Exchange, tried: tuple[Server, ...] = ()) -> None:
+    def _connect(self, exchange: Asking, tried: tuple[Server, ...] = ()) -> None:
         if not tried:
             exchange.connects()
         self._connecting.add(exchange)
@@ -326,9 +373,7 @@ class Upstream:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _connected(
-        self, exchange: Exchange, server: Server, tried: tuple[Server, ...]
-    ) -> None:
+    async def _connected(self, exchange: Asking, server: Server, tried: tuple[Server, ...]) -> None:
         seconds = self.spec.timeouts.connect
         try:
             async with asyncio.timeout(seconds):
@@ -357,7 +402,7 @@ class Upstream:
             return
         self._connecting.discard(exchange)
         self.active.add(connection)
-        connection.exchange = exchange
+        connection.user = exchange
         if exchange.over:  # the visitor has left meanwhile
             self.give_back(connection, keep=True)
         elif connection.transport.is_closing():
@@ -387,8 +432,8 @@ class Upstream:
         self.active.discard(connection)
         connection.server.busy -= 1
         if self._counts is not None:
-            self._count(connection.exchange, -1)
-        connection.exchange = None
+            self._count(connection.user, -1)
+        connection.user = None
         connection.deadline = NEVER
         if not keep or not self._keeps or connection.transport.is_closing():
             connection.transport.abort()
@@ -415,10 +460,11 @@ class Upstream:
             connection.server.busy -= 1
         connection.transport.close()
 
-    def keep_apart(self, connection: LegacyConnection) -> None:
+    def keep_apart(self, connection: LegacyConnection, tunnel: OnConnection) -> None:
         """`connection` becomes a tunnel: its place is free for a request."""
         self.active.discard(connection)
-        self._count(connection.exchange, -1)
+        self._count(connection.user, -1)
+        connection.user = tunnel
         self.tunnels.add(connection)
         if self._waiting:
             self._next()
@@ -431,7 +477,7 @@ class Upstream:
                 return
             self._give(exchange)
 
-    def _first(self) -> Exchange | None:
+    def _first(self) -> Asking | None:
         """The first in the line who may have a place now, taken out of it."""
         line = self._waiting
         while line and line[0][1].over:
@@ -454,8 +500,8 @@ class Upstream:
         self._scarce = self._share
         if self.active or self.tunnels:
             for connection in [c for c in (*self.active, *self.tunnels) if c.deadline < now]:
-                if connection.exchange is not None:
-                    connection.exchange.too_late()
+                if connection.user is not None:
+                    connection.user.too_late()
         while self._waiting and (self._waiting[0][0] < now or self._waiting[0][1].over):
             _, exchange = self._waiting.popleft()
             if not exchange.over:

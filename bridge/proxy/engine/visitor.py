@@ -8,24 +8,25 @@ there is no room, and limits how long a visitor may take. A request is
 from __future__ import annotations
 
 import asyncio
+import enum
 import re
 import socket
 import struct
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import cast
 
 from bridge.errors import VisitorError
 from bridge.proxy.conversation import refused
 from bridge.proxy.engine.answers import CONTINUE, refusal
-from bridge.proxy.engine.clock import clock
+from bridge.proxy.engine.clock import NEVER, clock
+from bridge.proxy.engine.engine import Engine
 from bridge.proxy.engine.outlet import Outlet, delivered, is_gone, on_the_way
 from bridge.proxy.engine.reading import Block, read_block, read_line
-from bridge.proxy.engine.turn import Turn
+from bridge.proxy.engine.tunnel import Tunnel
+from bridge.proxy.engine.turn import Known, Turn
+from bridge.proxy.engine.upstream import LegacyConnection, Upstream
+from bridge.proxy.hooks import Outcome
 from bridge.proxy.http.wire import NO_TLS, TLS_HELLO
-
-if TYPE_CHECKING:
-    from bridge.proxy.engine.engine import Service
-    from bridge.proxy.engine.tunnel import Tunnel
-    from bridge.proxy.engine.upstream import LegacyConnection, Upstream
 
 __all__ = ["Visitor"]
 
@@ -37,23 +38,37 @@ _REQUEST = 256  # bytes that a request counts for besides its own
 _CHEAP = 8  # so many bytes of a body with a length cost as much as one of any other kind
 _LINGER = 2.0  # seconds that an ended connection is read on for
 _LINGER_BYTES = 2**30
-_NEVER = float("inf")
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")  # may stand before a request (RFC 9112, section 2.2)
 
 
+class _Phase(enum.IntEnum):
+    """Where a connection is in its life. IDLE: nothing is asked. BEGUN: a head has come in part.
+    ANSWERING: a request is being answered. TUNNEL: it is one. ENDED: nothing more is answered;
+    what still comes is read for a while."""
+
+    IDLE = 0
+    BEGUN = 1
+    ANSWERING = 2
+    TUNNEL = 3
+    ENDED = 4
+
+
+_IDLE, _BEGUN, _ANSWERING, _TUNNEL, _ENDED = _Phase
+
+
 class Visitor(asyncio.Protocol):
-    """The connection. `turn` is the request that is being answered; `full` says that the
-    visitor takes nothing now; `bound` are the connections to legacy that are authenticated as
-    this visitor, and idle."""
+    """The connection. `turn` is the request that is being answered, `tunnel` what became of one;
+    `bound` are the connections to legacy that are authenticated as this visitor, and idle."""
 
     __slots__ = (
         "_at",
-        "_begun",
         "_block",
         "_buffer",
         "_got",
         "_half_closed",
+        "_known",
         "_lingering",
+        "_phase",
         "_soon",
         "_stopped",
         "_taking",
@@ -61,7 +76,6 @@ class Visitor(asyncio.Protocol):
         "bound",
         "deadline",
         "engine",
-        "full",
         "outlet",
         "peer",
         "scheme",
@@ -71,7 +85,7 @@ class Visitor(asyncio.Protocol):
         "turn",
     )
 
-    def __init__(self, engine: Service) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
         self.outlet: Outlet = None  # type: ignore[assignment]
@@ -79,16 +93,16 @@ class Visitor(asyncio.Protocol):
         self.tunnel: Tunnel | None = None
         self.bound: dict[Upstream, LegacyConnection] = {}
         self.peer, self.scheme, self.server = "", "http", ("", "")
-        self.full = False
-        self.deadline = _NEVER
+        self.deadline = NEVER
         self._buffer = b""  # what has come; of it
         self._at = 0  # so much is taken
-        self._begun = False  # a head has, and is not complete
-        self._block: Block | None = None
+        self._phase = _IDLE
+        self._block: Block | None = None  # the last one, and
+        self._known = Known()  # what follows from it
         self._tls = False
         self._taking = self._soon = self._stopped = False
         self._half_closed = False  # the visitor sends no more
-        self._lingering = -1  # bytes read since the end; -1: it has not ended
+        self._lingering = 0  # bytes read since the end
         self._got = 0
 
     # the connection
@@ -127,7 +141,7 @@ class Visitor(asyncio.Protocol):
             return False
         self._half_closed = True
         turn = self.turn
-        if turn is None and not (self.full or self._soon):
+        if turn is None and not (self.outlet.full or self._soon):
             self.engine.report()
             self.outlet.flush()
             return False
@@ -149,7 +163,7 @@ class Visitor(asyncio.Protocol):
         """Everything that came is taken, as far as it can be now."""
         turn = self.turn
         if turn is None:
-            if not self.full and self._lingering < 0:
+            if not self.outlet.full and self._phase is not _ENDED:
                 self.end()
         elif turn.body is not None and not self._buffer:
             turn.body_broke(VisitorError(400, turn.body.missing))
@@ -169,7 +183,7 @@ class Visitor(asyncio.Protocol):
     @property
     def is_begun(self) -> bool:
         """Whether a head has come in part, and nothing is being answered."""
-        return self.turn is None and self._lingering < 0 and not self.full and self._begun
+        return self._phase is _BEGUN and not self.outlet.full
 
     def give_way(self) -> None:
         """Leave at once: others need the place."""
@@ -179,7 +193,7 @@ class Visitor(asyncio.Protocol):
     @property
     def idle(self) -> bool:
         """Whether nothing is asked and nothing is being answered."""
-        return self.turn is None and not self._buffer and self._lingering < 0
+        return self._phase is _IDLE and not self._buffer
 
     # from the visitor
 
@@ -187,7 +201,7 @@ class Visitor(asyncio.Protocol):
         if self.tunnel is not None:
             self.tunnel.take(data)
             return
-        if self._lingering >= 0:
+        if self._phase is _ENDED:
             self._lingering += len(data)
             if self._lingering > _LINGER_BYTES:
                 self.transport.abort()
@@ -219,19 +233,19 @@ class Visitor(asyncio.Protocol):
             self._taking = False
         if self._at >= len(self._buffer):
             self._buffer, self._at = b"", 0
-        if self._lingering < 0:
+        if self._phase is not _ENDED:
             self._read_on()
 
     def _take(self) -> None:
         left = _AT_ONCE
-        while self._at < len(self._buffer) and self._lingering < 0:
+        while self._at < len(self._buffer) and self._phase is not _ENDED:
             turn, before = self.turn, self._at
             if left <= 0:
                 self._soon = True
                 return
             if turn is None:
                 self.outlet.flush()  # only then is it known whether the visitor takes more
-                if self.full or not self._take_head():
+                if self.outlet.full or not self._take_head():
                     return
                 left -= self._at - before + _REQUEST
             elif turn.body is None or not turn.takes:
@@ -243,13 +257,13 @@ class Visitor(asyncio.Protocol):
         """Read on, or not, as it fits to what was taken and what was not."""
         turn = self.turn
         missing = turn is not None and turn.body is not None
-        if turn is not None and not self.full:
+        if turn is not None and not self.outlet.full:
             if missing:
                 self.deadline = self._awaits_body(turn)
                 if turn.over:
                     return
             else:
-                self.deadline = _NEVER
+                self.deadline = NEVER
         if self._soon:
             self.stop()
             self.engine.loop.call_soon(self._proceed_soon)
@@ -279,20 +293,21 @@ class Visitor(asyncio.Protocol):
             return True
         line, raw = data[at:line_end], data[line_end + 2 : end + 2]
         self._at = end + 4
-        self._begun = False
         try:
             method, target, minor = read_line(line, limits.request_line)
             block = self._block
             if block is None or block.raw != raw:
                 fields = limits.request_header, limits.request_headers
                 block = self._block = read_block(raw, *fields)
+                self._known = Known()
             if block.chunked and minor == 0:
                 raise VisitorError(400, "Transfer-Encoding on HTTP/1.0")
         except VisitorError as error:
             self._refuse(error)
             return False
-        self.deadline = _NEVER
-        turn = self.turn = Turn(self, method, minor, block)
+        self.deadline = NEVER
+        self._phase = _ANSWERING
+        turn = self.turn = Turn(self.engine, self, method, minor, block, self._known)
         turn.start(target)
         return True
 
@@ -315,8 +330,8 @@ class Visitor(asyncio.Protocol):
             self._refuse(VisitorError(431, "the head is too large"))
         elif part.count(b"\n") != part.count(b"\r\n"):
             self._refuse(VisitorError(400, "a line that ends without CR"))
-        elif not self._begun:
-            self._begun = True
+        elif self._phase is _IDLE:
+            self._phase = _BEGUN
             self.deadline = clock.now + limits.head
 
     def _awaits_body(self, turn: Turn) -> float:
@@ -343,13 +358,18 @@ class Visitor(asyncio.Protocol):
         self.outlet.write(refusal(error.status, request_id, self.engine.date))
         self.end()
 
-    def stop(self) -> None:
-        """Read no more for now."""
+    def stop(self, *, unread: bool = False) -> None:
+        """Read no more for now; `unread`: nobody would notice that the visitor leaves."""
+        if unread:
+            self.engine.unread.add(self)
         if not self._stopped and not self.transport.is_closing():
             self._stopped = True
             self.transport.pause_reading()
 
-    def go_on(self) -> None:
+    def go_on(self, *, unread: bool = False) -> None:
+        """Read on; `unread`: after a `stop` of that kind."""
+        if unread:
+            self.engine.unread.discard(self)
         if self._stopped and not self.transport.is_closing():
             self._stopped = False
             self.transport.resume_reading()
@@ -357,7 +377,7 @@ class Visitor(asyncio.Protocol):
     # to the visitor
 
     def pause_writing(self) -> None:
-        self.full = True
+        self.outlet.full = True
         # The kernel asks for more only when it has got rid of a third of what it holds, which
         # takes slow visitors minutes.
         self._got = delivered(self.transport)
@@ -368,8 +388,8 @@ class Visitor(asyncio.Protocol):
             self.turn.visitor_is_slow()
 
     def resume_writing(self) -> None:
-        self.full = False
-        self.deadline = _NEVER
+        self.outlet.full = False
+        self.deadline = NEVER
         turn = self.turn
         if self.tunnel is not None:
             self.tunnel.visitor_keeps_up()
@@ -377,7 +397,7 @@ class Visitor(asyncio.Protocol):
             if turn.body is not None:
                 self.deadline = clock.now + self.engine.limits.body
             turn.visitor_keeps_up()
-        elif self._lingering >= 0:
+        elif self._phase is _ENDED:
             self.deadline = clock.now + _LINGER
         else:
             self.deadline = clock.now + self.engine.limits.idle
@@ -385,14 +405,23 @@ class Visitor(asyncio.Protocol):
 
     def turn_over(self, *, keep: bool) -> None:
         """The answer is written."""
-        self.turn = None
+        self.turn, self._phase = None, _IDLE
         if not keep or self.transport.is_closing():
             self.end()
             return
-        if not self.full:
+        if not self.outlet.full:
             self.deadline = clock.now + self.engine.limits.idle
         if self._buffer or self._stopped or self._half_closed:
             self.proceed()
+
+    def become(
+        self, legacy: LegacyConnection, rest: bytes, outcome: Outcome, over: Callable[[], None]
+    ) -> None:
+        """Be a tunnel to `legacy` from now on. `rest` came from there already; `over` is called
+        when it has ended."""
+        self.tunnel = Tunnel(self, legacy, self.engine.limits, outcome, over)
+        self._phase = _TUNNEL
+        self.tunnel.start(rest)
 
     def break_off(self, *, reset: bool) -> None:
         """The answer stops in the middle. `reset` where a clean end would look like its end."""
@@ -430,7 +459,7 @@ class Visitor(asyncio.Protocol):
     def _linger(self) -> None:
         """It has ended, but for an answer that waits here, as long as the visitor gets on."""
         self.outlet.flush()
-        self._lingering = 0
+        self._phase = _ENDED
         self._got = delivered(self.transport)
         self.deadline = clock.now + (self.engine.limits.stall if self._has_more else _LINGER)
 
@@ -447,6 +476,18 @@ class Visitor(asyncio.Protocol):
             self.engine.report()
             self._close()
 
+    def cut_short(self) -> None:
+        """End what is being answered: the server stops."""
+        turn = self.turn
+        if self.tunnel is not None:
+            self.tunnel.too_late()
+        elif turn is None:
+            self.end()
+        elif turn.answered:
+            turn.cut("bridge: the server has stopped")
+        else:
+            turn.own(turn.conversation.page(503, "the server has stopped"))
+
     def _let_go(self) -> None:
         """Who takes an answer too slowly keeps what others need."""
         limits = self.engine.limits
@@ -460,21 +501,21 @@ class Visitor(asyncio.Protocol):
     def look(self, now: float) -> None:
         """The deadline has passed."""
         turn = self.turn
-        if self.full or (self._lingering >= 0 and self._has_more):
+        if self.outlet.full or (self._phase is _ENDED and self._has_more):
             got = delivered(self.transport)
             if got - self._got >= max(1, self.engine.limits.slowest * self.engine.limits.stall):
                 self._got, self.deadline = got, now + self.engine.limits.stall
             else:
                 self._let_go()
         elif turn is not None:
-            self.deadline = _NEVER
+            self.deadline = NEVER
             if turn.body is not None and not turn.over:
                 if self._stopped:  # it is not the visitor who waits
                     self.deadline = now + self.engine.limits.body
                     return
                 message = f"nothing of the body for {self.engine.limits.body:g} s"
                 turn.body_broke(VisitorError(408, message))
-        elif self._lingering < 0 and self._buffer:
+        elif self._phase is not _ENDED and self._buffer:
             self._refuse(VisitorError(408, "the head takes too long"))
         else:
             self.transport.abort()

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bridge.proxy.request.head import Headers
 
@@ -151,11 +151,10 @@ def binds(headers: Iterable[tuple[str, str]]) -> bool:
 
 class ResponseHead:
     """Status line and headers of a response; texts are Latin-1. `names` are those of the
-    headers. `odd` is what was dropped: the beginning of each line that was no header. `memo` is
-    for what follows from it: a head that comes again soon may be the same object, so nothing else
-    of it is ever changed."""
+    headers. `odd` is what was dropped: the beginning of each line that was no header. A head that
+    comes again soon may be the same object, so nothing of it is ever changed."""
 
-    __slots__ = ("headers", "memo", "minor", "names", "odd", "reason", "shape", "status")
+    __slots__ = ("headers", "minor", "names", "odd", "reason", "shape", "status")
 
     def __init__(
         self,
@@ -169,7 +168,6 @@ class ResponseHead:
         self.odd = odd
         self.names = tuple([name for name, _ in headers])
         self.shape = _shape(self.names)
-        self.memo: dict[Any, Any] = {}
 
     @classmethod
     def parse(cls, head: bytes) -> ResponseHead:

@@ -18,10 +18,9 @@ from gunicorn import sock as gunicorn_sock
 from gunicorn.workers.base import Worker
 
 from bridge import logpipe
-from bridge.proxy.engine.acceptor import Door
+from bridge.proxy.engine.acceptor import Acceptor
 from bridge.proxy.engine.descriptors import for_legacy, raise_limit, room_for_visitors
-from bridge.proxy.engine.engine import Service
-from bridge.proxy.engine.visitor import Visitor
+from bridge.proxy.engine.engine import Engine
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 
 __all__ = ["BOOTING", "EARLY", "ENDING", "LEAVING", "REPLACED", "SERVING", "EngineWorker"]
@@ -55,7 +54,7 @@ class EngineWorker(Worker):  # type: ignore[misc]
     """
 
     alive: bool
-    service: Service
+    engine: Engine
     loop: asyncio.AbstractEventLoop
     descriptors: int
     hands_over = False
@@ -118,8 +117,9 @@ class EngineWorker(Worker):  # type: ignore[misc]
     def run(self) -> None:
         if not isinstance(self.wsgi, Dispatcher):
             sys.exit("this worker class serves bridge.proxy.wsgi.dispatcher.Dispatcher only")
-        self.service = Service(
-            self.wsgi,
+        self.engine = Engine(
+            self.wsgi.front,
+            self.wsgi.threads,
             self.loop,
             flush=self.flush,
             least_idle=float(self.cfg.keepalive),
@@ -128,19 +128,19 @@ class EngineWorker(Worker):  # type: ignore[misc]
         try:
             self.loop.run_until_complete(self._serve())
         finally:
-            self.service.report()
+            self.engine.report()
             # Handlers that are stuck are on daemon threads and do not hold up the exit.
             self.loop.close()
 
     async def _serve(self) -> None:
-        service = self.service
-        door = await self._listen()
-        service.start()
+        engine = self.engine
+        acceptor = await self._listen()
+        engine.start()
         self.enter(SERVING)
         beat = min(_NOTIFY, self.cfg.timeout / 4 or _NOTIFY)
         while self.alive and os.getppid() == self.ppid:
-            if service.answered >= self.max_requests and self.stage == SERVING:
-                self.log.info("Worker %s ends after %s requests", self.pid, service.answered)
+            if engine.answered >= self.max_requests and self.stage == SERVING:
+                self.log.info("Worker %s ends after %s requests", self.pid, engine.answered)
                 self.enter(LEAVING)
                 self.alive = self.hands_over
             self.notify()
@@ -153,7 +153,7 @@ class EngineWorker(Worker):  # type: ignore[misc]
         for _ in range(2):
             await asyncio.sleep(0)
         # Refuse new visitors from this moment: whoever connected would wait in vain.
-        door.close()
+        acceptor.close()
         for listener in self.sockets:
             listener.close()
         await self._drain(
@@ -161,7 +161,7 @@ class EngineWorker(Worker):  # type: ignore[misc]
             self.cfg.graceful_timeout * (_PATIENT if stage == REPLACED else 1),
         )
 
-    async def _listen(self) -> Door:
+    async def _listen(self) -> Acceptor:
         tls: dict[str, Any] = {}
         if self.cfg.is_ssl:
             self._tls = gunicorn_sock.ssl_context(self.cfg)
@@ -171,7 +171,7 @@ class EngineWorker(Worker):  # type: ignore[misc]
                 "ssl_shutdown_timeout": _GOODBYE,
             }
         descriptors, wanted = self.descriptors, self.cfg.worker_connections
-        backends = self.service.front.table().file.backends.values()
+        backends = self.engine.front.table().file.backends.values()
         legacy = sum(backend.limits.sockets for backend in backends)
         most = room_for_visitors(wanted, descriptors, legacy)
         if most < min(wanted, _FEW):
@@ -180,16 +180,16 @@ class EngineWorker(Worker):  # type: ignore[misc]
                 "legacy at a time. Raise `ulimit -Hn`, or LimitNOFILE= of the systemd unit",
                 *(descriptors, most, min(legacy, for_legacy(descriptors))),
             )
-        door = Door(
-            self.service,
+        acceptor = Acceptor(
+            self.engine,
             [listener.sock for listener in self.sockets],
             most=most,
             descriptors=descriptors,
             backlog=self.cfg.backlog,
             tls=tls,
         )
-        await door.open()
-        return door
+        await acceptor.open()
+        return acceptor
 
     def read_certificate(self) -> None:
         """Use the certificate as it is now, for visitors who come from now on."""
@@ -207,7 +207,7 @@ class EngineWorker(Worker):  # type: ignore[misc]
     async def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while self.alive and (left := until - time.monotonic()) > 0:
-            if self.service.answered >= self.max_requests and self.stage == SERVING:
+            if self.engine.answered >= self.max_requests and self.stage == SERVING:
                 return
             await asyncio.sleep(min(left, _POLL))
 
@@ -215,24 +215,24 @@ class EngineWorker(Worker):  # type: ignore[misc]
         """Finish what runs, and no later than after `patience` let go who is left. Who is silent
         for `last_word` seconds is not waited for: a request that they send at the moment when
         their connection ends would be lost."""
-        service = self.service
-        service.draining = True
+        engine = self.engine
+        engine.draining = True
         began = time.monotonic()
         # Who is not through with the handshake yet is no visitor yet.
         first = began + (_LAST_WORD if self.cfg.is_ssl else _POLL)
         while (now := time.monotonic()) < self._deadline(began, patience):
-            if not service.visitors and now >= first:
+            if not engine.visitors and now >= first:
                 break
             self.notify()
             if now - began > last_word:
-                service.drain()
+                engine.drain()
             await asyncio.sleep(0.02)
-        for visitor in list(service.visitors):
-            self._let_go(visitor)
+        for visitor in list(engine.visitors):
+            visitor.cut_short()
         until = time.monotonic() + _PARTING
-        while service.visitors and time.monotonic() < until:
+        while engine.visitors and time.monotonic() < until:
             await asyncio.sleep(0.02)
-        for visitor in list(service.visitors):
+        for visitor in list(engine.visitors):
             visitor.transport.abort()
         await asyncio.sleep(0)
 
@@ -242,23 +242,11 @@ class EngineWorker(Worker):  # type: ignore[misc]
             began, patience = self._told[1], self.cfg.graceful_timeout
         return began + patience - min(_MARGIN, patience / 4)
 
-    def _let_go(self, visitor: Visitor) -> None:
-        """There is no more time for this one."""
-        turn = visitor.turn
-        if visitor.tunnel is not None:
-            visitor.tunnel.too_late()
-        elif turn is None:
-            visitor.end()
-        elif turn.answered:
-            turn.cut("bridge: the server has stopped")
-        else:
-            turn.own(turn.conversation.page(503, "the server has stopped"))
-
     def handle_quit(self, sig: int, frame: Any) -> None:
         """End at once."""
         self.alive = False
         self.cfg.worker_int(self)
-        if hasattr(self, "service"):
-            self.service.report()
+        if hasattr(self, "engine"):
+            self.engine.report()
         logpipe.finish()
         os._exit(0)

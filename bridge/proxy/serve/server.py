@@ -114,7 +114,7 @@ class BridgeEngine(EngineWorker):
             self.loop.call_soon_threadsafe(call)
 
     def _reopen(self) -> None:
-        self.service.report()  # what has ended already belongs into the old file
+        self.engine.report()  # what has ended already belongs into the old file
         self.app.reopen_log()
 
     def flush(self) -> None:
@@ -123,12 +123,12 @@ class BridgeEngine(EngineWorker):
     def show(self) -> None:
         if not self.app.shows_now():
             return
-        service = self.service
+        engine = self.engine
         self.app.show(
-            len(service.visitors),
-            service.batch.asking,
-            service.handlers.running,
-            service.upstreams.all(),
+            len(engine.visitors),
+            engine.batch.asking,
+            engine.handlers.running,
+            engine.upstreams.all(),
         )
 
 
@@ -219,6 +219,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             exact_cookies=True,
             gate=gate,
         )
+        self.dispatcher.front.tunnels = self.options.engine == "event"
         return self.dispatcher
 
     def _count_in(self, state_dir: Path) -> int:

@@ -214,7 +214,7 @@ def check_answer(wired: Wired, raw: bytes, cuts: list[int], method: bytes = b"GE
     (legacy,) = wired.legacy
     for piece in pieces_of(raw, cuts):
         legacy.send(piece)
-    reused = legacy.connection.exchange is None and not legacy.wire.closed
+    reused = legacy.connection.user is None and not legacy.wire.closed
     if not reused:
         legacy.end()
     answers, rest = answers_in(bytes(wire.out), [method], ended=False)

@@ -17,11 +17,12 @@ from typing import TypeVar
 import uvloop
 from werkzeug.wrappers import Request, Response
 
-from bridge.proxy.engine.acceptor import Door
-from bridge.proxy.engine.engine import Service
+from bridge.proxy.engine.acceptor import Acceptor
+from bridge.proxy.engine.engine import Engine
 from bridge.proxy.engine.limits import Limits
+from bridge.proxy.front import Front
+from bridge.proxy.python.threads import HandlerThreads
 from bridge.proxy.routing.table import RouteTable
-from bridge.proxy.wsgi.dispatcher import Dispatcher
 from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND
 from tests.proxy.shells.visitor import Visitor
@@ -104,8 +105,8 @@ class Inside:
     """A running engine. Requests that come are answered on `table`."""
 
     table: RouteTable
-    service: Service
-    door: Door
+    engine: Engine
+    acceptor: Acceptor
     address: tuple[str, int]
 
     def visitor(self) -> Visitor:
@@ -117,7 +118,7 @@ class Inside:
         async def ask() -> Found:
             return what()
 
-        return asyncio.run_coroutine_threadsafe(ask(), self.service.loop).result(BOUND)
+        return asyncio.run_coroutine_threadsafe(ask(), self.engine.loop).result(BOUND)
 
     def tasks(self) -> int:
         """How many tasks there are besides the one that counts and the one that serves."""
@@ -125,7 +126,7 @@ class Inside:
 
     def wait_until_empty(self) -> None:
         wait_for(
-            lambda: not self.service.visitors and not self.tasks(), BOUND, "the last visitor to go"
+            lambda: not self.engine.visitors and not self.tasks(), BOUND, "the last visitor to go"
         )
 
 
@@ -150,26 +151,26 @@ def engine(
     descriptors: int = 1_000_000,
     tls: ssl.SSLContext | None = None,
 ) -> Iterator[Inside]:
-    """Serve `table`; `most` and `descriptors` are the Door's, `tls` is for visitors."""
+    """Serve `table`; `most` and `descriptors` are the Acceptor's, `tls` is for visitors."""
     loop = uvloop.new_event_loop()
     listener = socket.create_server(("127.0.0.1", 0))
     started, over = threading.Event(), asyncio.Event()
     made: list[Inside] = []
-    dispatcher = Dispatcher(lambda: made[0].table, handler_threads=handlers)
+    front = Front(lambda: made[0].table, tunnels=True)
 
     async def serve() -> None:
-        service = Service(dispatcher, loop, limits=limits)
+        shared = Engine(front, HandlerThreads(handlers), loop, limits=limits)
         speaks = {"ssl": tls} if tls else None
-        door = Door(service, [listener], most=most, descriptors=descriptors, tls=speaks)
-        made.append(Inside(table, service, door, listener.getsockname()))
-        await door.open()
-        service.start()
+        acceptor = Acceptor(shared, [listener], most=most, descriptors=descriptors, tls=speaks)
+        made.append(Inside(table, shared, acceptor, listener.getsockname()))
+        await acceptor.open()
+        shared.start()
         started.set()
         await over.wait()
-        door.close()
-        for visitor in list(service.visitors):
+        acceptor.close()
+        for visitor in list(shared.visitors):
             visitor.transport.abort()
-        for upstream in service.upstreams.all():
+        for upstream in shared.upstreams.all():
             upstream.close()
         await asyncio.sleep(0.05)
 

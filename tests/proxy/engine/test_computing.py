@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bridge.proxy.engine.calls import _Load
+from bridge.proxy.engine.interpreter import Load
 from bridge.proxy.routing.table import RouteTable
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, computing, engine, release
@@ -65,7 +65,7 @@ def test_those_that_wait_for_something_else_have_a_thread_each(routes: RouteTabl
         visitors = [stack.enter_context(inside.visitor()) for _ in range(HANDLERS)]
         for visitor in visitors:
             visitor.send(request("GET", "/stuck", host=HOST))
-        threads = inside.service.handlers._threads
+        threads = inside.engine.handlers._threads
         wait_for(lambda: threads.active == HANDLERS, BOUND, "all threads to be stuck")
         release.set()
         for visitor in visitors:
@@ -87,8 +87,8 @@ def test_only_quick_handlers_may_keep_the_interpreter_for_longer(
     clock = SimpleNamespace(
         perf_counter=lambda: now, process_time=lambda: computed, thread_time=lambda: 1.0
     )
-    monkeypatch.setattr("bridge.proxy.engine.calls.time", clock)
-    load = _Load()
+    monkeypatch.setattr("bridge.proxy.engine.interpreter.time", clock)
+    load = Load()
 
     def interval(handlers: int, each: float, *, idle: bool = False, quick: bool = True) -> float:
         """After 100 ms in which so many handlers ended, having computed so many seconds each."""
@@ -115,7 +115,7 @@ def test_only_quick_handlers_may_keep_the_interpreter_for_longer(
 def test_one_that_computes_among_quick_ones_is_seen(routes: RouteTable) -> None:
     with engine(routes, handlers=HANDLERS) as inside, inside.visitor() as visitor:
         visitor.send(request("GET", "/computing?0.2", host=HOST))
-        handlers = inside.service.handlers
+        handlers = inside.engine.handlers
         wait_for(lambda: not inside.look(handlers._are_quick), BOUND, "that it is seen")
         assert visitor.answer().body == b"computed"
         assert inside.look(handlers._are_quick)

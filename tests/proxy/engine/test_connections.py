@@ -41,7 +41,7 @@ def silent(visitor: Visitor) -> bool:
 
 
 def all_inside(inside: Inside, count: int) -> None:
-    wait_for(lambda: len(inside.service.visitors) == count, BOUND, f"{count} visitors")
+    wait_for(lambda: len(inside.engine.visitors) == count, BOUND, f"{count} visitors")
 
 
 @pytest.mark.usefixtures("staying")
@@ -54,7 +54,7 @@ def test_who_comes_when_all_places_are_taken_waits_for_one(routes: RouteTable) -
         late = [stack.enter_context(inside.visitor()) for _ in range(5)]
         for visitor in late:
             visitor.send(ASK)
-        assert repr(inside.door) == "<Door shut: 3 of 3>"
+        assert repr(inside.acceptor) == "<Acceptor shut: 3 of 3>"
         assert all(map(silent, late))
         first[0].finish()
         assert late[0].answer().body == b"ok"
@@ -101,7 +101,9 @@ def test_nobody_is_let_in_without_a_descriptor_to_spare(routes: RouteTable) -> N
         with inside.visitor() as visitor:
             visitor.send(ASK)
             assert visitor.answer().body == b"ok"
-            wait_for(lambda: repr(inside.door).startswith("<Door shut"), BOUND, "a shut door")
+            wait_for(
+                lambda: repr(inside.acceptor).startswith("<Acceptor shut"), BOUND, "a shut door"
+            )
             with inside.visitor() as late:
                 late.send(ASK)
                 assert silent(late)
@@ -122,7 +124,7 @@ def test_a_failed_handshake_takes_nobodys_place(routes: RouteTable, tls: ssl.SSL
         with inside.visitor() as plain, client.wrap_socket(plain.sock) as sock:
             sock.sendall(ASK)
             assert sock.recv(15) == b"HTTP/1.1 200 OK"
-        wait_for(lambda: inside.look(lambda: inside.door.inside) == 0, BOUND, "an empty house")
+        wait_for(lambda: inside.look(lambda: inside.acceptor.inside) == 0, BOUND, "an empty house")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,7 @@ def test_a_visitor_who_reads_slowly_is_not_cut_off(routes: RouteTable, backend: 
         for _ in range(10):
             pause.wait(0.1)
             assert visitor.sock.recv(100_000)
-        assert len(inside.service.visitors) == 1
+        assert len(inside.engine.visitors) == 1
 
 
 def test_the_line_for_legacy_goes_on_when_visitors_in_it_leave(backend: Backend) -> None:

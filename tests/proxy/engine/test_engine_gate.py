@@ -17,9 +17,10 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 import uvloop
 
-from bridge.proxy.engine.engine import Service
+from bridge.proxy.engine.engine import Engine
 from bridge.proxy.engine.visitor import Visitor as Protocol
-from bridge.proxy.wsgi.dispatcher import Dispatcher
+from bridge.proxy.front import Front
+from bridge.proxy.python.threads import HandlerThreads
 from tests.proxy.shells.double import BOUND, Backend, plain
 from tests.proxy.shells.visitor import Answer, Visitor, request
 from tests.proxy.site import TOP, table
@@ -80,7 +81,7 @@ class Site:
             f"name: shows, path: /shows, wsgi: '{__name__}:shows', python: 100%",
             top=TOP.replace(":8090", f":{backend.port}"),
         )
-        self._dispatcher = Dispatcher(lambda: routes, handler_threads=2, gate=self.gate)
+        self._front = Front(lambda: routes, gate=self.gate, tunnels=True)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._loop = uvloop.new_event_loop()
         self._over = asyncio.Event()
@@ -92,14 +93,14 @@ class Site:
         self._loop.close()
 
     async def _serve(self) -> None:
-        service = Service(self._dispatcher, self._loop)
-        server = await self._loop.create_server(lambda: Protocol(service), sock=self._listener)
-        service.start()
+        engine = Engine(self._front, HandlerThreads(2), self._loop)
+        server = await self._loop.create_server(lambda: Protocol(engine), sock=self._listener)
+        engine.start()
         await self._over.wait()
         server.close()
-        for visitor in list(service.visitors):
+        for visitor in list(engine.visitors):
             visitor.transport.abort()
-        for upstream in service.upstreams.all():
+        for upstream in engine.upstreams.all():
             upstream.close()
         await asyncio.sleep(0.05)
 

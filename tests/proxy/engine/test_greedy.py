@@ -70,12 +70,12 @@ def test_nothing_more_is_asked_for_who_takes_no_answers(
         reads_nothing(inside) as sock,
     ):
         sock.sendall(PAGE * 600 + request("GET", last, host=HOST))
-        wait_for(lambda: inside.service.answered > 50, BOUND, "some answers")
+        wait_for(lambda: inside.engine.answered > 50, BOUND, "some answers")
         # Who is stuck is ended.
-        wait_for(lambda: len(inside.service.visitors) == count, BOUND, "its end")
+        wait_for(lambda: len(inside.engine.visitors) == count, BOUND, "its end")
         assert not backend.of(last)
-        assert not inside.service.handlers.running
-        assert inside.service.answered < 600
+        assert not inside.engine.handlers.running
+        assert inside.engine.answered < 600
 
 
 @pytest.mark.parametrize("count", [0, 5])
@@ -88,8 +88,8 @@ def test_nothing_more_is_asked_for_who_does_not_take_one_large_answer(
         reads_nothing(inside) as sock,
     ):
         sock.sendall(request("GET", "/large", host=HOST) + request("GET", "/next", host=HOST))
-        wait_for(lambda: inside.service.answered == 1, BOUND, "the answer")
-        wait_for(lambda: len(inside.service.visitors) == count, BOUND, "its end")
+        wait_for(lambda: inside.engine.answered == 1, BOUND, "the answer")
+        wait_for(lambda: len(inside.engine.visitors) == count, BOUND, "its end")
         assert not backend.of("/next")
 
 
@@ -102,7 +102,7 @@ def test_who_takes_them_after_a_while_gets_all_answers(
         sock.sendall(PAGE * 400)
         sock.shutdown(socket.SHUT_WR)
         wait_for(
-            lambda: any(visitor.full for visitor in list(inside.service.visitors)),
+            lambda: any(visitor.outlet.full for visitor in list(inside.engine.visitors)),
             BOUND,
             "a stuck visitor",
         )
@@ -130,7 +130,7 @@ def test_requests_without_end_are_not_kept(routes: RouteTable, backend: Backend)
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
             assert visitor.answer().body == b"ok"
-            kept += inside.look(lambda: [len(v._buffer) for v in inside.service.visitors])
+            kept += inside.look(lambda: [len(v._buffer) for v in inside.engine.visitors])
         over.set()
         visitor.sock.shutdown(socket.SHUT_RDWR)
         sender.join()
@@ -149,7 +149,7 @@ WRONG = b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n"
 def test_others_have_their_turn_in_between(raw: bytes, piece: bytes) -> None:
     loop = Later()
     wired = Wired(loop=loop)
-    wired._service.limits.buffer = 0  # legacy gets each piece when it is read
+    wired._engine.limits.buffer = 0  # legacy gets each piece when it is read
     visitor, wire = wired.visit()
 
     def out() -> bytes:
@@ -184,7 +184,7 @@ def test_hints_for_who_takes_nothing_are_dropped(routes: RouteTable, backend: Ba
         sock.sendall(request("GET", "/hints", host=HOST))
         assert enough.wait(BOUND)
         unsent = inside.look(
-            lambda: sum(v.transport.get_write_buffer_size() for v in inside.service.visitors)
+            lambda: sum(v.transport.get_write_buffer_size() for v in inside.engine.visitors)
         )
         assert unsent < 100_000
         data = b""
@@ -195,7 +195,7 @@ def test_hints_for_who_takes_nothing_are_dropped(routes: RouteTable, backend: Ba
 def test_an_empty_line_now_and_then_keeps_no_connection(routes: RouteTable) -> None:
     with engine(routes, limits=Limits(head=0.5, idle=0.5)) as inside, inside.visitor() as visitor:
         until = time.monotonic() + BOUND
-        while inside.service.visitors or time.monotonic() < until - BOUND + 0.3:
+        while inside.engine.visitors or time.monotonic() < until - BOUND + 0.3:
             assert time.monotonic() < until
             with contextlib.suppress(OSError):  # it has been ended
                 visitor.send(b"\r\n")
@@ -240,4 +240,4 @@ def test_a_body_that_cannot_be_kept_is_an_error_of_ours(
                     visitor.send(request("POST", "/large", host=HOST, body=b"x" * 1000))
                     assert visitor.answer().status == 500
         inside.wait_until_empty()
-        assert inside.service.batch.asking == 0
+        assert inside.engine.batch.asking == 0

@@ -60,7 +60,7 @@ def inside(routes: RouteTable) -> Iterator[Inside]:
 
 
 def in_flight(inside: Inside) -> int:
-    return inside.look(lambda: sum(pool.in_flight for pool in inside.service.upstreams.all()))
+    return inside.look(lambda: sum(pool.in_flight for pool in inside.engine.upstreams.all()))
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -153,7 +153,7 @@ def test_the_handler_of_a_visitor_who_hung_up_is_closed(inside: Inside, query: s
             visitor.head()
             assert visitor.chunk() == b"first"
         else:
-            wait_for(lambda: inside.service.handlers.running, BOUND, "the handler")
+            wait_for(lambda: inside.engine.handlers.running, BOUND, "the handler")
     if not query:
         inside.wait_until_empty()
     release.set()
@@ -181,7 +181,7 @@ def test_a_connection_that_changed_its_backend_keeps_its_time_limits(backend: Ba
             assert visitor.answer().status == 200
         assert waiting.answer().status == 504
         wait_for(
-            lambda: inside.look(lambda: len(inside.service._watched)) == len(after.file.backends),
+            lambda: inside.look(lambda: len(inside.engine._watched)) == len(after.file.backends),
             BOUND,
             "the old pool to be forgotten",
         )

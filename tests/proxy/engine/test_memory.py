@@ -12,7 +12,8 @@ import pytest
 from bench.fronts import prepare
 from bench.load import Page, latencies, throughput
 from bridge.proxy.conversation import Conversation
-from bridge.proxy.engine.calls import Call, Spool
+from bridge.proxy.engine.calls import Call
+from bridge.proxy.engine.spool import Spool
 from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.turn import Turn
@@ -62,7 +63,7 @@ def nothing_stays(inside: Inside, visit: Callable[[], None]) -> None:
     inside.wait_until_empty()
     wait_for(lambda: alive(*OF_REQUESTS) == 0, BOUND, "nothing of a request in memory")
     wait_for(lambda: _idle_closed(inside) <= before, BOUND, "the descriptors to be closed")
-    for upstream in inside.service.upstreams.all():
+    for upstream in inside.engine.upstreams.all():
         assert (upstream.in_flight, upstream.waiting) == (0, 0)
 
 
@@ -70,7 +71,7 @@ def _idle_closed(inside: Inside) -> int:
     """Descriptors, without the connections to legacy that are kept."""
 
     def close() -> None:
-        for upstream in inside.service.upstreams.all():
+        for upstream in inside.engine.upstreams.all():
             while upstream._idle:
                 upstream.discard(upstream._idle[0])
 

@@ -182,15 +182,15 @@ class _Guest:
 
 
 def _pools(inside: Inside) -> list[Upstream]:
-    return inside.service.upstreams.all()
+    return inside.engine.upstreams.all()
 
 
 def _taken(inside: Inside) -> dict[str, object]:
     """What is taken, by what it is; empty when nothing is."""
     found: dict[str, object] = {
-        "holding": len(inside.service.holding),
-        "asking": inside.service.batch.asking,
-        "unread": len(inside.service.unread),
+        "holding": len(inside.engine.holding),
+        "asking": inside.engine.batch.asking,
+        "unread": len(inside.engine.unread),
     }
     for pool in _pools(inside):
         found |= {
@@ -208,8 +208,8 @@ def _miscounted(inside: Inside) -> list[object]:
     """How many places each address has, and how many are counted where that differs."""
     found: list[object] = []
     for pool in _pools(inside):
-        taken = [connection.exchange for connection in pool.active]
-        real = Counter(one.asker.place for one in (*taken, *pool._connecting) if one is not None)
+        taken = [connection.user for connection in pool.active]
+        real = Counter(one.place for one in (*taken, *pool._connecting) if one is not None)
         if pool._counts is not None and +pool._counts != +real:
             found.append((pool._counts, real))
     return found

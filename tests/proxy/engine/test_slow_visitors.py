@@ -75,7 +75,7 @@ def test_a_body_that_trickles_in_is_a_408(backend: Backend) -> None:
             for _ in range(100):
                 visitor.send(b"x")
                 pause.wait(0.1)
-                if not inside.service.visitors:
+                if not inside.engine.visitors:
                     break
         assert visitor.answer().status == 408
 
@@ -101,7 +101,7 @@ def test_slow_readers_leave_their_place_when_it_is_needed(backend: Backend) -> N
         for visitor in slow:
             visitor.send(request("GET", "/page", host=HOST))
             visitor.head()
-        (upstream,) = [u for u in inside.service.upstreams.all() if u.name == "php"]
+        (upstream,) = [u for u in inside.engine.upstreams.all() if u.name == "php"]
         wait_for(lambda: upstream.in_flight == 2, BOUND, "two who read")
         assert asked(inside) == 200
         for visitor in slow:
@@ -160,7 +160,7 @@ def test_tunnels_are_counted_apart(backend: Backend, chat: threading.Event) -> N
             for visitor in (first, second):
                 visitor.send(b"hello")
                 assert visitor._exactly(5) == b"hello"
-        (upstream,) = [u for u in inside.service.upstreams.all() if u.name == "php"]
+        (upstream,) = [u for u in inside.engine.upstreams.all() if u.name == "php"]
         wait_for(lambda: not upstream.tunnels, BOUND, "the end of the tunnels")
         with tunnel(inside) as fourth:
             fourth.send(b"hello")

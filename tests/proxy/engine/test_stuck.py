@@ -44,7 +44,7 @@ def stuck(inside: Inside) -> Iterator[list[Visitor]]:
         visitors = [stack.enter_context(inside.visitor()) for _ in range(THREADS)]
         for visitor in visitors:
             visitor.send(request("GET", "/stuck", host=HOST))
-        threads = inside.service.handlers
+        threads = inside.engine.handlers
         wait_for(lambda: threads.running == THREADS, BOUND, "all threads to be stuck")
         yield visitors
 
@@ -60,7 +60,7 @@ def ask(inside: Inside, path: str, method: str = "GET") -> tuple[int, bytes, str
 def test_legacy_answers_as_ever(inside: Inside, stuck: list[Visitor]) -> None:
     for _ in range(50):
         assert ask(inside, "/legacy") == (200, b"legacy", None)
-    assert inside.service.handlers.running == THREADS
+    assert inside.engine.handlers.running == THREADS
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -101,7 +101,7 @@ def test_a_visitor_who_leaves_the_line_takes_no_thread(
 ) -> None:
     with inside.visitor() as visitor:
         visitor.send(request("GET", "/stuck", host=HOST))
-        handlers = inside.service.handlers
+        handlers = inside.engine.handlers
         wait_for(lambda: handlers.running == THREADS + 1, BOUND, "the third in the line")
         visitor.leave()
     release.set()

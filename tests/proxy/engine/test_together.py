@@ -118,7 +118,7 @@ def _close_by_header(crowd: Crowd) -> None:
 
 def _close_by_stop(crowd: Crowd) -> None:
     crowd.ask()
-    crowd.wired._service.draining = True
+    crowd.wired._engine.draining = True
 
 
 def _close_by_end(crowd: Crowd) -> None:
@@ -182,7 +182,7 @@ def test_what_legacy_says_before_it_was_asked_is_nobodys_answer(crowd: Crowd) ->
         legacy.send(answer("second"))
     crowd.turn()
     assert all(wire.out.endswith(b"second") for wire in crowd.wires)
-    assert crowd.wired._service.batch.asking == 0
+    assert crowd.wired._engine.batch.asking == 0
 
 
 def test_what_cannot_be_written_concerns_nobody_else(crowd: Crowd) -> None:

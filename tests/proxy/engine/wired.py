@@ -11,14 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge.proxy.backends.servers import Server
-from bridge.proxy.engine.engine import Service
+from bridge.proxy.engine.engine import Engine
 from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.upstream import LegacyConnection, Upstream
 from bridge.proxy.engine.visitor import Visitor
+from bridge.proxy.front import Front
 from bridge.proxy.pools import Pools
+from bridge.proxy.python.threads import HandlerThreads
 from bridge.proxy.routing import models
 from bridge.proxy.routing.table import RouteTable
-from bridge.proxy.wsgi.dispatcher import Dispatcher
 from tests.proxy.site import table
 
 __all__ = ["Later", "Legacy", "Wire", "Wired"]
@@ -129,14 +130,14 @@ class Wired:
         routes = routes or table()
         self.legacy: list[Legacy] = []
         self._visits = 0
-        self._dispatcher = Dispatcher(lambda: routes)
-        self._service = Service(self._dispatcher, loop or _Loop())  # type: ignore[arg-type]
+        front = Front(lambda: routes, tunnels=True)
+        self._engine = Engine(front, HandlerThreads(16), loop or _Loop())  # type: ignore[arg-type]
         self.fresh()
 
     def fresh(self) -> None:
         self.legacy = legacy = []
 
-        batch = self._service.batch
+        batch = self._engine.batch
 
         class Connected(Upstream):
             def __init__(self, name: str, spec: models.Backend) -> None:
@@ -149,22 +150,22 @@ class Wired:
                 connection.connection_made(Wire())
                 legacy.append(Legacy(connection))
                 self.active.add(connection)
-                connection.exchange = exchange
+                connection.user = exchange
                 exchange.begin(connection)
 
-        self._service.upstreams = Pools[Upstream](Connected)
-        self._service.visitors.clear()
+        self._engine.upstreams = Pools[Upstream](Connected)
+        self._engine.visitors.clear()
 
     def visit(self, peer: str = "") -> tuple[Visitor, Wire]:
         """A visitor's connection: the protocol to feed, and what it has written. It is somebody
         else each time, unless `peer` says who: who is sent in circles is remembered."""
         self._visits += 1
         peer = peer or f"2001:db8::{self._visits & 0xFFFF:x}"
-        visitor, wire = Visitor(self._service), Wire(peer)
+        visitor, wire = Visitor(self._engine), Wire(peer)
         visitor.connection_made(wire)
         return visitor, wire
 
     @property
     def busy(self) -> int:
         """Requests that legacy has not answered."""
-        return sum(pool.in_flight + pool.waiting for pool in self._service.upstreams.all())
+        return sum(pool.in_flight + pool.waiting for pool in self._engine.upstreams.all())
