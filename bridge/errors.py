@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bridge.reasons import Reason, Stage
+
 __all__ = [
     "BridgeError",
     "ConfigError",
@@ -114,7 +116,7 @@ class UseLegacy(BridgeError):
     anything, and before the first byte of the response.
     """
 
-    def __init__(self, reason: str = "declined") -> None:
+    def __init__(self, reason: str = Reason.DECLINED) -> None:
         self.reason = reason
         super().__init__(reason)
 
@@ -130,11 +132,11 @@ class VisitorError(BridgeError):
 class LegacyError(BridgeError):
     """The legacy backend failed.
 
-    `stage` is one of wait, connect, send, first_byte, head, body; `status` is the HTTP status
-    for the visitor (502, 503 or 504) where no byte of an answer was sent yet.
+    `stage` is the one in which it did; `status` is the HTTP status for the visitor (502, 503 or
+    504) where no byte of an answer was sent yet.
     """
 
-    def __init__(self, stage: str, status: int, message: str) -> None:
+    def __init__(self, stage: Stage, status: int, message: str) -> None:
         self.stage, self.status = stage, status
         super().__init__(message)
 

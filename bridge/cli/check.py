@@ -26,6 +26,7 @@ from bridge.proxy.tools.explain import head_for
 from bridge.proxy.tools.lint import lint, lint_the_rest
 from bridge.proxy.tools.redirects import Found
 from bridge.proxy.tools.schema import text as schema_text
+from bridge.reasons import Reason
 from bridge.settings import Settings, doubts
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import read
@@ -328,7 +329,7 @@ def _open_breakers(
         return {}
     found = samples.breakers(settings.state_dir)
     # As `Conversation.asks_python`: a route without a fallback is left alone for loops only.
-    causes = ("failures", "redirect-loop") if route.spec.fallback else ("redirect-loop",)
+    causes = ("failures", Reason.REDIRECT_LOOP) if route.spec.fallback else (Reason.REDIRECT_LOOP,)
     open_in = {cause: found.get((route.name, cause), (0, 0))[0] for cause in causes}
     return {cause: count for cause, count in open_in.items() if count}
 

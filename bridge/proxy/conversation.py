@@ -21,7 +21,7 @@ from bridge.proxy.decision import preview
 from bridge.proxy.decision.decide import PYTHON, Decision, not_ours
 from bridge.proxy.decision.rounds import REDIRECTS, Rounds
 from bridge.proxy.front import Caller, Front
-from bridge.proxy.gate import FRESHNESS, Wanted, end_when_settled
+from bridge.proxy.gate import Wanted, end_when_settled
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.http import pages
 from bridge.proxy.http.compress import Press
@@ -44,12 +44,13 @@ from bridge.proxy.request.forwarded import Client
 from bridge.proxy.request.head import Head, Headers
 from bridge.proxy.routing import models
 from bridge.proxy.routing.table import Route
+from bridge.reasons import Reason
 
 __all__ = ["OPTIONS_HERE", "Answered", "Conversation", "refused"]
 
 log = structlog.get_logger("bridge.proxy")
 
-_FAILED_STATUS = {"python-busy": 503, "python-timeout": 504}
+_FAILED_STATUS = {Reason.PYTHON_BUSY: 503, Reason.PYTHON_TIMEOUT: 504}
 
 _HANDLER_BODY = 32 * 2**20  # bytes, where the site says nothing
 
@@ -180,10 +181,10 @@ class Conversation:
             return False
         route = self.route
         if self.front.loops.is_sent_back(route.name):
-            self._falls_back("redirect-loop", "it sent visitors round and round just now")
+            self._falls_back(Reason.REDIRECT_LOOP, "it sent visitors round and round just now")
             return False
         if route.spec.fallback and self.front.breaker_is_open(route.name):
-            self._falls_back("breaker-open", "it has failed too often just now")
+            self._falls_back(Reason.BREAKER_OPEN, "it has failed too often just now")
             return False
         return True
 
@@ -230,7 +231,7 @@ class Conversation:
 
     def not_fresh(self) -> None:
         """Legacy answers: it always has the newest."""
-        self._falls_back(FRESHNESS, f"not yet in MongoDB, of {self.route.spec.reads}")
+        self._falls_back(Reason.FRESHNESS, f"not yet in MongoDB, of {self.route.spec.reads}")
 
     def after_failure(self, error: UseLegacy | PythonFailed, *, taken: bool) -> Answered | None:
         """What follows from a handler that declined or failed: a page, or None when legacy is
@@ -241,10 +242,10 @@ class Conversation:
             if taken:
                 message = "declined after reading more of the body than can be replayed"
                 return self.page(500, message)
-            fresh = error.reason == FRESHNESS
-            self._falls_back(FRESHNESS if fresh else "declined", error.reason)
+            fresh = error.reason == Reason.FRESHNESS
+            self._falls_back(Reason.FRESHNESS if fresh else Reason.DECLINED, error.reason)
             return None
-        if error.reason != "python-busy":
+        if error.reason != Reason.PYTHON_BUSY:
             self.front.python_did(route.name, well=False)
         if error.cause is not None:
             log.error(
@@ -254,12 +255,12 @@ class Conversation:
                 traceback=traceback_text(error.cause),
             )
         # A handler that never started has written nothing, so legacy may have any method.
-        if not self.again and not (error.reason == "python-busy" and route.spec.fallback):
+        if not self.again and not (error.reason == Reason.PYTHON_BUSY and route.spec.fallback):
             outcome.reason = error.reason
             return self.page(_FAILED_STATUS.get(error.reason, 500), str(error))
         # Frameworks make an error page of the exception that Store raises.
         refused = self.wanted is not None and self.wanted.refused
-        self._falls_back(FRESHNESS if refused else error.reason, error.detail)
+        self._falls_back(Reason.FRESHNESS if refused else error.reason, error.detail)
         return None
 
     def check_status(self, status: str, *, taken: bool = False) -> None:
@@ -269,9 +270,9 @@ class Conversation:
         if declined and not taken and int(status[:3]) in declined:
             raise UseLegacy(f"the handler answered {status}")
         if status[0] == "5" and self.again:
-            raise PythonFailed("python-5xx", f"the handler answered {status}")
+            raise PythonFailed(Reason.PYTHON_5XX, f"the handler answered {status}")
 
-    def _falls_back(self, reason: str, detail: str) -> None:
+    def _falls_back(self, reason: Reason, detail: str) -> None:
         self.outcome.fallback, self.outcome.fallback_detail = reason, detail
 
     def python_answer(self, status: int, given: Headers) -> Headers:

@@ -31,6 +31,7 @@ from bridge.proxy.request.cookies import TRAIL_COOKIE
 from bridge.proxy.request.forwarded import Client, plain_address
 from bridge.proxy.request.head import Head
 from bridge.proxy.routing.table import RouteTable
+from bridge.reasons import Reason
 
 __all__ = ["Caller", "Front"]
 
@@ -183,7 +184,7 @@ class Front:
         alone now, and how often that has begun in this process."""
         now = self.clock()
         with self._lock:
-            kinds = (("failures", self._breakers), ("redirect-loop", self.loops.breakers()))
+            kinds = (("failures", self._breakers), (Reason.REDIRECT_LOOP, self.loops.breakers()))
             return {
                 (route, cause): (breaker.is_open(now), breaker.opened)
                 for cause, breakers in kinds

@@ -14,11 +14,7 @@ from bridge.proxy.http.headers import keep_apart
 from bridge.proxy.request.cookies import end_cookie, sets_cookie
 from bridge.proxy.request.head import Head, Headers
 
-__all__ = ["FRESHNESS", "Gate", "Wanted", "end_when_settled"]
-
-FRESHNESS = "freshness"
-"""Why legacy answers when MongoDB has not in time what the visitor wrote: the word of the gate, of
-Store, and of the counters."""
+__all__ = ["Gate", "Wanted", "end_when_settled"]
 
 
 class Wanted(Protocol):

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 from bridge import counts as counted
 from bridge.errors import BridgeError, ServerAway, UseLegacy
+from bridge.reasons import Reason
 from bridge.settings import Settings
 from bridge.sync import freshness
 from bridge.sync.cache.flights import Flights
@@ -205,7 +206,7 @@ class Store:
         self._ensure(want, entity, self._running())
         found = self._primary(entity, key)
         if found.version < (want.version(entity, key) or 0):
-            raise UseLegacy("freshness")
+            raise UseLegacy(Reason.FRESHNESS)
         return found.document
 
     def _least(self, want: Wanted, entity: str, key: str) -> int:
@@ -226,7 +227,7 @@ class Store:
         if not want.of(entity) and not want.of(parent):
             return False
         if not running.gate.ensure(want, [entity]):
-            raise UseLegacy("freshness")
+            raise UseLegacy(Reason.FRESHNESS)
         return True
 
     # (3)

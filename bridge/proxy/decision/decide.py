@@ -19,6 +19,7 @@ from bridge.proxy.request.forwarded import Client
 from bridge.proxy.request.head import Head
 from bridge.proxy.routing import models
 from bridge.proxy.routing.table import Route, RouteTable
+from bridge.reasons import Reason
 
 __all__ = ["PYTHON", "Decider", "Decision", "not_ours", "site_of"]
 
@@ -32,19 +33,18 @@ _KEY = re.compile(r"[A-Za-z0-9_-]{8,64}")
 class Decision:
     """Who answers a request, and why.
 
-    `backend` is PYTHON or the name of the legacy backend; `legacy` is the backend that answers
-    when Python does not. `reason` is one of a few fixed words (it is counted), `detail` is for
-    people. `set_key` is the value of a new SHARE_COOKIE to give to the visitor. `split` means
-    that other visitors may get the other side for this URL, so no shared cache may keep it;
-    `vary` is the request header that the choice depends on. `conditions` are the request headers
-    that decided which route it is. `rules` are the changes to the headers of the answer, whoever
-    gives it: the same object for the same site and route of a table.
+    `backend` is PYTHON or the name of the legacy backend; `legacy` is the backend that answers when
+    Python does not. `detail` is for people. `set_key` is the value of a new SHARE_COOKIE to give to
+    the visitor. `split` means that other visitors may get the other side for this URL, so no shared
+    cache may keep it; `vary` is the request header that the choice depends on. `conditions` are the
+    request headers that decided which route it is. `rules` are the changes to the headers of the
+    answer, whoever gives it: the same object for the same site and route of a table.
     """
 
     site: str
     backend: str
     legacy: str
-    reason: str
+    reason: Reason
     detail: str = ""
     route: Route | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -112,25 +112,29 @@ class Decider:
         spec = self.table.file.sites[site]
         legacy = route.spec.legacy or spec.legacy
 
-        def answer(side: str, reason: str, detail: str = "", **more: Any) -> Decision:
+        def answer(side: str, reason: Reason, detail: str = "", **more: Any) -> Decision:
             backend = PYTHON if side == PYTHON else legacy
             more |= {"conditions": conditions, "rules": rules}
             return Decision(site, backend, legacy, reason, detail, route, params, **more)
 
         picked = preview.picked(secret, head, route.share_key, now)
         if picked:
-            return answer(picked, "preview", f"preview cookie: {picked}", split=True, vary="Cookie")
+            return answer(
+                picked, Reason.PREVIEW, f"preview cookie: {picked}", split=True, vary="Cookie"
+            )
         if isinstance(standing, Decision):
             return standing
         percent = f"{route.share / 1000:g}%"
         key, set_key, vary = _sticky_key(spec.sticky, head, client, fresh_key)
         if key is None:
             detail = f"{percent}, and the request has no {_name_of(spec.sticky)}"
-            return answer("legacy", "no-sticky-key", detail, split=True, vary=vary)
+            return answer("legacy", Reason.NO_STICKY_KEY, detail, split=True, vary=vary)
         number = bucket(route.share_key, key)
         side = PYTHON if inside(number, route.share) else "legacy"
         detail = f"bucket {number / 1000:g}% is {'in' if side == PYTHON else 'not in'} {percent}"
-        return answer(side, "share", detail, bucket=number, set_key=set_key, split=True, vary=vary)
+        return answer(
+            side, Reason.SHARE, detail, bucket=number, set_key=set_key, split=True, vary=vary
+        )
 
     def _look_up(self, head: Head, key: tuple[str, str, str | None]) -> Decision | _Split:
         """What holds for every visitor but those with a preview: a decision, or the site, the
@@ -141,12 +145,14 @@ class Decider:
         spec = table.file.sites[site]
         legacy, rules = spec.legacy, spec.response_headers
         if head.target.path is None:
-            return Decision(site, legacy, legacy, "odd-target", head.target.oddity, rules=rules)
+            return Decision(
+                site, legacy, legacy, Reason.ODD_TARGET, head.target.oddity, rules=rules
+            )
         found, question = table.look_up(head, site)
         by = question.headers
         standing: Decision | _Split
         if found is None:
-            standing = Decision(site, legacy, legacy, "no-route", conditions=by, rules=rules)
+            standing = Decision(site, legacy, legacy, Reason.NO_ROUTE, conditions=by, rules=rules)
         else:
             route, params = found
             legacy, rules = route.spec.legacy or legacy, route.rules.get(site, rules)
@@ -157,12 +163,12 @@ class Decider:
                 "rules": rules,
             }
             if route.app is None:
-                reason = "no-handler" if route.handler else "legacy-route"
+                reason = Reason.NO_HANDLER if route.handler else Reason.LEGACY_ROUTE
                 standing = Decision(site, legacy, legacy, reason, "", **given)
             elif route.share == 0:
-                standing = Decision(site, legacy, legacy, "share", "0%", **given)
+                standing = Decision(site, legacy, legacy, Reason.SHARE, "0%", **given)
             elif route.share == ALL:
-                standing = Decision(site, PYTHON, legacy, "share", "100%", **given)
+                standing = Decision(site, PYTHON, legacy, Reason.SHARE, "100%", **given)
             else:
                 standing = site, route, params, by, rules
         if not question.varies and len(key[2] or "") <= _LONGEST:

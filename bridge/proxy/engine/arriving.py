@@ -16,6 +16,7 @@ from bridge.proxy.engine.ports import Carrier
 from bridge.proxy.engine.reading import Block
 from bridge.proxy.engine.reply import Reply
 from bridge.proxy.engine.spool import Spool
+from bridge.reasons import Stage
 
 __all__ = ["Arriving"]
 
@@ -156,7 +157,7 @@ class Arriving(Reply):
         engine = self.engine
         pool = engine.upstreams.get(self.conversation.table, name)
         if self.block.upgrade and pool.is_full_of_tunnels:
-            raise LegacyError("wait", 503, f"{pool.spec.limits.tunnels} tunnels are open")
+            raise LegacyError(Stage.WAIT, 503, f"{pool.spec.limits.tunnels} tunnels are open")
         most = engine.limits.buffer
         if self.held is not None or self.body is None or self.spool is not None or not most:
             return False

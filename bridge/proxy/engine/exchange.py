@@ -8,6 +8,7 @@ asks is a `LegacyDownstream`.
 
 from __future__ import annotations
 
+import enum
 from functools import lru_cache
 from time import perf_counter
 
@@ -27,6 +28,7 @@ from bridge.proxy.http.wire import (
     split_head,
 )
 from bridge.proxy.request.head import Headers
+from bridge.reasons import Stage
 
 __all__ = ["Exchange"]
 
@@ -45,6 +47,21 @@ def _read_answer(method: str, lines: bytes) -> tuple[ResponseHead, Framing, Head
 read_answer = lru_cache(maxsize=128)(_read_answer)
 
 
+class _State(enum.IntEnum):
+    """Where a request to legacy is. WAITING: for a place. CONNECTING: it has one, and gets a new
+    connection. ASKED: it has a connection. ANSWERED: the final head came. OVER: nobody wants more,
+    or there is no more."""
+
+    WAITING = 0
+    CONNECTING = 1
+    ASKED = 2
+    ANSWERED = 3
+    OVER = 4
+
+
+_WAITING, _CONNECTING, _ASKED, _ANSWERED, _OVER = _State
+
+
 class Exchange:
     """The request `head` (bytes, complete) with the given `method`.
 
@@ -61,7 +78,6 @@ class Exchange:
         "_buffer",
         "_chunked",
         "_chunks",
-        "_connects",
         "_head",
         "_interim",
         "_left",
@@ -72,13 +88,12 @@ class Exchange:
         "_sent",
         "_since",
         "_spare",
+        "_state",
         "_upgrade",
-        "answered",
         "connection",
         "downstream",
         "fresh",
         "full",
-        "over",
         "own",
         "paused",
         "pool",
@@ -110,13 +125,11 @@ class Exchange:
         self._passed = 0  # bytes of the answer's body that were read after its head
         self._chunks: ChunkedReader | None = None
         self._reusable = False
-        self.answered = False  # the final head came
+        self._state = _WAITING
         self.full = False  # legacy takes nothing now
         self.paused = False  # the visitor takes nothing now
-        self.over = False
         self.connection: LegacyConnection | None = None
         self.own: LegacyConnection | None = None  # that is its visitor's alone, until it begins
-        self._connects = False
 
     # (1)
 
@@ -136,19 +149,18 @@ class Exchange:
         """There is a place for a new connection."""
         now = perf_counter()
         self._outcome.wait = now - self._since
-        self._since, self._connects = now, True
+        self._since, self._state = now, _CONNECTING
 
     # (2)
 
     def begin(self, connection: LegacyConnection) -> None:
         """There is a connection."""
         now = perf_counter()
-        if self._connects:
+        if self._state is _CONNECTING:
             self._outcome.connect = now - self._since
-            self._connects = False
         else:
             self._outcome.wait = now - self._since
-        self._since = now
+        self._since, self._state = now, _ASKED
         self.connection = connection
         connection.read_size = self.pool.read_size(0)
         outlet = connection.outlet
@@ -168,6 +180,16 @@ class Exchange:
     def place(self) -> str:
         """From where the visitor comes."""
         return self.downstream.place
+
+    @property
+    def answered(self) -> bool:
+        """Whether the final head has come."""
+        return self._state is _ANSWERED
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody wants more of the answer, or there is no more."""
+        return self._state is _OVER
 
     @property
     def takes(self) -> bool:
@@ -191,18 +213,18 @@ class Exchange:
                 self._body.append(b"0\r\n\r\n")
             else:
                 self.connection.outlet.write(b"0\r\n\r\n")
-        if self.connection is not None and not self.answered and not self.full:
+        if self.connection is not None and self._state is not _ANSWERED and not self.full:
             timeouts = self.pool.spec.timeouts
             self.connection.deadline = clock.now + timeouts.first_byte
 
     def legacy_is_full(self) -> None:
         self.full = True
-        if self.connection is not None and not self.answered:
+        if self.connection is not None and self._state is not _ANSWERED:
             self.connection.deadline = clock.now + self.pool.spec.timeouts.send
 
     def legacy_has_room(self) -> None:
         self.full = False
-        if self.connection is not None and not self.answered:
+        if self.connection is not None and self._state is not _ANSWERED:
             first = clock.now + self.pool.spec.timeouts.first_byte
             self.connection.deadline = first if self._sent else NEVER
         self.downstream.on_room()
@@ -211,7 +233,7 @@ class Exchange:
 
     def received(self, data: bytes) -> None:
         """Bytes from legacy."""
-        if self.answered:
+        if self._state is _ANSWERED:
             self._take_body(data)
             return
         if self._buffer:
@@ -220,7 +242,7 @@ class Exchange:
         try:
             self._take_head(data)
         except WireError as error:
-            self.failed(LegacyError("head", 502, f"is no HTTP: {error}"))
+            self.failed(LegacyError(Stage.HEAD, 502, f"is no HTTP: {error}"))
 
     def _take_head(self, data: bytes) -> None:
         limit = self.pool.spec.limits.response_head
@@ -229,7 +251,7 @@ class Exchange:
             if split is None or len(split[0]) > limit:
                 if len(data) > limit:
                     message = f"headers are larger than {limit} bytes"
-                    self.failed(LegacyError("head", 502, message))
+                    self.failed(LegacyError(Stage.HEAD, 502, message))
                 else:
                     self._buffer = data
                 return
@@ -243,7 +265,7 @@ class Exchange:
                 return
             self._interim = True
             self.downstream.on_interim(head)
-            if self.over:
+            if self._state is _OVER:
                 return
             if not data:
                 return
@@ -252,7 +274,7 @@ class Exchange:
             self._binds = True
         if head.odd:
             self._outcome.odd = head.odd
-        self.answered = True
+        self._state = _ANSWERED
         self._outcome.first_byte = perf_counter() - self._since
         if self.pool.many and self.connection is not None:
             self.pool.servers.answered(self.connection.server)
@@ -295,7 +317,7 @@ class Exchange:
 
     def let_go(self) -> None:
         """The connection is somebody else's from now on."""
-        self.over = True
+        self._state = _OVER
         self.connection = None
 
     # (4)
@@ -315,7 +337,7 @@ class Exchange:
             try:
                 pieces = chunks.feed(data)
             except WireError as error:
-                self.failed(LegacyError("body", 502, f"is no HTTP: {error}"))
+                self.failed(LegacyError(Stage.BODY, 502, f"is no HTTP: {error}"))
                 return
             if chunks.done:
                 self._settle(keep=not chunks.leftover)
@@ -339,7 +361,7 @@ class Exchange:
         """The visitor is slower than legacy: read no more for now, and later less at a time."""
         self._passed //= 4
         connection = self.connection
-        if connection is not None and not self.over:
+        if connection is not None and self._state is not _OVER:
             self.paused = True
             connection.deadline = NEVER
             connection.read_size = self.pool.read_size(self._passed)
@@ -364,7 +386,7 @@ class Exchange:
         connection = self.connection
         self._is_read_again()
         self._spare = 0
-        if connection is not None and not self.over:
+        if connection is not None and self._state is not _OVER:
             connection.deadline = clock.now + self.pool.spec.timeouts.between_bytes
             connection.transport.resume_reading()
 
@@ -377,9 +399,9 @@ class Exchange:
 
     def _settle(self, *, keep: bool) -> None:
         connection = self.connection
-        if self.over or connection is None:
+        if self._state is _OVER or connection is None:
             return
-        self.over = True
+        self._state = _OVER
         self.connection = None
         if self.paused:
             self._is_read_again()
@@ -393,27 +415,27 @@ class Exchange:
     def ended(self, error: Exception | None) -> None:
         """Legacy has ended the connection."""
         connection = self.connection
-        if self.over or connection is None:
+        if self._state is _OVER or connection is None:
             return
         words = getattr(error, "strerror", None) or (str(error) if error else "")
-        if not self.answered:
+        if self._state is not _ANSWERED:
             stale = connection.pooled and not self._buffer and not self._interim
             self._buffer = b""
             if stale and self.repeatable and self.pool.budget.take():
-                self.connection = None
+                self.connection, self._state = None, _WAITING
                 self._since = perf_counter()
                 self.pool.give_back(connection, keep=False)
                 self.fresh = True
                 self.pool.take(self)
                 return
             self.pool.servers.was_silent(connection.server, clock.now)
-            self.failed(LegacyError("first_byte", 502, words or "closed without an answer"))
+            self.failed(LegacyError(Stage.FIRST_BYTE, 502, words or "closed without an answer"))
         elif self._chunks is not None:
-            self.failed(LegacyError("body", 502, words or "ended before the last chunk"))
+            self.failed(LegacyError(Stage.BODY, 502, words or "ended before the last chunk"))
         elif self._left is not None:
-            self.failed(LegacyError("body", 502, words or f"ended {self._left} bytes early"))
+            self.failed(LegacyError(Stage.BODY, 502, words or f"ended {self._left} bytes early"))
         elif error is not None:
-            self.failed(LegacyError("body", 502, words))
+            self.failed(LegacyError(Stage.BODY, 502, words))
         else:
             self._settle(keep=False)
             self.downstream.on_end([])
@@ -421,29 +443,33 @@ class Exchange:
     def too_late(self) -> None:
         """The deadline of the stage has passed."""
         timeouts = self.pool.spec.timeouts
-        if self.answered:
-            error = LegacyError("body", 504, f"stalled for {timeouts.between_bytes:g} s")
+        if self._state is _ANSWERED:
+            error = LegacyError(Stage.BODY, 504, f"stalled for {timeouts.between_bytes:g} s")
         elif self.full:
-            error = LegacyError("send", 504, f"takes nothing for {timeouts.send:g} s")
+            error = LegacyError(Stage.SEND, 504, f"takes nothing for {timeouts.send:g} s")
         else:
-            error = LegacyError("first_byte", 504, f"no answer within {timeouts.first_byte:g} s")
+            error = LegacyError(
+                Stage.FIRST_BYTE, 504, f"no answer within {timeouts.first_byte:g} s"
+            )
             if self.connection is not None:
                 self.pool.servers.was_silent(self.connection.server, clock.now)
         self.failed(error)
 
     def failed(self, error: LegacyError) -> None:
-        if not self.over:
-            if not self.answered:
-                stage = error.stage if error.stage in ("wait", "connect") else "first_byte"
+        if self._state is not _OVER:
+            if self._state is not _ANSWERED:
+                stage = (
+                    error.stage if error.stage in (Stage.WAIT, Stage.CONNECT) else Stage.FIRST_BYTE
+                )
                 setattr(self._outcome, stage, perf_counter() - self._since)
             self.cancel()
             self.downstream.on_failure(error)
 
     def cancel(self) -> None:
         """Nobody wants the answer any more."""
-        if self.over:
+        if self._state is _OVER:
             return
-        self.over = True
+        self._state = _OVER
         self._is_read_again()
         connection, self.connection = self.connection, None
         if self.own is not None:  # it has waited for a place: its visitor may ask again

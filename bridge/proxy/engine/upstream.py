@@ -24,6 +24,7 @@ from bridge.proxy.engine.limits import Limits
 from bridge.proxy.engine.outlet import Batch, Outlet
 from bridge.proxy.pools import RetryBudget
 from bridge.proxy.routing import models
+from bridge.reasons import Stage
 
 __all__ = ["Asking", "LegacyConnection", "OnConnection", "Upstream"]
 
@@ -359,8 +360,8 @@ class Upstream:
     def _busy(self) -> LegacyError:
         if self.at_once < self.spec.limits.at_once:
             busy = f"all {self.at_once} connections that there are descriptors for are busy"
-            return LegacyError("wait", 503, busy)
-        return LegacyError("wait", 503, self.spec.limits.busy)
+            return LegacyError(Stage.WAIT, 503, busy)
+        return LegacyError(Stage.WAIT, 503, self.spec.limits.busy)
 
     def _connect(self, exchange: Asking, tried: tuple[Server, ...] = ()) -> None:
         if not tried:
@@ -389,13 +390,13 @@ class Upstream:
                     self._connect(exchange, tried)  # nothing of the request was sent
                     return
             if isinstance(error, TimeoutError):
-                failure = LegacyError("connect", 504, f"no connection within {seconds:g} s")
+                failure = LegacyError(Stage.CONNECT, 504, f"no connection within {seconds:g} s")
             elif _is_ours(error):
-                failure = LegacyError("wait", 503, "no descriptor is left; raise `ulimit -n`")
+                failure = LegacyError(Stage.WAIT, 503, "no descriptor is left; raise `ulimit -n`")
             elif isinstance(error, OSError):
-                failure = LegacyError("connect", 502, _words(error))
+                failure = LegacyError(Stage.CONNECT, 502, _words(error))
             else:
-                failure = LegacyError("connect", 502, f"{type(error).__name__}: {error}")
+                failure = LegacyError(Stage.CONNECT, 502, f"{type(error).__name__}: {error}")
             if not exchange.over:
                 exchange.failed(failure)
             self._next()

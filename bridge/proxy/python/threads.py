@@ -27,6 +27,7 @@ from bridge.logs import traceback_text
 from bridge.proxy.http.compress import Body, Press
 from bridge.proxy.http.wire import TOKEN, content_length, lowered
 from bridge.proxy.request.head import Headers
+from bridge.reasons import Reason
 
 __all__ = [
     "DECLINE_HEADER",
@@ -53,9 +54,9 @@ _AHEAD = 64 * 1024  # bytes of a body that a handler makes before the visitor ta
 
 
 class PythonFailed(BridgeError):
-    """The Python side could not answer. `reason` is a fixed word, `cause` the exception."""
+    """The Python side could not answer. `cause` is the exception."""
 
-    def __init__(self, reason: str, detail: str, cause: BaseException | None = None) -> None:
+    def __init__(self, reason: Reason, detail: str, cause: BaseException | None = None) -> None:
         self.reason, self.detail, self.cause = reason, detail, cause
         super().__init__(f"{reason}: {detail}")
 
@@ -219,7 +220,7 @@ class Job:
             raise result
         if isinstance(result, BaseException):
             raise PythonFailed(
-                "python-error", f"{type(result).__name__}: {result}", result
+                Reason.PYTHON_ERROR, f"{type(result).__name__}: {result}", result
             ) from result
         assert result is not None
         return result
@@ -320,11 +321,11 @@ class HandlerThreads:
         return left or bool(jobs)
 
     def busy(self) -> PythonFailed:
-        return PythonFailed("python-busy", f"all {self.limit} handler threads are busy")
+        return PythonFailed(Reason.PYTHON_BUSY, f"all {self.limit} handler threads are busy")
 
     @staticmethod
     def late(seconds: float) -> PythonFailed:
-        return PythonFailed("python-timeout", f"no first byte within {seconds:g} s")
+        return PythonFailed(Reason.PYTHON_TIMEOUT, f"no first byte within {seconds:g} s")
 
     def _start_thread(self) -> None:
         with self._lock:

@@ -56,6 +56,7 @@ from bridge.proxy.telemetry.scrape import (
     prepare,
     scrape,
 )
+from bridge.reasons import Stage
 
 __all__ = [
     "KINDS",
@@ -147,7 +148,7 @@ class Metrics(Hooks):
             if outcome.handler >= 0:
                 handler = self._handler
                 if handler is None:
-                    handler = self._handler = self._stage(PYTHON, "handler")
+                    handler = self._handler = self._stage(PYTHON, Stage.HANDLER)
                 handler.observe(outcome.handler)
             if outcome.fallback:
                 self._add(FALLBACKS, outcome.route, outcome.fallback)
@@ -166,9 +167,9 @@ class Metrics(Hooks):
         stages = self._legacy.get(name)
         if stages is None:
             stages = self._legacy[name] = (
-                self._stage(name, "wait"),
-                self._stage(name, "connect"),
-                self._stage(name, "first_byte"),
+                self._stage(name, Stage.WAIT),
+                self._stage(name, Stage.CONNECT),
+                self._stage(name, Stage.FIRST_BYTE),
             )
         if outcome.wait >= 0:
             stages[0].observe(outcome.wait)
@@ -179,7 +180,7 @@ class Metrics(Hooks):
         if outcome.stage:
             self._add(FAILED, name, outcome.stage)
 
-    def _stage(self, backend: str, stage: str) -> Histogram:
+    def _stage(self, backend: str, stage: Stage) -> Histogram:
         return self._cells.histogram(STAGES, (backend, stage), BUCKETS)
 
     def _labelled(self, key: tuple[str, str, int]) -> _Usual:

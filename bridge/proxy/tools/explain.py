@@ -76,11 +76,7 @@ def explain(
         site = site_of(table, head)
     except VisitorError as error:
         return Explanation(None, error.status, error.reason, ())
-    why = decision.detail or {
-        "no-route": "no route takes it; legacy answers everything else",
-        "legacy-route": "the route has no Python side",
-        "no-handler": "the handler of the route cannot be imported",
-    }.get(decision.reason, decision.reason)
+    why = decision.detail or decision.reason.says
     if preview.is_ignored(secret, decision.route, head):
         why += f"; {preview.NO_SECRET}"
     question = Question(head, site)

@@ -34,6 +34,7 @@ from bridge.proxy.request.cookies import TRAIL_COOKIE
 from bridge.proxy.request.hosts import as_ascii, host_of
 from bridge.proxy.routing.table import RouteTable
 from bridge.proxy.wsgi.dispatcher import Dispatcher
+from bridge.reasons import Reason
 
 __all__ = ["Found", "Hop", "Loop", "Step", "follow", "start_of"]
 
@@ -308,7 +309,7 @@ class _Search:
             node, jar = line.popleft()
             edges = self._from[node] = []
             for step, after in self._answers(node[0], jar):
-                if step.error or step.fallback not in ("", "declined"):
+                if step.error or step.fallback not in ("", Reason.DECLINED):
                     self._found.failed.append(step)
                 if not step.named:
                     continue

@@ -14,6 +14,7 @@ import structlog
 from bridge.errors import LegacyError
 from bridge.logs import traceback_text
 from bridge.proxy.hooks import Outcome
+from bridge.reasons import Stage
 
 __all__ = ["ReportedBody"]
 
@@ -54,7 +55,7 @@ class ReportedBody:
             if self._left:
                 message = f"body ended {self._left} bytes early"
                 self._abort(f"handler: {message}")
-                raise LegacyError("body", 502, message) from None
+                raise LegacyError(Stage.BODY, 502, message) from None
             raise
         except BaseException as error:
             self._ended = True

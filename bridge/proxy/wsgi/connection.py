@@ -17,6 +17,7 @@ from bridge.proxy.backends.servers import Server
 from bridge.proxy.http.wire import only_interim
 from bridge.proxy.routing import models
 from bridge.proxy.wsgi.upload import EarlyAnswer
+from bridge.reasons import Stage
 
 __all__ = ["Address", "Connection"]
 
@@ -40,9 +41,9 @@ class Address:
             return Connection(self._connect(), self._server)
         except TimeoutError:
             message = f"no connection within {self._seconds:g} s"
-            raise LegacyError("connect", 504, message) from None
+            raise LegacyError(Stage.CONNECT, 504, message) from None
         except OSError as error:
-            raise LegacyError("connect", 502, error.strerror or str(error)) from None
+            raise LegacyError(Stage.CONNECT, 502, error.strerror or str(error)) from None
 
     def _connect(self) -> socket.socket:
         if self._unix is not None:

@@ -32,6 +32,7 @@ from bridge.proxy.wsgi.environ import body_of, cut_off, head_of, limited
 from bridge.proxy.wsgi.legacy import Exchange, LegacyPool
 from bridge.proxy.wsgi.replay import ReplayableInput
 from bridge.proxy.wsgi.upload import RequestBody
+from bridge.reasons import Reason
 
 __all__ = ["Dispatcher"]
 
@@ -168,7 +169,7 @@ class _Request:
                 raise
         except (UseLegacy, PythonFailed) as error:
             page = conversation.after_failure(error, taken=stream.taken)
-            late = isinstance(error, PythonFailed) and error.reason == "python-timeout"
+            late = isinstance(error, PythonFailed) and error.reason == Reason.PYTHON_TIMEOUT
             if late or (page and isinstance(error, PythonFailed)):
                 stream.detach()
             if page:

@@ -34,6 +34,7 @@ from bridge.proxy.request.head import Headers
 from bridge.proxy.routing import models
 from bridge.proxy.wsgi.connection import Address, Connection
 from bridge.proxy.wsgi.upload import EarlyAnswer, RequestBody, framed_pieces
+from bridge.reasons import Stage
 
 __all__ = ["Exchange", "LegacyPool"]
 
@@ -132,12 +133,12 @@ class LegacyPool:
             return self._attempt(connection, method, head, body, on_hints, outcome, binding)
         except _Stale:
             if not self._budget.take():
-                raise LegacyError("first_byte", 502, "closed without an answer") from None
+                raise LegacyError(Stage.FIRST_BYTE, 502, "closed without an answer") from None
         connection = self._take(outcome, fresh=True)
         try:
             return self._attempt(connection, method, head, body, on_hints, outcome, binding)
         except _Stale:  # pragma: no cover - a fresh connection is never stale
-            raise LegacyError("first_byte", 502, "closed without an answer") from None
+            raise LegacyError(Stage.FIRST_BYTE, 502, "closed without an answer") from None
 
     def _attempt(
         self,
@@ -155,7 +156,7 @@ class LegacyPool:
                 complete = self._send(connection, head, body)
                 answer = self._read_head(connection, on_hints)
             except LegacyError as error:
-                if error.stage == "first_byte":
+                if error.stage == Stage.FIRST_BYTE:
                     self.servers.was_silent(connection.server, time.monotonic())
                 raise
             finally:
@@ -168,7 +169,7 @@ class LegacyPool:
             return self._stream(connection, method, answer, reusable=keep)
         except WireError as error:
             self._drop(connection)
-            raise LegacyError("head", 502, f"is no HTTP: {error}") from None
+            raise LegacyError(Stage.HEAD, 502, f"is no HTTP: {error}") from None
         except BaseException:
             self._drop(connection)
             raise
@@ -232,7 +233,7 @@ class LegacyPool:
                             to_close.append(self._idle.pop(0))
                         return None
                     if self._waiting >= limits.waiting or not self._wait(deadline - now):
-                        raise LegacyError("wait", 503, limits.busy)
+                        raise LegacyError(Stage.WAIT, 503, limits.busy)
         finally:
             for connection in to_close:
                 connection.close()
@@ -271,13 +272,13 @@ class LegacyPool:
         except EarlyAnswer:
             return False
         except TimeoutError:
-            raise LegacyError("send", 504, f"takes nothing for {seconds:g} s") from None
+            raise LegacyError(Stage.SEND, 504, f"takes nothing for {seconds:g} s") from None
         except OSError as error:
             if connection.pooled:
                 raise _Stale from None
             if connection.has_news():
                 return False  # it hung up on the upload, maybe with an answer
-            raise LegacyError("send", 502, error.strerror or str(error)) from None
+            raise LegacyError(Stage.SEND, 502, error.strerror or str(error)) from None
         finally:
             if watch is not None:
                 watch(None)
@@ -308,19 +309,21 @@ class LegacyPool:
                 data, connection.buffer, interim = connection.buffer, b"", True
                 continue
             if len(data) > limit:
-                raise LegacyError("head", 502, f"headers are larger than {limit} bytes")
+                raise LegacyError(Stage.HEAD, 502, f"headers are larger than {limit} bytes")
             try:
                 received = connection.receive(max(deadline - time.monotonic(), 0.001))
             except TimeoutError:
-                raise LegacyError("first_byte", 504, f"no answer within {seconds:g} s") from None
+                raise LegacyError(
+                    Stage.FIRST_BYTE, 504, f"no answer within {seconds:g} s"
+                ) from None
             except OSError as error:
                 if connection.pooled and not data and not interim:
                     raise _Stale from None
-                raise LegacyError("first_byte", 502, error.strerror or str(error)) from None
+                raise LegacyError(Stage.FIRST_BYTE, 502, error.strerror or str(error)) from None
             if not received:
                 if connection.pooled and not data and not interim:
                     raise _Stale
-                raise LegacyError("first_byte", 502, "closed without an answer")
+                raise LegacyError(Stage.FIRST_BYTE, 502, "closed without an answer")
             data += received
 
     # (4) stream the body
@@ -365,15 +368,15 @@ class LegacyPool:
             try:
                 return connection.receive(seconds)
             except TimeoutError:
-                raise LegacyError("body", 504, f"stalled for {seconds:g} s") from None
+                raise LegacyError(Stage.BODY, 504, f"stalled for {seconds:g} s") from None
             except OSError as error:
-                raise LegacyError("body", 502, error.strerror or str(error)) from None
+                raise LegacyError(Stage.BODY, 502, error.strerror or str(error)) from None
 
         def by_length(left: int) -> Iterator[bytes]:
             while left:
                 data = receive()
                 if not data:
-                    raise LegacyError("body", 502, f"ended {left} bytes early")
+                    raise LegacyError(Stage.BODY, 502, f"ended {left} bytes early")
                 if len(data) > left:
                     connection.buffer, data = data[left:], data[:left]
                 left -= len(data)
@@ -391,11 +394,11 @@ class LegacyPool:
                     return
                 data = receive()
                 if not data:
-                    raise LegacyError("body", 502, "ended before the last chunk")
+                    raise LegacyError(Stage.BODY, 502, "ended before the last chunk")
                 try:
                     pieces = reader.feed(data)
                 except WireError as error:
-                    raise LegacyError("body", 502, f"is no HTTP: {error}") from None
+                    raise LegacyError(Stage.BODY, 502, f"is no HTTP: {error}") from None
 
         def until_close() -> Iterator[bytes]:
             while data := receive():

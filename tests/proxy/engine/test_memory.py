@@ -13,9 +13,9 @@ from bench.fronts import prepare
 from bench.load import Page, latencies, throughput
 from bridge.proxy.conversation import Conversation
 from bridge.proxy.engine.calls import Call
-from bridge.proxy.engine.spool import Spool
 from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.limits import Limits
+from bridge.proxy.engine.spool import Spool
 from bridge.proxy.engine.turn import Turn
 from bridge.proxy.engine.visitor import Visitor as Protocol
 from bridge.proxy.python.threads import Answer, Job
