@@ -16,6 +16,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from bridge.errors import StateUnreadable
+from bridge.prometheus import Kind, family, header, page, sample
 from bridge.proxy.telemetry.cells import Reader, Series
 
 __all__ = [
@@ -58,7 +59,7 @@ BUCKETS = (
 class _Kind:
     """How a metric is shown. `per_slot`: each worker's value by itself; `most`: the largest."""
 
-    kind: str
+    kind: Kind
     text: str
     labels: tuple[str, ...] = ()
     per_slot: bool = False
@@ -185,14 +186,13 @@ class _Total:
         self.cells = [0.0] * count
         self.slots = 0  # that have it
         names = (*kind.labels, "slot") if kind.per_slot else kind.labels
-        given = _labels(names, labels)
+        given = dict(zip(names, labels, strict=True))
         if kind.kind == "histogram":
             bounds = (*map(str, map(float, BUCKETS)), "+Inf")
-            buckets = (_labels((*names, "le"), (*labels, bound)) for bound in bounds)
-            self.samples = [f"{name}_bucket{one}" for one in buckets]
-            self.samples += [f"{name}_count{given}", f"{name}_sum{given}"]
+            self.samples = [sample(f"{name}_bucket", given | {"le": bound}) for bound in bounds]
+            self.samples += [sample(f"{name}_count", given), sample(f"{name}_sum", given)]
         else:
-            self.samples = [f"{name}{given}"]
+            self.samples = [sample(name, given)]
 
     def lines(self) -> list[str]:
         if len(self.samples) == 1:
@@ -269,35 +269,24 @@ def scrape(state_dir: Path) -> bytes:
     lines: list[str] = []
     for name, kind in KINDS.items():
         if totals := found.get(name):
-            lines += (f"# HELP {name} {kind.text}", f"# TYPE {name} {kind.kind}")
+            lines += header(name, kind.kind, kind.text)
             for total in totals:
                 lines += total.lines()
     lines += _last_errors(state_dir)
-    return "\n".join([*lines, ""]).encode()
-
-
-def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
-    def quoted(text: str) -> str:
-        return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-
-    pairs = sorted(zip(names, values, strict=True))
-    inside = ",".join(f'{name}="{quoted(value)}"' for name, value in pairs)
-    return f"{{{inside}}}" if inside else ""
+    return page(lines)
 
 
 def _last_errors(state_dir: Path) -> list[str]:
     """When each slot last failed to load routes.yaml, and why; one small file per slot."""
-    lines = []
+    samples = []
     for file in sorted((state_dir / FOLDER).glob("*.error")):
         try:
             when, error = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        lines.append(f"{LAST_ERROR}{_labels(('error', 'slot'), (error, file.stem))} {when}")
-    if lines:
-        text = "When a worker last failed to load routes.yaml, in Unix seconds, and why"
-        lines[:0] = [f"# HELP {LAST_ERROR} {text}", f"# TYPE {LAST_ERROR} gauge"]
-    return lines
+        samples.append(({"error": error, "slot": file.stem}, when))
+    text = "When a worker last failed to load routes.yaml, in Unix seconds, and why"
+    return family(LAST_ERROR, "gauge", text, samples) if samples else []
 
 
 def unwatched(state_dir: Path) -> int:

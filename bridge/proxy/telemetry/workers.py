@@ -23,6 +23,7 @@ import structlog
 
 from bridge.errors import StateUnreadable
 from bridge.files import is_alive, is_stopped, write_atomically
+from bridge.prometheus import family, page
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.routing.table import RouteTable
 from bridge.proxy.telemetry.surroundings import code_of, settings_of
@@ -298,12 +299,9 @@ def tables(state_dir: Path) -> dict[str, int]:
 
 def metrics(state_dir: Path) -> bytes:
     """The same in Prometheus' text format: machines that differ have different labels."""
-    found = tables(state_dir)
-    lines = [f'{TABLES}{{table="{digest}"}} {count}' for digest, count in found.items()]
-    if lines:
-        text = "Workers by the routing table that they run"
-        lines[:0] = [f"# HELP {TABLES} {text}", f"# TYPE {TABLES} gauge"]
-    return "".join(f"{line}\n" for line in lines).encode()
+    samples = [({"table": digest}, count) for digest, count in tables(state_dir).items()]
+    text = "Workers by the routing table that they run"
+    return page(family(TABLES, "gauge", text, samples)) if samples else b""
 
 
 def _files(state_dir: Path) -> list[Path]:
