@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from bench.fronts import FRONT, LENGTH, THREADS, Front, gunicorn, prepare, routes_yaml, visitor
+from bench.fronts import FRONT, LENGTH, Front, gunicorn, prepare, routes_yaml, visitor
 from bench.load import UNSEEN, BenchmarkFailed, Page
 from bridge.proxy.telemetry.metrics import scrape
 from stack.bridge import BridgeServe, Gunicorn, PythonServer
@@ -166,8 +166,7 @@ def fronts(folder: Path) -> Iterator[tuple[dict[str, Front], dict[str, Bridge]]]
     gevent.worker_class = "gevent"
     hello = gunicorn(folder / "handler_gthread", "bare_hello")
     engine, engine_500, handler = (
-        BridgeServe(folder / name, env={}, threads=THREADS)
-        for name in ("engine", "engine_500", "handler")
+        BridgeServe(folder / name, env={}) for name in ("engine", "engine_500", "handler")
     )
     ours: dict[str, tuple[BridgeServe | Gunicorn, str]] = {
         "engine": (engine, forge_routes(engine.address, origin.url)),

@@ -24,7 +24,7 @@ from pymongo import MongoClient
 
 from bench.before.callgrind import Counter
 from bench.before.checkout import Tree
-from bench.before.programs import Commands, Job, Serve, Worker
+from bench.before.programs import Commands, Job, Serve, Worker, Wsgi
 from bench.fronts import LENGTH, ORIGIN, prepare, routes_yaml, visitor
 from bench.load import BenchmarkFailed, Page, latencies
 from bench.queue_events import event
@@ -232,9 +232,11 @@ def _rows(
     return found
 
 
-def _requests(size: int, *options: str) -> Callable[..., contextlib.AbstractContextManager[Count]]:
-    """`size` requests through `bridgectl serve` with these options, and twice as many: pages of
-    legacy, and of a handler."""
+def _requests(
+    size: int, kind: type[Serve] | type[Wsgi]
+) -> Callable[..., contextlib.AbstractContextManager[Count]]:
+    """`size` requests through such a proxy, and twice as many: pages of legacy, and of a
+    handler."""
 
     @contextlib.contextmanager
     def prepared(folder: Path, quick: bool) -> Iterator[Count]:
@@ -243,9 +245,8 @@ def _requests(size: int, *options: str) -> Callable[..., contextlib.AbstractCont
         with Nginx(folder / "origin", ORIGIN, values={"PAGE": body.decode()}) as origin:
 
             def counts(tree: Tree, place: Path) -> dict[str, Counts]:
-                serve = Serve(tree, place, options)
-                log = prepare(serve, routes_yaml(serve.address, origin.url, 40)).log
-                serve.options += ["--access-log", str(log)]
+                serve = kind(tree, place)
+                prepare(serve, routes_yaml(serve.address, origin.url, 40))
                 with serve:
                     counter: Counter | None = None
                     found = {}
@@ -266,8 +267,8 @@ def _requests(size: int, *options: str) -> Callable[..., contextlib.AbstractCont
 
 
 COUNTED: dict[str, Callable[..., contextlib.AbstractContextManager[Count]]] = {
-    "dispatcher": _requests(300, "--engine", "thread"),
-    "engine": _requests(1000),
+    "dispatcher": _requests(300, Wsgi),
+    "engine": _requests(1000, Serve),
     "queue": _queue,
     "sync": _sync,
 }
