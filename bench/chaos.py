@@ -41,8 +41,7 @@ from bench.chaos_harms import (
 from bench.chaos_pages import OWN_PAGE
 from bench.chaos_site import HARMLESS, MODE_FILE, ROUTES
 from bench.chaos_visitors import Found, Troubles, Visitor
-from bench.load import BenchmarkFailed
-from bench.report import Report
+from bench.report import BenchmarkFailed, Report
 from bridge.proxy.telemetry.workers import read_all
 from stack.bridge import BridgeServe, PythonServer
 from stack.errors import TimedOut

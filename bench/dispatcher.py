@@ -17,8 +17,8 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.fronts import CONNECTIONS, Front, fronts
-from bench.load import latencies, throughput
 from bench.report import Report, spread
+from stack.load import latencies, throughput
 
 __all__ = ["run"]
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from bench.fronts import FRONT, LENGTH, Front, gunicorn, prepare, routes_yaml, visitor
-from bench.load import UNSEEN, BenchmarkFailed, Page
+from bench.report import BenchmarkFailed
 from bridge.proxy.telemetry.metrics import scrape
 from stack.bridge import BridgeServe, Gunicorn, PythonServer
+from stack.load import UNSEEN, Page
 from stack.nginx import Nginx
 from stack.process import REPOSITORY, Server, find_program
 

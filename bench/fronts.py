@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.load import BenchmarkFailed, Page
+from bench.report import BenchmarkFailed
 from bridge.proxy.decision.buckets import bucket, inside
 from bridge.proxy.telemetry.metrics import scrape
 from stack.bridge import BridgeServe, Gunicorn
+from stack.load import Page
 from stack.nginx import Nginx
 from stack.process import Server
 

@@ -26,11 +26,12 @@ from bench.before.callgrind import Counter
 from bench.before.checkout import Tree
 from bench.before.programs import Commands, Job, Serve, Worker, Wsgi
 from bench.fronts import LENGTH, ORIGIN, prepare, routes_yaml, visitor
-from bench.load import BenchmarkFailed, Page, latencies
 from bench.queue_events import event
+from bench.report import BenchmarkFailed
 from bench.sync_forge import Forge, fill_made_up
 from bridge.queue.broker import connection as broker
 from bridge.queue.events import Event
+from stack.load import Page, latencies
 from stack.mariadb import MariaDB
 from stack.mongod import Mongod
 from stack.nginx import Nginx

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.before.callgrind import Counter, under_callgrind
 from bench.before.checkout import Tree
-from bench.load import BenchmarkFailed
+from bench.report import BenchmarkFailed
 from stack.bridge import BridgeServe, BridgeWorker, Gunicorn, PythonServer
 from stack.errors import TimedOut, tail
 from stack.waiting import wait_for
@@ -57,9 +57,6 @@ class Proxy(PythonServer):
     def environment(self) -> dict[str, str]:
         return environment(self._tree, super().environment() | self._tree.environment())
 
-    def command(self) -> Sequence[str]:
-        return under_callgrind(super().command(), self.directory)
-
     def counter(self) -> Counter:
         """Counts from now on. Raises BenchmarkFailed."""
         workers = [pid for pid in self.processes() if pid != self.pid]
@@ -76,6 +73,9 @@ class Serve(Proxy, BridgeServe):
         super().__init__(directory, env={}, options=options, cwd=tree.path)
         self._tree = tree
 
+    def command(self) -> Sequence[str]:
+        return under_callgrind(super().command(), self.directory)
+
 
 class Wsgi(Proxy, Gunicorn):
     """The Dispatcher of a checkout under gunicorn gthread."""
@@ -85,6 +85,9 @@ class Wsgi(Proxy, Gunicorn):
         app = "bench.apps:dispatcher()"
         super().__init__(directory, app, options=options, chdir=tree.path)
         self._tree = tree
+
+    def command(self) -> Sequence[str]:
+        return under_callgrind(super().command(), self.directory)
 
 
 Job = tuple[Mapping[str, str], Sequence[str]]
