@@ -151,7 +151,7 @@ class TestPool:
         """One has the only place, one waits for it, and the next one is refused at once."""
         limits = models.Limits(max_in_flight=1, waiting=1)
         url = f"http://127.0.0.1:{backend.port}"
-        timeouts = models.Timeouts(wait=BOUND)
+        timeouts = models.Timeouts.model_validate({"wait": "10s"})
         pool = LegacyPool("php", models.Backend(url=url, limits=limits, timeouts=timeouts))
         first = pool.exchange("GET", "/", [("Host", "a")])
         with ThreadPoolExecutor(1) as threads:
