@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -149,6 +150,8 @@ class TestPool:
 
     def test_the_line_of_those_who_wait_is_bounded(self, backend: Backend) -> None:
         """One has the only place, one waits for it, and the next one is refused at once."""
+        body = b"x" * 1_000_000
+        backend.when("/", plain(body=body))
         limits = models.Limits(max_in_flight=1, waiting=1)
         url = f"http://127.0.0.1:{backend.port}"
         timeouts = models.Timeouts.model_validate({"wait": "10s"})
@@ -161,7 +164,8 @@ class TestPool:
                 pool.exchange("GET", "/", [("Host", "a")])
             assert (caught.value.stage, caught.value.status) == ("wait", 503)
             first.close()
-            assert b"".join(second.result(BOUND)) == b"ok"
+            with contextlib.closing(second.result(BOUND)) as answer:
+                assert b"".join(answer) == body
         pool.close()
 
     def test_a_pool_that_is_closed_keeps_no_connection(self, backend: Backend) -> None:
