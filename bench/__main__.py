@@ -13,8 +13,7 @@ import click
 from rich.console import Console
 
 from bench.before import COMPARABLE
-from bench.load import BenchmarkFailed
-from bench.report import Report
+from bench.report import BenchmarkFailed, Report
 from stack.errors import StackError
 
 SECONDS = {"chaos": 600}

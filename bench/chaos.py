@@ -41,8 +41,7 @@ from bench.chaos_harms import (
 from bench.chaos_pages import OWN_PAGE
 from bench.chaos_site import HARMLESS, MODE_FILE, ROUTES
 from bench.chaos_visitors import Found, Troubles, Visitor
-from bench.load import BenchmarkFailed
-from bench.report import Report
+from bench.report import BenchmarkFailed, Report
 from bridge.proxy.telemetry.workers import read_all
 from stack.bridge import BridgeServe, PythonServer
 from stack.errors import TimedOut
@@ -75,12 +74,11 @@ class Legacy(PythonServer):
 @dataclass
 class Chaos:
     """folder: for all files. seconds: for how long. serve: the class of the proxy, which a test may
-    damage. engine: of the proxy. steps: what is broken, in place of a plan for each round."""
+    damage. steps: what is broken, in place of a plan for each round."""
 
     folder: Path
     seconds: float
     seed: int
-    engine: str = "event"
     serve: type[BridgeServe] = BridgeServe
     steps: Sequence[Step] | None = None
     say: Callable[[str], None] = lambda text: None
@@ -110,7 +108,7 @@ class Chaos:
                 "PYTHONDONTWRITEBYTECODE": "1",
             },
             workers=WORKERS,
-            options=["--access-log", str(self.fifo), "--engine", self.engine],
+            options=["--access-log", str(self.fifo)],
         )
         self.number = 0
         self.good = ""

@@ -4,8 +4,8 @@ The legacy side is nginx with a page of 1 KiB, so that the fronts are measured a
 ProxyMiddleware and the Dispatcher run under the same gunicorn settings; the Dispatcher does all
 of its work (40 routes, some of them split; access log; metrics), the ProxyMiddleware has none.
 `dispatcher` is a page of a route that is not flipped yet, `dispatcher_split` one of a split
-route, which also looks for the visitor's key and keeps the answer out of shared caches.
-`bridge_serve` is the same page under `bridgectl serve --engine thread`.
+route, which also looks for the visitor's key and keeps the answer out of shared caches. The event
+loop of `bridgectl serve` has a benchmark of its own, `engine`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.fronts import CONNECTIONS, Front, fronts
-from bench.load import latencies, throughput
 from bench.report import Report, spread
+from stack.load import latencies, throughput
 
 __all__ = ["run"]
 
@@ -103,7 +103,6 @@ def _report(measured: dict[str, Measured]) -> Report:
         "dispatcher_over_proxymiddleware": over("dispatcher", "proxymiddleware"),
         "dispatcher_split_over_proxymiddleware": over("dispatcher_split", "proxymiddleware"),
         "dispatcher_over_nginx": over("dispatcher", "nginx"),
-        "bridge_serve_over_proxymiddleware": over("bridge_serve", "proxymiddleware"),
         "dispatcher_500_routes_over_dispatcher": over("dispatcher_500_routes", "dispatcher"),
         "handler_over_dispatcher": over("dispatcher_handler", "dispatcher"),
     }

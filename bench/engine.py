@@ -15,8 +15,8 @@ from rich.console import Console
 
 from bench.engine_fronts import FRONTS, Bridge, fronts
 from bench.fronts import Front
-from bench.load import latencies, throughput
 from bench.report import Report, spread
+from stack.load import latencies, throughput
 
 __all__ = ["run"]
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from bench.fronts import FRONT, LENGTH, THREADS, Front, gunicorn, prepare, routes_yaml, visitor
-from bench.load import UNSEEN, BenchmarkFailed, Page
+from bench.fronts import FRONT, LENGTH, Front, gunicorn, prepare, routes_yaml, visitor
+from bench.report import BenchmarkFailed
 from bridge.proxy.telemetry.metrics import scrape
 from stack.bridge import BridgeServe, Gunicorn, PythonServer
+from stack.load import UNSEEN, Page
 from stack.nginx import Nginx
 from stack.process import REPOSITORY, Server, find_program
 
@@ -166,8 +167,7 @@ def fronts(folder: Path) -> Iterator[tuple[dict[str, Front], dict[str, Bridge]]]
     gevent.worker_class = "gevent"
     hello = gunicorn(folder / "handler_gthread", "bare_hello")
     engine, engine_500, handler = (
-        BridgeServe(folder / name, env={}, threads=THREADS)
-        for name in ("engine", "engine_500", "handler")
+        BridgeServe(folder / name, env={}) for name in ("engine", "engine_500", "handler")
     )
     ours: dict[str, tuple[BridgeServe | Gunicorn, str]] = {
         "engine": (engine, forge_routes(engine.address, origin.url)),

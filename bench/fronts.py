@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.load import BenchmarkFailed, Page
+from bench.report import BenchmarkFailed
 from bridge.proxy.decision.buckets import bucket, inside
 from bridge.proxy.telemetry.metrics import scrape
 from stack.bridge import BridgeServe, Gunicorn
+from stack.load import Page
 from stack.nginx import Nginx
 from stack.process import Server
 
@@ -159,19 +160,16 @@ def fronts(folder: Path) -> Iterator[dict[str, Front]]:
     middleware.env = {"BENCH_UPSTREAM": origin.url}
     dispatcher = gunicorn(folder / "dispatcher", "dispatcher")
     large = gunicorn(folder / "dispatcher-500", "dispatcher")
-    serve = BridgeServe(folder / "serve", env={}, threads=THREADS)
     bridges: dict[Server, Bridge] = {
         server: _bridge(server, origin.url, count)
-        for server, count in ((dispatcher, 40), (large, 500), (serve, 40))
+        for server, count in ((dispatcher, 40), (large, 500))
     }
-    # The event loop has a benchmark of its own, `engine`.
-    serve.options = ["--engine", "thread", "--access-log", str(bridges[serve].log)]
 
-    def front(server: Nginx | Gunicorn | BridgeServe, path: str = "/p/page") -> Front:
+    def front(server: Nginx | Gunicorn, path: str = "/p/page") -> Front:
         return Front(Page(server.url + path, headers, body), server, bridges.get(server))
 
     with contextlib.ExitStack() as stack:
-        servers: list[Server] = [origin, nginx, middleware, dispatcher, large, serve]
+        servers: list[Server] = [origin, nginx, middleware, dispatcher, large]
         for server in servers:  # they start side by side
             stack.callback(server.stop)
             server.launch()
@@ -185,7 +183,6 @@ def fronts(folder: Path) -> Iterator[dict[str, Front]]:
             "dispatcher_split": front(dispatcher),
             "dispatcher_500_routes": front(large, "/q/page"),
             "dispatcher_handler": front(dispatcher, "/hello"),
-            "bridge_serve": front(serve, "/q/page"),
         }
 
 
@@ -194,7 +191,7 @@ def gunicorn(folder: Path, app: str) -> Gunicorn:
     return Gunicorn(folder, f"bench.apps:{app}()", threads=THREADS, options=options)
 
 
-def _bridge(server: Gunicorn | BridgeServe, upstream: str, count: int) -> Bridge:
+def _bridge(server: Gunicorn, upstream: str, count: int) -> Bridge:
     """Write what a Dispatcher needs for `count` routes, and set its environment."""
     return prepare(server, routes_yaml(server.address, upstream, count))
 

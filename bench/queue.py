@@ -19,7 +19,6 @@ from typing import Any
 from pymongo import MongoClient
 from rich.console import Console
 
-from bench.load import BenchmarkFailed
 from bench.queue_brokers import Contender, RabbitMQQueue, StockKombu, Streams
 from bench.queue_events import event, events, same
 from bench.queue_mongodb import (
@@ -41,7 +40,7 @@ from bench.queue_programs import (
 )
 from bench.queue_report import MongoRows, Row, report
 from bench.queue_sql import SqlQueue
-from bench.report import Report
+from bench.report import BenchmarkFailed, Report
 from bridge.queue.broker import connection as broker
 from stack.errors import BinaryMissing, TimedOut
 from stack.mariadb import MariaDB

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from bench.load import BenchmarkFailed
+from bench.report import BenchmarkFailed
 from bridge.queue.events import Event
 
 __all__ = ["event", "events", "same"]

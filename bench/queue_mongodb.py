@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 from pymongo import MongoClient
 from pymongo.read_concern import ReadConcern
 
-from bench.load import BenchmarkFailed
 from bench.queue_brokers import StockKombu
+from bench.report import BenchmarkFailed
 from bridge.queue.broker import connection as broker
 from bridge.queue.events import Event
 from bridge.sync import indexes

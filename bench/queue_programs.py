@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection as Pipe
 from typing import Any
 
-from bench.load import BenchmarkFailed
 from bench.queue_brokers import Contender
+from bench.report import BenchmarkFailed
 
 __all__ = [
     "Program",

@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["Report", "spread"]
+__all__ = ["BenchmarkFailed", "Report", "spread"]
+
+
+class BenchmarkFailed(Exception):
+    """A result was wrong, or something that had to be on was off."""
 
 
 @dataclass

@@ -26,11 +26,11 @@ from typing import Any, ClassVar
 from rich.console import Console
 
 from bench.fronts import prepare
-from bench.load import BenchmarkFailed, Page, percentile, read_answer
-from bench.report import Report
+from bench.report import BenchmarkFailed, Report
 from bench.slow_stuck import beside_slow_handlers
 from bridge.proxy.telemetry.workers import read_all
 from stack.bridge import BridgeServe, PythonServer
+from stack.load import Page, percentile, read_answer
 from stack.nginx import NginxPhp
 from stack.waiting import wait_for
 

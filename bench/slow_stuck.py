@@ -15,9 +15,10 @@ from pathlib import Path
 from werkzeug.wrappers import Request, Response
 
 from bench.fronts import LENGTH, ORIGIN, prepare
-from bench.load import BenchmarkFailed, Page, latencies, percentile, read_answer, throughput
+from bench.report import BenchmarkFailed
 from bridge.proxy.telemetry.workers import read_all
 from stack.bridge import BridgeServe
+from stack.load import Page, latencies, percentile, read_answer, throughput
 from stack.nginx import Nginx
 from stack.waiting import wait_for
 

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.load import BenchmarkFailed
-from bench.report import Report
+from bench.report import BenchmarkFailed, Report
 from bench.sync_forge import Forge, fill
 from bench.sync_reads import DOCUMENTS, READS, Reads, megabytes, settings_for
 from bench.sync_report import Found, report

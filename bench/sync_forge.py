@@ -19,7 +19,7 @@ from typing import Any
 from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 
-from bench.load import BenchmarkFailed
+from bench.report import BenchmarkFailed
 from bridge.queue.events import Event
 from bridge.sync.documents import Mirror
 from stack.mariadb import MariaDB

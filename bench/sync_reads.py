@@ -21,8 +21,8 @@ from pymemcache.client.base import PooledClient
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from bench.load import BenchmarkFailed
 from bench.queue_programs import Program, running
+from bench.report import BenchmarkFailed
 from bench.sync_forge import SYNC
 from bridge.queue.events import Event
 from bridge.settings import Settings

@@ -19,7 +19,7 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from bench.load import BenchmarkFailed
+from bench.report import BenchmarkFailed
 from bench.sync_forge import SYNC, Forge, check_mirror
 from bridge.sync.documents import Mirror
 from stack.mongod import Mongod

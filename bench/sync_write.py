@@ -14,7 +14,7 @@ from typing import Any
 from pymongo import WriteConcern
 from pymongo.database import Database
 
-from bench.load import BenchmarkFailed
+from bench.report import BenchmarkFailed
 from bench.sync_forge import check_mirror
 from bridge.queue.events import Event
 from bridge.sync.apply import apply

@@ -20,9 +20,8 @@ from pathlib import Path
 import sqlalchemy as sql
 from rich.console import Console
 
-from bench.load import BenchmarkFailed
 from bench.queue_programs import Program, running
-from bench.report import Report
+from bench.report import BenchmarkFailed, Report
 from bench.triggers_site import SYNC, Case, entities, tables, write
 from bridge.queue.relay.touched import resolve
 from bridge.queue.sql.database import connect

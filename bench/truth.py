@@ -20,8 +20,7 @@ from typing import Any
 from pymongo import MongoClient
 from rich.console import Console
 
-from bench.load import BenchmarkFailed
-from bench.report import Report
+from bench.report import BenchmarkFailed, Report
 from bench.truth_damage import Damage, Found, mistakes
 from bench.truth_documents import documents, harmless
 from bench.truth_rows import rows

@@ -1,7 +1,7 @@
 """For any WSGI server: `gunicorn -k gthread bridge.wsgi:application`.
 
 Settings come from the BRIDGE_* environment; BRIDGE_ACCESS_LOG names a file for the access log.
-`bridgectl serve` has more: metrics, SIGHUP, and nothing of the server in the answers.
+`bridgectl serve` has more: metrics, WebSockets, and nothing of the server in the answers.
 """
 
 from __future__ import annotations

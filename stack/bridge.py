@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from stack.process import REPOSITORY, Server
 
-__all__ = ["ActivatedServe", "BridgeRelay", "BridgeServe", "BridgeWorker", "Gunicorn"]
+__all__ = ["ActivatedServe", "BridgeRelay", "BridgeServe", "BridgeWorker", "BridgeWsgi", "Gunicorn"]
 
 
 class PythonServer(Server):
@@ -68,6 +68,40 @@ class Gunicorn(PythonServer):
         ]
 
 
+class BridgeWsgi(Gunicorn):
+    """The bridge as a WSGI application under stock gunicorn, with the options of the docs.
+
+    env: BRIDGE_ROUTES and the other BRIDGE_* variables. options: further command-line words.
+    app: another application than `bridge.wsgi`'s.
+    """
+
+    name: ClassVar[str] = "bridge-wsgi"
+    documented: ClassVar[Sequence[str]] = (
+        "--forwarded-allow-ips=",
+        "--limit-request-line=8190",
+        "--limit-request-field_size=16380",
+    )
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        env: Mapping[str, str],
+        workers: int = 1,
+        threads: int = 16,
+        options: Sequence[str] = (),
+        app: str = "bridge.wsgi:application",
+    ) -> None:
+        super().__init__(
+            directory,
+            app,
+            workers=workers,
+            threads=threads,
+            options=[*self.documented, *options],
+            env=env,
+        )
+
+
 class BridgeServe(PythonServer):
     """`bridgectl serve`: the proxy, ready when its port answers.
 
@@ -83,20 +117,18 @@ class BridgeServe(PythonServer):
         *,
         env: Mapping[str, str],
         workers: int = 1,
-        threads: int = 8,
         options: Sequence[str] = (),
         port: int | None = None,
         cwd: Path | None = None,
     ) -> None:
         super().__init__(directory, port=port, env=env, cwd=cwd)
-        self.workers, self.threads, self.options = workers, threads, list(options)
+        self.workers, self.options = workers, list(options)
 
     def command(self) -> Sequence[str]:
         return [
             *(sys.executable, "-m", "bridge", "serve"),
             *("--bind", self.address),
             *("--workers", str(self.workers)),
-            *("--threads", str(self.threads)),
             *self.options,
         ]
 

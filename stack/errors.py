@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["BinaryMissing", "ServerFailed", "StackError", "TimedOut", "tail"]
+__all__ = ["BinaryMissing", "LoadFailed", "ServerFailed", "StackError", "TimedOut", "tail"]
 
 
 LONGEST_LINE = 500
@@ -29,6 +29,10 @@ class ServerFailed(StackError):
 
 class TimedOut(StackError):
     """A condition did not come true within its bound."""
+
+
+class LoadFailed(StackError):
+    """Under load an answer was wrong or missing, or something that had to be on was off."""
 
 
 def tail(log: Path, lines: int = 30) -> str:

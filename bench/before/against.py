@@ -21,8 +21,7 @@ from bench.before.checkout import Tree, checked_out, resolve
 from bench.before.counts import COUNTED, Counts
 from bench.before.ratios import Compared, Found, compare, limit_of
 from bench.before.turns import Side, in_turns
-from bench.load import BenchmarkFailed
-from bench.report import Report
+from bench.report import BenchmarkFailed, Report
 from stack.errors import BinaryMissing, StackError
 from stack.process import REPOSITORY, find_program
 

@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.load import BenchmarkFailed
+from bench.report import BenchmarkFailed
 from stack.process import find_program
 
 __all__ = ["INSTALL", "Counter", "under_callgrind"]

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.load import BenchmarkFailed
+from bench.report import BenchmarkFailed
 
 __all__ = ["Tree", "checked_out", "resolve"]
 

@@ -24,13 +24,14 @@ from pymongo import MongoClient
 
 from bench.before.callgrind import Counter
 from bench.before.checkout import Tree
-from bench.before.programs import Commands, Job, Serve, Worker
+from bench.before.programs import Commands, Job, Serve, Worker, Wsgi
 from bench.fronts import LENGTH, ORIGIN, prepare, routes_yaml, visitor
-from bench.load import BenchmarkFailed, Page, latencies
 from bench.queue_events import event
+from bench.report import BenchmarkFailed
 from bench.sync_forge import Forge, fill_made_up
 from bridge.queue.broker import connection as broker
 from bridge.queue.events import Event
+from stack.load import Page, latencies
 from stack.mariadb import MariaDB
 from stack.mongod import Mongod
 from stack.nginx import Nginx
@@ -232,9 +233,11 @@ def _rows(
     return found
 
 
-def _requests(size: int, *options: str) -> Callable[..., contextlib.AbstractContextManager[Count]]:
-    """`size` requests through `bridgectl serve` with these options, and twice as many: pages of
-    legacy, and of a handler."""
+def _requests(
+    size: int, kind: type[Serve] | type[Wsgi]
+) -> Callable[..., contextlib.AbstractContextManager[Count]]:
+    """`size` requests through such a proxy, and twice as many: pages of legacy, and of a
+    handler."""
 
     @contextlib.contextmanager
     def prepared(folder: Path, quick: bool) -> Iterator[Count]:
@@ -243,9 +246,8 @@ def _requests(size: int, *options: str) -> Callable[..., contextlib.AbstractCont
         with Nginx(folder / "origin", ORIGIN, values={"PAGE": body.decode()}) as origin:
 
             def counts(tree: Tree, place: Path) -> dict[str, Counts]:
-                serve = Serve(tree, place, options)
-                log = prepare(serve, routes_yaml(serve.address, origin.url, 40)).log
-                serve.options += ["--access-log", str(log)]
+                serve = kind(tree, place)
+                prepare(serve, routes_yaml(serve.address, origin.url, 40))
                 with serve:
                     counter: Counter | None = None
                     found = {}
@@ -266,8 +268,8 @@ def _requests(size: int, *options: str) -> Callable[..., contextlib.AbstractCont
 
 
 COUNTED: dict[str, Callable[..., contextlib.AbstractContextManager[Count]]] = {
-    "dispatcher": _requests(300, "--engine", "thread"),
-    "engine": _requests(1000),
+    "dispatcher": _requests(300, Wsgi),
+    "engine": _requests(1000, Serve),
     "queue": _queue,
     "sync": _sync,
 }

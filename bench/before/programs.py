@@ -15,12 +15,12 @@ from pathlib import Path
 
 from bench.before.callgrind import Counter, under_callgrind
 from bench.before.checkout import Tree
-from bench.load import BenchmarkFailed
-from stack.bridge import BridgeServe, BridgeWorker
+from bench.report import BenchmarkFailed
+from stack.bridge import BridgeServe, BridgeWorker, Gunicorn, PythonServer
 from stack.errors import TimedOut, tail
 from stack.waiting import wait_for
 
-__all__ = ["Commands", "Job", "Serve", "Worker"]
+__all__ = ["Commands", "Job", "Serve", "Worker", "Wsgi"]
 
 COMMANDS = Path(__file__).with_name("commands.py")
 BOUND = 600.0
@@ -48,27 +48,46 @@ class Worker(BridgeWorker):
         return Counter(self.pid, self.directory)
 
 
-class Serve(BridgeServe):
-    """`bridgectl serve` of a checkout, with one worker; it is the worker that is counted."""
+class Proxy(PythonServer):
+    """A proxy of a checkout, with one worker; it is the worker that is counted."""
 
     start_bound = 120.0
-
-    def __init__(self, tree: Tree, directory: Path, options: Sequence[str]) -> None:
-        super().__init__(directory, env={}, options=options, cwd=tree.path)
-        self._tree = tree
+    _tree: Tree
 
     def environment(self) -> dict[str, str]:
         return environment(self._tree, super().environment() | self._tree.environment())
-
-    def command(self) -> Sequence[str]:
-        return under_callgrind(super().command(), self.directory)
 
     def counter(self) -> Counter:
         """Counts from now on. Raises BenchmarkFailed."""
         workers = [pid for pid in self.processes() if pid != self.pid]
         if len(workers) != 1:
-            raise BenchmarkFailed(f"{self._tree.name}: bridgectl serve has {len(workers)} workers")
+            raise BenchmarkFailed(f"{self._tree.name}: {self.name} has {len(workers)} workers")
         return Counter(workers[0], self.directory)
+
+
+class Serve(Proxy, BridgeServe):
+    """`bridgectl serve` of a checkout."""
+
+    def __init__(self, tree: Tree, directory: Path) -> None:
+        options = ["--access-log", str(directory / "access.jsonl")]
+        super().__init__(directory, env={}, options=options, cwd=tree.path)
+        self._tree = tree
+
+    def command(self) -> Sequence[str]:
+        return under_callgrind(super().command(), self.directory)
+
+
+class Wsgi(Proxy, Gunicorn):
+    """The Dispatcher of a checkout under gunicorn gthread."""
+
+    def __init__(self, tree: Tree, directory: Path) -> None:
+        options = ["--keep-alive", "30"]
+        app = "bench.apps:dispatcher()"
+        super().__init__(directory, app, options=options, chdir=tree.path)
+        self._tree = tree
+
+    def command(self) -> Sequence[str]:
+        return under_callgrind(super().command(), self.directory)
 
 
 Job = tuple[Mapping[str, str], Sequence[str]]

@@ -50,16 +50,19 @@ def main(name: str, folder: str, rounds: str, seconds: str) -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    import bench.load
+    import bench.report
     import bridge
     import stack.errors
 
-    modules = {"bench": bench.load, "bridge": bridge, "stack": stack.errors}
+    modules = {"bench": bench.report, "bridge": bridge, "stack": stack.errors}
     _tell(out, {"runs": {name: str(module.__file__) for name, module in modules.items()}})
     benchmark = importlib.import_module(f"bench.{name}")
+    # Older commits have it elsewhere.
+    place = "report" if hasattr(bench.report, "BenchmarkFailed") else "load"
+    failed = importlib.import_module(f"bench.{place}").BenchmarkFailed
     try:
         report = benchmark.run(Path(folder), int(rounds), int(seconds), _Turns(out))
-    except (bench.load.BenchmarkFailed, stack.errors.StackError) as error:
+    except (failed, stack.errors.StackError) as error:
         _tell(out, {"failed": str(error)})
         return
     _tell(out, {"figures": report.figures, "ratios": report.ratios})

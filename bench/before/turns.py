@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from bench.before.checkout import Tree
 from bench.before.ratios import Found
-from bench.load import BenchmarkFailed
+from bench.report import BenchmarkFailed
 
 __all__ = ["Side", "in_turns"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from bridge.proxy.routing.load import Handlers, load
@@ -17,13 +19,6 @@ broken, legacy's pages for routes whose handler is missing. Mend it, or see `bri
     "--bind", multiple=True, default=["127.0.0.1:8080"], show_default=True, help="Repeatable."
 )
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Processes.")
-@click.option(
-    "--threads",
-    default=16,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Requests a process answers at a time, with `--engine thread` only.",
-)
 @click.option(
     "--handlers",
     default=16,
@@ -72,30 +67,9 @@ broken, legacy's pages for routes whose handler is missing. Mend it, or see `bri
     type=click.IntRange(1),
     help="Replace a worker that gives no sign of life for so many seconds.",
 )
-@click.option(
-    "--engine",
-    default="event",
-    show_default=True,
-    type=click.Choice(["event", "thread"]),
-    help="An event loop, or a thread per request.",
-)
 @click.option("--certfile", default="", help="Speak TLS with this certificate.")
 @click.option("--keyfile", default="", help="Its key, where that is in another file.")
-def serve(
-    bind: tuple[str, ...],
-    workers: int,
-    threads: int,
-    handlers: int,
-    connections: int,
-    access_log: str,
-    operator: str,
-    graceful_timeout: int,
-    max_requests: int,
-    worker_timeout: int,
-    engine: str,
-    certfile: str,
-    keyfile: str,
-) -> None:
+def serve(**options: Any) -> None:
     """Answer visitors. SIGHUP reloads routes.yaml at once, SIGTERM finishes what runs.
 
     \b
@@ -108,27 +82,12 @@ def serve(
     from bridge.proxy.serve.server import serve as run
 
     settings = Settings.from_environ()
-    if operator:
-        check_address(operator, settings.operator_token)
+    if options["operator"]:
+        check_address(options["operator"], settings.operator_token)
     # Whether the file is good is asked in a process that ends, so that the handlers' modules
     # are not in the parent of the workers: a new worker gets new code, and no forked client.
     check_in_child(settings)
-    options = ServeOptions(
-        bind=bind,
-        workers=workers,
-        threads=threads,
-        handlers=handlers,
-        connections=connections,
-        access_log=access_log,
-        operator=operator,
-        graceful_timeout=graceful_timeout,
-        max_requests=max_requests,
-        worker_timeout=worker_timeout,
-        engine=engine,
-        certfile=certfile,
-        keyfile=keyfile,
-    )
-    run(settings, options, start_gate)
+    run(settings, ServeOptions(**options), start_gate)
 
 
 def check_in_child(settings: Settings) -> None:

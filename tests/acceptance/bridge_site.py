@@ -51,7 +51,6 @@ class BridgeSite:
         routes: str,
         *,
         workers: int = 1,
-        threads: int = 8,
         operator: bool = False,
         options: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
@@ -74,7 +73,6 @@ class BridgeSite:
             directory / "serve",
             env=self.env,
             workers=workers,
-            threads=threads,
             options=[
                 *("--access-log", str(self.access_log)),
                 *(("--operator", self.operator) if operator else ()),

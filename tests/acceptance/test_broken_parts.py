@@ -41,7 +41,6 @@ from tests.acceptance.apps.handlers import hello as view
 """
 OWN_PAGE = "<h1>We are sorry"
 KEY = ("a1", "a-secret-of-tests-long-enough")
-ENGINES = pytest.mark.parametrize("engine", ["event", "thread"])
 
 
 def table(php: PhpServer, more: str = "", pages: str = "", reads: str = "") -> str:
@@ -77,18 +76,14 @@ def kill_all(site: BridgeSite) -> None:
     site.live(lambda worker: worker.pid not in killed, 30, "new workers")
 
 
-@ENGINES
 def test_an_emergency_flip_is_live_while_an_import_hangs_and_so_is_a_start(
-    tmp_path: Path, php: PhpServer, engine: str
+    tmp_path: Path, php: PhpServer
 ) -> None:
     code = tmp_path / "code"
     code.mkdir()
     (code / "hanging_views.py").write_text(HANGING, encoding="utf-8")
     env = {"PYTHONPATH": f"{REPOSITORY}:{code}", "BRIDGE_IMPORT_LIMIT": "1s"}
-    options = ("--engine", engine)
-    site = BridgeSite(
-        tmp_path / "site", table(php), workers=2, operator=True, env=env, options=options
-    )
+    site = BridgeSite(tmp_path / "site", table(php), workers=2, operator=True, env=env)
     with site:
         site.write(table(php, SLOW))
         site.live(lambda w: len(w.rows) == 3, 5, "the table whose handler hangs")
@@ -125,15 +120,12 @@ def make_pipe(page: Path) -> None:
     os.mkfifo(page)
 
 
-@pytest.mark.parametrize(
-    ("harm", "engine"), [(unlink, "event"), (spoil, "thread"), (make_pipe, "event")]
-)
+@pytest.mark.parametrize("harm", [unlink, spoil, make_pipe])
 def test_workers_come_back_with_the_error_page_that_there_was(
-    tmp_path: Path, php: PhpServer, harm: Callable[[Path], None], engine: str
+    tmp_path: Path, php: PhpServer, harm: Callable[[Path], None]
 ) -> None:
     text = table(php, pages=", error_pages: {default: sorry.html}")
-    options = ("--engine", engine)
-    site = BridgeSite(tmp_path / "site", text, workers=2, operator=True, options=options)
+    site = BridgeSite(tmp_path / "site", text, workers=2, operator=True)
     page = site.routes.with_name("sorry.html")
     page.write_text(OWN_PAGE, encoding="utf-8")
     with site:
@@ -151,17 +143,14 @@ def test_workers_come_back_with_the_error_page_that_there_was(
         assert get(site, "/dead").body == OWN_PAGE.encode()
 
 
-@pytest.mark.parametrize(
-    ("kept", "engine"), [(True, "event"), (False, "thread")], ids=["kept", "nothing kept"]
-)
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "nothing kept"])
 def test_workers_come_back_while_sync_yaml_is_broken(
-    tmp_path: Path, php: PhpServer, engine: str, kept: bool
+    tmp_path: Path, php: PhpServer, kept: bool
 ) -> None:
     """Whoever has just written gets legacy's page, since MongoDB is not there to be asked."""
     env = {"BRIDGE_FRESHNESS_KEYS": ":".join(KEY), "BRIDGE_MONGODB_URL": "mongodb://127.0.0.1:1/x"}
     text = table(php, reads=", reads: [project]")
-    options = ("--engine", engine)
-    site = BridgeSite(tmp_path / "site", text, workers=2, operator=True, env=env, options=options)
+    site = BridgeSite(tmp_path / "site", text, workers=2, operator=True, env=env)
     sync = site.routes.with_name("sync.yaml")
     good = "version: 1\nentities:\n  project: {collection: projects}\n"
     sync.write_text(good, encoding="utf-8")
@@ -185,14 +174,11 @@ def test_workers_come_back_while_sync_yaml_is_broken(
         site.live(lambda w: not w.error, 5, "no error any more")
 
 
-@ENGINES
 def test_workers_start_while_the_state_directory_is_of_no_use(
-    tmp_path: Path, php: PhpServer, engine: str
+    tmp_path: Path, php: PhpServer
 ) -> None:
     """And say what they run as soon as there is one."""
-    site = BridgeSite(
-        tmp_path / "site", table(php), workers=2, operator=False, options=("--engine", engine)
-    )
+    site = BridgeSite(tmp_path / "site", table(php), workers=2, operator=False)
     with site:
         killed = {worker.pid for worker in site.workers()}
         shutil.rmtree(site.state)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from stack.bridge import BridgeWsgi
 from stack.chromium import Chromium
 from stack.nginx import NginxPhp
 from stack.waiting import wait_for
@@ -117,36 +118,51 @@ def without(site: Site, browser: Chromium) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="module", params=["event", "thread"])
-def bridge(request: pytest.FixtureRequest, site: Site, home: Path) -> Iterator[BridgeSite]:
-    engine: str = request.param
-    routes = ROUTES.replace("@PHP@", site.php.url)
-    with BridgeSite(home / engine, routes, options=["--engine", engine]) as bridge:
-        bridge.engine = engine  # type: ignore[attr-defined]
+@pytest.fixture(scope="module")
+def bridge(site: Site, home: Path) -> Iterator[BridgeSite]:
+    with BridgeSite(home / "serve", ROUTES.replace("@PHP@", site.php.url)) as bridge:
         yield bridge
+
+
+@pytest.fixture(scope="module")
+def wsgi(site: Site, home: Path) -> Iterator[BridgeWsgi]:
+    """The same site under stock gunicorn."""
+    folder = home / "wsgi"
+    env = {"BRIDGE_ROUTES": str(folder / "routes.yaml"), "BRIDGE_STATE_DIR": str(folder / "state")}
+    server = BridgeWsgi(folder, env=env)
+    routes = ROUTES.replace("@PHP@", site.php.url).replace("@ADDRESS@", server.address)
+    folder.mkdir()
+    (folder / "routes.yaml").write_text(routes, encoding="utf-8")
+    with server:
+        yield server
 
 
 def test_every_check_of_the_page_ends_as_without_the_bridge(
     site: Site, browser: Chromium, bridge: BridgeSite, without: dict[str, Any]
 ) -> None:
-    expected = dict(without)
-    if bridge.engine == "thread":  # type: ignore[attr-defined]
-        expected["socket"] = ["refused", 1006]  # plain WSGI has no tunnel
-    assert site.seen_by(browser, bridge.server.url) == expected
+    assert site.seen_by(browser, bridge.server.url) == without
+
+
+def test_under_stock_gunicorn_only_the_websocket_ends_otherwise(
+    site: Site, browser: Chromium, wsgi: BridgeWsgi, without: dict[str, Any]
+) -> None:
+    """WSGI has no tunnel."""
+    assert site.seen_by(browser, wsgi.url) == without | {"socket": ["refused", 1006]}
 
 
 def test_a_tab_that_is_closed_lets_legacy_go(
     site: Site, browser: Chromium, bridge: BridgeSite
 ) -> None:
     """The page gives up on /slow.php, which takes seconds, and closes the connection."""
-    if bridge.engine == "thread":  # type: ignore[attr-defined]
-        pytest.skip("WSGI has no way to see it")
     site.seen_by(browser, bridge.server.url)
     slow = [line for line in bridge.log() if line["path"] == "/slow.php"]
     assert {line["status"] for line in slow} == {499}
     assert all(line["ms"] < 3000 for line in slow)
 
 
-def test_a_redirect_loop_ends_with_a_page_that_says_so(bridge: BridgeSite, home: Path) -> None:
-    shown = Chromium.shown(f"{bridge.server.url}/round", home / bridge.server.address)
-    assert "This page refers back to itself without end." in shown
+def test_a_redirect_loop_ends_with_a_page_that_says_so(
+    bridge: BridgeSite, wsgi: BridgeWsgi, home: Path
+) -> None:
+    for server in (bridge.server, wsgi):
+        shown = Chromium.shown(f"{server.url}/round", home / server.address)
+        assert "This page refers back to itself without end." in shown

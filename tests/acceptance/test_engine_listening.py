@@ -192,13 +192,12 @@ def test_visitors_are_answered_at_a_unix_socket(plain: BridgeSite) -> None:
     assert b"visitor=unknown\n" in answer.body  # RFC 7239, section 6.2
 
 
-@pytest.mark.parametrize("engine", ["event", "thread"])
 def test_a_web_server_that_is_not_trusted_is_named_until_it_is(
-    tmp_path: Path, php: PhpServer, engine: str
+    tmp_path: Path, php: PhpServer
 ) -> None:
     """At a unix socket no visitor has an address but the one that the web server says."""
     path = tmp_path / "socket"
-    options = ["--engine", engine, "--bind", f"unix:{path}"]
+    options = ["--bind", f"unix:{path}"]
 
     def strangers() -> dict[str, str]:
         (worker,) = site.workers()

@@ -31,16 +31,15 @@ class Poor(BridgeServe):
         return ["prlimit", f"--nofile={self.descriptors}:{self.descriptors}", *super().command()]
 
 
-def poor(directory: Path, legacy: Backend, engine: str) -> Poor:
+def poor(directory: Path, legacy: Backend) -> Poor:
     routes = directory / "routes.yaml"
     env = {"BRIDGE_ROUTES": str(routes), "BRIDGE_STATE_DIR": str(directory / "state")}
-    server = Poor(directory / "serve", env=env, options=["--engine", engine])
+    server = Poor(directory / "serve", env=env)
     routes.write_text(ROUTES.format(address=server.address, port=legacy.port))
     return server
 
 
-@pytest.mark.parametrize("engine", ["event", "thread"])
-def test_with_256_descriptors_everybody_is_answered(tmp_path: Path, engine: str) -> None:
+def test_with_256_descriptors_everybody_is_answered(tmp_path: Path) -> None:
     """More visitors at once than there are descriptors, half of them with slow pages."""
     slow = threading.Event()
 
@@ -48,7 +47,7 @@ def test_with_256_descriptors_everybody_is_answered(tmp_path: Path, engine: str)
         slow.wait(BOUND)
         call.send(plain())
 
-    with Backend() as legacy, poor(tmp_path, legacy, engine) as server:
+    with Backend() as legacy, poor(tmp_path, legacy) as server:
         legacy.when("/slow", late)
         answers: list[int] = []
 
@@ -68,13 +67,12 @@ def test_with_256_descriptors_everybody_is_answered(tmp_path: Path, engine: str)
         assert answers == [200] * 300
         log = server.log_text()
     assert "no descriptor" not in log
-    if engine == "event":
-        assert "A worker may have 256 descriptors: at most 107 visitors and 85 connections" in log
+    assert "A worker may have 256 descriptors: at most 107 visitors and 85 connections" in log
 
 
 def test_with_too_few_it_does_not_start(tmp_path: Path) -> None:
     with Backend() as legacy:
-        server = poor(tmp_path, legacy, "event")
+        server = poor(tmp_path, legacy)
         server.descriptors = 100
         with pytest.raises(ServerFailed, match="needs 128 at least; raise `ulimit -Hn`"):
             server.start()

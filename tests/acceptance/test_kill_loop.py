@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.kill import KillLoop, Result
+from stack.kill import KillLoop, Result
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(1500)]
 

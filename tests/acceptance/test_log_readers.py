@@ -35,14 +35,13 @@ def fails(environ: object, start_response: Callable[..., object]) -> list[bytes]
     raise RuntimeError(LONG)
 
 
-@pytest.fixture(params=["event", "thread"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BridgeServe]:
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[BridgeServe]:
     with Backend() as legacy:
         routes = tmp_path / "routes.yaml"
         server = BridgeServe(
             tmp_path / "serve",
             env={"BRIDGE_ROUTES": str(routes), "BRIDGE_STATE_DIR": str(tmp_path / "state")},
-            options=["--engine", request.param],
         )
         routes.write_text(ROUTES.format(address=server.address, port=legacy.port))
         yield server

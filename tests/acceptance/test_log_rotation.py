@@ -51,13 +51,11 @@ def lines(file: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("engine", ["event", "thread"])
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
 def test_no_line_is_lost_when_the_log_is_rotated_under_load(
-    tmp_path: Path, php: PhpServer, engine: str, number: signal.Signals
+    tmp_path: Path, php: PhpServer, number: signal.Signals
 ) -> None:
-    options = ["--engine", engine]
-    with BridgeSite(tmp_path, routes(php), workers=2, options=options) as site:
+    with BridgeSite(tmp_path, routes(php), workers=2) as site:
         log, moved = site.access_log, []
         parent = int((site.state / "serve.pid").read_text(encoding="ascii"))
         pids = {worker.pid for worker in site.workers()}

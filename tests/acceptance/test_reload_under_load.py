@@ -176,7 +176,7 @@ def two_tables(
         "a": table(php.url, "a", "100%"),
         "b": table(php.url, "b", "0%"),
     }
-    with BridgeSite(directory / "site", texts["a"], workers=2, threads=16) as site:
+    with BridgeSite(directory / "site", texts["a"], workers=2) as site:
         path = site.routes
         digests = {name: load_text(site.text(text), path).digest for name, text in texts.items()}
         yield site, {name: (texts[name], digests[name]) for name in texts}

@@ -235,7 +235,6 @@ def test_a_wrong_option_is_named_at_once(
 def test_the_help_says_what_the_defaults_are_and_what_the_operator_gets() -> None:
     said = " ".join(run_bridge("serve", "--help", env={}).stdout.split())
     assert "[default: (standard output)]" in said
-    assert "with `--engine thread` only" in said
     assert "/metrics, /health and /routes here, and take /events" in said
 
 

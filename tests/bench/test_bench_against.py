@@ -25,16 +25,13 @@ from bench.before.checkout import Tree, checked_out, resolve
 from bench.before.counts import COUNTED, Counts
 from bench.before.ratios import Found, compare, cost_key, limit_of
 from bench.before.turns import Side, in_turns
-from bench.load import BenchmarkFailed
-from bench.report import Report
+from bench.report import BenchmarkFailed, Report
 from stack.process import REPOSITORY
 from stack.waiting import wait_for
 
 TOY = """\
 from pathlib import Path
-from bench.load import BenchmarkFailed
-from bench.report import Report
-from bench.report import Report
+from bench.report import BenchmarkFailed, Report
 from bridge import MICROS
 
 def run(folder, rounds, seconds, progress):
@@ -75,7 +72,7 @@ def repository(tmp_path: Path) -> Path:
     for folder in ("bench", "bridge", "stack"):
         (made / folder).mkdir(parents=True)
         (made / folder / "__init__.py").touch()
-    for file in ("bench/load.py", "bench/report.py", "stack/errors.py", "stack/process.py"):
+    for file in ("bench/report.py", "stack/errors.py", "stack/process.py"):
         (made / file).write_bytes((REPOSITORY / file).read_bytes())
     for file in ("reaper", "ports", "sessions"):
         (made / f"stack/{file}.py").write_bytes((REPOSITORY / f"stack/{file}.py").read_bytes())

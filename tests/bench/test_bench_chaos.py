@@ -31,13 +31,10 @@ def own(status: int, said: int | None = None) -> Answer:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["event", "thread"])
 @pytest.mark.timeout(150)
-def test_no_answer_is_wrong_or_missing_while_everything_is_broken(
-    tmp_path: Path, engine: str
-) -> None:
+def test_no_answer_is_wrong_or_missing_while_everything_is_broken(tmp_path: Path) -> None:
     seed = random.randrange(10**6)
-    found = Chaos(tmp_path, 15, seed, engine).run()
+    found = Chaos(tmp_path, 15, seed).run()
     assert found.checked > 100
     assert {"legacy 200", "python 200"} <= set(found.kinds)
     assert not found.examples, (seed, found.examples)

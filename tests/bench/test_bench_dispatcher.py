@@ -14,7 +14,6 @@ FRONTS = {
     "dispatcher_split",
     "dispatcher_500_routes",
     "dispatcher_handler",
-    "bridge_serve",
 }
 
 
@@ -48,7 +47,6 @@ def test_the_ratios_compare_the_fronts(result: dict[str, Any]) -> None:
     assert {
         "dispatcher_over_proxymiddleware",
         "dispatcher_split_over_proxymiddleware",
-        "bridge_serve_over_proxymiddleware",
         "dispatcher_500_routes_over_dispatcher",
         "handler_over_dispatcher",
         "dispatcher_over_nginx",

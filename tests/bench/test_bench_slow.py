@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.load import BenchmarkFailed
+from bench.report import BenchmarkFailed
 from bench.slow import Numbers
 
 

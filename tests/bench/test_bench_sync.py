@@ -16,7 +16,7 @@ import pytest
 from pymongo.database import Database
 
 from bench import sync_forge, sync_reads
-from bench.load import BenchmarkFailed
+from bench.report import BenchmarkFailed
 from bench.sync_forge import SYNC, check_mirror, fill
 from bench.sync_reads import READS, check_follows, check_sum, settings_for
 from bench.sync_sides import read_reconcile, read_snapshot

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bench.load import BenchmarkFailed
 from bench.queue_events import event, events, same
+from bench.report import BenchmarkFailed
 from bridge.queue.events import Event
 from stack.errors import BinaryMissing
 from stack.rabbitmq import program

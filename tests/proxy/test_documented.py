@@ -8,6 +8,7 @@ import pytest
 
 from bridge.proxy.routing import models
 from bridge.proxy.telemetry import scrape as samples
+from stack.bridge import BridgeWsgi
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 KINDS = [
@@ -32,3 +33,13 @@ def test_every_metric_is_explained() -> None:
     text = (DOCS / "operators-guide.md").read_text(encoding="utf-8")
     names = [*samples.KINDS, samples.LAST_ERROR]
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_the_command_for_gunicorn_is_the_one_that_the_tests_run() -> None:
+    text = (DOCS / "operators-guide.md").read_text(encoding="utf-8")
+    (command,) = [line for line in text.splitlines() if line.startswith("gunicorn ")]
+    words = command.split()
+    assert words[-1] == "bridge.wsgi:application"
+    assert [word for word in words if word.startswith(("--forwarded", "--limit"))] == [
+        *BridgeWsgi.documented
+    ]

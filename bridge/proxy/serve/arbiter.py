@@ -15,7 +15,7 @@ from typing import Any
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from bridge.proxy.serve.engineworker import EARLY, LEAVING, REPLACED, SERVING, EngineWorker
+from bridge.proxy.serve.engineworker import EARLY, LEAVING, REPLACED, SERVING
 
 __all__ = ["BridgeArbiter"]
 
@@ -49,7 +49,7 @@ class BridgeArbiter(Arbiter):  # type: ignore[misc]
         wanted = self.num_workers
         self._told &= self.WORKERS.keys()
         serving = self._serving()
-        leaving = [pid for pid in serving if _stage(self.WORKERS[pid]) == LEAVING]
+        leaving = [pid for pid in serving if self.WORKERS[pid].stage == LEAVING]
         leaving = leaving[: max(0, _ENDING * wanted - len(self._told))]
         self.num_workers = wanted + len(self._told) + len(leaving)
         try:
@@ -70,7 +70,7 @@ class BridgeArbiter(Arbiter):  # type: ignore[misc]
         return [
             pid
             for pid, worker in self.WORKERS.items()
-            if _stage(worker) in (SERVING, LEAVING) and pid not in self._told
+            if worker.stage in (SERVING, LEAVING) and pid not in self._told
         ]
 
     def reap_workers(self) -> None:
@@ -99,14 +99,9 @@ class BridgeArbiter(Arbiter):  # type: ignore[misc]
         """After SIGUSR2 there is another parent, whose workers serve."""
         if self.reexec_pid:
             for worker in self.WORKERS.values():
-                if isinstance(worker, EngineWorker):
-                    worker.tell(LEAVING)
+                worker.tell(LEAVING)
         super().stop(graceful)
 
     def handle_hup(self) -> None:
         self.log.info("Reloading routes.yaml in every worker")
         self.kill_workers(signal.SIGHUP)
-
-
-def _stage(worker: Any) -> int:
-    return worker.stage if isinstance(worker, EngineWorker) else SERVING

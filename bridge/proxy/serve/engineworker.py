@@ -1,4 +1,4 @@
-"""The gunicorn worker: listening, signals, and an end in which nobody is cut off."""
+"""The worker of `bridgectl serve`: listening, signals, and an end in which nobody is cut off."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import mmap
 import os
 import signal
 import ssl
-import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import uvloop
@@ -21,9 +22,10 @@ from bridge import logpipe
 from bridge.proxy.engine.acceptor import Acceptor
 from bridge.proxy.engine.descriptors import for_legacy, raise_limit, room_for_visitors
 from bridge.proxy.engine.engine import Engine
-from bridge.proxy.wsgi.dispatcher import Dispatcher
+from bridge.proxy.front import Front
+from bridge.proxy.python.threads import HandlerThreads
 
-__all__ = ["BOOTING", "EARLY", "ENDING", "LEAVING", "REPLACED", "SERVING", "EngineWorker"]
+__all__ = ["BOOTING", "EARLY", "ENDING", "LEAVING", "REPLACED", "SERVING", "EngineWorker", "Loaded"]
 
 BOOTING, SERVING, LEAVING, REPLACED, ENDING = range(5)
 """Where a worker is in its life. LEAVING: it serves, and waits until another does in its place,
@@ -31,7 +33,7 @@ or others do already; REPLACED: another does, and nobody waits for this one to e
 takes no new visitors."""
 
 EARLY = {signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
-"""Signals that an arbiter may hold back until a new worker has handlers for them."""
+"""Signals that the arbiter holds back until a new worker has handlers for them."""
 
 _NOTIFY = 0.25  # seconds between two signs of life at most
 _POLL = 0.05  # seconds until a signal is noticed
@@ -46,18 +48,26 @@ _FEW = 1000  # visitors, below which the log says why there can be no more
 _GARBAGE = 10_000  # objects more than before until the collector looks at the new ones
 
 
-class EngineWorker(Worker):  # type: ignore[misc]
-    """Serves a `Dispatcher`, which is what the application of gunicorn must be.
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What gunicorn's application gives a worker to serve."""
 
-    `hands_over`: after max_requests it goes on until its arbiter has another worker in its
-    place and tells it to end; else it ends by itself. Its `stage` can be read by the arbiter.
+    front: Front
+    threads: HandlerThreads
+
+
+class EngineWorker(Worker):  # type: ignore[misc]
+    """Serves what a `BridgeApplication` has loaded, on an event loop.
+
+    After max_requests it goes on until the arbiter, which reads its `stage`, has another worker
+    in its place and tells it to end. On SIGHUP it reloads routes.yaml and its certificate, and
+    opens its access log anew; on SIGUSR1 only that.
     """
 
     alive: bool
     engine: Engine
     loop: asyncio.AbstractEventLoop
     descriptors: int
-    hands_over = False
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -72,7 +82,7 @@ class EngineWorker(Worker):  # type: ignore[misc]
     def enter(self, stage: int) -> None:
         """Begin a stage, and let the arbiter look."""
         self._stage[0] = stage
-        if self.hands_over and os.getppid() == self.ppid:
+        if os.getppid() == self.ppid:
             with contextlib.suppress(OSError):
                 os.kill(self.ppid, signal.SIGCHLD)
 
@@ -103,25 +113,33 @@ class EngineWorker(Worker):  # type: ignore[misc]
         # run yet. The loop ticks, so they run soon.
         super().init_signals()
         signal.set_wakeup_fd(-1)
-
-    def hear(self) -> None:
-        """Let in the signals that were held back: all handlers are set."""
+        signal.signal(signal.SIGHUP, self._reload)
+        signal.siginterrupt(signal.SIGHUP, False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, EARLY)
 
-    def flush(self) -> None:
-        """Write what was logged and is still in memory."""
+    def _reload(self, number: int, frame: Any) -> None:
+        self.app.reload_routes()
+        self._soon(self._reopen)
+        self._soon(self._read_certificate)
 
-    def show(self) -> None:
-        """Say how many of everything there are now; called every second."""
+    def handle_usr1(self, number: int, frame: Any) -> None:
+        self._soon(self._reopen)
+
+    def _soon(self, call: Callable[[], None]) -> None:
+        """From a signal handler: when the loop runs, and never in what it interrupted."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(call)
+
+    def _reopen(self) -> None:
+        self.engine.report()  # what has ended already belongs into the old file
+        self.app.reopen_log()
 
     def run(self) -> None:
-        if not isinstance(self.wsgi, Dispatcher):
-            sys.exit("this worker class serves bridge.proxy.wsgi.dispatcher.Dispatcher only")
         self.engine = Engine(
             self.wsgi.front,
             self.wsgi.threads,
             self.loop,
-            flush=self.flush,
+            flush=self.app.flush,
             least_idle=float(self.cfg.keepalive),
             descriptors=self.descriptors,
         )
@@ -142,12 +160,11 @@ class EngineWorker(Worker):  # type: ignore[misc]
             if engine.answered >= self.max_requests and self.stage == SERVING:
                 self.log.info("Worker %s ends after %s requests", self.pid, engine.answered)
                 self.enter(LEAVING)
-                self.alive = self.hands_over
             self.notify()
-            self.show()
+            self.app.show(engine)
             await self._pause(beat)
         self.alive = False
-        stage = self.stage if self.hands_over else SERVING
+        stage = self.stage
         self.enter(ENDING)
         # Let in whoever has connected already.
         for _ in range(2):
@@ -191,7 +208,7 @@ class EngineWorker(Worker):  # type: ignore[misc]
         await acceptor.open()
         return acceptor
 
-    def read_certificate(self) -> None:
+    def _read_certificate(self) -> None:
         """Use the certificate as it is now, for visitors who come from now on."""
         if self._tls is None:
             return

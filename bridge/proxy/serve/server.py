@@ -2,20 +2,18 @@
 
 gunicorn solves processes, sockets and signals; here is only what it must do differently for a
 proxy: SIGHUP reloads routes.yaml in place, and what workers share in the state directory outlives
-each of them. The thread per request is `bridge.proxy.serve.threadworker`'s.
+each of them.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import resource
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,26 +26,26 @@ from bridge.counts import counted
 from bridge.errors import BridgeError
 from bridge.files import LOOP_TOKEN, shared_token
 from bridge.logpipe import unblock_standard_streams
-from bridge.proxy.engine import EngineWorker
-from bridge.proxy.engine.descriptors import check_descriptors, room_for_visitors
-from bridge.proxy.engine.upstream import Upstream
+from bridge.proxy.engine.descriptors import check_descriptors
+from bridge.proxy.engine.engine import Engine
+from bridge.proxy.front import Front
 from bridge.proxy.gate import Gate
+from bridge.proxy.python.threads import HandlerThreads
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.serve.arbiter import BridgeArbiter
 from bridge.proxy.serve.binding import check_addresses, check_certificate, check_operator
+from bridge.proxy.serve.engineworker import EngineWorker, Loaded
 from bridge.proxy.serve.lock import PID_FILE, Lock
-from bridge.proxy.serve.threadworker import BridgeWorker, join_cookies
 from bridge.proxy.telemetry import metrics
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.accesslog import AccessLog
-from bridge.proxy.wsgi.dispatcher import Dispatcher
-from bridge.proxy.wsgi.legacy import LegacyPool
 from bridge.settings import Settings, import_limit
 
 __all__ = ["ServeOptions", "serve"]
 
 log = structlog.get_logger("bridge.serve")
 
+_AS_MANY_AS_FIT = 1_000_000  # visitors; a worker has descriptors for fewer
 _OPERATOR_AGAIN = 2.0  # seconds
 _SHOW = 0.2  # seconds between two looks at what there is
 
@@ -58,78 +56,19 @@ StartGate = Callable[[Settings], tuple[Gate | None, str]]
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """Command line of `bridgectl serve`. `operator` is host:port of the operator's listener, or
-    empty for none; `access_log` a file, `-` for standard output, or empty for none. `engine` is
-    `event` (an event loop per worker) or `thread` (gunicorn's gthread). A worker that gives no sign
-    of life for `worker_timeout` seconds is replaced, and so is one after `max_requests` to twice as
-    many requests (0: never). `connections` are the visitors that a worker has at a time (0: as many
-    as fit)."""
+    """The options of `bridgectl serve`, with the names and defaults that it gives them."""
 
     bind: tuple[str, ...]
-    workers: int = 2
-    threads: int = 16
-    handlers: int = 16
-    connections: int = 0
-    access_log: str = "-"
-    operator: str = ""
-    graceful_timeout: int = 30
-    max_requests: int = 0
-    worker_timeout: int = 30
-    engine: str = "event"
-    certfile: str = ""
-    keyfile: str = ""
-
-
-def _connections(options: ServeOptions) -> int:
-    """A thread each, and some who wait; or as many as there are descriptors for."""
-    if options.engine != "thread":
-        return 1_000_000
-    _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return room_for_visitors(max(1000, options.threads * 2), descriptors, options.threads)
-
-
-class BridgeEngine(EngineWorker):
-    """The event-loop worker, which on SIGHUP reloads routes.yaml and its certificate, and opens
-    its access log anew; on SIGUSR1 only that."""
-
-    hands_over = True
-
-    def init_signals(self) -> None:
-        super().init_signals()
-        signal.signal(signal.SIGHUP, self._reload)
-        signal.siginterrupt(signal.SIGHUP, False)
-        self.hear()
-
-    def _reload(self, number: int, frame: Any) -> None:
-        self.app.reload_routes()
-        self._soon(self._reopen)
-        self._soon(self.read_certificate)
-
-    def handle_usr1(self, number: int, frame: Any) -> None:
-        self._soon(self._reopen)
-
-    def _soon(self, call: Callable[[], None]) -> None:
-        """From a signal handler: when the loop runs, and never in what it interrupted."""
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(call)
-
-    def _reopen(self) -> None:
-        self.engine.report()  # what has ended already belongs into the old file
-        self.app.reopen_log()
-
-    def flush(self) -> None:
-        self.app.flush()
-
-    def show(self) -> None:
-        if not self.app.shows_now():
-            return
-        engine = self.engine
-        self.app.show(
-            len(engine.visitors),
-            engine.batch.asking,
-            engine.handlers.running,
-            engine.upstreams.all(),
-        )
+    workers: int
+    handlers: int
+    connections: int
+    access_log: str
+    operator: str
+    graceful_timeout: int
+    max_requests: int
+    worker_timeout: int
+    certfile: str
+    keyfile: str
 
 
 class BridgeApplication(BaseApplication):  # type: ignore[misc]
@@ -151,28 +90,19 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         options = self.options
         settings: dict[str, Any] = {
             "bind": list(options.bind),
-            "worker_class": BridgeEngine if options.engine == "event" else BridgeWorker,
+            "worker_class": EngineWorker,
             "certfile": options.certfile or None,
             "keyfile": options.keyfile or None,
             "workers": options.workers,
-            "threads": options.threads,
-            "worker_connections": options.connections or _connections(options),
+            "worker_connections": options.connections or _AS_MANY_AS_FIT,
             "graceful_timeout": options.graceful_timeout,
             "timeout": options.worker_timeout,
             "max_requests": options.max_requests,
             "max_requests_jitter": options.max_requests,
             "pidfile": str(self.settings.state_dir / PID_FILE),
-            "limit_request_line": 8190,
-            "limit_request_field_size": 16380,
-            "header_map": "drop",
-            # Whom to believe is in routes.yaml, not in gunicorn's own settings.
-            "forwarded_allow_ips": "",
-            "secure_scheme_headers": {},
-            "forwarder_headers": "",
             "control_socket_disable": True,
             "post_fork": lambda arbiter, worker: self.lock.close(),
             "pre_exec": lambda arbiter: self.lock.hand_on(self.cfg.env_orig),
-            "pre_request": join_cookies,
             "worker_exit": _leave,
             "child_exit": _reaped,
             "on_starting": lambda arbiter: self.keep_operator(),
@@ -181,8 +111,8 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         for name, value in settings.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Dispatcher:
-        """In a worker: load the table and make the dispatcher."""
+    def load(self) -> Loaded:
+        """In a worker: load the table, and make what all requests share."""
         state_dir = self.settings.state_dir
         slot = self._count_in(state_dir)
         counters = self.counters
@@ -195,8 +125,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
 
         hooks: list[Any] = [counters]
         if self.options.access_log:
-            batched = self.options.engine == "event"
-            self._access_log = AccessLog(self.options.access_log, batched=batched)
+            self._access_log = AccessLog(self.options.access_log, batched=True)
             hooks.append(self._access_log)
         # Last: from here on the worker's status says that it is there.
         limit = import_limit()
@@ -210,17 +139,15 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             start_within=min(limit, self.options.worker_timeout / 2),
         )
         self.reloader.start()
-        self.dispatcher = Dispatcher(
+        self.front = Front(
             self.reloader.table,
             secret=self.settings.secret,
             loop_secret=shared_token(state_dir / LOOP_TOKEN),
             hooks=hooks,
-            handler_threads=self.options.handlers,
-            exact_cookies=True,
             gate=gate,
+            tunnels=True,
         )
-        self.dispatcher.front.tunnels = self.options.engine == "event"
-        return self.dispatcher
+        return Loaded(self.front, HandlerThreads(self.options.handlers))
 
     def _count_in(self, state_dir: Path) -> int:
         """Take a slot for what this worker counts. Where the state directory is of no use now,
@@ -240,32 +167,31 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             self.counters = metrics.Metrics(Path(self._aside.name), slot)
         return slot
 
-    def show(
-        self,
-        visitors: int,
-        in_flight: int,
-        handlers: int,
-        pools: Sequence[LegacyPool | Upstream],
-    ) -> None:
-        """In a worker: let the operator see what there is at this moment."""
-        backends = {pool.name: (pool.in_flight, pool.idle, pool.waiting) for pool in pools}
-        breakers = self.dispatcher.front.breakers()
-        cache = counted("cache")
-        watches = self.reloader is None or self.reloader.watches
-        now = time.monotonic()
-        alone = {pool.name: found for pool in pools if (found := pool.servers.alone(now))}
-        self.counters.state(
-            metrics.State(visitors, in_flight, handlers, backends, breakers, cache, watches, alone)
-        )
-        self.told.note(status.Notes(alone, self.dispatcher.front.strangers()))
-
-    def shows_now(self) -> bool:
-        """Whether it is time again to `show`."""
+    def show(self, engine: Engine) -> None:
+        """In a worker: let the operator see what there is, now and then."""
         now = time.monotonic()
         if now - self._shown < _SHOW:
-            return False
+            return
         self._shown = now
-        return True
+        pools = engine.upstreams.all()
+        backends = {pool.name: (pool.in_flight, pool.idle, pool.waiting) for pool in pools}
+        breakers = self.front.breakers()
+        cache = counted("cache")
+        watches = self.reloader is None or self.reloader.watches
+        alone = {pool.name: found for pool in pools if (found := pool.servers.alone(now))}
+        self.counters.state(
+            metrics.State(
+                len(engine.visitors),
+                engine.batch.asking,
+                engine.handlers.running,
+                backends,
+                breakers,
+                cache,
+                watches,
+                alone,
+            )
+        )
+        self.told.note(status.Notes(alone, self.front.strangers()))
 
     def flush(self) -> None:
         """Write the lines of the access log that are kept."""

@@ -42,8 +42,7 @@ class Dispatcher:
 
     `secret` verifies preview cookies and names this bridge in its loop guard; where it
     is empty, `loop_secret` signs what visitors carry of their redirects. At most
-    `handler_threads` handlers run at a time. `exact_cookies` says that the server joins Cookie
-    lines with `; ` (`bridgectl serve` does). `gate` keeps visitors from missing their own edits.
+    `handler_threads` handlers run at a time. `gate` keeps visitors from missing their own edits.
 
     The event-loop engine takes this object too, and uses its `front` and its `threads`.
     """
@@ -56,7 +55,6 @@ class Dispatcher:
         loop_secret: str = "",
         hooks: Sequence[Hooks] = (),
         handler_threads: int = 16,
-        exact_cookies: bool = False,
         gate: Gate | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -64,29 +62,17 @@ class Dispatcher:
             table, secret=secret, loop_secret=loop_secret, hooks=hooks, gate=gate, clock=clock
         )
         self.threads = HandlerThreads(handler_threads)
-        self.exact_cookies = exact_cookies
         self.pools: Pools[LegacyPool] = Pools(LegacyPool)
-        self._answering: set[Conversation] = set()
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that are being answered here; those of the engine are not."""
-        return len(self._answering)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # (1)
         method, peer = environ.get("REQUEST_METHOD", ""), environ.get("REMOTE_ADDR", "")
         conversation = Conversation(self.front, method, peer)
-        self._answering.add(conversation)
         request = _Request(self, conversation, environ, start_response)
         try:
             return request.answer()
         except Exception as error:
-            try:
-                return request.own(conversation.page_for(error))
-            except BaseException:
-                self._answering.discard(conversation)
-                raise
+            return request.own(conversation.page_for(error))
 
 
 class _Request:
@@ -105,7 +91,7 @@ class _Request:
     def answer(self) -> Iterable[bytes]:
         conversation = self.conversation
         # (2)
-        head = head_of(self.environ, exact_cookies=self.shell.exact_cookies)
+        head = head_of(self.environ)
         conversation.take(head)
         # (3)
         caller = self.shell.front.recognise(conversation.table, head)
@@ -245,7 +231,6 @@ class _Request:
         )
 
     def report(self, outcome: Outcome) -> None:
-        self.shell._answering.discard(self.conversation)
         self.conversation.end()
         self.conversation.report()
 

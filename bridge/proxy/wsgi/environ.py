@@ -54,12 +54,9 @@ _known_name = lru_cache(maxsize=512)(_name)
 _REMEMBERED = 64  # characters of a name: the memory that visitors can fill has a bound
 
 
-def head_of(environ: WSGIEnvironment, *, exact_cookies: bool = False) -> Head:
-    """The request head. `exact_cookies`: the server joined Cookie lines as browsers do.
-
-    Raises VisitorError (400) for what is no valid request, RawTargetMissing under a server that
-    does not give the raw target.
-    """
+def head_of(environ: WSGIEnvironment) -> Head:
+    """The request head. Raises VisitorError (400) for what is no valid request, RawTargetMissing
+    under a server that does not give the raw target."""
     raw = environ.get("RAW_URI") or environ.get("REQUEST_URI")
     if not raw:
         raise RawTargetMissing(environ.get("SERVER_SOFTWARE", "unknown"))
@@ -72,7 +69,7 @@ def head_of(environ: WSGIEnvironment, *, exact_cookies: bool = False) -> Head:
         headers.append(("Content-Type", content_type))
     for key, value in environ.items():
         if key.startswith("HTTP_") and key not in NOT_HEADERS:
-            if key == "HTTP_COOKIE" and not exact_cookies:
+            if key == "HTTP_COOKIE":
                 value = _JOINED_COOKIES.sub("; ", value)
             if "\r" in value or "\n" in value or "\0" in value:
                 raise VisitorError(400, f"control character in the header {_name(key)}")

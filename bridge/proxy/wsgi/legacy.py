@@ -90,18 +90,6 @@ class LegacyPool:
     def __repr__(self) -> str:
         return f"<LegacyPool {self.name}: {self._active} active, {len(self._idle)} idle>"
 
-    @property
-    def in_flight(self) -> int:
-        return self._active
-
-    @property
-    def idle(self) -> int:
-        return len(self._idle)
-
-    @property
-    def waiting(self) -> int:
-        return self._waiting
-
     def exchange(
         self,
         method: str,

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.fronts import prepare
-from bench.load import Page, latencies, throughput
 from bridge.proxy.conversation import Conversation
 from bridge.proxy.engine.calls import Call
 from bridge.proxy.engine.exchange import Exchange
@@ -21,6 +19,7 @@ from bridge.proxy.engine.visitor import Visitor as Protocol
 from bridge.proxy.python.threads import Answer, Job
 from bridge.proxy.telemetry.workers import read_all
 from stack.bridge import BridgeServe
+from stack.load import Page, latencies, throughput
 from stack.nginx import Nginx
 from stack.waiting import wait_for
 from tests.proxy.engine.inside import HOST, Inside, alive, descriptors, engine, release
@@ -160,13 +159,13 @@ def worker(folder: Path) -> Iterator[tuple[Page, int]]:
     """A page of a legacy site through `bridgectl serve`, and the process id of its worker."""
     with contextlib.ExitStack() as stack:
         origin = stack.enter_context(Nginx(folder / "origin", ORIGIN))
-        serve = BridgeServe(folder / "serve", env={})
-        routes = ROUTES.replace("@HOST@", serve.address).replace("@ORIGIN@", origin.url)
-        bridge = prepare(serve, routes)
-        serve.options = ["--access-log", "/dev/null"]
+        state, file = folder / "state", folder / "routes.yaml"
+        env = {"BRIDGE_ROUTES": str(file), "BRIDGE_STATE_DIR": str(state)}
+        serve = BridgeServe(folder / "serve", env=env, options=["--access-log", "/dev/null"])
+        file.write_text(ROUTES.replace("@HOST@", serve.address).replace("@ORIGIN@", origin.url))
         stack.enter_context(serve)
-        wait_for(lambda: read_all(bridge.state), 30, "a worker with a table")
-        (own,) = read_all(bridge.state)
+        wait_for(lambda: read_all(state), 30, "a worker with a table")
+        (own,) = read_all(state)
         yield Page(f"{serve.url}/", (("Accept", "text/html"),), b"x"), own.pid
 
 

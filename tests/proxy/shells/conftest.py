@@ -13,12 +13,13 @@ from stack.apache import Apache
 from stack.nginx import NginxPhp
 from stack.ports import free_port
 from tests.certificate import make_certificate
-from tests.deploy.apache_differs import why
+from tests.deploy.servers_differ import DIFFERS, why
 from tests.installed import skip_if_missing
 from tests.proxy.shells.double import Backend
 from tests.proxy.shells.serving import Bridge, full_listener
 
 DOCROOT = Path(__file__).with_name("docroot")
+COUNTING = "tests.proxy.shells.counting:application"
 
 
 @pytest.fixture(scope="session")
@@ -115,16 +116,17 @@ def places(
         sock.close()
 
 
-ENGINES = ["event", "thread", pytest.param("mod_wsgi", marks=pytest.mark.long)]
-"""The two shells: every rule holds in both. The WSGI shell is also run inside Apache; what that
-does to a request is in `tests.deploy.apache_differs`."""
+ENGINES = ["event", "gthread", pytest.param("mod_wsgi", marks=pytest.mark.long)]
+"""The two shells: every rule holds in both. The WSGI shell runs under stock gunicorn and inside
+Apache; what these do to a request is in `tests.deploy.servers_differ`."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of what Apache does otherwise are skipped there, each with its reason."""
+    """Tests of what another server does otherwise are skipped there, each with its reason."""
     for item in items:
-        if "mod_wsgi" in item.name and (reason := why(item.name)):
-            item.add_marker(pytest.mark.skip(reason=reason))
+        for engine, differs in DIFFERS.items():
+            if engine in item.name and (reason := why(item.name, differs)):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session", params=ENGINES)
@@ -151,7 +153,7 @@ def public_bridge(
     """A bridge that visitors reach directly."""
     env = {"SSL_CERT_FILE": str(certificate[0]), "TEST_FIFO": str(fifo), "TEST_EVENTS": str(events)}
     _skip_without_apache(engine)
-    bridge = Bridge(http_home / f"public-{engine}", places, env=env, engine=engine)
+    bridge = Bridge(http_home / f"public-{engine}", places, env=env, engine=engine, app=COUNTING)
     bridge.start()
     yield bridge
     bridge.stop()
@@ -171,7 +173,7 @@ def inner_bridge(
         "DOUBLE": f"http://127.0.0.1:{double.port}",
         "TLS": f"https://127.0.0.1:{tls_double.port}",
     }
-    env = {"TEST_FIFO": str(fifo), "TEST_EVENTS": str(events)}
+    env = {"TEST_FIFO": str(fifo), "TEST_EVENTS": str(events), "TEST_HANDLERS": "1"}
     _skip_without_apache(engine)
     bridge = Bridge(
         http_home / f"inner-{engine}",
@@ -180,6 +182,7 @@ def inner_bridge(
         options=["--handlers", "1"],
         env=env,
         engine=engine,
+        app=COUNTING,
     )
     bridge.start()
     yield bridge

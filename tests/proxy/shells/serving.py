@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.proxy.telemetry.workers import read_all
-from stack.bridge import BridgeServe
+from stack.bridge import BridgeServe, BridgeWsgi
 from stack.waiting import wait_for
 from tests.deploy.mod_wsgi import ModWsgi
 from tests.proxy.shells.double import BOUND
@@ -136,7 +136,8 @@ def routes_yaml(places: Mapping[str, str], *, trusted: Sequence[str] = ()) -> st
 
 
 class Bridge:
-    """A running `bridgectl serve`, as its visitors and its operator see it."""
+    """A running bridge, as its visitors and its operator see it: `bridgectl serve`, or the WSGI
+    application under `engine`. options: of `bridgectl serve`; app: for gunicorn."""
 
     def __init__(
         self,
@@ -148,6 +149,7 @@ class Bridge:
         threads: int = 16,
         env: Mapping[str, str] | None = None,
         engine: str = "event",
+        app: str = "bridge.wsgi:application",
     ) -> None:
         self.engine = engine
         directory.mkdir(parents=True, exist_ok=True)
@@ -160,19 +162,19 @@ class Bridge:
             "BRIDGE_SECRET": "a secret for the tests of the proxy",
             **(env or {}),
         }
-        self.server: BridgeServe | ModWsgi
+        self.server: BridgeServe | BridgeWsgi | ModWsgi
+        log = {"BRIDGE_ACCESS_LOG": str(self.access_log)}
         if engine == "mod_wsgi":
-            log = {"BRIDGE_ACCESS_LOG": str(self.access_log)}
             # Limits are those of a process, so there is one; others ask for several.
             one = {"processes": "1", "threads": str(threads), "maximum-requests": "0"}
             self.server = ModWsgi(directory, env=settings | log, options=one)
+        elif engine == "gthread":
+            env = settings | log
+            self.server = BridgeWsgi(directory / "wsgi", env=env, threads=threads, app=app)
         else:
             log_to = ("--access-log", str(self.access_log))
             self.server = BridgeServe(
-                directory / "serve",
-                env=settings,
-                threads=threads,
-                options=[*log_to, "--engine", engine, *options],
+                directory / "serve", env=settings, options=[*log_to, *options]
             )
         own = {"BRIDGE": self.server.url, "ADDRESS": self.server.address}
         text = routes_yaml({**places, **own}, trusted=trusted)
@@ -190,13 +192,16 @@ class Bridge:
         """The process id of the one worker."""
         if isinstance(self.server, ModWsgi):
             return self.server.application()
+        if isinstance(self.server, BridgeWsgi):
+            (pid,) = set(self.server.processes()) - {self.server.pid}
+            return pid
         (worker,) = read_all(self.state)
         return worker.pid
 
     def start(self) -> None:
         """Start it and wait until its worker has a table."""
         self.server.start()
-        if self.engine != "mod_wsgi":
+        if isinstance(self.server, BridgeServe):
             wait_for(lambda: read_all(self.state), 30, "a worker with a table")
 
     def stop(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -13,6 +15,7 @@ from bridge.proxy.routing import models
 from bridge.proxy.wsgi.connection import Connection
 from bridge.proxy.wsgi.legacy import LegacyPool
 from bridge.proxy.wsgi.upload import EarlyAnswer
+from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND, Backend, Call, plain
 
 Pair = tuple[Connection, socket.socket]
@@ -143,6 +146,26 @@ class TestPool:
         assert all(answered[:11])
         assert not all(answered)
         assert len(backend.received) < 60
+        pool.close()
+
+    def test_the_line_of_those_who_wait_is_bounded(self, backend: Backend) -> None:
+        """One has the only place, one waits for it, and the next one is refused at once."""
+        body = b"x" * 1_000_000
+        backend.when("/", plain(body=body))
+        limits = models.Limits(max_in_flight=1, waiting=1)
+        url = f"http://127.0.0.1:{backend.port}"
+        timeouts = models.Timeouts.model_validate({"wait": "10s"})
+        pool = LegacyPool("php", models.Backend(url=url, limits=limits, timeouts=timeouts))
+        first = pool.exchange("GET", "/", [("Host", "a")])
+        with ThreadPoolExecutor(1) as threads:
+            second = threads.submit(pool.exchange, "GET", "/", [("Host", "a")])
+            wait_for(lambda: pool._waiting == 1, BOUND, "the second in the line")
+            with pytest.raises(LegacyError, match="1 requests are in flight") as caught:
+                pool.exchange("GET", "/", [("Host", "a")])
+            assert (caught.value.stage, caught.value.status) == ("wait", 503)
+            first.close()
+            with contextlib.closing(second.result(BOUND)) as answer:
+                assert b"".join(answer) == body
         pool.close()
 
     def test_a_pool_that_is_closed_keeps_no_connection(self, backend: Backend) -> None:

@@ -95,7 +95,16 @@ def test_a_final_answer_without_the_body_is_passed_on(
         visitor.send(request("POST", "/up", EXPECT, framing))
         got = visitor.answer()
         assert (got.status, got.body) == (413, b"too much")
-        assert got.get("Connection") == "close"
+
+
+def test_a_final_answer_without_the_body_says_that_the_connection_ends(
+    bridge: Bridge, backend: Backend
+) -> None:
+    """What would follow on it is either the body or not, and nobody could tell."""
+    backend.when("/up", lambda call: call.send(plain("413 Content Too Large", body=b"too much")))
+    with bridge.visitor() as visitor:
+        visitor.send(request("POST", "/up", EXPECT, "Content-Length: 100000"))
+        assert visitor.answer().get("Connection") == "close"
 
 
 def test_an_expectation_that_nobody_knows_is_a_417(bridge: Bridge, backend: Backend) -> None:

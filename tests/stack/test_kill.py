@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.kill import KillLoop, Watcher
+from stack.kill import KillLoop, Watcher
 from stack.mongod import Mongod
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from stack.errors import LoadFailed
 from stack.process import find_program
 
 __all__ = [
     "UNSEEN",
-    "BenchmarkFailed",
     "Page",
     "latencies",
     "percentile",
@@ -36,10 +36,6 @@ UNSEEN = "@" * 12
 
 _AT_ONCE = 10**7  # more requests than one measurement makes
 _numbers = itertools.count(1)
-
-
-class BenchmarkFailed(Exception):
-    """An answer was wrong, or something that had to be on was off."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +60,11 @@ class Page:
         return UNSEEN.encode() in self.request
 
     def check(self, head: bytes, body: bytes) -> None:
-        """Raises BenchmarkFailed unless it is a 200 with exactly the expected body."""
+        """Raises LoadFailed unless it is a 200 with exactly the expected body."""
         if not head.startswith(b"HTTP/1.1 200 "):
-            raise BenchmarkFailed(f"{self.url}: {head[:80]!r}")
+            raise LoadFailed(f"{self.url}: {head[:80]!r}")
         if body != self.body:
-            raise BenchmarkFailed(
+            raise LoadFailed(
                 f"{self.url}: {len(body)} bytes {body[:60]!r} instead of {len(self.body)}"
             )
 
@@ -77,7 +73,7 @@ def throughput(page: Page, *, connections: int, seconds: int, answer: int) -> tu
     """Requests per second of wrk with one thread, and the number of requests.
 
     Every answer must be `answer` bytes long with its head: together with the statuses that wrk
-    counts this shows a wrong page. Raises BenchmarkFailed.
+    counts this shows a wrong page. Raises LoadFailed.
     """
     command = [find_program("wrk", "apt-get install wrk"), "-t1", f"-c{connections}"]
     command += [f"-d{seconds}s", "-s", str(WRK_SUMMARY)]
@@ -88,18 +84,16 @@ def throughput(page: Page, *, connections: int, seconds: int, answer: int) -> tu
         command += ["--", str(next(_numbers) * _AT_ONCE)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30)
     if done.returncode:
-        raise BenchmarkFailed(f"{page.url}: wrk failed: {done.stdout}{done.stderr}")
+        raise LoadFailed(f"{page.url}: wrk failed: {done.stdout}{done.stderr}")
     counted: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     requests, read = counted["requests"], counted["bytes"]
     if not requests:
-        raise BenchmarkFailed(f"{page.url}: no answer within {seconds} s")
+        raise LoadFailed(f"{page.url}: no answer within {seconds} s")
     if counted["failed"]:
-        raise BenchmarkFailed(f"{page.url}: {counted['failed']} of {requests} requests failed")
+        raise LoadFailed(f"{page.url}: {counted['failed']} of {requests} requests failed")
     # wrk also counts the bytes of the answers that it did not wait for at the end.
     if not requests * answer <= read <= (requests + connections) * answer:
-        raise BenchmarkFailed(
-            f"{page.url}: {requests} answers of {answer} bytes, but {read} bytes came"
-        )
+        raise LoadFailed(f"{page.url}: {requests} answers of {answer} bytes, but {read} bytes came")
     return requests * 1e6 / counted["microseconds"], requests
 
 
@@ -107,7 +101,7 @@ def latencies(page: Page, *, requests: int) -> tuple[list[float], int]:
     """Microseconds of each of `requests` requests, one after the other on one connection, and
     the size of an answer in bytes.
 
-    Raises BenchmarkFailed for a wrong answer, or one of another size than the first.
+    Raises LoadFailed for a wrong answer, or one of another size than the first.
     """
     parts = urlsplit(page.url)
     request, times, sizes = page.request, [], set()
@@ -125,7 +119,7 @@ def latencies(page: Page, *, requests: int) -> tuple[list[float], int]:
             page.check(head, body)
             sizes.add(len(head) + 4 + len(body))
     if len(sizes) != 1:
-        raise BenchmarkFailed(f"{page.url}: answers of different sizes: {sorted(sizes)}")
+        raise LoadFailed(f"{page.url}: answers of different sizes: {sorted(sizes)}")
     return times, sizes.pop()
 
 
@@ -140,12 +134,12 @@ def read_answer(sock: socket.socket) -> tuple[bytes, bytes]:
     while missing > 0:
         received = sock.recv(65536)
         if not received:
-            raise BenchmarkFailed(f"the connection was closed after {data[:80]!r}")
+            raise LoadFailed(f"the connection was closed after {data[:80]!r}")
         data += received
         head, found, body = data.partition(b"\r\n\r\n")
         if found:
             _, named, value = head.lower().partition(b"\r\ncontent-length:")
             if not named:
-                raise BenchmarkFailed(f"an answer without Content-Length: {head[:200]!r}")
+                raise LoadFailed(f"an answer without Content-Length: {head[:200]!r}")
             missing = int(value.partition(b"\r\n")[0]) - len(body)
     return head, body

@@ -1,10 +1,12 @@
-"""What differs when the WSGI shell runs inside Apache (mod_wsgi), and why: the tests of
-tests/proxy/shells that are not run there. Everything else of that folder is.
+"""What differs when the WSGI shell runs inside Apache (mod_wsgi) or under stock gunicorn, and why:
+the tests of tests/proxy/shells that are not run there. Everything else of that folder is.
 
 A name stands for all of a test's cases, or, with a part of its brackets, for some of them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 __all__ = ["DIFFERS", "why"]
 
@@ -16,9 +18,12 @@ _READS = "mod_wsgi reads on for the rest of the body before it answers"
 _HALF = "Apache answers with its own 500 for a body that ends early, and nobody took it for whole"
 _NUMBERS = "metrics are `bridgectl serve`'s"
 _OPTIONS = "it is about --handlers and places of `bridgectl serve`"
+_COMMAS = (
+    "gunicorn joins repeated Cookie lines with a comma, so a comma before NAME= counts as that"
+)
 _COOKIES = "Apache joins repeated request headers with a comma, and mod_wsgi keeps it so"
 
-DIFFERS: dict[str, str] = {
+APACHE: dict[str, str] = {
     # requests
     "test_what_attackers_send[CL.TE]": _PARSES,
     "test_what_attackers_send[TE.CL]": _PARSES,
@@ -36,6 +41,8 @@ DIFFERS: dict[str, str] = {
     "test_both_backends_see_the_same[another version]": _PARSES,
     "test_both_backends_see_the_same_in_whatever_comes_long": _PARSES,
     "test_a_request_that_two_parsers_could_read_differently_gets_a_400_and_is_closed": _PARSES,
+    "test_the_page_about_a_malformed_request_repeats_nothing_of_it": _PARSES,
+    "test_the_answer_to_bad_chunking_says_that_the_connection_ends": _HALF,
     "test_bad_chunking_in_the_middle_is_an_error_and_never_a_whole_request": _HALF,
     "test_a_chunk_size_that_somebody_could_read_otherwise_is_an_error[10000000000000002]": _PARSES,
     "test_what_follows_a_refused_request_is_not_answered": _PARSES,
@@ -66,6 +73,7 @@ DIFFERS: dict[str, str] = {
     "test_a_handler_never_takes_half_a_body_for_a_whole_one": _HALF,
     "test_a_body_that_ends_early_is_an_error_and_never_a_whole_request": _HALF,
     "test_a_final_answer_without_the_body_is_passed_on": _READS,
+    "test_a_final_answer_without_the_body_says_that_the_connection_ends": _READS,
     "test_an_announced_body_that_is_too_large_is_a_413": _READS,
     "test_an_early_answer_to_a_declined_post_arrives": _READS,
     "test_an_early_answer_arrives_while_the_visitor_pauses": _READS,
@@ -111,10 +119,58 @@ DIFFERS: dict[str, str] = {
 }
 
 
-def why(test: str) -> str:
-    """Why `test`, a name with its brackets, is not run inside Apache; empty when it is."""
+_PAGE = "gunicorn refuses what it cannot parse itself, with its own page and nothing in our log"
+_TARGET = "gunicorn refuses a target beyond ASCII"
+_SERVER = "gunicorn writes its own Server and Date, before the others"
+_SILENT = "gunicorn ends a connection whose request it did not read, and does not say so"
+_WAITS = "gunicorn waits for the end of a line that cannot become right"
+_STATE = "what there is at a moment is `bridgectl serve`'s to show"
+
+GUNICORN: dict[str, str] = {
+    # requests
+    "test_what_attackers_send[TE.TE, the second hidden]": "gunicorn says 501 to an unknown coding",
+    "test_a_request_that_two_parsers_could_read_differently_gets_a_400_and_is_closed"
+    "[an unknown coding]": "gunicorn says 501 to an unknown coding",
+    "test_the_page_about_a_malformed_request_repeats_nothing_of_it": _PAGE,
+    "test_an_expectation_that_nobody_knows_is_a_417": _PAGE,
+    "test_tls_on_a_port_without_it_is_named_in_the_log": _PAGE,
+    "test_what_is_no_request_is_counted_and_logged": _PAGE,
+    "test_what_browsers_send[latin-1]": _TARGET,
+    "test_a_target_reaches_legacy_byte_for_byte[xc3]": _TARGET,
+    "test_a_target_reaches_legacy_byte_for_byte[xe9]": _TARGET,
+    "test_a_target_reaches_legacy_byte_for_byte[xff]": _TARGET,
+    "test_a_cookie_line_is_not_touched[a=1,b=2]": _COMMAS,
+    'test_a_cookie_line_is_not_touched[a="x,y=z"]': _COMMAS,
+    "test_a_handler_sees_the_same_cookies": _COMMAS,
+    # bodies of requests
+    "test_a_chunk_that_cannot_become_right_is_refused_at_once[5\\n]": _WAITS,
+    "test_a_chunk_that_cannot_become_right_is_refused_at_once[hello]": _WAITS,
+    "test_a_chunk_that_cannot_become_right_is_refused_at_once[zz]": _WAITS,
+    "test_the_answer_to_bad_chunking_says_that_the_connection_ends": _SILENT,
+    "test_a_final_answer_without_the_body_says_that_the_connection_ends": _SILENT,
+    "test_an_upload_that_nobody_takes_loses_nothing_that_is_asked_next": _SILENT,
+    "test_an_early_answer_arrives_while_the_visitor_goes_on_sending": _SILENT,
+    # answers
+    "test_an_answer_is_that_of_nginx": _SERVER,
+    "test_headers_of_an_answer_keep_order_count_and_spelling": _SERVER,
+    "test_server_and_date_are_legacys_own": _SERVER,
+    "test_the_bridge_adds_no_server_and_one_date": _SERVER,
+    "test_everything_else_goes_through_unchanged": _SERVER,
+    # numbers
+    "test_the_operator_sees_which_server_is_left_alone_and_why": _STATE,
+    "test_what_is_in_flight_and_who_waits_is_shown": _STATE,
+    "test_the_route_goes_back_to_legacy_after_five_rounds": _STATE,
+    "test_the_line_for_legacy_is_bounded_too": f"{_STATE}; a test of the pool waits for it there",
+}
+
+DIFFERS = {"mod_wsgi": APACHE, "gthread": GUNICORN}
+"""By what the names of tests say for the server."""
+
+
+def why(test: str, differs: Mapping[str, str]) -> str:
+    """Why `test`, a name with its brackets, is not run there; empty when it is."""
     function, _, case = test.partition("[")
-    for name, reason in DIFFERS.items():
+    for name, reason in differs.items():
         wanted, _, part = name.partition("[")
         if wanted == function and part.removesuffix("]") in case:
             return reason

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.load import BenchmarkFailed, Page, latencies, throughput
+from stack.errors import LoadFailed
+from stack.load import Page, latencies, throughput
 from stack.nginx import Nginx
 
 # nginx says so in the thousandth answer on a connection, which then has another size.
@@ -46,12 +47,12 @@ def test_right_answers_are_counted(server: str) -> None:
 
 @pytest.mark.parametrize("path", ["/other", "/longer", "/gone", "/moved"])
 def test_a_wrong_answer_ends_the_measurement_of_latency(server: str, path: str) -> None:
-    with pytest.raises(BenchmarkFailed):
+    with pytest.raises(LoadFailed):
         latencies(page(server + path), requests=1)
 
 
 @pytest.mark.parametrize("path", ["/longer", "/gone", "/moved"])
 def test_a_wrong_answer_ends_the_measurement_of_throughput(server: str, path: str) -> None:
     _, answer = latencies(page(f"{server}/page"), requests=1)
-    with pytest.raises(BenchmarkFailed):
+    with pytest.raises(LoadFailed):
         throughput(page(server + path), connections=2, seconds=1, answer=answer)
