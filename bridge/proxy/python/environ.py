@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from wsgiref.types import WSGIEnvironment
 
 from bridge.proxy.request.forwarded import Client
 from bridge.proxy.request.head import Head, Headers
 from bridge.proxy.request.hosts import split_host
+from bridge.proxy.request.memory import remember
 
 __all__ = ["NOT_HEADERS", "caller_keys", "environ_for_handler", "header_keys", "target_keys"]
 
 NOT_HEADERS = frozenset(("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"))
 """Of a WSGI environment: these two have keys of their own."""
-_REMEMBERED = 64  # characters of a name: the memory that visitors can fill has a bound
 
 
+@remember(4096, 64)
 def _key(name: str) -> str:
     return f"HTTP_{name.upper().replace('-', '_')}"
-
-
-_known_key = lru_cache(maxsize=4096)(_key)
 
 
 def environ_for_handler(
@@ -47,7 +44,7 @@ def header_keys(headers: Headers) -> dict[str, str]:
     """The keys of a handler's environment that are headers; several lines are one list."""
     keys: dict[str, str] = {}
     for name, value in headers:
-        key = _known_key(name) if len(name) <= _REMEMBERED else _key(name)
+        key = _key(name)
         if key not in NOT_HEADERS:
             keys[key] = f"{keys[key]},{value}" if key in keys else value
     return keys

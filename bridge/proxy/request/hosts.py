@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from weakref import proxy
 
 import idna
 
+from bridge.proxy.request.memory import remember
+
 __all__ = ["Hosts", "as_ascii", "host_of", "split_host"]
 
 _LONGEST = 255  # characters of a name (RFC 1035, section 2.3.4)
-_REMEMBERED = 64  # characters of a host that is remembered
 _DEFAULT = ("80", "443")  # ports; browsers leave them out
 _VALID = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(\d{0,5}))?")
 
@@ -71,11 +72,11 @@ class Hosts:
                     self._exact.setdefault((name, port), owner)
         self._wild.sort(key=lambda entry: -len(entry[0]))
         # By proxy: else the two would keep each other when the table is over.
-        self._known = lru_cache(maxsize=1024)(partial(Hosts._find, proxy(self)))
+        self._known = remember(1024, 64)(partial(Hosts._find, proxy(self)))
 
     def owner(self, host: str) -> str | None:
         """Whose `host` (a Host header, any case) is, or None."""
-        return self._known(host) if len(host) <= _REMEMBERED else self._find(host)
+        return self._known(host)
 
     def _find(self, host: str) -> str | None:
         parts = split_host(host)

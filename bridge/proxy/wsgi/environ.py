@@ -11,7 +11,6 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 from wsgiref.types import WSGIEnvironment
 
@@ -19,6 +18,7 @@ from bridge.errors import BridgeError, VisitorError
 from bridge.proxy.http.wire import LONGEST_LENGTH, TOKEN
 from bridge.proxy.python.environ import NOT_HEADERS
 from bridge.proxy.request.head import Head, Headers, host_of
+from bridge.proxy.request.memory import remember
 from bridge.proxy.request.target import parse_target
 from bridge.proxy.wsgi.upload import RequestBody, Wait
 
@@ -46,12 +46,9 @@ class RawTargetMissing(BridgeError):
         )
 
 
+@remember(512, 64)
 def _name(key: str) -> str:
     return key[5:].replace("_", "-").title()
-
-
-_known_name = lru_cache(maxsize=512)(_name)
-_REMEMBERED = 64  # characters of a name: the memory that visitors can fill has a bound
 
 
 def head_of(environ: WSGIEnvironment) -> Head:
@@ -73,7 +70,7 @@ def head_of(environ: WSGIEnvironment) -> Head:
                 value = _JOINED_COOKIES.sub("; ", value)
             if "\r" in value or "\n" in value or "\0" in value:
                 raise VisitorError(400, f"control character in the header {_name(key)}")
-            name = _known_name(key) if len(key) <= _REMEMBERED else _name(key)
+            name = _name(key)
             headers.append((name, value))
     target = parse_target(method, raw)
     server = environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT", "")
