@@ -4,9 +4,6 @@ Each is what a program would use: Kombu's producers and consumers where there is
 here is only a description, so that it can be sent to the process in which it works.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import contextlib

@@ -4,9 +4,6 @@ Only asks, never changes. A server that does not answer is named with its URL, w
 password, and with the command that starts it.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import os

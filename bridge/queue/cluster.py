@@ -5,9 +5,6 @@ Members of a queue are not to be had over AMQP: the HTTP API of `rabbitmq_manage
 where BRIDGE_RABBITMQ_API names it.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 from collections.abc import Iterator

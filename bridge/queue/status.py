@@ -4,9 +4,6 @@ Everything is asked where it is true: the broker, the outbox, the spool director
 workers and relays of this machine. What does not answer is named, and the rest is told.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import threading

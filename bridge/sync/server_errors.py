@@ -1,8 +1,5 @@
 """What to say when a server does not answer and a person waits, or sync.yaml mirrors nothing."""
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import os

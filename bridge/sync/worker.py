@@ -5,9 +5,6 @@ message is blamed. Only at the start a missing server is an error, because then 
 wrong. `bridgectl worker` calls `run_worker`.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import threading

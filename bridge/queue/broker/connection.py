@@ -4,9 +4,6 @@ A Redis URL gets `bridge.queue.streams`, in whichever form it is written; `amqp:
 with quorum queues and publisher confirms. Every other URL gets the transport that Kombu has.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import random

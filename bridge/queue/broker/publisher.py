@@ -3,9 +3,6 @@
 Sites do it with the PHP producer, `php/BridgeProducer.php`.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

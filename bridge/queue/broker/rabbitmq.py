@@ -4,9 +4,6 @@ Time limits for every call, so that a broker that hangs is noticed; confirms tha
 a whole batch, not for each message; heartbeats while the program is busy with something else.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls, disable-error-code="misc"
-
 from __future__ import annotations
 
 import threading

@@ -6,9 +6,6 @@ fails alone is tried again later, a few times. A broker that is away is waited f
 hand comes again then, which the version guard makes harmless.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import hashlib

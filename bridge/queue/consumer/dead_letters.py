@@ -5,9 +5,6 @@ DeadLetter, the raw bytes in base64. `retry` puts an event back on its queue, fr
 the same way as any other: a newer version that was written meanwhile stays.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import base64

@@ -5,9 +5,6 @@ RabbitMQ can only be asked by taking all letters and giving them back, so that i
 number is another one, and else seldom.
 """
 
-# Most of what kombu and redis-py offer has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 from hashlib import blake2b

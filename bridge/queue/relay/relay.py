@@ -15,9 +15,6 @@ One step for rows whose time has come:
 Of rows that only note a change, what is published is fetched first: `bridge.queue.relay.touched`.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import threading

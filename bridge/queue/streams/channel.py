@@ -5,9 +5,6 @@ commands to Redis in `bridge.queue.streams.group`, what is delivered and not ack
 `bridge.queue.streams.delivery`.
 """
 
-# Most of what kombu offers has no annotations, or narrower ones than its own transports need.
-# mypy: allow-untyped-calls, disable-error-code="assignment,override"
-
 from __future__ import annotations
 
 import logging

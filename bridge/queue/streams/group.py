@@ -14,9 +14,6 @@ A consumer is alive while its heartbeat key is there. XAUTOCLAIM would go by idl
 take a batch from a worker that is merely slow.
 """
 
-# Most of what redis-py and kombu offer has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import logging

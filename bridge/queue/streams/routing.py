@@ -3,9 +3,6 @@
 What it does not offer it refuses: a priority that is ignored is a promise broken in silence.
 """
 
-# Most of what kombu offers has no annotations, or narrower ones than its own transports need.
-# mypy: allow-untyped-calls, disable-error-code="assignment,override"
-
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping

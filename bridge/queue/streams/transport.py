@@ -1,8 +1,5 @@
 """The transport and its URLs, registered with Kombu."""
 
-# Most of what kombu offers has no annotations, or narrower ones than its own transports need.
-# mypy: allow-untyped-calls, disable-error-code="assignment,override"
-
 from __future__ import annotations
 
 import os

@@ -1,8 +1,5 @@
 """Dead letters of what was read from the site's database and is of no use."""
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 from collections.abc import Sequence
