@@ -311,20 +311,16 @@ def _moment(text: str) -> str:
 
 def _with_letters(do: Callable[[Any], Any]) -> Any:
     """Raises ServerMissing, or ServerAway when the broker goes away meanwhile."""
-    from bridge.queue.broker import connection as broker
+    from bridge.queue.broker.connection import Link
     from bridge.queue.consumer.dead_letters import DeadLetters
     from bridge.sync.server_errors import broker_missing
 
     url = Settings.from_environ().broker_url
     try:
-        connection = broker.connect(url)
+        with Link(url) as link:
+            return link.do(lambda broker: do(DeadLetters(broker)))
     except ServerAway as error:
         raise broker_missing(url, error) from error
-    with connection:
-        try:
-            return do(DeadLetters(connection))
-        except broker.trouble(connection) as error:
-            raise broker_missing(url, error) from error
 
 
 def _summary(letter: Any) -> dict[str, Any]:

@@ -19,15 +19,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import BridgeError
 from bridge.queue import vitals as pulse
-from bridge.queue.broker import connection as broker
-from bridge.queue.broker import rabbitmq as amqp
-from bridge.queue.consumer.dead_letters import look
+from bridge.queue.broker.connection import Link
 from bridge.queue.relay.spool import Spool
 from bridge.queue.sql.cause import cause_of, check_there
 from bridge.queue.sql.outbox import Backlog, Outbox
 from bridge.queue.vitals import Vitals
 
-__all__ = ["QueueStatus", "Watch", "behind", "metrics", "missing", "queues", "read"]
+__all__ = ["QueueStatus", "Watch", "behind", "metrics", "missing", "read"]
 
 PATIENCE = 5.0
 """Seconds that a broker may take for an answer to somebody who only looks."""
@@ -73,12 +71,8 @@ def read(
     there = {"broker": broker_url is not None, "outbox": bool(outboxes), "spool": bool(spools)}
     if broker_url is not None:
         try:
-            with broker.connect(broker_url, socket_timeout=PATIENCE) as connection:
-                try:
-                    found |= queues(connection)
-                except broker.trouble(connection) as error:
-                    broker.drop(connection)
-                    errors["broker"] = f"{type(error).__name__}: {error}"
+            with Link(broker_url, socket_timeout=PATIENCE) as link:
+                found |= asdict(link.do(lambda broker: broker.counts()))
         except BridgeError as error:
             errors["broker"] = str(error)
     for name, ask in (others or {}).items():
@@ -106,21 +100,6 @@ def read(
         asked=tuple(name for name, used in there.items() if used),
         errors={name: text[:300] for name, text in errors.items()},
     )
-
-
-def queues(connection: Any) -> dict[str, int]:
-    """Lengths, without making what is not there. Raises Kombu's errors, also where RabbitMQ would
-    say a number and could not work with the queue."""
-    channel = connection.default_channel
-    if broker.is_streams(channel):
-        ready, length = channel._size(broker.EVENTS_QUEUE), channel.length(broker.EVENTS_QUEUE)
-        dead = channel.length(broker.DEAD_QUEUE)
-        return {"ready": ready, "held": max(0, length - ready), "dead": dead}
-    names = broker.EVENTS_QUEUE, broker.DEAD_QUEUE
-    counts = [amqp.count(connection, name) for name in names]
-    if amqp.is_amqp(connection) and all(counts):
-        look(connection, broker.DEAD_QUEUE)
-    return {"ready": counts[0] or 0, "dead": counts[1] or 0}
 
 
 def behind(status: QueueStatus) -> str:

@@ -17,9 +17,9 @@ from pymongo.errors import PyMongoError
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway, ServerMissing
-from bridge.queue.broker import connection as broker
-from bridge.queue.consumer.consumer import Consumer, ConsumerCounters, Stopped
+from bridge.queue.consumer.consumer import Consumer, ConsumerCounters
 from bridge.queue.events import Event, Rejected
+from bridge.queue.waiting import Patience
 from bridge.settings import Settings, redact_url
 from bridge.sync import indexes, twins
 from bridge.sync.apply import apply
@@ -141,20 +141,14 @@ class _Writer:
 
     def _patiently(self, server: str, attempt: Callable[[], T]) -> T:
         """Try until the server answers. Raises Stopped."""
-        failures = 0
-        while True:
-            try:
-                answer = attempt()
-                break
-            except ServerAway as error:
-                delay = broker.backoff(failures)
-                failures += 1
-                self._log.warning(f"{server}.waiting", cause=str(error), seconds=round(delay, 1))
-                if self._stop.wait(delay):
-                    raise Stopped(f"stopped while {server} is away") from error
-        if failures:
+
+        def tell(error: ServerAway, failures: int, seconds: float) -> None:
+            self._log.warning(f"{server}.waiting", cause=str(error), seconds=round(seconds, 1))
+
+        def back(failures: int) -> None:
             self._log.info(f"{server}.back", failures=failures)
-        return answer
+
+        return Patience(self._stop).until(attempt, tell, back)
 
 
 def _check_transactions(hello: Mapping[str, Any], mirror: Mirror, settings: Settings) -> None:

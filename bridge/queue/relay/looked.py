@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import TypeVar
 
-__all__ = ["Looked", "once"]
-
-T = TypeVar("T")
+__all__ = ["Looked"]
 
 
 class Looked:
@@ -32,15 +29,3 @@ class Looked:
             return False
         self.cause, self._tell_at = cause, now + quiet
         return True
-
-
-def once(ask: Callable[[], T]) -> Callable[[], T]:
-    """What asks at most once."""
-    answers: list[T] = []
-
-    def answer() -> T:
-        if not answers:
-            answers.append(ask())
-        return answers[0]
-
-    return answer

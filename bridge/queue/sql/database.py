@@ -14,7 +14,7 @@ import sqlalchemy as sql
 from bridge.errors import BridgeError
 from bridge.settings import redact_url
 
-__all__ = ["PRINTED", "connect", "delete", "nested", "reading", "short", "taking"]
+__all__ = ["PRINTED", "connect", "delete", "log_text", "nested", "reading", "taking"]
 
 LOCK_SECONDS = 2
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 30
@@ -241,7 +241,7 @@ def _can_skip_locked(dialect: Any) -> bool:
     return tuple(dialect.server_version_info or ()) >= lowest
 
 
-def short(error: BaseException) -> str:
+def log_text(error: BaseException) -> str:
     """What to log of an error: never the statement, its values, or values in its text."""
     cause = getattr(error, "orig", None) or error
     name = type(cause).__name__

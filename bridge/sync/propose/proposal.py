@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError
-from bridge.queue.sql.database import reading, short
+from bridge.queue.sql.database import log_text, reading
 from bridge.sync.models import MAX_DOCUMENT, File
 from bridge.sync.propose.advice import advised, timestamps
 from bridge.sync.propose.draft import Draft, Note, draft, why_not
@@ -117,4 +117,4 @@ def _look(engine: sql.Engine, made: Draft, rows: int, limit: int) -> Seen:
     except sql.exc.DBAPIError as error:
         if error.connection_invalidated:
             raise
-        return Seen(failed=short(error))
+        return Seen(failed=log_text(error))

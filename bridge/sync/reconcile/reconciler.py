@@ -26,9 +26,10 @@ from typing import Any, TypeVar
 import sqlalchemy as sql
 from pymongo.database import Database
 
+from bridge.errors import Stopped
 from bridge.sync.checksums import Listed, Sums
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.pace import Pace, Stopped
+from bridge.sync.pace import Pace
 from bridge.sync.reconcile.account import Account
 from bridge.sync.reconcile.confirm import Confirmation
 from bridge.sync.reconcile.deep import Deep

@@ -15,14 +15,13 @@ from time import monotonic
 from pymongo.database import Database
 from structlog.typing import FilteringBoundLogger
 
-from bridge.errors import BridgeError, ServerAway
+from bridge.errors import BridgeError, ServerAway, Stopped
 from bridge.queue.broker.publisher import Publisher
 from bridge.queue.sql.database import connect as connect_sql
 from bridge.settings import Settings
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.models import Reconcile
 from bridge.sync.mongodb import connect
-from bridge.sync.pace import Stopped
 from bridge.sync.reconcile import results as reconciled
 from bridge.sync.reconcile.findings import Result
 from bridge.sync.reconcile.lag import outbox_lag

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue.sql.database import reading, short
+from bridge.queue.sql.database import log_text, reading
 from bridge.queue.sql.outbox import Outbox
 from bridge.sync.documents import Mirror
 from bridge.sync.sql import versions
@@ -306,7 +306,7 @@ class Triggers:
                 raise found from error
             about = f"entity {name}: " if name else ""
             raise BridgeError(
-                f"{about}the triggers cannot be made or looked at: {short(error)}. "
+                f"{about}the triggers cannot be made or looked at: {log_text(error)}. "
                 "`bridgectl sync triggers --check` shows what is there"
             ) from error
 

@@ -14,13 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from bridge.errors import BridgeError, ServerAway
+from bridge.errors import BridgeError, ServerAway, Stopped
 from bridge.queue.events import Event
 from bridge.queue.sql.database import connect
 from bridge.sync import mongodb
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
-from bridge.sync.pace import Stopped
 from bridge.sync.reconcile.reconciler import Asked, Reconciler
 from bridge.sync.sql.source import SqlSource
 from stack.ports import free_port

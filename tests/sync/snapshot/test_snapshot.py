@@ -19,7 +19,8 @@ from click.testing import CliRunner
 from pymongo.database import Database
 
 from bridge.cli.snapshot import snapshot as verb
-from bridge.errors import BridgeError, ServerAway, ServerMissing
+from bridge.errors import BridgeError, ServerAway, ServerMissing, Stopped
+from bridge.queue import waiting
 from bridge.queue.broker import connection as broker
 from bridge.queue.consumer.dead_letters import DeadLetters
 from bridge.queue.events import Event
@@ -30,7 +31,6 @@ from bridge.queue.vitals import Vitals
 from bridge.settings import Settings
 from bridge.sync import apply as mongodb
 from bridge.sync.documents import Mirror
-from bridge.sync.pace import Stopped
 from bridge.sync.snapshot import choice, reader, throttle
 from bridge.sync.snapshot import load as snapshot
 from bridge.sync.snapshot.checkpoint import Checkpoint, forget_reason, state_id
@@ -720,7 +720,7 @@ def test_a_database_that_goes_away_is_waited_for(
         return load(*arguments)
 
     monkeypatch.setattr(mongodb, "load", away_at_first)
-    monkeypatch.setattr(snapshot.broker, "backoff", lambda attempt: 0.01)
+    monkeypatch.setattr(waiting, "backoff", lambda attempt: 0.01)
     assert site.load().rows == 10
     assert site.said == ["project: waiting for MongoDB: it is away", "project: MongoDB is back"]
     assert site.is_equal()
