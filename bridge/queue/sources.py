@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bridge.units import DurationOrZero, text
 
-__all__ = ["Column", "Data", "Outbox", "SqlQueue"]
+__all__ = ["ColumnValue", "Data", "OutboxTable", "SqlQueue"]
 
 COLUMN = r"[^\0]{1,128}"
 """Any name that a database takes; those that need quotes get them."""
@@ -28,7 +28,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Outbox(_Model):
+class OutboxTable(_Model):
     """The outbox table in the database of BRIDGE_SQL_URL.
 
     table: its name. source: path or URL that names the site in its events. keep: how long rows
@@ -40,7 +40,7 @@ class Outbox(_Model):
     keep: DurationOrZero = 0.0
 
 
-class Column(_Model):
+class ColumnValue(_Model):
     """A value that stands in a column of the row.
 
     values: what the values of the column mean, for example {I: changed, D: deleted}.
@@ -82,10 +82,10 @@ class SqlQueue(_Model):
     table: TableName
     id: Identifier = "id"
     where: str = ""
-    entity: str | Column
-    change: Literal["changed", "deleted"] | Column = "changed"
-    key: Column
-    version: Column | None = None
+    entity: str | ColumnValue
+    change: Literal["changed", "deleted"] | ColumnValue = "changed"
+    key: ColumnValue
+    version: ColumnValue | None = None
     data: Data
     done: Literal["delete"] | dict[Identifier, str | int | float | bool | None] = "delete"
 

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from bridge.queue.events import ENTITY, MAX_EVENT_BYTES
-from bridge.queue.sources import COLUMN, Identifier, Outbox, SqlQueue, TableName
+from bridge.queue.sources import COLUMN, Identifier, OutboxTable, SqlQueue, TableName
 from bridge.sync.types.charsets import codec_of
 from bridge.units import Duration, Size, text
 
@@ -258,7 +258,7 @@ class File(BaseModel):
 
     version: Literal[1]
     zone: Zone | None = None
-    outbox: Outbox = Field(default_factory=Outbox)
+    outbox: OutboxTable = Field(default_factory=OutboxTable)
     spool: list[str] = Field(default_factory=list)
     queues: list[SqlQueue] = Field(default_factory=list)
     lists: list[str] = Field(default_factory=list)

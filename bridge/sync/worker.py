@@ -28,7 +28,7 @@ from bridge.sync.mongodb import connect
 from bridge.sync.reconcile.schedule import Scheduled
 from bridge.sync.server_errors import check_broker, mongodb_missing, no_entities
 from bridge.sync.state import State
-from bridge.sync.types.watch import Watch
+from bridge.sync.types.watch import TypeWatch
 
 __all__ = ["Counters", "run_worker"]
 
@@ -80,7 +80,7 @@ def run_worker(
             indexes.ensure(database, mirror)
         except (PyMongoError, ServerAway) as error:
             raise mongodb_missing(settings.mongodb_url, error) from error
-        watch = Watch(settings.sql_url, mirror, State(database), log)
+        watch = TypeWatch(settings.sql_url, mirror, State(database), log)
         try:
             watch.start()
         except ServerAway as error:
@@ -92,7 +92,7 @@ def run_worker(
         scheduled = Scheduled(settings, mirror, log)
         scheduled.start()
         try:
-            with twins.Watch(settings, mirror, log):
+            with twins.TwinWatch(settings, mirror, log):
                 Consumer(
                     settings.broker_url,
                     writer,
@@ -114,7 +114,7 @@ class _Writer:
         self,
         database: Database[Document],
         mirror: Mirror,
-        watch: Watch,
+        watch: TypeWatch,
         counters: Counters,
         stop: threading.Event,
         log: FilteringBoundLogger,

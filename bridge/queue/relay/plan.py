@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from bridge.queue.sql.outbox import Row
 from bridge.queue.waiting import retry_wait
 
-__all__ = ["Doubt", "FirstPlan", "SecondPlan", "Timing", "first", "second"]
+__all__ = ["DoubtfulRow", "FirstPlan", "SecondPlan", "Timing", "first", "second"]
 
 CLOCKS = 5.0
 """Seconds by which the clocks of several relays may differ."""
@@ -45,7 +45,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class DoubtfulRow:
     """A row that was published at this Unix time, `since` seconds ago. wait: seconds from then
     until it may be published again."""
 
@@ -71,7 +71,7 @@ class FirstPlan:
 
     free: list[Row] = field(default_factory=list)
     publish: list[Row] = field(default_factory=list)
-    doubts: list[Doubt] = field(default_factory=list)
+    doubts: list[DoubtfulRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +105,12 @@ def first(
         else:
             wait = retry_wait(row.attempts, 15.0) * timing.again / 15.0
             since = (now - row.published_at) / 1000
-            made.doubts.append(Doubt(row, row.published_at / 1000, since, wait))
+            made.doubts.append(DoubtfulRow(row, row.published_at / 1000, since, wait))
     return made
 
 
 def second(
-    doubts: Sequence[Doubt], *, oldest: float | None, dead: Container[int], timing: Timing
+    doubts: Sequence[DoubtfulRow], *, oldest: float | None, dead: Container[int], timing: Timing
 ) -> SecondPlan:
     """Every row is in one of the three lists.
 

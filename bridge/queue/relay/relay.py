@@ -35,8 +35,8 @@ from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.queue.relay import plan
 from bridge.queue.relay.dead_rows import DeadRows
-from bridge.queue.relay.looked import Looked
-from bridge.queue.relay.plan import Doubt, Timing
+from bridge.queue.relay.plan import DoubtfulRow, Timing
+from bridge.queue.relay.polled import PolledSource
 from bridge.queue.relay.spool import Spool
 from bridge.queue.relay.touched import Fetch, is_touched, portions, resolve
 from bridge.queue.sources import SqlQueue
@@ -119,11 +119,14 @@ class Relay:
                 f"BRIDGE_BROKER_URL is {redact_url(broker_url)}: remove `lists:`, or let their "
                 "programs publish to that broker"
             )
-        self._sources: list[Looked] = [
-            *(Looked(f"{one!r}"[1:-1], self._relay(one, source)) for one, source in outboxes),
-            *(Looked(f"spool {one.spool.directory}", self._unspool(one)) for one in spools),
-            *(Looked(f"queue {one.table}", self._drain(one, outbox)) for one, outbox in queues),
-            *(Looked(f"list {name}", self._shift(name)) for name in lists),
+        self._sources: list[PolledSource] = [
+            *(PolledSource(f"{one!r}"[1:-1], self._relay(one, source)) for one, source in outboxes),
+            *(PolledSource(f"spool {one.spool.directory}", self._unspool(one)) for one in spools),
+            *(
+                PolledSource(f"queue {one.table}", self._drain(one, outbox))
+                for one, outbox in queues
+            ),
+            *(PolledSource(f"list {name}", self._shift(name)) for name in lists),
         ]
 
     def run(self, stop: threading.Event) -> None:
@@ -145,7 +148,7 @@ class Relay:
         """Rows of all outboxes that MongoDB does not hold. Raises SQLAlchemy's errors."""
         return sum((outbox.backlog() for outbox, _ in self._outboxes), Backlog())
 
-    def _try(self, source: Looked) -> int:
+    def _try(self, source: PolledSource) -> int:
         try:
             done = source.step()
         except TROUBLE as error:
@@ -248,7 +251,7 @@ class Relay:
         self._fetch_rows(outbox, [row for row in publish if is_touched(row)])
 
     def _ask(
-        self, broker: Broker, doubts: Sequence[Doubt], source: str
+        self, broker: Broker, doubts: Sequence[DoubtfulRow], source: str
     ) -> tuple[float | None, set[int]]:
         """What `plan.second` needs, in the order that it needs."""
         is_due = any(doubt.is_due for doubt in doubts)

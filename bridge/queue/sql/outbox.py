@@ -345,7 +345,7 @@ class Outbox:
                 delete(connection, table.c.id, old)
                 if lost:
                     self._set(connection, lost, next_try=0)
-        more = len(old) == _AT_ONCE or len(lost) == _AT_ONCE
+        more = len(old) == _ROWS_PER_STEP or len(lost) == _ROWS_PER_STEP
         self._tidy_at = monotonic() + (0.0 if more else TIDY_SECONDS)
 
     def _take_back_new(self, now: int) -> None:
@@ -367,14 +367,14 @@ class Outbox:
             these = table.c.id.in_(lost), which
             with self.engine.begin() as connection:
                 connection.execute(table.update().where(*these).values(next_try=0))
-        self._seen = None if len(lost) == _AT_ONCE else newest
+        self._seen = None if len(lost) == _ROWS_PER_STEP else newest
 
     def _set(self, connection: sql.Connection, ids: Sequence[int], **values: Any) -> None:
         table = self.table
         connection.execute(table.update().where(table.c.id.in_(ids)).values(**values))
 
 
-_AT_ONCE = 1000
+_ROWS_PER_STEP = 1000
 
 
 def _given(rows: Sequence[Row]) -> dict[int, list[int]]:
@@ -387,7 +387,9 @@ def _given(rows: Sequence[Row]) -> dict[int, list[int]]:
 
 
 def _ids(connection: sql.Connection, table: sql.Table, which: sql.ColumnElement[bool]) -> list[int]:
-    return list(connection.execute(sql.select(table.c.id).where(which).limit(_AT_ONCE)).scalars())
+    return list(
+        connection.execute(sql.select(table.c.id).where(which).limit(_ROWS_PER_STEP)).scalars()
+    )
 
 
 def _is_postgresql(engine: sql.Engine) -> bool:

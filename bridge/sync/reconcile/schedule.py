@@ -25,7 +25,7 @@ from bridge.sync.mongodb import connect
 from bridge.sync.reconcile import results as reconciled
 from bridge.sync.reconcile.findings import Result
 from bridge.sync.reconcile.lag import outbox_lag
-from bridge.sync.reconcile.reconciler import Asked, Reconciler
+from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
 from bridge.sync.reconcile.repair import Repair
 from bridge.sync.state import Owner, State
 
@@ -121,7 +121,7 @@ class Scheduled:
                 engine,
                 database,
                 self._mirror,
-                Asked(plan.rate, WAIT, repair=repair if plan.repair else None),
+                ReconcileOptions(plan.rate, WAIT, repair=repair if plan.repair else None),
                 lag=outbox_lag(self._settings),
                 stop=self._stop,
                 progress=lambda what, done, total: self._beat(state),

@@ -21,7 +21,7 @@ from bridge.queue.sql.values import is_true, to_json, version_of
 from bridge.settings import redact_url
 from bridge.sync.documents import Mirror
 from bridge.sync.sql.keys import Key, Position, after, from_position, keys_of, one_of, position
-from bridge.sync.sql.rows import AT_ONCE, Lookup, Rows, fetch, trouble
+from bridge.sync.sql.rows import KEYS_PER_QUESTION, Lookup, Rows, as_bridge_error, fetch
 from bridge.sync.types.learn import refresh
 from bridge.sync.types.typed import Typed
 
@@ -232,7 +232,7 @@ class SqlSource:
                 with connection.begin():
                     return question(connection, self._learn(connection))
         except Exception as error:
-            if (told := trouble(error, self.name, self._engine)) is None:
+            if (told := as_bridge_error(error, self.name, self._engine)) is None:
                 raise
             self._forget()
             raise told from error
@@ -357,5 +357,5 @@ class SqlSource:
 
 
 def _batches(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
-    for start in range(0, len(keys), AT_ONCE):
-        yield keys[start : start + AT_ONCE]
+    for start in range(0, len(keys), KEYS_PER_QUESTION):
+        yield keys[start : start + KEYS_PER_QUESTION]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
-__all__ = ["Looked"]
+__all__ = ["PolledSource"]
 
 
-class Looked:
+class PolledSource:
     """One thing that is looked at, with its own patience. needs_work: whether the trouble was
     with what it needs for its work, so that finding none does not end it."""
 
