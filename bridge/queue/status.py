@@ -6,11 +6,9 @@ workers and relays of this machine. What does not answer is named, and the rest 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import prometheus_client as prometheus
@@ -18,14 +16,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import BridgeError
-from bridge.queue import vitals as pulse
+from bridge.queue import vitals
 from bridge.queue.broker.connection import Link
 from bridge.queue.relay.spool import Spool
 from bridge.queue.sql.cause import cause_of, check_there
 from bridge.queue.sql.outbox import Backlog, Outbox
-from bridge.queue.vitals import Vitals
+from bridge.queue.vitals import ProcessStatus
 
-__all__ = ["QueueStatus", "Watch", "behind", "metrics", "missing", "read"]
+__all__ = ["KEEP", "QueueStatus", "behind", "metrics", "missing", "read"]
 
 PATIENCE = 5.0
 """Seconds that a broker may take for an answer to somebody who only looks."""
@@ -52,7 +50,7 @@ class QueueStatus:
     oldest: str = ""
     ahead: float = 0.0
     spool_files: int | None = None
-    processes: Sequence[Vitals] = ()
+    processes: Sequence[ProcessStatus] = ()
     asked: Sequence[str] = ()
     errors: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,7 +64,7 @@ def read(
 ) -> QueueStatus:
     """Ask everybody once, each for a few seconds at most. `broker_url` is None where there is no
     queue. `others`: who else is asked, by name; each raises BridgeError when it does not answer."""
-    found: dict[str, Any] = {"processes": pulse.read_all(state_dir)}
+    found: dict[str, Any] = {"processes": vitals.read_all(state_dir)}
     errors: dict[str, str] = {}
     there = {"broker": broker_url is not None, "outbox": bool(outboxes), "spool": bool(spools)}
     if broker_url is not None:
@@ -119,21 +117,6 @@ def missing(status: QueueStatus, kind: str) -> str:
     return f"no `bridgectl {kind}` runs on this machine; "
 
 
-class Watch:
-    """Looks again at most every two seconds, however many ask."""
-
-    def __init__(self, look: Callable[[], QueueStatus]) -> None:
-        self._look, self._lock = look, threading.Lock()
-        self._found, self._until = QueueStatus(), 0.0
-
-    def __call__(self) -> QueueStatus:
-        with self._lock:
-            if monotonic() >= self._until:
-                self._found = self._look()
-                self._until = monotonic() + KEEP
-            return self._found
-
-
 _GAUGES = {
     "ready": ("bridge_queue_ready", "Messages that no worker holds"),
     "held": ("bridge_queue_held", "Messages that workers hold"),
@@ -161,11 +144,11 @@ def metrics(status: QueueStatus) -> bytes:
     rates = GaugeMetricFamily(
         "bridge_queue_rate", "The same per second, over the last two", labels=["process", "outcome"]
     )
-    for vitals in status.processes:
-        process = f"{vitals.kind}-{vitals.pid}"
-        for outcome, value in vitals.totals.items():
+    for one in status.processes:
+        process = f"{one.kind}-{one.pid}"
+        for outcome, value in one.totals.items():
             totals.add_metric([process, outcome], value)
-        for outcome, rate in vitals.rates.items():
+        for outcome, rate in one.rates.items():
             rates.add_metric([process, outcome], rate)
     families += [totals, rates]
     registry = prometheus.CollectorRegistry()

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import redis
 from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 from kombu.messaging import Consumer, Producer
 
 from bridge.queue import unpack
-from bridge.queue.broker.protocol import DEAD_QUEUE, EVENTS_QUEUE, Counts, Shelf
+from bridge.queue.broker.protocol import DEAD_QUEUE, EVENTS_QUEUE, Broker, Counts, Shelf
 
 __all__ = ["CONNECT_SECONDS", "AnyKombu", "TakenShelf", "put"]
 
 CONNECT_SECONDS = 3
 NOT_FOUND = 404
-_NOTHING = nullcontext()
 
 
 def put(
@@ -39,15 +37,9 @@ def put(
     )
 
 
-class AnyKombu:
+class AnyKombu(Broker):
     """See `bridge.queue.broker.protocol.Broker`. Raises KeyError, ValueError, TypeError or
     ImportError for a URL that cannot be used."""
-
-    has_lists = False
-    """Whether stock Kombu keeps its queues there as lists."""
-    has_members = False
-    """Whether a queue has members on several nodes."""
-    redis_client: redis.Redis | None = None
 
     def __init__(self, url: str, *, consumes: bool = False, **options: Any) -> None:
         if not urlsplit(url).scheme:
@@ -64,11 +56,6 @@ class AnyKombu:
         self.errors = tuple(error for error in errors if error is not KeyError)
         self.channel: Any = None
         self._consumer: Consumer | None = None
-
-    @classmethod
-    def server(cls, url: str) -> tuple[str, str]:
-        """What to call the server of `url`, and how to start it."""
-        return "the broker", "start the broker that BRIDGE_BROKER_URL names"
 
     def _connection(self, url: str, options: dict[str, Any]) -> Connection:
         return Connection(url, connect_timeout=CONNECT_SECONDS)
@@ -152,29 +139,14 @@ class AnyKombu:
     def length(self, queue: str) -> int:
         return int(self.channel.queue_declare(queue, passive=True).message_count)
 
-    def oldest(self, queue: str) -> float | None:
-        return None
-
     def browse(self, queue: str) -> AbstractContextManager[Shelf]:
         return TakenShelf(self._plain(self.connection.channel()), queue)
-
-    def after(self, queue: str, place: bytes) -> Iterator[tuple[bytes, Any]] | None:
-        return None
-
-    def is_there(self, queue: str, place: bytes) -> bool:
-        return True
 
     def bodies(self, queue: str) -> Iterator[Any]:
         with self.connection.channel() as channel:  # its end gives everything back
             self._plain(channel)
             while (message := channel.basic_get(queue)) is not None:
                 yield message.body
-
-    def trim(self, queue: str, seconds: float) -> None:
-        pass
-
-    def take_list(self, name: str, queue: str, limit: int) -> int:
-        return 0
 
     # Consuming.
 
@@ -208,18 +180,9 @@ class AnyKombu:
             raise OperationalError(f"Kombu's poller has lost {error}") from error
         return True
 
-    def busy(self) -> AbstractContextManager[None]:
-        return _NOTHING
-
     def acknowledge(self, done: list[Any], kept: Iterable[Any]) -> None:
         for message in done:
             message.ack()
-
-    def give_back(self, kept: Iterable[Any]) -> None:
-        pass
-
-    def read_rest(self, most: int) -> None:
-        pass
 
 
 class TakenShelf:

@@ -7,9 +7,9 @@ knows, `any_kombu`. `bridge.queue.broker.connection` chooses one by the URL.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import redis
 from kombu.connection import Connection
@@ -44,15 +44,24 @@ class Shelf(Protocol):
 
 
 class Broker(Protocol):
-    """A connection to a broker, for one thread. Every method raises one of `errors` when the
-    broker is away, or in no state to work."""
+    """A connection to a broker, for one thread; what most brokers do alike is done here. Every
+    method raises one of `errors` when the broker is away, or in no state to work."""
 
     connection: Connection
     channel: Any
     """The connection's default channel."""
     errors: tuple[type[BaseException], ...]
-    redis_client: redis.Redis | None
-    """The client of the Redis that it is; None for other brokers."""
+    redis_client: redis.Redis | None = None
+    """The client of the Redis that it is."""
+    has_lists: ClassVar[bool] = False
+    """Whether stock Kombu keeps its queues there as lists."""
+    has_members: ClassVar[bool] = False
+    """Whether a queue has members on several nodes."""
+
+    @classmethod
+    def server(cls, url: str) -> tuple[str, str]:
+        """What to call the server of `url`, and how to start it."""
+        return "the broker", "start the broker that BRIDGE_BROKER_URL names"
 
     def open(self, tries: int) -> None:
         """Connect, with so many tries besides the first."""
@@ -83,6 +92,7 @@ class Broker(Protocol):
     def oldest(self, queue: str) -> float | None:
         """When the oldest message was published, in seconds since 1970 by our clock; inf when
         there is none, None where the broker cannot say."""
+        return None
 
     def browse(self, queue: str) -> AbstractContextManager[Shelf]:
         """Look at all messages; they stay, but for what is removed."""
@@ -90,9 +100,11 @@ class Broker(Protocol):
     def after(self, queue: str, place: bytes) -> Iterator[tuple[bytes, Any]] | None:
         """Place and body of the messages behind `place`, of all when that is empty; None where
         a message has no place that lasts."""
+        return None
 
     def is_there(self, queue: str, place: bytes) -> bool:
         """Whether the message at a place of `after` is still there."""
+        return True
 
     def bodies(self, queue: str) -> Iterator[Any]:
         """The body of every message; others may not see them meanwhile, and nothing is lost."""
@@ -103,6 +115,7 @@ class Broker(Protocol):
     def take_list(self, name: str, queue: str, limit: int) -> int:
         """Move up to `limit` elements of a list of stock Kombu's to a queue, oldest first; how
         many. Only a Redis has lists."""
+        return 0
 
     # Consuming.
 
@@ -116,6 +129,7 @@ class Broker(Protocol):
 
     def busy(self) -> AbstractContextManager[None]:
         """Inside, the caller does not use the connection, for however long."""
+        return nullcontext()
 
     def acknowledge(self, done: list[Any], kept: Iterable[Any]) -> None:
         """These messages are done. kept: what else is delivered, and is not."""

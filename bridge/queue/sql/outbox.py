@@ -11,7 +11,6 @@ Where old producers wrote a time of another clock, it is not believed beyond rea
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any
@@ -21,6 +20,7 @@ from sqlalchemy.dialects import mysql
 
 from bridge.errors import BridgeError
 from bridge.queue.events import MAX_EVENT_BYTES
+from bridge.queue.sources import PLAIN_TABLE
 from bridge.queue.sql.clock import SAME_CLOCK_MS, SqlClock, now_ms
 from bridge.queue.sql.database import connect, delete, reading, taking
 from bridge.queue.sql.outboxrow import CLAIM_BYTES, Backlog, Row, as_many_as_fit, read, text
@@ -28,7 +28,6 @@ from bridge.settings import redact_url
 
 __all__ = ["CLAIM_BYTES", "Backlog", "Outbox", "Row", "connect", "now_ms"]
 
-_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z_][A-Za-z0-9_]{0,63})?")
 TOUCHED = ".touched"
 """Ends the `type` of a row that only notes that something changed; see
 `bridge.queue.relay.touched`."""
@@ -79,7 +78,7 @@ class Outbox:
         keep: float = 0.0,
         max_event: int = MAX_EVENT_BYTES,
     ) -> None:
-        if not _TABLE.fullmatch(table):
+        if not PLAIN_TABLE.fullmatch(table):
             raise BridgeError(f"{table!r} is no name of a table; write for example bridge_outbox")
         self.engine, self._keep = engine, keep
         # Characters of a payload that are read. Cut there it is still too large for an event, and

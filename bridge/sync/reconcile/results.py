@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from time import monotonic
 from typing import Any
 
 import prometheus_client as prometheus
@@ -17,6 +15,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from bridge.cached import Cached
 from bridge.errors import BridgeError
 from bridge.settings import Settings
 from bridge.sync.documents import Document
@@ -136,28 +135,21 @@ def _ago(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-class LastWatch:
-    """Looks again every few seconds at most, however many ask. A MongoDB that does not answer
-    costs a second, and then nothing is known."""
+class LastWatch(Cached[Sequence[LastResult]]):
+    """A MongoDB that does not answer costs a second, and then nothing is known."""
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(self._read, KEEP)
         self._settings = settings
-        self._lock = threading.Lock()
         self._client: MongoClient[Document] | None = None
-        self._found: Sequence[LastResult] = ()
-        self._until = 0.0
 
-    def __call__(self) -> Sequence[LastResult]:
-        with self._lock:
-            if monotonic() >= self._until:
-                self._found, self._until = (), monotonic() + KEEP
-                with suppress(BridgeError):
-                    if not load(self._settings.sync).entities:
-                        return ()
-                    if self._client is None:
-                        self._client = connect(self._settings.mongodb_url, patience=1.0, answer=2.0)
-                    self._found = read_all(self._client.get_default_database())
-            return self._found
+    def _read(self) -> Sequence[LastResult]:
+        with suppress(BridgeError):
+            if load(self._settings.sync).entities:
+                if self._client is None:
+                    self._client = connect(self._settings.mongodb_url, patience=1.0, answer=2.0)
+                return read_all(self._client.get_default_database())
+        return ()
 
     def close(self) -> None:
         """Close the connection."""

@@ -165,16 +165,10 @@ class SqlSource:
                 found.remove(row)
         return found
 
-    def by_keys(self, keys: Sequence[str]) -> list[Event]:
-        """The events of the rows that have these key texts; of what is not there, none.
-
-        A row of which no event can be made gives none; `rows_by_keys` tells it apart.
-        """
-        return self.rows_by_keys(keys)[0]
-
     def rows_by_keys(self, keys: Sequence[str]) -> tuple[list[Event], list[BadRow]]:
-        """The same, and the rows that no event can be made of. Keys that no row can have are
-        left out: see `existing`."""
+        """The events of the rows that have these key texts, and the rows that no event can be
+        made of; of what is not there, none. Keys that no row can have are left out: see
+        `existing`."""
 
         def ask(connection: sql.Connection, rows: Rows) -> tuple[list[Event], list[BadRow]]:
             events: list[Event] = []

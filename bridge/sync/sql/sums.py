@@ -73,11 +73,6 @@ class KeyedRows:
     def __repr__(self) -> str:
         return f"<KeyedRows {self.name}>"
 
-    def in_database(self) -> bool:
-        """Whether the database sums up, or the rows are read."""
-        with self._errors():
-            return self._look().server is not None
-
     def sums(self, progress: Progress = lambda rows: None, chunk: int = CHUNK) -> Sums:
         """All rows that are alive. `progress` is told how many rows more were looked at."""
         sums = Sums()

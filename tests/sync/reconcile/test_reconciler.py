@@ -261,7 +261,7 @@ def check_live_edits(site: Site, rounds: int) -> None:
             if how == "delete":
                 lag.append(Event("project", "deleted", name, versions[name]))
             else:
-                lag.extend(site.source("project").by_keys([name]))
+                lag.extend(site.source("project").rows_by_keys([name])[0])
             edits += 1
             if len(lag) >= 8:
                 chance.shuffle(lag)

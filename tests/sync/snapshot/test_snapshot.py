@@ -27,7 +27,7 @@ from bridge.queue.events import Event
 from bridge.queue.sql.database import connect
 from bridge.queue.sql.outbox import Outbox, now_ms
 from bridge.queue.status import QueueStatus
-from bridge.queue.vitals import Vitals
+from bridge.queue.vitals import ProcessStatus
 from bridge.settings import Settings
 from bridge.sync import apply as mongodb
 from bridge.sync.documents import Mirror
@@ -517,7 +517,7 @@ def test_what_a_load_waits_for() -> None:
 
 
 def test_and_says_what_is_really_waited_for() -> None:
-    at_work = [Vitals(kind, 1, 0.0, 0.0, {}, {}) for kind in ("relay", "worker")]
+    at_work = [ProcessStatus(kind, 1, 0.0, 0.0, {}, {}) for kind in ("relay", "worker")]
     status = QueueStatus(lag=9.4, oldest="project 'x' version 7, published 3 times")
     for found, said in [
         (status, ["project 'x' version 7, published 3 times", "no `bridgectl relay` runs"]),
