@@ -107,12 +107,12 @@ class ProcessFiles:
         for path in self.paths():
             try:
                 fields = json.loads(path.read_text(encoding="utf-8"))
-                pid, one = fields["pid"], make(fields)
+                one, alive = make(fields), is_alive(fields["pid"])
             except PermissionError:
                 raise StateUnreadable(self._state_dir) from None
             except (OSError, ValueError, TypeError, KeyError):
                 continue  # gone by now, or from another version
-            if is_alive(pid):
+            if alive:
                 found.append(one)
             elif tidy:
                 with contextlib.suppress(OSError):  # whoever only looks may not tidy up

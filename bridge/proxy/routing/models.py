@@ -22,7 +22,6 @@ from pydantic import (
 )
 
 from bridge.entity import ENTITY
-from bridge.entity import ENTITY
 from bridge.proxy.http.compress import available
 from bridge.proxy.request.hosts import as_ascii
 from bridge.proxy.request.superglobals import php_name
