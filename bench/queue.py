@@ -5,9 +5,6 @@ the other in every round, on the same machine. Producers and consumers are proce
 A message that is missing, changed or there twice ends the run, and so does one that is left over.
 """
 
-# Most of what redis-py offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import contextlib

@@ -4,9 +4,6 @@ Each is what a program would use: Kombu's producers and consumers where there is
 here is only a description, so that it can be sent to the process in which it works.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import contextlib
@@ -145,8 +142,9 @@ class RabbitMQQueue(Contender):
             got.append(message)
 
         with broker.connect(self.url) as connection:
-            queue = broker.queue(connection, self.queue)
-            consumer = Consumer(connection.default_channel, queues=[queue], on_message=on_message)
+            connection.declare(self.queue)
+            queue = Queue(self.queue, no_declare=True)
+            consumer = Consumer(connection.channel, queues=[queue], on_message=on_message)
             consumer.qos(prefetch_count=PREFETCH)
             consumer.consume()
 
@@ -154,7 +152,7 @@ class RabbitMQQueue(Contender):
                 wait = PATIENCE
                 with contextlib.suppress(TimeoutError):
                     while len(got) < self.batch:
-                        connection.drain_events(timeout=wait)
+                        connection.connection.drain_events(timeout=wait)
                         wait = BATCH_WAIT
                 if not got:
                     return False
@@ -169,8 +167,8 @@ class RabbitMQQueue(Contender):
     def left(self) -> int:
         # Closing its connection has put back what a consumer did not acknowledge.
         with broker.connect(self.url) as connection:
-            declared = broker.queue(connection, self.queue)(connection.default_channel)
-            return int(declared.queue_declare(passive=True).message_count)
+            connection.declare(self.queue)
+            return connection.length(self.queue)
 
 
 @contextlib.contextmanager

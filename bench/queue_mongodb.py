@@ -5,9 +5,6 @@ one event after the other, which is all that its API offers. Ours is `bridgectl 
 an operator starts it.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import contextlib

@@ -24,7 +24,7 @@ from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
 from bridge.sync.reconcile.contents import TOLERANT
 from bridge.sync.reconcile.findings import Result
-from bridge.sync.reconcile.reconciler import Asked, Reconciler
+from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.sql.sums import KeyedRows
 from bridge.sync.types import catalog
@@ -238,7 +238,7 @@ class Scene:
 
     def reconcile(self, name: str = "", **asked: Any) -> Result:
         """Both sides, deeply and without waiting."""
-        how = Asked(**{"wait": 0.0, "deep": True, **asked})
+        how = ReconcileOptions(**{"wait": 0.0, "deep": True, **asked})
         reconciler = Reconciler(self.engine, self.database, self.mirror, how)
         return reconciler.run(name or self.entity)
 

@@ -4,9 +4,6 @@ Only asks, never changes. A server that does not answer is named with its URL, w
 password, and with the command that starts it.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import os
@@ -34,10 +31,9 @@ from bridge.proxy.telemetry.surroundings import RESTART, compare
 from bridge.proxy.telemetry.workers import WorkerStatus
 from bridge.proxy.tools.reach import Reached, ask_all
 from bridge.queue import cluster
-from bridge.queue.broker import connection as broker
+from bridge.queue.broker.connection import connect, kind_of
 from bridge.queue.sql.cause import cause_of, check
 from bridge.queue.sql.outbox import Outbox
-from bridge.queue.streams import url as redisurl
 from bridge.settings import BROKER_URL, MONGODB_URL, Settings, doubts, redact_text, redact_url
 from bridge.sync.documents import Mirror
 from bridge.sync.examine import collections, rights
@@ -269,20 +265,18 @@ def _legacy(name: str, found: Reached, table: RouteTable) -> Iterator[Finding]:
 def _broker(settings: Settings) -> Iterator[Finding]:
     url = settings.broker_url
     where = redact_url(url)
-    if url.partition("://")[0] in ("amqp", "amqps", "pyamqp"):
+    if kind_of(url).has_members:
         yield from cluster.examine(url, settings.rabbitmq_api)
         return
     try:
-        with broker.connect(url) as connection:
-            channel: Any = connection.default_channel
-            if not broker.is_streams(channel):
+        with connect(url) as broker:
+            if broker.redis_client is None:
                 yield Finding("ok", "broker", where, "answers")
-                return
-            yield from _redis(channel.client, where)
+            else:
+                yield from _redis(broker.redis_client, where)
     except ServerAway as error:
-        streams = redisurl.is_redis(url)
-        start = redisurl.start_command(url) if streams else "start it"
-        name = "Redis" if streams else "broker"
+        name, start = kind_of(url).server(url)
+        name = name.partition(",")[0].removeprefix("the ")
         yield Finding("bad", name, where, f"does not answer: {error}", start)
     except BridgeError:
         hint = "write BRIDGE_BROKER_URL as redis+streams://host:port/database"

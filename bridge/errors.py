@@ -24,6 +24,7 @@ __all__ = [
     "ServerAway",
     "ServerMissing",
     "StateUnreadable",
+    "Stopped",
     "UndecodableMessage",
     "UnusableEvent",
     "UseLegacy",
@@ -182,6 +183,10 @@ class IngestRefused(BridgeError):
         self.status, self.errors, self.accepted = status, tuple(errors), accepted
         lines = [error if index is None else f"event {index}: {error}" for index, error in errors]
         super().__init__("\n".join([message, *lines]))
+
+
+class Stopped(BridgeError):
+    """Somebody does not want it any more. What was done so far is complete in itself."""
 
 
 class UndecodableMessage(BridgeError):

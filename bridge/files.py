@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
+
+from bridge.errors import StateUnreadable
 
 __all__ = [
     "LOOP_TOKEN",
+    "ProcessFiles",
     "is_alive",
     "is_stopped",
     "shared_token",
@@ -18,6 +23,8 @@ __all__ = [
     "take_over",
     "write_atomically",
 ]
+
+T = TypeVar("T")
 
 LOOP_TOKEN = "loops.token"  # noqa: S105 - it is the name of a file
 """Name of the file in the state directory with which its processes sign visitors' trails."""
@@ -56,6 +63,61 @@ def write_atomically(
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+class ProcessFiles:
+    """One JSON object for each process of a kind, in `folder` of the state directory. A file has
+    the name of its process, so that no other writes or removes it; `pid` is among its fields."""
+
+    def __init__(self, state_dir: Path, folder: str) -> None:
+        self._state_dir, self._folder = state_dir, state_dir / folder
+
+    def path(self, name: object) -> Path:
+        """The file of the process of this name."""
+        return self._folder / f"{name}.json"
+
+    def write(self, name: object, fields: Mapping[str, object]) -> None:
+        """Say what this process is. Raises OSError."""
+        write_atomically(self.path(name), json.dumps(fields))
+
+    def remove(self, name: object) -> None:
+        """The process of this name is gone. Raises OSError."""
+        self.path(name).unlink(missing_ok=True)
+
+    def paths(self) -> list[Path]:
+        """All of them, by name. Raises StateUnreadable."""
+        try:
+            names = sorted(name for name in os.listdir(self._folder) if name.endswith(".json"))
+        except PermissionError:
+            raise StateUnreadable(self._state_dir) from None
+        except OSError:
+            return []  # nobody has worked here
+        return [self._folder / name for name in names]
+
+    def read(self, make: Callable[[dict[str, Any]], T], *, tidy: bool = False) -> list[T]:
+        """What those that are alive say, by name.
+
+        make: is given the fields of one; what it cannot use (TypeError, ValueError, KeyError) is
+            left out.
+        tidy: whether files of dead ones are removed.
+
+        Raises StateUnreadable when this user may not look.
+        """
+        found = []
+        for path in self.paths():
+            try:
+                fields = json.loads(path.read_text(encoding="utf-8"))
+                one, alive = make(fields), is_alive(fields["pid"])
+            except PermissionError:
+                raise StateUnreadable(self._state_dir) from None
+            except (OSError, ValueError, TypeError, KeyError):
+                continue  # gone by now, or from another version
+            if alive:
+                found.append(one)
+            elif tidy:
+                with contextlib.suppress(OSError):  # whoever only looks may not tidy up
+                    path.unlink()
+        return found
 
 
 def take_over(file: int, old: os.stat_result, mode: int) -> None:

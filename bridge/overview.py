@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 from werkzeug.wrappers import Request, Response
 
 from bridge import logs
+from bridge.cached import Cached
 from bridge.errors import BridgeError, ConfigError
 from bridge.operator import application, check_address, forget, listen, tell
 from bridge.proxy.telemetry import metrics
 from bridge.proxy.telemetry import scrape as samples
 from bridge.proxy.telemetry import workers as status
 from bridge.queue.ingest import Ingest, PublisherPool
-from bridge.queue.status import Watch
+from bridge.queue.status import KEEP
 from bridge.queue.status import metrics as queue_metrics
 from bridge.settings import Settings
 from bridge.sync.reconcile import results as reconciled
@@ -44,7 +45,7 @@ def beside_serve(settings: Settings) -> WSGIApplication:
     sources = Sources.of(settings)
     largest = sources.file.max_event
     pool = PublisherPool.of(settings.broker_url, max_event=largest)
-    watch = Watch(lambda: queue_status(settings, sources))
+    watch = Cached(lambda: queue_status(settings, sources), KEEP)
     last = reconciled.LastWatch(settings)
 
     def everything() -> bytes:

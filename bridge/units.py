@@ -1,4 +1,5 @@
-"""How times, sizes and counts are written in routes.yaml, sync.yaml and on the command line."""
+"""What the models of routes.yaml and sync.yaml have in common, and how times, sizes and counts are
+written there and on the command line."""
 
 from __future__ import annotations
 
@@ -7,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
 __all__ = [
     "Duration",
     "DurationOrZero",
+    "Model",
     "Size",
     "Written",
     "parse_duration",
@@ -25,6 +27,12 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _LONGEST = 36500 * 86400.0  # seconds, a century
 _SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)")
 _BYTES = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+class Model(BaseModel):
+    """Base of all: nothing unknown, nothing changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def parse_duration(value: object) -> float:

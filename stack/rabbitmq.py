@@ -182,7 +182,7 @@ class RabbitMQ(Server):
         }
 
     def ready(self) -> bool:
-        with Connection(self.url, connect_timeout=1) as connection:  # type: ignore[no-untyped-call]
+        with Connection(self.url, connect_timeout=1) as connection:
             try:
                 connection.connect()
                 properties = connection.connection.server_properties

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bridge.files import shared_token
+import pytest
+
+from bridge.files import ProcessFiles, shared_token
+
+DEAD = 2**22 + 1
+"""No process has this id."""
 
 
 def test_all_who_ask_for_a_token_get_the_same_one(tmp_path: Path) -> None:
@@ -24,3 +30,39 @@ def test_a_token_that_cannot_be_had_is_empty(tmp_path: Path) -> None:
     assert shared_token(tmp_path / "file" / "loops.token") == ""
     (tmp_path / "bytes").write_bytes(b"\xff")
     assert shared_token(tmp_path / "bytes") == ""
+
+
+class TestProcessFiles:
+    def test_each_process_says_what_it_is_and_the_dead_are_left_out(self, tmp_path: Path) -> None:
+        files = ProcessFiles(tmp_path, "workers")
+        files.write("b", {"pid": os.getpid(), "is": "alive"})
+        files.write("a", {"pid": os.getppid(), "is": "alive too"})
+        files.write("c", {"pid": DEAD, "is": "dead"})
+        assert files.read(lambda fields: fields["is"]) == ["alive too", "alive"]
+        assert [path.stem for path in files.paths()] == ["a", "b", "c"]
+
+    def test_files_of_the_dead_go_where_that_is_wanted(self, tmp_path: Path) -> None:
+        files = ProcessFiles(tmp_path, "workers")
+        files.write("alive", {"pid": os.getpid()})
+        files.write("dead", {"pid": DEAD})
+        files.read(lambda fields: fields, tidy=True)
+        assert [path.stem for path in files.paths()] == ["alive"]
+
+    @pytest.mark.parametrize(
+        "text", ["", "{", "[]", "{}", '"pid"', '{"pid": 1}', '{"pid": "1", "is": ""}']
+    )
+    def test_what_another_version_wrote_is_left_out(self, tmp_path: Path, text: str) -> None:
+        files = ProcessFiles(tmp_path, "workers")
+        files.write("good", {"pid": os.getpid(), "is": "good"})
+        files.path("other").write_text(text)
+        assert files.read(lambda fields: fields["is"]) == ["good"]
+
+    def test_a_process_removes_its_own(self, tmp_path: Path) -> None:
+        files = ProcessFiles(tmp_path, "workers")
+        files.write("mine", {"pid": os.getpid()})
+        files.remove("mine")
+        files.remove("mine")
+        assert files.paths() == []
+
+    def test_where_nobody_has_worked_nobody_works(self, tmp_path: Path) -> None:
+        assert ProcessFiles(tmp_path / "none", "workers").read(lambda fields: fields) == []

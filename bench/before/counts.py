@@ -7,9 +7,6 @@ difference is divided by the units between them. Servers are not counted, and bo
 with the same ones.
 """
 
-# Most of what redis-py offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import contextlib

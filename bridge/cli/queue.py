@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gc
-import signal
-import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -15,7 +12,6 @@ import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bridge import logs
 from bridge.cli.output import Format, format_option, say, show_rows
 from bridge.errors import BridgeError, ServerAway
 from bridge.settings import Settings
@@ -43,12 +39,13 @@ def relay(operator: str) -> None:
     Example:
       BRIDGE_SQL_URL=mysql://user:password@127.0.0.1/shop  bridgectl relay
     """
+    from bridge.daemon import Daemon
     from bridge.queue.relay.relay import RelayCounters
     from bridge.sync.relay import run_relay
 
     settings = Settings.from_environ()
     counters = RelayCounters()
-    with running(settings, "relay", counters, operator) as stop:
+    with Daemon(settings, "relay", counters, operator) as stop:
         run_relay(settings, stop=stop, log=structlog.get_logger("bridge.relay"), counters=counters)
 
 
@@ -62,6 +59,7 @@ def worker(operator: str) -> None:
       BRIDGE_BROKER_URL=redis+streams://127.0.0.1:6379/0 \\
       BRIDGE_MONGODB_URL=mongodb://127.0.0.1:27017/bridge  bridgectl worker
     """
+    from bridge.daemon import Daemon
     from bridge.sync.worker import Counters, run_worker
 
     settings = Settings.from_environ()
@@ -70,69 +68,10 @@ def worker(operator: str) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
-    with running(settings, "worker", counters, operator) as stop:
+    with Daemon(settings, "worker", counters, operator) as stop:
         run_worker(
             settings, stop=stop, log=structlog.get_logger("bridge.worker"), counters=counters
         )
-
-
-class running:  # used as a function
-    """Everything around a long-running verb: signals, the log, vitals, the listener.
-
-    Entering gives the event that SIGTERM and SIGINT set.
-    """
-
-    def __init__(self, settings: Settings, kind: str, counters: Any, operator: str) -> None:
-        from bridge.operator import check_address
-        from bridge.queue.vitals import Pulse
-
-        if operator:
-            check_address(operator, settings.operator_token)
-        self._settings, self._operator = settings, operator
-        self._pulse = Pulse(settings.state_dir, kind, lambda: asdict(counters))
-        self._stop_listener: Callable[[], None] = lambda: None
-        self.stop = threading.Event()
-
-    def __enter__(self) -> threading.Event:
-        logs.configure()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda signum, frame: self.stop.set())
-        if self._operator:
-            self._stop_listener = _listen(self._settings, self._operator)
-        self._pulse.__enter__()
-        return self.stop
-
-    def __exit__(self, *error: object) -> None:
-        self._pulse.__exit__(*error)
-        self._stop_listener()
-
-
-def _listen(settings: Settings, address: str) -> Callable[[], None]:
-    from bridge.operator import application, serve_in_thread
-    from bridge.queue.ingest import Ingest, PublisherPool
-    from bridge.queue.status import Watch, metrics
-    from bridge.sync.reconcile import results as reconciled
-    from bridge.sync.relay import Sources, queue_status
-
-    sources = Sources.of(settings)
-    watch = Watch(lambda: queue_status(settings, sources))
-    last = reconciled.LastWatch(settings)
-    largest = sources.file.max_event
-    pool = PublisherPool.of(settings.broker_url, max_event=largest)
-    app = application(
-        settings,
-        metrics=lambda: metrics(watch()) + reconciled.metrics(last()),
-        health=lambda: "; ".join(f"{k}: {v}" for k, v in watch().errors.items()),
-        ingest=Ingest(pool.publish_many, max_event=largest),
-    )
-    stop = serve_in_thread(address, app)
-
-    def stop_all() -> None:
-        stop()
-        pool.close()
-        last.close()
-
-    return stop_all
 
 
 @click.group()
@@ -311,20 +250,16 @@ def _moment(text: str) -> str:
 
 def _with_letters(do: Callable[[Any], Any]) -> Any:
     """Raises ServerMissing, or ServerAway when the broker goes away meanwhile."""
-    from bridge.queue.broker import connection as broker
+    from bridge.queue.broker.connection import Link
     from bridge.queue.consumer.dead_letters import DeadLetters
     from bridge.sync.server_errors import broker_missing
 
     url = Settings.from_environ().broker_url
     try:
-        connection = broker.connect(url)
+        with Link(url) as link:
+            return link.do(lambda broker: do(DeadLetters(broker)))
     except ServerAway as error:
         raise broker_missing(url, error) from error
-    with connection:
-        try:
-            return do(DeadLetters(connection))
-        except broker.trouble(connection) as error:
-            raise broker_missing(url, error) from error
 
 
 def _summary(letter: Any) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def reconcile(
     from bridge.sync.mongodb import connect
     from bridge.sync.reconcile import results as reconciled
     from bridge.sync.reconcile.lag import outbox_lag
-    from bridge.sync.reconcile.reconciler import Asked, Reconciler
+    from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
     from bridge.sync.reconcile.repair import Repair
     from bridge.sync.server_errors import check_broker, mongodb_missing, no_entities
     from bridge.sync.state import State
@@ -106,7 +106,7 @@ def reconcile(
                 engine,
                 database,
                 mirror,
-                Asked(rate, wait, deep, values, repairing),
+                ReconcileOptions(rate, wait, deep, values, repairing),
                 lag=lag,
                 progress=tell,
             )

@@ -126,8 +126,8 @@ def snapshot(
       bridgectl snapshot project --pause      the running one waits, wherever it runs
       bridgectl snapshot project --continue   and goes on
     """
+    from bridge.errors import Stopped
     from bridge.sync.documents import Mirror
-    from bridge.sync.pace import Stopped
     from bridge.sync.snapshot.load import Options, run
 
     settings = Settings.from_environ()

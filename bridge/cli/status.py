@@ -15,7 +15,7 @@ from bridge.queue.status import QueueStatus, missing
 from bridge.settings import Settings, redact_url
 
 if TYPE_CHECKING:
-    from bridge.queue.vitals import Vitals
+    from bridge.queue.vitals import ProcessStatus
 
 __all__ = ["status"]
 
@@ -81,7 +81,7 @@ def _wanted(settings: Settings, found: QueueStatus) -> list[str]:
     return ["worker"] * settings.uses_broker + ["relay"] * relay
 
 
-def _silent(vitals: Vitals) -> str:
+def _silent(vitals: ProcessStatus) -> str:
     """Why a process that is there does nothing, or nothing where it does."""
     if is_stopped(vitals.pid):
         return f"stopped, and does nothing: kill -CONT {vitals.pid}"

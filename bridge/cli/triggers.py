@@ -13,7 +13,7 @@ from bridge.errors import BridgeError, ServerAway, ServerMissing
 from bridge.settings import Settings, redact_url
 
 if TYPE_CHECKING:
-    from bridge.sync.triggers.commands import State
+    from bridge.sync.triggers.commands import TriggerState
 
 __all__ = ["triggers"]
 
@@ -90,7 +90,7 @@ def triggers(
         raise click.exceptions.Exit(1)
 
 
-def _show_triggers(states: Sequence[State], output: Format) -> None:
+def _show_triggers(states: Sequence[TriggerState], output: Format) -> None:
     rows = [asdict(state) for state in states]
     for row in rows:
         row["state"] = f"{row['state']}, unproven" if row["unproven"] else row["state"]

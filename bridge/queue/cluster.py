@@ -5,9 +5,6 @@ Members of a queue are not to be had over AMQP: the HTTP API of `rabbitmq_manage
 where BRIDGE_RABBITMQ_API names it.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -18,8 +15,7 @@ import requests
 
 from bridge.errors import BridgeError
 from bridge.findings import Finding
-from bridge.queue import status
-from bridge.queue.broker import connection as broker
+from bridge.queue.broker.connection import DEAD_QUEUE, EVENTS_QUEUE, Link, connect
 from bridge.settings import redact_url
 
 __all__ = ["examine"]
@@ -35,7 +31,7 @@ def examine(url: str, api: str) -> Iterator[Finding]:
     urls, answers = url.split(";"), []
     for one in urls:
         try:
-            broker.connect(one).release()
+            connect(one).release()
         except BridgeError as error:
             says = f"does not answer: {error}"
             yield Finding("bad", "broker", redact_url(one), says, "systemctl start rabbitmq-server")
@@ -58,16 +54,10 @@ def examine(url: str, api: str) -> Iterator[Finding]:
 def _use(url: str) -> str:
     """What is wrong with the queues; empty where nothing is."""
     try:
-        connection = broker.connect(url, socket_timeout=PATIENCE)
+        with Link(url, socket_timeout=PATIENCE) as link:
+            link.do(lambda broker: broker.counts())
     except BridgeError as error:
         return str(error)
-    try:
-        status.queues(connection)
-    except broker.trouble(connection) as error:
-        broker.drop(connection)
-        return f"{type(error).__name__}: {error}"
-    finally:
-        connection.release()
     return ""
 
 
@@ -77,7 +67,7 @@ def _members(api: str, vhost: str, urls: int) -> Iterator[Finding]:
         nodes = _ask(api, "nodes", allowed=(401, 403))
         queues = {
             name: _ask(api, f"queues/{quote(vhost, safe='')}/{name}", allowed=(404,))
-            for name in (broker.EVENTS_QUEUE, broker.DEAD_QUEUE)
+            for name in (EVENTS_QUEUE, DEAD_QUEUE)
         }
     except (requests.RequestException, ValueError) as error:
         says = f"the HTTP API cannot be asked: {type(error).__name__}"

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
+from bridge.entity import ENTITY
 from bridge.errors import UndecodableMessage
 
 __all__ = [
@@ -49,7 +50,6 @@ LARGER = "leave fields out, or raise max_document in sync.yaml"
 """What to do where an event is too large."""
 
 SPECVERSION = "1.0"
-ENTITY = re.compile(r"[a-z][a-z0-9_]{0,63}")
 SEQUENCE = re.compile(r"0|[1-9][0-9]{0,18}")
 CHANGES = ("changed", "deleted")
 

@@ -8,27 +8,25 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from bridge.units import DurationOrZero, text
+from bridge.units import DurationOrZero, Model, text
 
-__all__ = ["Column", "Data", "Outbox", "SqlQueue"]
+__all__ = ["ColumnValue", "Data", "OutboxTable", "SqlQueue"]
 
 COLUMN = r"[^\0]{1,128}"
 """Any name that a database takes; those that need quotes get them."""
 _NAME = re.compile(COLUMN)
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(?:\.[A-Za-z_][A-Za-z0-9_]{0,63})?")
+PLAIN_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(?:\.[A-Za-z_][A-Za-z0-9_]{0,63})?")
 _TABLE = re.compile(r"[^\0.]{1,128}(?:\.[^\0.]{1,128})?")
 Identifier = Annotated[str, text(_NAME, "name of a column", "project_id")]
-OurTable = Annotated[str, text(_PLAIN, "name of a table", "bridge_outbox or shop.bridge_outbox")]
+OurTable = Annotated[
+    str, text(PLAIN_TABLE, "name of a table", "bridge_outbox or shop.bridge_outbox")
+]
 TableName = Annotated[str, text(_TABLE, "name of a table", "bridge_outbox or shop.bridge_outbox")]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Outbox(_Model):
+class OutboxTable(Model):
     """The outbox table in the database of BRIDGE_SQL_URL.
 
     table: its name. source: path or URL that names the site in its events. keep: how long rows
@@ -40,7 +38,7 @@ class Outbox(_Model):
     keep: DurationOrZero = 0.0
 
 
-class Column(_Model):
+class ColumnValue(Model):
     """A value that stands in a column of the row.
 
     values: what the values of the column mean, for example {I: changed, D: deleted}.
@@ -50,7 +48,7 @@ class Column(_Model):
     values: dict[str | int, str] = Field(default_factory=dict)
 
 
-class Data(_Model):
+class Data(Model):
     """The state of the entity: one of three.
 
     columns: field of the document to column of the row. json: a column that holds the state as
@@ -71,7 +69,7 @@ class Data(_Model):
         return self
 
 
-class SqlQueue(_Model):
+class SqlQueue(Model):
     """A queue table of the site's own, which is emptied into the outbox.
 
     table, id: the table and its primary key. where: which rows are waiting, as SQL; all if
@@ -82,10 +80,10 @@ class SqlQueue(_Model):
     table: TableName
     id: Identifier = "id"
     where: str = ""
-    entity: str | Column
-    change: Literal["changed", "deleted"] | Column = "changed"
-    key: Column
-    version: Column | None = None
+    entity: str | ColumnValue
+    change: Literal["changed", "deleted"] | ColumnValue = "changed"
+    key: ColumnValue
+    version: ColumnValue | None = None
     data: Data
     done: Literal["delete"] | dict[Identifier, str | int | float | bool | None] = "delete"
 

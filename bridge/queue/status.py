@@ -4,16 +4,11 @@ Everything is asked where it is true: the broker, the outbox, the spool director
 workers and relays of this machine. What does not answer is named, and the rest is told.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import prometheus_client as prometheus
@@ -21,16 +16,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import BridgeError
-from bridge.queue import vitals as pulse
-from bridge.queue.broker import connection as broker
-from bridge.queue.broker import rabbitmq as amqp
-from bridge.queue.consumer.dead_letters import look
+from bridge.queue import vitals
+from bridge.queue.broker.connection import Link
 from bridge.queue.relay.spool import Spool
 from bridge.queue.sql.cause import cause_of, check_there
 from bridge.queue.sql.outbox import Backlog, Outbox
-from bridge.queue.vitals import Vitals
+from bridge.queue.vitals import ProcessStatus
 
-__all__ = ["QueueStatus", "Watch", "behind", "metrics", "missing", "queues", "read"]
+__all__ = ["KEEP", "QueueStatus", "behind", "metrics", "missing", "read"]
 
 PATIENCE = 5.0
 """Seconds that a broker may take for an answer to somebody who only looks."""
@@ -57,7 +50,7 @@ class QueueStatus:
     oldest: str = ""
     ahead: float = 0.0
     spool_files: int | None = None
-    processes: Sequence[Vitals] = ()
+    processes: Sequence[ProcessStatus] = ()
     asked: Sequence[str] = ()
     errors: Mapping[str, str] = field(default_factory=dict)
 
@@ -71,17 +64,13 @@ def read(
 ) -> QueueStatus:
     """Ask everybody once, each for a few seconds at most. `broker_url` is None where there is no
     queue. `others`: who else is asked, by name; each raises BridgeError when it does not answer."""
-    found: dict[str, Any] = {"processes": pulse.read_all(state_dir)}
+    found: dict[str, Any] = {"processes": vitals.read_all(state_dir)}
     errors: dict[str, str] = {}
     there = {"broker": broker_url is not None, "outbox": bool(outboxes), "spool": bool(spools)}
     if broker_url is not None:
         try:
-            with broker.connect(broker_url, socket_timeout=PATIENCE) as connection:
-                try:
-                    found |= queues(connection)
-                except broker.trouble(connection) as error:
-                    broker.drop(connection)
-                    errors["broker"] = f"{type(error).__name__}: {error}"
+            with Link(broker_url, socket_timeout=PATIENCE) as link:
+                found |= asdict(link.do(lambda broker: broker.counts()))
         except BridgeError as error:
             errors["broker"] = str(error)
     for name, ask in (others or {}).items():
@@ -111,21 +100,6 @@ def read(
     )
 
 
-def queues(connection: Any) -> dict[str, int]:
-    """Lengths, without making what is not there. Raises Kombu's errors, also where RabbitMQ would
-    say a number and could not work with the queue."""
-    channel = connection.default_channel
-    if broker.is_streams(channel):
-        ready, length = channel._size(broker.EVENTS_QUEUE), channel.length(broker.EVENTS_QUEUE)
-        dead = channel.length(broker.DEAD_QUEUE)
-        return {"ready": ready, "held": max(0, length - ready), "dead": dead}
-    names = broker.EVENTS_QUEUE, broker.DEAD_QUEUE
-    counts = [amqp.count(connection, name) for name in names]
-    if amqp.is_amqp(connection) and all(counts):
-        look(connection, broker.DEAD_QUEUE)
-    return {"ready": counts[0] or 0, "dead": counts[1] or 0}
-
-
 def behind(status: QueueStatus) -> str:
     """What a lag is about, for a person who waits, and the command that shows more."""
     what = f"its oldest row is {status.oldest}; " if status.oldest else ""
@@ -141,21 +115,6 @@ def missing(status: QueueStatus, kind: str) -> str:
     if any(one.kind == kind for one in status.processes):
         return ""
     return f"no `bridgectl {kind}` runs on this machine; "
-
-
-class Watch:
-    """Looks again at most every two seconds, however many ask."""
-
-    def __init__(self, look: Callable[[], QueueStatus]) -> None:
-        self._look, self._lock = look, threading.Lock()
-        self._found, self._until = QueueStatus(), 0.0
-
-    def __call__(self) -> QueueStatus:
-        with self._lock:
-            if monotonic() >= self._until:
-                self._found = self._look()
-                self._until = monotonic() + KEEP
-            return self._found
 
 
 _GAUGES = {
@@ -185,11 +144,11 @@ def metrics(status: QueueStatus) -> bytes:
     rates = GaugeMetricFamily(
         "bridge_queue_rate", "The same per second, over the last two", labels=["process", "outcome"]
     )
-    for vitals in status.processes:
-        process = f"{vitals.kind}-{vitals.pid}"
-        for outcome, value in vitals.totals.items():
+    for one in status.processes:
+        process = f"{one.kind}-{one.pid}"
+        for outcome, value in one.totals.items():
             totals.add_metric([process, outcome], value)
-        for outcome, rate in vitals.rates.items():
+        for outcome, rate in one.rates.items():
             rates.add_metric([process, outcome], rate)
     families += [totals, rates]
     registry = prometheus.CollectorRegistry()

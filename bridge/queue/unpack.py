@@ -5,9 +5,6 @@ gigabytes. Here a body that becomes too large is one that cannot be read, like a
 Only what can be unpacked piece by piece is: gzip, bzip2 and lzma, by all the names Kombu has.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls, disable-error-code="misc"
-
 from __future__ import annotations
 
 import bz2

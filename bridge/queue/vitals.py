@@ -4,8 +4,6 @@ the state directory, written every two seconds, read by `bridgectl status` and t
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import threading
 import time
@@ -14,10 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from bridge.errors import StateUnreadable
-from bridge.files import is_alive, write_atomically
+from bridge.files import ProcessFiles
 
-__all__ = ["Pulse", "Vitals", "read_all"]
+__all__ = ["ProcessStatus", "Vitals", "read_all"]
 
 FOLDER = "queue"
 EVERY = 2.0
@@ -25,7 +22,7 @@ EVERY = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class ProcessStatus:
     """One process: kind is `worker` or `relay`; totals since it started, and the same per second
     over the last seconds; times are Unix seconds."""
 
@@ -37,15 +34,15 @@ class Vitals:
     rates: dict[str, float]
 
 
-class Pulse:
+class Vitals:
     """Writes the file while the context is entered. totals: what is counted, by name."""
 
     def __init__(self, state_dir: Path, kind: str, totals: Callable[[], Mapping[str, int]]) -> None:
-        self._file = state_dir / FOLDER / f"{kind}-{os.getpid()}.json"
-        self._kind, self._totals = kind, totals
+        self._files = ProcessFiles(state_dir, FOLDER)
+        self._name, self._kind, self._totals = f"{kind}-{os.getpid()}", kind, totals
         self._started = time.time()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="vitals", daemon=True)
 
     def __enter__(self) -> Self:
         self._write(dict(self._totals()), {})
@@ -55,7 +52,7 @@ class Pulse:
     def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._file.unlink(missing_ok=True)
+        self._files.remove(self._name)
 
     def _run(self) -> None:
         before, since = dict(self._totals()), time.monotonic()
@@ -67,34 +64,17 @@ class Pulse:
             self._write(totals, rates)
 
     def _write(self, totals: dict[str, int], rates: dict[str, float]) -> None:
-        vitals = Vitals(self._kind, os.getpid(), self._started, time.time(), totals, rates)
+        status = ProcessStatus(self._kind, os.getpid(), self._started, time.time(), totals, rates)
         try:
-            write_atomically(self._file, json.dumps(asdict(vitals)))
+            self._files.write(self._name, asdict(status))
         except OSError:
             return  # a full disk must not stop the work; the file's age tells
 
 
-def read_all(state_dir: Path) -> list[Vitals]:
+def read_all(state_dir: Path) -> list[ProcessStatus]:
     """Every worker and relay of this machine that is alive; files of dead ones are removed.
 
     Raises StateUnreadable when this user may not look.
     """
-    found = []
-    folder = state_dir / FOLDER
-    try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
-    except PermissionError:
-        raise StateUnreadable(state_dir) from None
-    except OSError:
-        return []  # nobody has worked here
-    for path in (folder / name for name in names):
-        try:
-            vitals = Vitals(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            continue  # being replaced, or from another version
-        if is_alive(vitals.pid):
-            found.append(vitals)
-        else:
-            with contextlib.suppress(OSError):  # whoever only looks may not tidy up
-                path.unlink()
-    return found
+    files = ProcessFiles(state_dir, FOLDER)
+    return files.read(lambda fields: ProcessStatus(**fields), tidy=True)

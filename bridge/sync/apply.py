@@ -20,26 +20,26 @@ from pymongo.read_concern import ReadConcern
 from bridge.queue.events import Event, Rejected
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.families import write_families
-from bridge.sync.guard import Applied, Ready, guarded, make_ready, newer
+from bridge.sync.guard import BatchResult, Ready, guarded, make_ready, newer
 from bridge.sync.models import TWIN
 from bridge.sync.mongodb import (
     DRIVER_REFUSES,
     MAJORITY,
-    away,
+    as_outage,
     connect,
     documents_fault,
-    reason,
+    message_of,
     servers_fault,
 )
 from bridge.sync.twins import is_double, settle
 
-__all__ = ["Applied", "Document", "apply", "connect", "load", "versions"]
+__all__ = ["BatchResult", "Document", "apply", "connect", "load", "versions"]
 
 MOST_KEYS = 5000
 """Of one question; the longest keys make that 5 MiB, and MongoDB takes 16."""
 
 
-def apply(database: Database[Document], mirror: Mirror, events: Sequence[Event]) -> Applied:
+def apply(database: Database[Document], mirror: Mirror, events: Sequence[Event]) -> BatchResult:
     """Write events; of two versions of one entity the higher one wins, in whatever order.
 
     Raises ServerAway when MongoDB does not answer, or cannot write for a reason that is not in
@@ -48,7 +48,7 @@ def apply(database: Database[Document], mirror: Mirror, events: Sequence[Event])
     return _apply(database, mirror, events, _write)
 
 
-def load(database: Database[Document], mirror: Mirror, events: Sequence[Event]) -> Applied:
+def load(database: Database[Document], mirror: Mirror, events: Sequence[Event]) -> BatchResult:
     """As `apply`, and much faster where MongoDB holds nothing yet: for a first load.
 
     What is new is inserted, which succeeds only where nothing is; what is not is left alone, or
@@ -61,10 +61,10 @@ def _apply(
     database: Database[Document],
     mirror: Mirror,
     events: Sequence[Event],
-    write: Callable[[Collection[Document], Sequence[Ready]], Applied],
-) -> Applied:
+    write: Callable[[Collection[Document], Sequence[Ready]], BatchResult],
+) -> BatchResult:
     ready, failed = make_ready(mirror, events)
-    total = Applied(failed=tuple(failed))
+    total = BatchResult(failed=tuple(failed))
     plain: dict[str, list[Ready]] = {}
     families: list[Ready] = []
     for one in ready:
@@ -118,10 +118,10 @@ def _held(collection: Collection[Document], keys: Sequence[str]) -> dict[str, Do
             )
         }
     except PyMongoError as error:
-        raise away(error) from error
+        raise as_outage(error) from error
 
 
-def _write(collection: Collection[Document], batch: Sequence[Ready]) -> Applied:
+def _write(collection: Collection[Document], batch: Sequence[Ready]) -> BatchResult:
     """Write the documents of one collection; in halves where the bulk fails as a whole."""
     try:
         result = collection.bulk_write([guarded(one.own) for one in batch], ordered=False)
@@ -129,24 +129,26 @@ def _write(collection: Collection[Document], batch: Sequence[Ready]) -> Applied:
         return _sort_out(collection, batch, error)
     except OperationFailure as error:
         if not documents_fault(error):
-            raise away(error) from error
+            raise as_outage(error) from error
         cause: Exception = error
     except DRIVER_REFUSES as error:
         cause = error
     except PyMongoError as error:
-        raise away(error) from error
+        raise as_outage(error) from error
     else:
         written = result.modified_count + result.upserted_count
-        return Applied(tuple(one.event for one in batch), (), written, len(batch) - written)
+        return BatchResult(tuple(one.event for one in batch), (), written, len(batch) - written)
     if len(batch) == 1:
-        return Applied(failed=(Rejected(batch[0].event, f"MongoDB refuses it: {reason(cause)}"),))
+        return BatchResult(
+            failed=(Rejected(batch[0].event, f"MongoDB refuses it: {message_of(cause)}"),)
+        )
     half = len(batch) // 2
     return _write(collection, batch[:half]) + _write(collection, batch[half:])
 
 
 def _sort_out(
     collection: Collection[Document], batch: Sequence[Ready], error: BulkWriteError
-) -> Applied:
+) -> BatchResult:
     details, refused = _refused(error)
     doubles = [batch[index] for index, found in refused.items() if is_double(found)]
     wrong = {index: found for index, found in refused.items() if not is_double(found)}
@@ -154,7 +156,7 @@ def _sort_out(
     return done + _write_doubles(collection, doubles) if doubles else done
 
 
-def _write_doubles(collection: Collection[Document], batch: Sequence[Ready]) -> Applied:
+def _write_doubles(collection: Collection[Document], batch: Sequence[Ready]) -> BatchResult:
     """Write documents that have a value of a unique index that another one has, too."""
     marked = [guarded(one.own, twin=True) for one in batch]
     try:
@@ -164,18 +166,18 @@ def _write_doubles(collection: Collection[Document], batch: Sequence[Ready]) -> 
         details, refused = _refused(error)
         done = _counted(batch, refused, refused, details)
     except PyMongoError as error:
-        raise away(error) from error
+        raise as_outage(error) from error
     else:
         written = result.modified_count + result.upserted_count
-        done = Applied(tuple(one.event for one in batch), (), written, len(batch) - written)
+        done = BatchResult(tuple(one.event for one in batch), (), written, len(batch) - written)
     settle(collection, [one.own.key for one in batch])
-    return done + Applied(doubled=len(batch))
+    return done + BatchResult(doubled=len(batch))
 
 
 def _refused(error: BulkWriteError) -> tuple[Mapping[str, Any], dict[int, Mapping[str, Any]]]:
     """What the bulk did, and the errors by the number of their write. Raises ServerAway."""
     if servers_fault(error):
-        raise away(error) from error
+        raise as_outage(error) from error
     details: Mapping[str, Any] = error.details or {}
     return details, {found["index"]: found for found in details.get("writeErrors", ())}
 
@@ -185,12 +187,12 @@ def _counted(
     refused: Mapping[int, Mapping[str, Any]],
     wrong: Mapping[int, Mapping[str, Any]],
     details: Mapping[str, Any],
-) -> Applied:
+) -> BatchResult:
     """What came of a bulk in which some were refused, and those of them that are wrong."""
     applied = tuple(one.event for index, one in enumerate(batch) if index not in refused)
     failed = tuple(Rejected(batch[index].event, _why(found)) for index, found in wrong.items())
     written = int(details.get("nModified", 0)) + int(details.get("nUpserted", 0))
-    return Applied(applied, failed, written, len(applied) - written)
+    return BatchResult(applied, failed, written, len(applied) - written)
 
 
 def _why(found: Mapping[str, Any]) -> str:
@@ -203,13 +205,13 @@ def _why(found: Mapping[str, Any]) -> str:
     return text
 
 
-def _load(collection: Collection[Document], batch: Sequence[Ready]) -> Applied:
+def _load(collection: Collection[Document], batch: Sequence[Ready]) -> BatchResult:
     held = _held(collection, [one.own.key for one in batch])
     new = [one for one in batch if one.own.key not in held]
     rest = [one for one in batch if one.own.key in held]
     older = [one for one in rest if newer(one.own, held[one.own.key])]
     stale = [one for one in rest if not newer(one.own, held[one.own.key])]
-    total = Applied(tuple(one.event for one in stale), (), 0, len(stale))
+    total = BatchResult(tuple(one.event for one in stale), (), 0, len(stale))
     if new:
         inserted, refused = _insert(collection, new)
         total += inserted
@@ -219,7 +221,7 @@ def _load(collection: Collection[Document], batch: Sequence[Ready]) -> Applied:
 
 def _insert(
     collection: Collection[Document], batch: Sequence[Ready]
-) -> tuple[Applied, list[Ready]]:
+) -> tuple[BatchResult, list[Ready]]:
     """Insert what is not there; also give back those that MongoDB refuses, for whatever reason:
     the guarded write finds out."""
     try:
@@ -227,16 +229,16 @@ def _insert(
         refused: set[int] = set()
     except BulkWriteError as error:
         if servers_fault(error):
-            raise away(error) from error
+            raise as_outage(error) from error
         refused = {found["index"] for found in (error.details or {}).get("writeErrors", ())}
     except OperationFailure as error:
         if not documents_fault(error):
-            raise away(error) from error
+            raise as_outage(error) from error
         refused = set(range(len(batch)))
     except DRIVER_REFUSES:
         refused = set(range(len(batch)))
     except PyMongoError as error:
-        raise away(error) from error
+        raise as_outage(error) from error
     done = tuple(one.event for index, one in enumerate(batch) if index not in refused)
     left = [one for index, one in enumerate(batch) if index in refused]
-    return Applied(done, (), len(done), 0), left
+    return BatchResult(done, (), len(done), 0), left

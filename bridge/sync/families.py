@@ -27,14 +27,14 @@ from pymongo.read_concern import ReadConcern
 from bridge.errors import ServerAway
 from bridge.queue.events import Rejected
 from bridge.sync.documents import Document
-from bridge.sync.guard import Applied, Ready, guarded, newer, sweep
+from bridge.sync.guard import BatchResult, Ready, guarded, newer, sweep
 from bridge.sync.mongodb import (
     APP_NAME,
     DRIVER_REFUSES,
     MAJORITY,
-    away,
+    as_outage,
     documents_fault,
-    reason,
+    message_of,
     servers_fault,
 )
 from bridge.sync.twins import is_double, settle
@@ -70,15 +70,15 @@ class _Doubled(_Refused):
         self.collection = collection
 
 
-def write_families(database: Database[Document], families: Sequence[Ready]) -> Applied:
+def write_families(database: Database[Document], families: Sequence[Ready]) -> BatchResult:
     """Write events with children. Raises ServerAway; part of them may then be written."""
-    total = Applied()
+    total = BatchResult()
     try:
         with database.client.start_session() as session:
             for portion in _portions(families):
                 total += _write(session, database, portion)
     except PyMongoError as error:
-        raise away(error) from error
+        raise as_outage(error) from error
     return total
 
 
@@ -99,7 +99,7 @@ def _portions(families: Sequence[Ready]) -> Iterator[list[Ready]]:
 
 def _write(
     session: ClientSession, database: Database[Document], families: Sequence[Ready]
-) -> Applied:
+) -> BatchResult:
     """One transaction; two smaller ones where it is refused, or meets others too often."""
     alone = len(families) == 1
     doubled: set[str] = set()  # collections whose documents may be like others
@@ -121,12 +121,12 @@ def _write(
         except _Refused as error:
             if alone:
                 why = f"MongoDB refuses it: {error}"
-                return Applied(failed=(Rejected(families[0].event, why),))
+                return BatchResult(failed=(Rejected(families[0].event, why),))
             break
         for name in doubled:
             settle(database[name], _keys_in(name, families))
         events = tuple(family.event for family in families)
-        return Applied(events, (), written, len(families) - written, len(doubled))
+        return BatchResult(events, (), written, len(families) - written, len(doubled))
     if alone:
         _end_abandoned(database)
         raise ServerAway(f"{TRIES_ALONE} transactions in a row met others with the same documents")
@@ -135,12 +135,12 @@ def _write(
     return first + _write(session, database, families[half:])
 
 
-def _not_ours(family: Ready, error: _Doubled) -> Applied:
+def _not_ours(family: Ready, error: _Doubled) -> BatchResult:
     why = (
         f"MongoDB refuses it: {error}. That index is not the mirror's: drop it, and write it in "
         "sync.yaml under `indexes:` as {fields: […], unique: true}"
     )
-    return Applied(failed=(Rejected(family.event, why),))
+    return BatchResult(failed=(Rejected(family.event, why),))
 
 
 def _keys_in(collection: str, families: Sequence[Ready]) -> list[str]:
@@ -259,7 +259,7 @@ def _by_collection(
 def _meaning(error: Exception) -> Exception:
     """Of an error inside a transaction: to be tried again, a document's fault, or an outage."""
     if isinstance(error, DRIVER_REFUSES):
-        return _Refused(reason(error))
+        return _Refused(message_of(error))
     if isinstance(error, BulkWriteError):
         found = _first(error)
         first_inserts_met = found.get("keyPattern") == {"_id": 1}
@@ -270,7 +270,7 @@ def _meaning(error: Exception) -> Exception:
         if error.has_error_label("TransientTransactionError"):
             return _MetAnother()
         if documents_fault(error):
-            return _Refused(reason(error))
+            return _Refused(message_of(error))
     return error
 
 

@@ -36,6 +36,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
+from bridge.entity import ENTITY
 from bridge.errors import ServerAway
 
 __all__ = [
@@ -76,9 +77,8 @@ Outcome = Literal["at_once", "waited", "primary", "legacy"]
 OUTCOMES: Final[tuple[Outcome, ...]] = ("at_once", "waited", "primary", "legacy")
 """How the mirror had what a visitor wrote, the best first."""
 
-_ENTITY = r"[a-z][a-z0-9_]{0,63}"
 _ENTRY = re.compile(
-    rf"({_ENTITY})\.([A-Za-z0-9_-]{{2,1366}}|)\.(0|[1-9][0-9]{{0,18}})\.([0-9]{{1,11}})"
+    rf"({ENTITY.pattern})\.([A-Za-z0-9_-]{{2,1366}}|)\.(0|[1-9][0-9]{{0,18}})\.([0-9]{{1,11}})"
 )
 _TOKEN = re.compile(r"1~([a-z0-9]{1,16})~([A-Za-z0-9_.~-]+)~([A-Za-z0-9_-]{43})")
 _MAX_KEY_BYTES = 1024

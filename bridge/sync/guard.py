@@ -21,7 +21,7 @@ from bridge.sync.documents import Document, Mirror, Write
 from bridge.sync.models import TWIN
 from bridge.sync.mongodb import DRIVER_REFUSES
 
-__all__ = ["Applied", "Encoded", "Ready", "guarded", "make_ready", "newer", "sweep"]
+__all__ = ["BatchResult", "Encoded", "Ready", "guarded", "make_ready", "newer", "sweep"]
 
 
 class Encoded(NamedTuple):
@@ -166,7 +166,7 @@ def sweep(parent: Encoded, children: Sequence[Encoded]) -> UpdateMany:
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class BatchResult:
     """What came of a batch.
 
     applied: events of which MongoDB now holds this version or a newer one.
@@ -182,8 +182,8 @@ class Applied:
     stale: int = 0
     doubled: int = 0
 
-    def __add__(self, other: Applied) -> Applied:
-        return Applied(
+    def __add__(self, other: BatchResult) -> BatchResult:
+        return BatchResult(
             self.applied + other.applied,
             self.failed + other.failed,
             self.written + other.written,

@@ -18,7 +18,7 @@ from bridge.errors import BridgeError
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.entities import TOMBSTONES, TWINS
 from bridge.sync.models import TWIN, Index
-from bridge.sync.mongodb import TOMBSTONE_SECONDS, away, reason
+from bridge.sync.mongodb import TOMBSTONE_SECONDS, as_outage, message_of
 from bridge.sync.twins import DUPLICATE_KEY, MARKED, mark_doubles
 
 __all__ = ["Action", "Step", "declared", "ensure", "plan", "run"]
@@ -110,9 +110,9 @@ def _there(database: Database[Document], collection: str) -> list[Mapping[str, A
     except OperationFailure as error:
         if error.code == NAMESPACE_NOT_FOUND:
             return []
-        raise away(error) from error
+        raise as_outage(error) from error
     except PyMongoError as error:
-        raise away(error) from error
+        raise as_outage(error) from error
 
 
 def _compare(
@@ -242,13 +242,15 @@ def _make(database: Database[Document], steps: Iterable[tuple[Step, Declared | N
         except OperationFailure as error:
             where = f"the index {step.index} of {step.collection} cannot be made"
             if error.code in INDEX_CONFLICTS:
-                raise BridgeError(f"{where}: {reason(error)} Drop what is in the way.") from error
+                raise BridgeError(
+                    f"{where}: {message_of(error)} Drop what is in the way."
+                ) from error
             if error.code == DUPLICATE_KEY:
-                text = f"{where}: its values are not unique: {reason(error)}"
+                text = f"{where}: its values are not unique: {message_of(error)}"
                 raise BridgeError(text) from error
-            raise away(error) from error
+            raise as_outage(error) from error
         except PyMongoError as error:
-            raise away(error) from error
+            raise as_outage(error) from error
 
 
 def _create(collection: Collection[Document], one: Declared) -> None:

@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -20,12 +19,14 @@ from pydantic import (
     model_validator,
 )
 
-from bridge.queue.events import ENTITY, MAX_EVENT_BYTES
-from bridge.queue.sources import COLUMN, Identifier, Outbox, SqlQueue, TableName
+from bridge.entity import ENTITY
+from bridge.queue.events import MAX_EVENT_BYTES
+from bridge.queue.sources import COLUMN, Identifier, OutboxTable, SqlQueue, TableName
 from bridge.sync.types.charsets import codec_of
-from bridge.units import Duration, Size, text
+from bridge.units import Duration, Model, Size, text
 
 __all__ = [
+    "COLLECTION",
     "MAX_DOCUMENT",
     "TWIN",
     "Child",
@@ -59,13 +60,13 @@ Conversion = Literal[
 Misfit = Literal["text", "null", "dead"]
 
 _FIELD = re.compile(r"[^_$.\0][^.\0]*")
-_COLLECTION = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,119}")
+COLLECTION = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,119}")
 _INDEXED = re.compile(r"-?[^$\0-][^\0]*")
 _HOOK = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 EntityName = Annotated[str, text(ENTITY, "name of an entity", "project")]
 FieldName = Annotated[str, text(_FIELD, "name of a field (no dot, no _ or $ first)", "summary")]
-CollectionName = Annotated[str, text(_COLLECTION, "name of a collection", "projects")]
+CollectionName = Annotated[str, text(COLLECTION, "name of a collection", "projects")]
 IndexedField = Annotated[str, text(_INDEXED, "field to index", "-updated")]
 HookName = Annotated[str, text(_HOOK, "name of a Python function", "shop.mirror:project")]
 
@@ -102,8 +103,8 @@ Zone = Annotated[str, AfterValidator(_known_zone)]
 Charset = Annotated[str, AfterValidator(_known_charset)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+class _Model(Model):
+    model_config = ConfigDict(populate_by_name=True)
 
 
 class Source(_Model):
@@ -243,7 +244,7 @@ class Reconcile(_Model):
     repair: bool = False
 
 
-class File(BaseModel):
+class File(Model):
     """All of sync.yaml.
 
     zone: the time zone in which PHP's texts of TIMESTAMP columns are. outbox: the table that PHP
@@ -254,11 +255,9 @@ class File(BaseModel):
     asks.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     version: Literal[1]
     zone: Zone | None = None
-    outbox: Outbox = Field(default_factory=Outbox)
+    outbox: OutboxTable = Field(default_factory=OutboxTable)
     spool: list[str] = Field(default_factory=list)
     queues: list[SqlQueue] = Field(default_factory=list)
     lists: list[str] = Field(default_factory=list)

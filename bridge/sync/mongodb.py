@@ -29,11 +29,11 @@ __all__ = [
     "DRIVER_REFUSES",
     "MAJORITY",
     "TOMBSTONE_SECONDS",
-    "away",
+    "as_outage",
     "connect",
     "documents_fault",
+    "message_of",
     "ping",
-    "reason",
     "servers_fault",
 ]
 
@@ -121,7 +121,7 @@ def ping(url: str) -> None:
         try:
             client.admin.command("ping")
         except PyMongoError as error:
-            raise away(error) from error
+            raise as_outage(error) from error
 
 
 def documents_fault(error: OperationFailure) -> bool:
@@ -137,13 +137,13 @@ def servers_fault(error: BulkWriteError) -> bool:
     )
 
 
-def reason(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """Its text without the reply of the server, or the state of every server, behind it."""
     details = error.details if isinstance(error, OperationFailure) else None
     text = str((details or {}).get("errmsg") or error)
     return text.partition(", Timeout:")[0][:500]
 
 
-def away(error: PyMongoError) -> ServerAway:
+def as_outage(error: PyMongoError) -> ServerAway:
     """The same as an outage, which callers wait for."""
-    return ServerAway(f"{type(error).__name__}: {reason(error)}")
+    return ServerAway(f"{type(error).__name__}: {message_of(error)}")

@@ -6,13 +6,9 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-from bridge.errors import BridgeError
+from bridge.errors import Stopped
 
-__all__ = ["Pace", "Stopped"]
-
-
-class Stopped(BridgeError):
-    """Somebody does not want it any more. What was done so far is complete in itself."""
+__all__ = ["Pace"]
 
 
 class Pace:

@@ -26,7 +26,7 @@ from bridge.settings import Settings
 from bridge.sync import entities as syncfile
 from bridge.sync.freshness import Entry, Gate, Keys
 from bridge.sync.models import File
-from bridge.sync.mongodb import away, connect
+from bridge.sync.mongodb import as_outage, connect
 
 __all__ = ["Probe", "gate_of", "gated_entities", "kept_gate"]
 
@@ -108,7 +108,7 @@ class Probe:
                         if versions.get(entry.key, -1) >= entry.version:
                             found.add(entry)
         except (PyMongoError, BridgeError) as error:  # a wrong URL too: legacy can answer
-            gone = away(error) if isinstance(error, PyMongoError) else ServerAway(str(error))
+            gone = as_outage(error) if isinstance(error, PyMongoError) else ServerAway(str(error))
             log.warning("freshness.look_failed", cause=str(gone))
             raise gone from error
         return found

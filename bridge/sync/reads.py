@@ -22,7 +22,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import Primary, make_read_preference
 
 from bridge.errors import BridgeError
-from bridge.sync.mongodb import away, connect, reason
+from bridge.sync.mongodb import as_outage, connect, message_of
 from bridge.sync.queries import Query
 
 __all__ = ["NEWEST", "Raw", "Reads"]
@@ -126,10 +126,10 @@ class Reads:
             left = max(deadline - time.monotonic(), 0.01)
             return self._ask(name, moment, Primary(), left, read)
         except PyMongoError as error:
-            if isinstance(error, OperationFailure) and "hint provided" in reason(error):
+            if isinstance(error, OperationFailure) and "hint provided" in message_of(error):
                 text = f"{name} has not all the indexes of sync.yaml: run `bridgectl sync init`"
                 raise BridgeError(text) from error
-            raise away(error) from error
+            raise as_outage(error) from error
 
     def _ask(
         self,

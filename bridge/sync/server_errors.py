@@ -1,16 +1,13 @@
 """What to say when a server does not answer and a person waits, or sync.yaml mirrors nothing."""
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import os
 from urllib.parse import urlsplit
 
 from bridge.errors import BridgeError, ServerAway, ServerMissing
-from bridge.queue.broker import connection as broker
-from bridge.queue.streams import url as redisurl
+from bridge.queue.broker.connection import connect as connect_broker
+from bridge.queue.broker.connection import kind_of
 from bridge.settings import Settings, redact_url
 from bridge.sync import indexes
 from bridge.sync.documents import Mirror
@@ -36,14 +33,14 @@ def no_entities(settings: Settings) -> BridgeError:
 def check_broker(url: str) -> None:
     """Raises ServerMissing when the broker does not answer, BridgeError for a wrong URL."""
     try:
-        broker.connect(url).release()
+        connect_broker(url).release()
     except ServerAway as error:
         raise broker_missing(url, error) from error
 
 
 def broker_missing(url: str, error: object) -> ServerMissing:
     """What to say when the broker does not answer and a person waits."""
-    name, start = _broker_command(url)
+    name, start = kind_of(url).server(url)
     return ServerMissing(name, redact_url(url), start, error)
 
 
@@ -60,15 +57,6 @@ def check_mongodb(settings: Settings, mirror: Mirror) -> None:
             indexes.ensure(unhurried.get_default_database(), mirror)
     except ServerAway as error:
         raise mongodb_missing(settings.mongodb_url, error) from error
-
-
-def _broker_command(url: str) -> tuple[str, str]:
-    if not redisurl.is_redis(url):
-        if url.partition("://")[0] in ("amqp", "amqps", "pyamqp"):
-            return "RabbitMQ", "systemctl start rabbitmq-server"
-        return "the broker", "start the broker that BRIDGE_BROKER_URL names"
-    name = "Redis, or its Sentinels," if "sentinel" in url.partition("://")[0] else "Redis"
-    return name, redisurl.start_command(url)
 
 
 def _mongod(url: str) -> str:

@@ -22,7 +22,7 @@ from pymongo.read_concern import ReadConcern
 
 from bridge.sync.documents import Document
 from bridge.sync.entities import STATE
-from bridge.sync.mongodb import MAJORITY, away
+from bridge.sync.mongodb import MAJORITY, as_outage
 
 __all__ = ["Owner", "State"]
 
@@ -87,14 +87,14 @@ class State:
         try:
             return self._collection.find_one({"_id": id})
         except PyMongoError as error:
-            raise away(error) from error
+            raise as_outage(error) from error
 
     def put(self, id: str, fields: Mapping[str, Any]) -> None:
         """Put this in place of what is there."""
         try:
             self._collection.replace_one({"_id": id}, {**fields, "_id": id}, upsert=True)
         except PyMongoError as error:
-            raise away(error) from error
+            raise as_outage(error) from error
 
     def update(self, id: str, fields: Mapping[str, Any]) -> bool:
         """Set fields of a document, whoever owns it; whether it was there."""
@@ -102,14 +102,14 @@ class State:
             found = self._collection.update_one({"_id": id}, {"$set": dict(fields)})
             return found.matched_count == 1
         except PyMongoError as error:
-            raise away(error) from error
+            raise as_outage(error) from error
 
     def delete(self, id: str) -> None:
         """Remove the document; does nothing when it is not there."""
         try:
             self._collection.delete_one({"_id": id})
         except PyMongoError as error:
-            raise away(error) from error
+            raise as_outage(error) from error
 
     def take(self, id: str, owner: Owner, seconds: float) -> Document | None:
         """Own the document, made where it is not there, and give it back; None while another
@@ -129,7 +129,7 @@ class State:
                 return_document=ReturnDocument.AFTER,
             )
         except PyMongoError as error:
-            raise away(error) from error
+            raise as_outage(error) from error
 
     def keep(self, id: str, owner: Owner, fields: Mapping[str, Any]) -> Document | None:
         """Set fields and give a sign of life; the document then, or None when it is not ours any
@@ -142,7 +142,7 @@ class State:
                 return_document=ReturnDocument.AFTER,
             )
         except PyMongoError as error:
-            raise away(error) from error
+            raise as_outage(error) from error
 
     def release(self, id: str, owner: Owner, fields: Mapping[str, Any]) -> None:
         """Set fields and own it no more; does nothing when it is not ours."""
@@ -151,4 +151,4 @@ class State:
                 {"_id": id, "owner.id": owner.id}, {"$set": {**fields, "owner": None}}
             )
         except PyMongoError as error:
-            raise away(error) from error
+            raise as_outage(error) from error

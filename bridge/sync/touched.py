@@ -15,7 +15,7 @@ import sqlalchemy as sql
 
 from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue.events import MAX_KEY_BYTES, Event
-from bridge.queue.relay.touched import Fetched
+from bridge.queue.relay.touched import CurrentRow
 from bridge.queue.sql.database import reading
 from bridge.queue.sql.values import to_json
 from bridge.sync.documents import Mirror
@@ -37,7 +37,7 @@ class Fetcher:
         self._max_event = mirror.file.max_event
         self._sources: dict[str, SqlSource] = {}
 
-    def __call__(self, entity: str, keys: Sequence[str]) -> Mapping[str, Fetched]:
+    def __call__(self, entity: str, keys: Sequence[str]) -> Mapping[str, CurrentRow]:
         """What these keys of an entity are now.
 
         Raises BridgeError when it cannot be read, ServerAway, and SQLAlchemy's errors.
@@ -51,8 +51,10 @@ class Fetcher:
                 return found
             types = known
 
-    def _fetch(self, source: SqlSource, types: Typed, keys: Sequence[str]) -> Mapping[str, Fetched]:
-        found: dict[str, Fetched] = {}
+    def _fetch(
+        self, source: SqlSource, types: Typed, keys: Sequence[str]
+    ) -> Mapping[str, CurrentRow]:
+        found: dict[str, CurrentRow] = {}
         names: dict[str, str] = {}
         for key in keys:
             name, error = _canonical(types, key)
@@ -71,7 +73,7 @@ class Fetcher:
         alike = self._alike(source, [name for name in wanted if name not in rows | wrong])
         for key, name in names.items():
             if (row := wrong.get(name)) is not None:
-                found[key] = Fetched(error=row.error, raw=row.raw)
+                found[key] = CurrentRow(error=row.error, raw=row.raw)
             elif (event := rows.get(name)) is not None:
                 found[key] = self._made(event)
             elif len(key) >= MOST_KEY:
@@ -81,13 +83,13 @@ class Fetcher:
                 found[key] = replace(self._made(gone), others=alike)
         return found
 
-    def _made(self, event: Event) -> Fetched:
+    def _made(self, event: Event) -> CurrentRow:
         try:
             text = event.to_json(self._max_event)
         except UndecodableMessage as error:
             raw = to_json(event.data).encode("utf-8", "surrogateescape")
-            return Fetched(error=f"its event {error}", raw=raw)
-        return Fetched(event.version, text.encode())
+            return CurrentRow(error=f"its event {error}", raw=raw)
+        return CurrentRow(event.version, text.encode())
 
     def _alike(self, source: SqlSource, missing: Sequence[str]) -> tuple[str, ...]:
         """A child names its parent as the database compares: `VIM` may be the row `vim`."""
@@ -133,6 +135,6 @@ def _canonical(types: Typed, key: str) -> tuple[str, str]:
     return name, types.is_lookable(name)
 
 
-def _dead(types: Typed, key: str, error: str) -> Fetched:
+def _dead(types: Typed, key: str, error: str) -> CurrentRow:
     raw = to_json({"entity": types.entity, "key": key}).encode("utf-8", "surrogateescape")
-    return Fetched(error=f"{types.table.full_name}: {error}", raw=raw)
+    return CurrentRow(error=f"{types.table.full_name}: {error}", raw=raw)

@@ -7,8 +7,9 @@ A unique index of the mirror ends with the field `_twin`, which no document has 
 MongoDB would refuse: they are written with their key in it, and so are like no other.
 
 The mark is taken off as soon as nobody else has the value: by the write that made it, by a worker
-every few seconds (`Watch`), and by the next version of the document, which is written without it.
-Of the documents with one value all but one have it, so `find` knows all twins from the marks.
+every few seconds (`TwinWatch`), and by the next version of the document, which is written
+without it. Of the documents with one value all but one have it, so `find` knows all twins from the
+marks.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ from bridge.settings import Settings
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.entities import load
 from bridge.sync.models import TWIN, File, Index
-from bridge.sync.mongodb import MAJORITY, away, connect, servers_fault
+from bridge.sync.mongodb import MAJORITY, as_outage, connect, servers_fault
 
 __all__ = [
     "Twin",
-    "Watch",
+    "TwinWatch",
     "find",
     "is_double",
     "left",
@@ -50,7 +51,7 @@ __all__ = [
 
 DUPLICATE_KEY = 11000
 MARKED: Document = {TWIN: {"$exists": True}}
-AT_ONCE = 500
+DOCUMENTS_PER_QUESTION = 500
 EVERY = 5.0
 """Seconds between two looks of a worker."""
 SHARE = 20
@@ -94,7 +95,7 @@ def settle(collection: Collection[Document], keys: Sequence[Any] | None = None) 
         for some in _marked(ours, keys):
             left += _take_off(ours, some)
     except PyMongoError as error:
-        raise away(error) from error
+        raise as_outage(error) from error
     return left
 
 
@@ -102,15 +103,19 @@ def _marked(
     collection: Collection[Document], keys: Sequence[Any] | None
 ) -> Iterator[list[Document]]:
     if keys is not None:
-        for start in range(0, len(keys), AT_ONCE):
-            which = MARKED | {"_id": {"$in": list(keys[start : start + AT_ONCE])}}
+        for start in range(0, len(keys), DOCUMENTS_PER_QUESTION):
+            which = MARKED | {"_id": {"$in": list(keys[start : start + DOCUMENTS_PER_QUESTION])}}
             yield list(collection.find(which, {"_v": 1}))
         return
-    some = list(collection.find(MARKED, {"_v": 1, TWIN: 1}).sort(TWIN, 1).limit(AT_ONCE))
+    some = list(
+        collection.find(MARKED, {"_v": 1, TWIN: 1}).sort(TWIN, 1).limit(DOCUMENTS_PER_QUESTION)
+    )
     while some:
         yield some
         beyond = {TWIN: {"$gt": some[-1][TWIN]}}
-        some = list(collection.find(beyond, {"_v": 1, TWIN: 1}).sort(TWIN, 1).limit(AT_ONCE))
+        some = list(
+            collection.find(beyond, {"_v": 1, TWIN: 1}).sort(TWIN, 1).limit(DOCUMENTS_PER_QUESTION)
+        )
 
 
 def _take_off(collection: Collection[Document], some: Sequence[Document]) -> int:
@@ -153,8 +158,8 @@ def mark_doubles(collection: Collection[Document], fields: Sequence[str]) -> int
     for group in collection.aggregate(pipeline, allowDiskUse=True):
         others = _without_doubles(collection, group["ids"][1:])
         mark: list[Document] = [{"$set": {TWIN: "$_id"}}]
-        for start in range(0, len(others), AT_ONCE):
-            these = {"_id": {"$in": others[start : start + AT_ONCE]}}
+        for start in range(0, len(others), DOCUMENTS_PER_QUESTION):
+            these = {"_id": {"$in": others[start : start + DOCUMENTS_PER_QUESTION]}}
             marked += collection.update_many(these, mark).modified_count
     return marked
 
@@ -166,8 +171,8 @@ def _without_doubles(collection: Collection[Document], ids: Sequence[Any]) -> li
 
     raw = collection.with_options(CodecOptions(document_class=RawBSONDocument))
     kept: list[Any] = []
-    for start in range(0, len(ids), AT_ONCE):
-        found = raw.find({"_id": {"$in": list(ids[start : start + AT_ONCE])}})
+    for start in range(0, len(ids), DOCUMENTS_PER_QUESTION):
+        found = raw.find({"_id": {"$in": list(ids[start : start + DOCUMENTS_PER_QUESTION])}})
         kept += [one["_id"] for one in found if not has_doubles(bytes(one.raw))]
     return kept
 
@@ -203,7 +208,7 @@ def find(
                 if len(twins) >= limit:
                     return twins[:limit]
         except PyMongoError as error:
-            raise away(error) from error
+            raise as_outage(error) from error
     return twins
 
 
@@ -261,7 +266,7 @@ def status_row(twins: Sequence[Twin], limit: int = MOST_SHOWN) -> dict[str, str]
     return {"what": "same unique value", "is": count, "note": some}
 
 
-class Watch:
+class TwinWatch:
     """Takes marks off on a thread of a worker, and logs the twins that stay.
 
     For whoever enters it; does nothing where sync.yaml has no unique index.
@@ -281,7 +286,7 @@ class Watch:
         self._told: list[Twin] = []
         self._tell_at = 0.0
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> TwinWatch:
         if _with_unique(self._mirror):
             self._thread.start()
         return self

@@ -5,9 +5,6 @@ message is blamed. Only at the start a missing server is an error, because then 
 wrong. `bridgectl worker` calls `run_worker`.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import threading
@@ -20,9 +17,9 @@ from pymongo.errors import PyMongoError
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway, ServerMissing
-from bridge.queue.broker import connection as broker
-from bridge.queue.consumer.consumer import Consumer, ConsumerCounters, Stopped
+from bridge.queue.consumer.consumer import Consumer, ConsumerCounters
 from bridge.queue.events import Event, Rejected
+from bridge.queue.waiting import Patience
 from bridge.settings import Settings, redact_url
 from bridge.sync import indexes, twins
 from bridge.sync.apply import apply
@@ -31,7 +28,7 @@ from bridge.sync.mongodb import connect
 from bridge.sync.reconcile.schedule import Scheduled
 from bridge.sync.server_errors import check_broker, mongodb_missing, no_entities
 from bridge.sync.state import State
-from bridge.sync.types.watch import Watch
+from bridge.sync.types.watch import TypeWatch
 
 __all__ = ["Counters", "run_worker"]
 
@@ -83,7 +80,7 @@ def run_worker(
             indexes.ensure(database, mirror)
         except (PyMongoError, ServerAway) as error:
             raise mongodb_missing(settings.mongodb_url, error) from error
-        watch = Watch(settings.sql_url, mirror, State(database), log)
+        watch = TypeWatch(settings.sql_url, mirror, State(database), log)
         try:
             watch.start()
         except ServerAway as error:
@@ -95,7 +92,7 @@ def run_worker(
         scheduled = Scheduled(settings, mirror, log)
         scheduled.start()
         try:
-            with twins.Watch(settings, mirror, log):
+            with twins.TwinWatch(settings, mirror, log):
                 Consumer(
                     settings.broker_url,
                     writer,
@@ -117,7 +114,7 @@ class _Writer:
         self,
         database: Database[Document],
         mirror: Mirror,
-        watch: Watch,
+        watch: TypeWatch,
         counters: Counters,
         stop: threading.Event,
         log: FilteringBoundLogger,
@@ -144,20 +141,14 @@ class _Writer:
 
     def _patiently(self, server: str, attempt: Callable[[], T]) -> T:
         """Try until the server answers. Raises Stopped."""
-        failures = 0
-        while True:
-            try:
-                answer = attempt()
-                break
-            except ServerAway as error:
-                delay = broker.backoff(failures)
-                failures += 1
-                self._log.warning(f"{server}.waiting", cause=str(error), seconds=round(delay, 1))
-                if self._stop.wait(delay):
-                    raise Stopped(f"stopped while {server} is away") from error
-        if failures:
+
+        def tell(error: ServerAway, failures: int, seconds: float) -> None:
+            self._log.warning(f"{server}.waiting", cause=str(error), seconds=round(seconds, 1))
+
+        def back(failures: int) -> None:
             self._log.info(f"{server}.back", failures=failures)
-        return answer
+
+        return Patience(self._stop).until(attempt, tell, back)
 
 
 def _check_transactions(hello: Mapping[str, Any], mirror: Mirror, settings: Settings) -> None:

@@ -21,7 +21,7 @@ from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.telemetry import metrics
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.tools.flip import flip
-from bridge.queue.vitals import Pulse
+from bridge.queue.vitals import Vitals
 from tests.proxy.site import TOP, route
 
 VERBS = {
@@ -60,7 +60,7 @@ def site() -> Iterator[Path]:
         status.write(state, 0, Reloader(file))
         metrics.prepare(state)
         metrics.Metrics(state, 0).close()
-        with Pulse(state, "worker", dict):
+        with Vitals(state, "worker", dict):
             dead = state / "queue" / "worker-0.json"
             dead.write_text((state / "queue" / f"worker-{os.getpid()}.json").read_text())
             dead.write_text(dead.read_text().replace(f'"pid": {os.getpid()}', '"pid": 4194304'))

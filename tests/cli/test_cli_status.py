@@ -25,7 +25,7 @@ from bridge.proxy.telemetry import metrics
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.metrics import Metrics, State
 from bridge.queue.status import metrics as queue_metrics
-from bridge.queue.vitals import Pulse, Vitals
+from bridge.queue.vitals import ProcessStatus, Vitals
 from bridge.settings import Settings
 from bridge.sync.relay import Sources, queue_status
 from stack.mongod import Mongod
@@ -203,7 +203,7 @@ def halted(*, dead: bool = False) -> Iterator[int]:
 def as_process(state: Path, file: Path, pid: int) -> None:
     """What a worker of `bridgectl serve` and one of `bridgectl worker` write, as if `pid` had."""
     status.write(state, 0, Reloader(file))
-    with Pulse(state, "worker", dict):
+    with Vitals(state, "worker", dict):
         for folder, name in (("workers", "{}.json"), ("queue", "worker-{}.json")):
             own = state / folder / name.format(os.getpid())
             text = json.dumps({**json.loads(own.read_text()), "pid": pid})
@@ -231,7 +231,7 @@ def test_a_worker_that_says_nothing_any_more_is_named(file: Path, tmp_path: Path
     state = tmp_path / ".bridge"
     as_process(state, file, os.getpid())
     own = state / "queue" / f"worker-{os.getpid()}.json"
-    vitals = Vitals("worker", os.getpid(), 0.0, time.time() - 3600, {}, {})
+    vitals = ProcessStatus("worker", os.getpid(), 0.0, time.time() - 3600, {}, {})
     own.write_text(json.dumps(asdict(vitals)))
     said = " ".join(bridge("status", file=file, expect=1).stdout.split())
     assert f"worker {os.getpid()} silent has said nothing for 3,6" in said

@@ -63,9 +63,9 @@ Start = Callable[..., Running]
 def memory_broker() -> str:
     """The URL of Kombu's broker in memory, emptied: a process has only one."""
     with broker.connect("memory://") as connection:
-        channel: Any = connection.default_channel
+        channel: Any = connection.channel
         for queue in (broker.DEAD_QUEUE, broker.EVENTS_QUEUE):
-            broker.declare(connection, channel, queue)
+            connection.declare(queue)
             channel.queue_purge(queue)
     return "memory://"
 

@@ -46,7 +46,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def fill(url: str) -> None:
     """Three dead letters, and a queue of events."""
     with broker.connect(url) as connection:
-        broker.declare(connection, connection.default_channel, broker.EVENTS_QUEUE)
+        connection.declare(broker.EVENTS_QUEUE)
         for number in range(3):
             DeadLetters(connection).put(DeadLetter.of(b"%d" % number, "no event"))
 

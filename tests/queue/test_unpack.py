@@ -73,8 +73,8 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 def send(url: str, body: bytes, queue: str = broker.EVENTS_QUEUE, **headers: Any) -> None:
     """As a program with Kombu does it that packs by itself."""
     with broker.connect(url) as connection:
-        broker.declare(connection, connection.default_channel, queue)
-        kombu.Producer(connection.default_channel).publish(
+        connection.declare(queue)
+        kombu.Producer(connection.channel).publish(
             body,
             routing_key=queue,
             headers=headers,

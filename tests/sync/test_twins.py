@@ -27,13 +27,13 @@ from bridge.cli import cli
 from bridge.queue.events import Event
 from bridge.settings import Settings
 from bridge.sync import families, indexes, twins
-from bridge.sync.apply import Applied, apply, load
+from bridge.sync.apply import BatchResult, apply, load
 from bridge.sync.documents import Mirror
 from bridge.sync.reconcile.contents import differences
 from tests.minimal_sync import mirror_of
 
 Db = Database[dict[str, Any]]
-Write = Callable[[Db, Mirror, list[Event]], Applied]
+Write = Callable[[Db, Mirror, list[Event]], BatchResult]
 
 SHOP = """\
 version: 1
@@ -342,7 +342,7 @@ def watch(mongodb_url: str, tmp_path: Path, shop: Mirror, database: Db) -> Itera
         None, processors=[keep], wrapper_class=structlog.make_filtering_bound_logger(0)
     )
     where = Settings(tmp_path / "routes.yaml", "", mongodb_url, tmp_path)
-    with twins.Watch(where, shop, log, every=0.05):
+    with twins.TwinWatch(where, shop, log, every=0.05):
         yield lines
 
 

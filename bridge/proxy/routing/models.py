@@ -15,20 +15,19 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     WithJsonSchema,
     model_validator,
 )
 
+from bridge.entity import ENTITY
 from bridge.proxy.http.compress import available
 from bridge.proxy.request.hosts import as_ascii
 from bridge.proxy.request.superglobals import php_name
-from bridge.units import Duration, Size, Written, text
+from bridge.units import Duration, Model, Size, Written, text
 
-__all__ = ["Backend", "File", "Group", "Route", "Site", "Sticky"]
+__all__ = ["Backend", "File", "Group", "Model", "Route", "Site", "Sticky"]
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)\s*%")
 _NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,6})?", re.ASCII)
@@ -44,7 +43,6 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _HANDLER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _PROBED = re.compile(r"/[!-~]*")
 _MOUNT = re.compile(r"(/[^/?#]+)+")
-_ENTITY = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 def _host(value: str) -> str:
@@ -76,7 +74,7 @@ Method = Annotated[str, text(_METHOD, "HTTP method", "GET", str.upper)]
 HandlerName = Annotated[str, text(_HANDLER, "handler", "mysite.views:project")]
 ProbePath = Annotated[str, text(_PROBED, "path (a slash first, no space in it)", "/health")]
 Mount = Annotated[str, text(_MOUNT, "prefix of paths (a slash first, none at its end)", "/shop")]
-EntityName = Annotated[str, text(_ENTITY, "entity of sync.yaml", "project")]
+EntityName = Annotated[str, text(ENTITY, "entity of sync.yaml", "project")]
 
 
 def _network(value: object) -> object:
@@ -151,12 +149,6 @@ BackendUrls = Annotated[
     BeforeValidator(_backend_urls),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
-
-
-class Model(BaseModel):
-    """Base of all: nothing unknown, nothing changed after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
 def _site(value: object) -> object:
@@ -567,7 +559,7 @@ class File(Model):
     )
     redirect_loops: RedirectLoops = RedirectLoops()
     visitors: Visitors = Visitors()
-    groups: dict[Name, Group] = {}
+    groups: dict[Name, Group] = Field({})
     routes: tuple[Route, ...] = ()
 
     @property

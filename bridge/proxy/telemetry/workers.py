@@ -9,7 +9,6 @@ parents serve.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -21,8 +20,7 @@ from typing import Any
 
 import structlog
 
-from bridge.errors import StateUnreadable
-from bridge.files import is_alive, is_stopped, write_atomically
+from bridge.files import ProcessFiles, is_stopped
 from bridge.prometheus import family, page
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.routing.table import RouteTable
@@ -118,10 +116,14 @@ def rows_of(table: RouteTable) -> list[dict[str, Any]]:
     ]
 
 
+def _files(state_dir: Path) -> ProcessFiles:
+    return ProcessFiles(state_dir, _FOLDER)
+
+
 def prepare(state_dir: Path) -> None:
     """Begin without workers; called once, before the first one starts."""
-    for file in _files(state_dir):
-        file.unlink(missing_ok=True)
+    for path in _files(state_dir).paths():
+        path.unlink(missing_ok=True)
 
 
 def write(
@@ -148,7 +150,7 @@ def write(
         **asdict(notes),
         "written_at": time.time(),
     }
-    write_atomically(_file(state_dir, os.getpid()), json.dumps(status))
+    _files(state_dir).write(os.getpid(), status)
 
 
 class Writer:
@@ -202,29 +204,22 @@ class Writer:
 
 def is_written(state_dir: Path) -> bool:
     """Whether what this process said is still there. Cheap."""
-    return _file(state_dir, os.getpid()).is_file()
+    return _files(state_dir).path(os.getpid()).is_file()
 
 
 def remove(state_dir: Path, pid: int) -> None:
     """The worker is gone."""
-    _file(state_dir, pid).unlink(missing_ok=True)
+    _files(state_dir).remove(pid)
 
 
 def read_all(state_dir: Path) -> list[WorkerStatus]:
     """Every worker that is alive, by slot. Raises StateUnreadable when this user may not look."""
-    found = []
-    for path in _files(state_dir):
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            raw.pop("written_at", None)
-            status = WorkerStatus(**raw, stopped=is_stopped(raw["pid"]))
-        except PermissionError:
-            raise StateUnreadable(state_dir) from None
-        except (OSError, ValueError, TypeError, KeyError):
-            continue  # gone by now, or from another version
-        if is_alive(status.pid):
-            found.append(status)
-    return sorted(found, key=lambda status: status.slot)
+
+    def made(fields: dict[str, Any]) -> WorkerStatus:
+        fields.pop("written_at", None)
+        return WorkerStatus(**fields, stopped=is_stopped(fields["pid"]))
+
+    return sorted(_files(state_dir).read(made), key=lambda status: status.slot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,17 +297,3 @@ def metrics(state_dir: Path) -> bytes:
     samples = [({"table": digest}, count) for digest, count in tables(state_dir).items()]
     text = "Workers by the routing table that they run"
     return page(family(TABLES, "gauge", text, samples)) if samples else b""
-
-
-def _files(state_dir: Path) -> list[Path]:
-    folder = state_dir / _FOLDER
-    try:
-        return [folder / name for name in os.listdir(folder) if name.endswith(".json")]
-    except PermissionError:
-        raise StateUnreadable(state_dir) from None
-    except OSError:
-        return []  # nobody has served here
-
-
-def _file(state_dir: Path, pid: int) -> Path:
-    return state_dir / _FOLDER / f"{pid}.json"

@@ -3,58 +3,18 @@
 Sites do it with the PHP producer, `php/BridgeProducer.php`.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Self
 
-from kombu.connection import Connection
-from kombu.messaging import Producer
-
-from bridge.errors import ServerAway
-from bridge.queue.broker import connection as broker
-from bridge.queue.broker import rabbitmq as amqp
+from bridge.queue.broker.connection import EVENTS_QUEUE, Link
 from bridge.queue.events import MAX_EVENT_BYTES, Event
 
-__all__ = ["Publisher", "publish_bodies"]
+__all__ = ["Publisher"]
 
 PATIENCE = 5.0
 """Seconds. Whoever publishes has a caller who waits."""
-
-
-def publish_bodies(
-    connection: Connection,
-    queue: str,
-    bodies: Sequence[bytes | str],
-    headers: Mapping[str, str] | None = None,
-) -> None:
-    """Put JSON texts on a queue and return when the broker has confirmed all of them.
-
-    On Redis that is one transaction; RabbitMQ confirms them as one batch. Raises Kombu's errors;
-    any of them may then be there.
-    """
-    # All are encoded before the first is sent.
-    texts = [body.encode() if isinstance(body, str) else body for body in bodies]
-    if amqp.is_amqp(connection):
-        amqp.publish(connection, queue, texts, headers or {})
-        return
-    channel: Any = connection.default_channel
-    producer = Producer(channel)
-    with channel.publishing() if broker.is_streams(channel) else nullcontext():
-        for text in texts:
-            producer.publish(
-                text,
-                exchange="",
-                routing_key=queue,
-                headers=dict(headers or {}),
-                content_type="application/json",
-                content_encoding="utf-8",
-            )
 
 
 class Publisher:
@@ -65,14 +25,10 @@ class Publisher:
     """
 
     def __init__(
-        self,
-        broker_url: str,
-        *,
-        queue: str = broker.EVENTS_QUEUE,
-        max_event: int = MAX_EVENT_BYTES,
+        self, broker_url: str, *, queue: str = EVENTS_QUEUE, max_event: int = MAX_EVENT_BYTES
     ) -> None:
-        self._url, self._queue, self._max_event = broker_url, queue, max_event
-        self._connection: Connection | None = None
+        self._queue, self._max_event = queue, max_event
+        self._link = Link(broker_url, lambda broker: broker.declare(queue), socket_timeout=PATIENCE)
 
     def publish(self, event: Event) -> None:
         """Put one event on the queue, see `publish_many`."""
@@ -88,39 +44,15 @@ class Publisher:
 
     def send(self, bodies: Sequence[bytes | str]) -> None:
         """Like `publish_many`, for texts of events that were made elsewhere."""
-        connection = self._open()
-        try:
-            publish_bodies(connection, self._queue, bodies)
-        except broker.trouble(connection) as error:
-            self._connection = None
-            broker.drop(connection)
-            raise ServerAway(f"{type(error).__name__}: {error}") from error
-
-    def _open(self) -> Connection:
-        if self._connection is None:
-            connection = broker.connect(self._url, socket_timeout=PATIENCE)
-            try:
-                broker.declare(connection, connection.default_channel, self._queue)
-            except broker.trouble(connection) as error:
-                broker.drop(connection)
-                raise ServerAway(f"{type(error).__name__}: {error}") from error
-            self._connection = connection
-        return self._connection
+        self._link.do(lambda broker: broker.publish(self._queue, bodies))
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.release()
+        self._link.close()
 
     def __enter__(self) -> Self:
-        self._open()
+        self._link.do(lambda broker: None)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

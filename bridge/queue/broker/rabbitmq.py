@@ -1,283 +1,199 @@
-"""What RabbitMQ needs and Kombu does not do by itself.
-
-Time limits for every call, so that a broker that hangs is noticed; confirms that are awaited for
-a whole batch, not for each message; heartbeats while the program is busy with something else.
-"""
-
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls, disable-error-code="misc"
+"""The broker that is RabbitMQ: quorum queues, publisher confirms, and a heart that beats."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from time import monotonic
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager
+from typing import Any, Self
 
 from kombu.connection import Connection
-from kombu.exceptions import OperationalError
-from kombu.messaging import Producer
-from kombu.transport import pyamqp
-from vine import ensure_promise  # type: ignore[import-untyped]
 
-from bridge.queue import unpack
+from bridge.queue.broker import amqp
+from bridge.queue.broker.any_kombu import CONNECT_SECONDS, AnyKombu, TakenShelf
+from bridge.queue.broker.protocol import DEAD_QUEUE, DEAD_SECONDS, Counts, Shelf
 
-__all__ = [
-    "HEARTBEAT",
-    "PATIENCE",
-    "Pulse",
-    "count",
-    "is_amqp",
-    "no_limit",
-    "prepare",
-    "publish",
-    "read_rest",
-]
+__all__ = ["SCHEMES", "RabbitMQ"]
 
-PATIENCE = 10.0
-"""Seconds that RabbitMQ may take for an answer, or for the next confirm."""
-NOT_FOUND = 404
-HEARTBEAT = 5
-"""Seconds between signs of life; after two without one, the other side is given up."""
+SCHEMES = ("amqp", "amqps", "pyamqp")
+RETURN_SECONDS = 5.0
+"""So long may RabbitMQ take to have a letter back that was looked at."""
+RESOURCE_LOCKED = 405
+LOCK_SECONDS = 10.0
+"""So long does one wait who wants to look at a queue while somebody else does."""
+SHORTEST_WAIT = 0.0001
+"""Seconds. py-amqp spins on less when a frame is cut in two."""
 
 
-def is_amqp(connection: Connection) -> bool:
-    """Whether the broker is RabbitMQ, or another that speaks AMQP."""
-    return bool(connection.transport.driver_type == "amqp")
+class RabbitMQ(AnyKombu):
+    """See `bridge.queue.broker.protocol.Broker`.
 
-
-def prepare(connection: Connection, patience: float = PATIENCE) -> None:
-    """Give a fresh connection its time limit, in seconds."""
-    raw: Any = connection.connection
-    # py-amqp waits without end where it is not told otherwise, also when it closes.
-    raw.sock.settimeout(patience)
-    raw.Channel = Channel
-    # With this capability py-amqp looks before each message whether the broker is full, and spins
-    # when a frame is cut in two meanwhile. The time limit finds out.
-    raw.client_properties.get("capabilities", {}).pop("connection.blocked", None)
-
-
-def no_limit(connection: Connection) -> dict[str, int]:
-    """Arguments of a quorum queue that must not throw messages away by itself.
-
-    Since RabbitMQ 4.0 a message that came back twenty times is dropped, unless the queue was
-    declared with -1; older ones know no such limit and refuse the -1.
+    consumes: whether it shows RabbitMQ that it is alive, once it consumes.
+    socket_timeout: seconds that RabbitMQ may take for an answer.
     """
-    raw: Any = connection.connection
-    major = str(raw.server_properties.get("version", "")).partition(".")[0]
-    return {"x-delivery-limit": -1} if major.isdecimal() and int(major) >= 4 else {}
 
+    has_members = True
 
-def publish(
-    connection: Connection,
-    queue: str,
-    texts: Sequence[bytes],
-    headers: Mapping[str, str],
-) -> None:
-    """Put JSON texts on a queue and return when RabbitMQ has confirmed all of them.
+    def __init__(
+        self,
+        url: str,
+        *,
+        consumes: bool = False,
+        socket_timeout: float = amqp.PATIENCE,
+        **options: Any,
+    ) -> None:
+        super().__init__(url, heartbeat=amqp.HEARTBEAT if consumes else 0)
+        self._patience = socket_timeout
+        self._confirms: amqp.Confirms | None = None
+        self._heartbeats: amqp.Heartbeats | None = None
 
-    Raises OperationalError when it refuses one or has no such queue, TimeoutError when it
-    confirms nothing for as long as the connection's time limit says, and Kombu's errors.
-    """
-    confirms = getattr(connection, "_bridge_confirms", None)
-    if confirms is None or not confirms.channel.is_open:
-        confirms = _Confirms(connection)
-    # After an error nobody knows which numbers are still to come: not this channel again.
-    vars(connection)["_bridge_confirms"] = None
-    confirms.publish(queue, texts, headers)
-    vars(connection)["_bridge_confirms"] = confirms
+    @classmethod
+    def server(cls, url: str) -> tuple[str, str]:
+        return "RabbitMQ", "systemctl start rabbitmq-server"
 
+    def _connection(self, url: str, options: dict[str, Any]) -> Connection:
+        if url.startswith("amqps"):
+            # Checks the name in the certificate too; None means the host of the URL.
+            options["ssl"] = {"server_hostname": None}
+        return Connection(url, connect_timeout=CONNECT_SECONDS, **options)
 
-def count(connection: Connection, name: str) -> int | None:
-    """Messages of a queue that nobody holds, None where there is no such queue.
+    def _prepare(self) -> None:
+        amqp.prepare(self.connection, self._patience)
 
-    A quorum queue without a majority says that it is empty. So of one that says so a message is
-    asked for, which only a majority can answer; one that comes nevertheless is given back, and
-    that is one delivery more of it.
-    Raises Kombu's errors.
-    """
-    channel: Any = connection.channel()
-    try:
-        found = int(channel.queue_declare(name, passive=True).message_count)
-    except connection.channel_errors as error:
-        if getattr(error, "reply_code", 0) not in (NOT_FOUND, str(NOT_FOUND)):
-            raise
-        return None
-    if not found and is_amqp(connection) and (message := channel.basic_get(name)) is not None:
-        found = 1 + int(message.delivery_info["message_count"])
-        channel.basic_reject(message.delivery_tag, requeue=True)
-    # Not after an error: a broker that hangs would be waited for once more.
-    channel.close()
-    return found
+    def release(self) -> None:
+        self._end_heartbeats()
+        self.connection.release()
 
+    def drop(self) -> None:
+        self._end_heartbeats()
+        self.connection.collect()
 
-def read_rest(connection: Connection, most: int) -> None:
-    """Let consumers have what was sent to them before the trouble, as far as it can be had."""
-    try:
-        for _ in range(most):
-            if not connection.connected:
-                return
-            connection.drain_events(timeout=0.05)
-    except (*connection.connection_errors, *connection.channel_errors):
-        return  # there is no more
+    def _end_heartbeats(self) -> None:
+        if self._heartbeats is not None:
+            self._heartbeats.close()
+            self._heartbeats = None
 
+    def _arguments(self, name: str) -> dict[str, Any]:
+        arguments = {"x-queue-type": "quorum"} | amqp.no_limit(self.connection)
+        if name.endswith(".dead"):
+            arguments["x-message-ttl"] = DEAD_SECONDS * 1000
+        return arguments
 
-def _read(raw: Any, end: float) -> None:
-    """Let a connection of py-amqp read one frame until the moment `end`. Raises TimeoutError."""
-    if (left := end - monotonic()) <= 0:
-        raise TimeoutError
-    # Not drain_events: that goes on for as long as heartbeats come in time.
-    raw.blocking_read(left)
+    def _publish(self, queue: str, texts: Sequence[bytes], headers: Mapping[str, str]) -> None:
+        confirms = self._confirms
+        if confirms is None or not confirms.channel.is_open:
+            confirms = amqp.Confirms(self.connection)
+        # After an error nobody knows which numbers are still to come: not this channel again.
+        self._confirms = None
+        confirms.publish(queue, texts, headers)
+        self._confirms = confirms
 
+    def counts(self) -> Counts:
+        found = super().counts()
+        if found.ready and found.dead:
+            self._look(DEAD_QUEUE)
+        return found
 
-class Channel(pyamqp.Channel):
-    """A channel that waits for an answer as long as the connection's time limit says. The limit of
-    the socket alone does not: a broker that is stuck with our question sends heartbeats on."""
+    def _counted(self, channel: Any, queue: str, found: int) -> int:
+        """A quorum queue without a majority says that it is empty. So of one that says so a
+        message is asked for, which only a majority can answer; one that comes nevertheless is
+        given back, and that is one delivery more of it."""
+        if not found and (message := channel.basic_get(queue)) is not None:
+            found = 1 + int(message.delivery_info["message_count"])
+            channel.basic_reject(message.delivery_tag, requeue=True)
+        return found
 
-    Message: Any = type("Message", (pyamqp.Message, unpack.Limited), {})
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # The bytes as they were sent: what is no UTF-8 must not look like a lost connection.
-        self.auto_decode = False
-
-    def wait(
-        self, method: Any, callback: Any = None, timeout: float | None = None, **how: Any
-    ) -> Any:
-        if timeout is None:
-            callback = ensure_promise(callback)
-            self._wait_for(callback, method if isinstance(method, list) else [method])
-        return super().wait(method, callback, timeout, **how)
-
-    def _wait_for(self, answer: Any, methods: list[Any]) -> None:
-        before = {method: self._pending.get(method) for method in methods}
-        self._pending.update(dict.fromkeys(methods, answer))
-        patience = self.connection.sock.gettimeout() if self.connection else PATIENCE
-        end = monotonic() + patience
+    def _look(self, queue: str) -> None:
+        """See whether the messages can be had, by one of them; nothing is done where somebody
+        looks already."""
         try:
-            while not answer.ready and self.connection is not None:
-                _read(self.connection, end)
-        except TimeoutError:
-            raise TimeoutError(
-                f"RabbitMQ gave no answer for {patience:g} s; it gives none about a queue that has "
-                "lost the majority of its members"
-            ) from None
-        finally:
-            for method, other in before.items():
-                self._pending.pop(method, None)
-                if other is not None:
-                    self._pending[method] = other
+            with self.browse(queue) as shelf:
+                next(iter(shelf), None)
+        except self.connection.channel_errors as error:
+            if getattr(error, "reply_code", 0) != RESOURCE_LOCKED:
+                raise
+
+    def browse(self, queue: str) -> AbstractContextManager[Shelf]:
+        errors = self.connection.channel_errors
+        return _LockedShelf(self._plain(self.connection.channel()), queue, errors)
+
+    def consume(self, queue: str, receive: Callable[[Any], None], ahead: int) -> None:
+        self._heartbeats = amqp.Heartbeats(self.connection)
+        super().consume(queue, receive, ahead)
+
+    def fill(self, inbox: Sized, most: int, wait: float, more: float) -> None:
+        super().fill(inbox, most, wait or SHORTEST_WAIT, more)
+
+    def _drain(self, wait: float) -> bool:
+        if not (came := super()._drain(wait)):
+            assert self._heartbeats is not None
+            self._heartbeats.check(self.channel)
+        return came
+
+    def busy(self) -> AbstractContextManager[None]:
+        assert self._heartbeats is not None
+        return self._heartbeats.busy()
+
+    def acknowledge(self, done: list[Any], kept: Iterable[Any]) -> None:
+        """In one word, as far as that is true."""
+        done.sort(key=_tag)
+        first_kept = min(map(_tag, kept), default=None)
+        upto = len(done)
+        if first_kept is not None:
+            upto = sum(1 for message in done if _tag(message) < first_kept)
+        if upto:
+            done[upto - 1].ack(multiple=True)
+        super().acknowledge(done[upto:], ())
+
+    def give_back(self, kept: Iterable[Any]) -> None:
+        # Reads what is on its way to us; then all of it goes back, the oldest first.
+        assert self._consumer is not None
+        self._consumer.cancel()
+        for message in sorted(kept, key=_tag):
+            message.requeue()
+
+    def read_rest(self, most: int) -> None:
+        try:
+            for _ in range(most):
+                if self._consumer is None or not self.connection.connected:
+                    return
+                self.connection.drain_events(timeout=0.05)
+        except (*self.connection.connection_errors, *self.connection.channel_errors):
+            return  # there is no more
 
 
-class _Confirms:
-    """A channel that counts its messages, as the broker does, until they are confirmed."""
+def _tag(message: Any) -> int:
+    return int(message.delivery_tag)
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection: Any = connection.connection
-        self._patience = self._connection.sock.gettimeout() or PATIENCE
-        self.channel: Any = connection.channel()
-        self.channel.confirm_select()
-        self._producer = Producer(self.channel)
-        self._number = 0
-        self._waiting: dict[int, None] = {}
-        self._refused: list[str] = []
-        self.channel.events["basic_ack"].add(self._confirmed)
-        self.channel.events["basic_nack"].add(self._nacked)
-        self.channel.events["basic_return"].add(self._returned)
 
-    def publish(self, queue: str, texts: Sequence[bytes], headers: Mapping[str, str]) -> None:
-        for text in texts:
-            self._number += 1
-            self._waiting[self._number] = None
-            self._producer.publish(
-                text,
-                exchange="",
-                routing_key=queue,
-                headers=dict(headers),
-                content_type="application/json",
-                content_encoding="utf-8",
-                # A queue that is not there would be confirmed too.
-                mandatory=True,
-            )
-        self._wait()
+class _LockedShelf(TakenShelf):
+    """The others wait for their turn instead of finding nothing. The lock is a queue that belongs
+    to the connection and ends with it, however that ends."""
 
-    def _wait(self) -> None:
-        end = monotonic() + self._patience
-        while waiting := len(self._waiting):
+    def __init__(self, channel: Any, queue: str, errors: Any) -> None:
+        super().__init__(channel, queue)
+        self._errors = errors
+
+    def __enter__(self) -> Self:
+        end = time.monotonic() + LOCK_SECONDS
+        while True:
             try:
-                _read(self._connection, end)
-            except TimeoutError:
-                raise TimeoutError(
-                    f"RabbitMQ confirmed no message for {self._patience:g} s"
-                ) from None
-            if len(self._waiting) < waiting:
-                end = monotonic() + self._patience
-        if self._refused:
-            raise OperationalError(
-                f"RabbitMQ refused {len(self._refused)} messages: {self._refused[0]}"
-            )
+                self._channel.queue_declare(f"{self._queue}.lock", exclusive=True)
+                return self
+            except self._errors as error:
+                if error.reply_code != RESOURCE_LOCKED or time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
 
-    def _confirmed(self, number: int, multiple: bool) -> None:
-        if not multiple:
-            self._waiting.pop(number, None)
-            return
-        # They are in order.
-        while self._waiting and (first := next(iter(self._waiting))) <= number:
-            del self._waiting[first]
+    def __exit__(self, *error: object) -> None:
+        for message in self._taken.values():
+            message.requeue()
+        # RabbitMQ takes its time; the next one to look must find all of them.
+        end = time.monotonic() + RETURN_SECONDS
+        while self._count() < len(self._taken) and time.monotonic() < end:
+            time.sleep(0.005)
+        self._channel.queue_delete(f"{self._queue}.lock")
+        self._channel.close()
 
-    def _nacked(self, number: int, multiple: bool) -> None:
-        self._refused.append("negative confirm")
-        self._confirmed(number, multiple)
-
-    def _returned(self, error: Exception, exchange: str, queue: str, message: Any) -> None:
-        self._refused.append(f"there is no queue {queue}")
-
-
-class Pulse:
-    """Keeps the connection of a consumer alive, and notices when the broker is not.
-
-    RabbitMQ closes a connection that is silent for two heartbeats, and counts a delivery for
-    each message that it takes back: a long wait for another server must not look like that.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._raw: Any = connection.connection
-        self._is_busy, self._lock = False, threading.Lock()
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="amqp-pulse", daemon=True)
-        self._thread.start()
-
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Inside, the caller does not use the connection; heartbeats are sent meanwhile."""
-        with self._lock:
-            self._is_busy = True
-        try:
-            yield
-        finally:
-            # Waits for a heartbeat that is on its way: never two threads at one socket.
-            with self._lock:
-                self._is_busy = False
-
-    def check(self, channel: Any) -> None:
-        """To be called often, after reading all there is. Raises an error of Kombu's when the
-        broker was silent for two heartbeats, or has closed the channel."""
-        self._connection.heartbeat_check()
-        if not channel.is_open:
-            raise OperationalError("the channel was closed")
-
-    def close(self) -> None:
-        """No more heartbeats."""
-        self._end.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._end.wait(HEARTBEAT / 3):
-            with self._lock:
-                if self._is_busy:
-                    try:
-                        self._raw.send_heartbeat()
-                    except (*self._raw.connection_errors, AttributeError):
-                        return  # the consumer's own thread finds out
+    def _count(self) -> int:
+        return int(self._channel.queue_declare(self._queue, passive=True).message_count)

@@ -6,9 +6,6 @@ fails alone is tried again later, a few times. A broker that is away is waited f
 hand comes again then, which the version guard makes harmless.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import hashlib
@@ -18,28 +15,24 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import suppress
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import count
+from itertools import chain, count
 from time import monotonic, sleep
 from typing import Any
 
-from kombu.connection import Connection
-from kombu.exceptions import OperationalError
-from kombu.messaging import Consumer as KombuConsumer
 from structlog.typing import FilteringBoundLogger
 
-from bridge.errors import BridgeError, ServerAway, UndecodableMessage
-from bridge.queue.broker import connection as broker
-from bridge.queue.broker import rabbitmq as amqp
+from bridge.errors import ServerAway, Stopped, UndecodableMessage
+from bridge.queue.broker.connection import DEAD_QUEUE, EVENTS_QUEUE, Broker, Link
 from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event, Rejected
 from bridge.queue.streams.entry import DELIVERIES, why_undecodable
-from bridge.queue.streams.group import retry_wait
+from bridge.queue.waiting import Patience, retry_wait
 from bridge.settings import redact_url
 
-__all__ = ["MAX_DELIVERIES", "Consumer", "ConsumerCounters", "Handle", "Stopped"]
+__all__ = ["MAX_DELIVERIES", "Consumer", "ConsumerCounters", "Handle"]
 
 IDLE_WAIT = 0.5
 """Seconds that one look at an empty queue takes; a stop is noticed between two."""
@@ -52,14 +45,10 @@ MOST_LATER = 1000
 """Messages that wait for another try; a receiver that fails with more is broken as a whole."""
 
 
-class Stopped(BridgeError):
-    """Raised by a receiver that was told to stop before it could use its events."""
-
-
 Handle = Callable[[Sequence[Event]], Sequence[Rejected]]
 """Uses events, at most one of an entity, and returns those that it cannot use. Waits by
-itself for a server that is away. Another exception than Stopped means that it failed: its events
-are tried again."""
+itself for a server that is away. Raises Stopped when it was told to stop before it could use
+them; another exception means that it failed: its events are tried again."""
 
 
 @dataclass(slots=True)
@@ -106,8 +95,8 @@ class Consumer:
         *,
         log: FilteringBoundLogger,
         counters: ConsumerCounters | None = None,
-        queue: str = broker.EVENTS_QUEUE,
-        dead_queue: str = broker.DEAD_QUEUE,
+        queue: str = EVENTS_QUEUE,
+        dead_queue: str = DEAD_QUEUE,
         batch_size: int = 200,
         batch_wait: float = 0.02,
         retry_wait: Callable[[int], float] = lambda tries: retry_wait(tries, 15.0),
@@ -136,8 +125,7 @@ class Consumer:
         self._interrupted: Counter[bytes] = Counter()
         # The last batch: its acknowledgements may get lost on their way.
         self._settled: list[_Held] = []
-        self._pulse: amqp.Pulse | None = None
-        self._failures = 0
+        self._patience = Patience(threading.Event())
 
     def run(self, stop: threading.Event) -> None:
         """Consume until `stop` is set, then acknowledge or give back what is in hand.
@@ -145,68 +133,45 @@ class Consumer:
         Raises BridgeError for a URL that cannot be used. A broker that is away is waited for,
         without end.
         """
-        while not stop.is_set():
-            try:
-                connection = broker.connect(
-                    self._url, amqp_heartbeat=amqp.HEARTBEAT, **self._options
-                )
-            except ServerAway as error:
-                self._wait(stop, str(error))
-                continue
-            try:
-                self._work(connection, stop)
-                return
-            except broker.trouble(connection) as error:
-                if self._pulse:
-                    amqp.read_rest(connection, MOST_LATER)
-                self._forget()
-                broker.drop(connection)
-                self._wait(stop, f"{type(error).__name__}: {error}")
-            finally:
-                if self._pulse is not None:
-                    self._pulse.close()
-                    self._pulse = None
-                # Gives back what is not acknowledged.
-                connection.release()
+        self._patience = Patience(stop)
+        with Link(self._url, consumes=True, **self._options) as link, suppress(Stopped):
+            self._patience.until(
+                lambda: link.do(lambda broker: self._work(broker, stop)), self._tell
+            )
 
-    def _work(self, connection: Connection, stop: threading.Event) -> None:
-        """Consume until `stop` is set, or the receiver raises Stopped."""
-        channel = connection.default_channel
-        letters = DeadLetters(connection, queue=self._dead_queue, events_queue=self._queue)
-        kombu_consumer = KombuConsumer(
-            channel,
-            queues=[broker.queue(connection, self._queue)],
-            on_message=self._receive,
+    def _tell(self, error: ServerAway, failures: int, seconds: float) -> None:
+        self._log.warning(
+            "queue.waiting",
+            broker=redact_url(self._url),
+            cause=str(error),
+            seconds=round(seconds, 1),
         )
-        # Kombu could not unpack it, or its text is no UTF-8: for us a message like any other.
-        kombu_consumer.on_decode_error = lambda message, _error: self._receive(message)
-        if not broker.is_streams(channel):
-            kombu_consumer.qos(prefetch_count=self._prefetch)
-        if amqp.is_amqp(connection):
-            self._pulse = amqp.Pulse(connection)
-        kombu_consumer.consume()
-        self._log.info("queue.connected", broker=redact_url(self._url), queue=self._queue)
+
+    def _work(self, broker: Broker, stop: threading.Event) -> None:
+        """Consume until `stop` is set, or the receiver raises Stopped."""
         try:
-            while not stop.is_set():
-                self._collect(connection, channel)
-                with self._pulse.busy() if self._pulse else nullcontext():
-                    done = self._use()
-                self._settle(done, letters)
-                self._failures = 0
-        except Stopped:
-            pass
-        if self._pulse:
-            # Reads what is on its way to us; then all of it goes back, the oldest first.
-            kombu_consumer.cancel()
-            for held in sorted(self._waiting(), key=_tag):
-                held.message.requeue()
+            letters = DeadLetters(broker, queue=self._dead_queue, events_queue=self._queue)
+            broker.consume(self._queue, self._receive, self._prefetch)
+            self._log.info("queue.connected", broker=redact_url(self._url), queue=self._queue)
+            with suppress(Stopped):
+                while not stop.is_set():
+                    self._collect(broker)
+                    with broker.busy():
+                        done = self._use()
+                    self._settle(broker, done, letters)
+                    self._patience.failures = 0
+            broker.give_back(held.message for held in self._waiting())
+        except broker.errors:
+            broker.read_rest(MOST_LATER)
+            self._forget()
+            raise
         self._forget()
 
     def _receive(self, message: Any) -> None:
         self._inbox.append(_Held(message))
         self.counters.received += 1
 
-    def _collect(self, connection: Connection, channel: Any) -> None:
+    def _collect(self, broker: Broker) -> None:
         """Fill the inbox with what is there, or wait for something."""
         now = monotonic()
         while self._later and self._later[0][0] <= now:
@@ -217,30 +182,11 @@ class Consumer:
         wait = 0.0 if self._inbox else IDLE_WAIT
         if self._later and wait:
             wait = min(wait, max(self._later[0][0] - now, 0.001))
-        if self._pulse and not wait:
-            wait = 0.0001  # py-amqp spins on less when a frame is cut in two
-        if self._put_off >= MOST_LATER:
+        if self._put_off < MOST_LATER:
+            broker.fill(self._inbox, self._batch_size, wait, self._batch_wait)
+        elif not self._inbox:
             # So much waits for something that no more is taken until some of it is done.
-            if not self._inbox:
-                sleep(wait)
-            return
-        end = None
-        while len(self._inbox) < self._batch_size:
-            try:
-                connection.drain_events(timeout=wait)
-            except TimeoutError:
-                if self._pulse:
-                    self._pulse.check(channel)
-                return
-            except KeyError as error:
-                # Kombu's pollers after a reconnect; our own code has no part in this call.
-                raise OperationalError(f"Kombu's poller has lost {error}") from error
-            if broker.is_streams(channel):
-                return  # one fetch brings all there is
-            end = end or monotonic() + self._batch_wait
-            wait = 0.0001
-            if monotonic() >= end:
-                return
+            sleep(wait)
 
     def _use(self) -> list[_Held]:
         """Hand on what is in the inbox; what is done, with its letter where it is to be buried.
@@ -348,7 +294,7 @@ class Consumer:
             "queue.dead_letter", letter=letter.id, error=letter.error, bytes=len(letter.raw)
         )
 
-    def _settle(self, done: list[_Held], letters: DeadLetters) -> None:
+    def _settle(self, broker: Broker, done: list[_Held], letters: DeadLetters) -> None:
         """Tell the broker, each dead letter before its acknowledgement."""
         if not done:
             return
@@ -358,25 +304,14 @@ class Consumer:
         self._settled = done
         buried = [held for held in done if held.letter is not None]
         # Those without a letter first: a full broker takes acknowledgements, but no letters.
-        self._acknowledge([held for held in done if held.letter is None], buried)
+        broker.acknowledge(
+            [held.message for held in done if held.letter is None],
+            (held.message for held in chain(self._waiting(), buried)),
+        )
         for held in buried:
             assert held.letter is not None
             letters.put(held.letter)
             self.counters.dead += 1
-            held.message.ack()
-
-    def _acknowledge(self, done: list[_Held], buried: list[_Held]) -> None:
-        """Tell the broker that these are done; RabbitMQ in one word as far as that is true."""
-        if self._pulse:
-            done.sort(key=_tag)
-            waiting = min(map(_tag, (*self._waiting(), *buried)), default=None)
-            upto = len(done)
-            if waiting is not None:
-                upto = sum(1 for held in done if _tag(held) < waiting)
-            if upto:
-                done[upto - 1].message.ack(multiple=True)
-            done = done[upto:]
-        for held in done:
             held.message.ack()
 
     def _waiting(self) -> Iterable[_Held]:
@@ -403,18 +338,6 @@ class Consumer:
         self._later.clear()
         self._put_off = 0
         self._settled = []
-
-    def _wait(self, stop: threading.Event, cause: str) -> None:
-        delay = broker.backoff(self._failures)
-        self._failures += 1
-        self._log.warning(
-            "queue.waiting", broker=redact_url(self._url), cause=cause, seconds=round(delay, 1)
-        )
-        stop.wait(delay)
-
-
-def _tag(held: _Held) -> int:
-    return int(held.message.delivery_tag)
 
 
 def _version(held: _Held) -> tuple[int, bool]:

@@ -5,9 +5,6 @@ DeadLetter, the raw bytes in base64. `retry` puts an event back on its queue, fr
 the same way as any other: a newer version that was written meanwhile stays.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import base64
@@ -22,13 +19,8 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Self, TypeGuard
 
-from kombu.connection import Connection
-
 from bridge.errors import UndecodableMessage
-from bridge.queue import unpack
-from bridge.queue.broker import connection as broker
-from bridge.queue.broker import rabbitmq as amqp
-from bridge.queue.broker.publisher import publish_bodies
+from bridge.queue.broker.protocol import DEAD_QUEUE, DEAD_SECONDS, EVENTS_QUEUE, Broker, Shelf
 from bridge.queue.events import SEQUENCE, load_json
 from bridge.queue.streams.entry import why_undecodable
 
@@ -46,13 +38,8 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)
 _COUNT = re.compile(r"[0-9]{1,9}")
 STATE = b',"datacontenttype":"application/json","data":'
 MAX_LETTER_BYTES = 1024 * 1024 * 1024
-AT_ONCE = 100
+LETTERS_PER_STEP = 100
 TRIM_EVERY = 3600.0
-RETURN_SECONDS = 5.0
-"""So long may RabbitMQ take to have a letter back that was looked at."""
-RESOURCE_LOCKED = 405
-LOCK_SECONDS = 10.0
-"""So long does one wait who wants to look at the letters while somebody else does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,32 +181,30 @@ ALL = Filter()
 class DeadLetters:
     """The queue of the dead letters, over somebody else's connection.
 
-    Every method raises Kombu's errors when the broker is away.
+    Every method raises the broker's `errors` when it is away.
     """
 
     def __init__(
         self,
-        connection: Connection,
+        broker: Broker,
         *,
-        queue: str = broker.DEAD_QUEUE,
-        events_queue: str = broker.EVENTS_QUEUE,
+        queue: str = DEAD_QUEUE,
+        events_queue: str = EVENTS_QUEUE,
     ) -> None:
-        self._connection, self._queue, self._events_queue = connection, queue, events_queue
+        self._broker, self._queue, self._events_queue = broker, queue, events_queue
         self._trim_at = 0.0
-        broker.declare(connection, connection.default_channel, queue)
+        broker.declare(queue)
 
     def put(self, letter: DeadLetter) -> None:
         """Keep `letter`."""
-        channel: Any = self._connection.default_channel
-        if broker.is_streams(channel) and time.monotonic() > self._trim_at:
-            # RabbitMQ does it by itself.
-            channel.trim(self._queue, broker.DEAD_SECONDS)
+        if time.monotonic() > self._trim_at:
+            self._broker.trim(self._queue, DEAD_SECONDS)
             self._trim_at = time.monotonic() + TRIM_EVERY
-        publish_bodies(self._connection, self._queue, [letter.to_json()])
+        self._broker.publish(self._queue, [letter.to_json()])
 
     def letters(self, which: Filter = ALL, limit: int | None = 100) -> list[DeadLetter]:
         """Up to `limit` dead letters, oldest first. They stay where they are."""
-        with _shelf(self._connection, self._queue) as shelf:
+        with self._broker.browse(self._queue) as shelf:
             found = [letter for _, letter in islice(_matching(shelf, which), limit)]
         # RabbitMQ gives what a killed browser had taken back in any order.
         return sorted(found, key=lambda letter: letter.last_time)
@@ -230,7 +215,7 @@ class DeadLetters:
         """Put events back on their queue; return how many, and how many letters were left
         because they are no event and no retry makes one of them."""
         done = left = 0
-        with _shelf(self._connection, self._queue) as shelf:
+        with self._broker.browse(self._queue) as shelf:
             # First all that are there now: one that fails again must not be met again.
             for some in _by_hundreds(list(_matching(shelf, which))):
                 for place, letter in some:
@@ -242,7 +227,7 @@ class DeadLetters:
                         FIRST_TIME: letter.first_time,
                         COUNT: str(letter.count),
                     }
-                    publish_bodies(self._connection, self._events_queue, [letter.raw], headers)
+                    self._broker.publish(self._events_queue, [letter.raw], headers)
                     shelf.remove([place])
                     done += 1
                 progress(done + left)
@@ -251,111 +236,17 @@ class DeadLetters:
     def drop(self, which: Filter = ALL) -> list[DeadLetter]:
         """Throw dead letters away for good; return them."""
         dropped: list[DeadLetter] = []
-        with _shelf(self._connection, self._queue) as shelf:
+        with self._broker.browse(self._queue) as shelf:
             for some in _by_hundreds(list(_matching(shelf, which))):
                 shelf.remove([place for place, _ in some])
                 dropped += [letter for _, letter in some]
         return dropped
 
     def __len__(self) -> int:
-        channel: Any = self._connection.default_channel
-        if broker.is_streams(channel):
-            return int(channel.length(self._queue))
-        declared = broker.queue(self._connection, self._queue)(channel).queue_declare(passive=True)
-        return int(declared.message_count)
+        return self._broker.length(self._queue)
 
 
-class _Shelf:
-    """Looking at a queue without taking from it, for transports that cannot: everything is
-    taken, and what was not removed goes back at the end. Meanwhile nobody else sees it."""
-
-    def __init__(self, connection: Connection, queue: str) -> None:
-        self._channel: Any = connection.channel()
-        unpack.limit(self._channel)
-        self._queue = queue
-        self._taken: dict[Any, Any] = {}
-
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        while (got := self._channel.basic_get(self._queue)) is not None:
-            message = self._channel.message_to_python(got)
-            self._taken[message.delivery_tag] = message
-            yield message.delivery_tag, message
-
-    def remove(self, places: list[Any]) -> None:
-        for tag in places:
-            self._taken.pop(tag).ack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for message in self._taken.values():
-            message.requeue()
-        self._channel.close()
-
-
-class _LockedShelf(_Shelf):
-    """On RabbitMQ, where the others wait for their turn instead of finding nothing. The lock is
-    a queue that belongs to the connection and ends with it, however that ends."""
-
-    def __init__(self, connection: Connection, queue: str) -> None:
-        super().__init__(connection, queue)
-        self._channel.auto_decode = False
-        self._errors: Any = connection.channel_errors
-
-    def __enter__(self) -> Self:
-        end = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                self._channel.queue_declare(f"{self._queue}.lock", exclusive=True)
-                return self
-            except self._errors as error:
-                if error.reply_code != RESOURCE_LOCKED or time.monotonic() > end:
-                    raise
-                time.sleep(0.05)
-
-    def __exit__(self, *error: object) -> None:
-        for message in self._taken.values():
-            message.requeue()
-        # RabbitMQ takes its time; the next one to look must find all of them.
-        end = time.monotonic() + RETURN_SECONDS
-        while self._count() < len(self._taken) and time.monotonic() < end:
-            time.sleep(0.005)
-        self._channel.queue_delete(f"{self._queue}.lock")
-        self._channel.close()
-
-    def _count(self) -> int:
-        return int(self._channel.queue_declare(self._queue, passive=True).message_count)
-
-
-class _StreamShelf(_Shelf):
-    """A stream can be read without taking."""
-
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        yield from self._channel.browse(self._queue)
-
-    def remove(self, places: list[Any]) -> None:
-        self._channel.discard(self._queue, places)
-
-
-def look(connection: Connection, queue: str) -> None:
-    """See whether the letters can be had, as `DeadLetters` has them, by one of them; nothing is
-    done where somebody looks already. Raises Kombu's errors."""
-    try:
-        with _shelf(connection, queue) as shelf:
-            next(iter(shelf), None)
-    except connection.channel_errors as error:
-        if getattr(error, "reply_code", 0) != RESOURCE_LOCKED:
-            raise
-
-
-def _shelf(connection: Connection, queue: str) -> _Shelf:
-    if broker.is_streams(connection.default_channel):
-        return _StreamShelf(connection, queue)
-    return (_LockedShelf if amqp.is_amqp(connection) else _Shelf)(connection, queue)
-
-
-def _matching(shelf: _Shelf, which: Filter) -> Iterator[tuple[Any, DeadLetter]]:
+def _matching(shelf: Shelf, which: Filter) -> Iterator[tuple[Any, DeadLetter]]:
     for place, message in shelf:
         letter = _letter(message)
         if which.fits(letter):
@@ -375,5 +266,5 @@ def _letter(message: Any) -> DeadLetter:
 def _by_hundreds(
     found: list[tuple[Any, DeadLetter]],
 ) -> Iterator[list[tuple[Any, DeadLetter]]]:
-    for start in range(0, len(found), AT_ONCE):
-        yield found[start : start + AT_ONCE]
+    for start in range(0, len(found), LETTERS_PER_STEP):
+        yield found[start : start + LETTERS_PER_STEP]

@@ -5,9 +5,6 @@ RabbitMQ can only be asked by taking all letters and giving them back, so that i
 number is another one, and else seldom.
 """
 
-# Most of what kombu and redis-py offer has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 from hashlib import blake2b
@@ -15,22 +12,20 @@ from time import monotonic
 from typing import Any
 
 from bridge.errors import UndecodableMessage
-from bridge.queue.broker import connection as broker
+from bridge.queue.broker.protocol import Broker
 from bridge.queue.consumer.dead_letters import DeadLetter
 from bridge.queue.sql.outbox import Row
-from bridge.queue.streams.entry import to_message
 
-__all__ = ["Buried"]
+__all__ = ["DeadRows"]
 
-AT_ONCE = 10
-MOST = 100_000
+MOST_LETTERS = 100_000
 """Letters that are known of; of more, the newest."""
 _NOBODY = ("", "", "")
 SOON = 5.0
 """Seconds between two looks at RabbitMQ at least."""
 
 
-class Buried:
+class DeadRows:
     """The events among the dead letters of one queue. every: seconds between two looks at a
     broker that is no Redis."""
 
@@ -49,59 +44,39 @@ class Buried:
         self._unnamed = False
         self._last, self._count = b"", -1
 
-    def look(self, connection: Any) -> None:
-        """Read the letters that came since. Raises Kombu's and redis-py's errors."""
-        channel = connection.default_channel
-        if broker.is_streams(channel):
-            self._read_on(channel)
+    def look(self, broker: Broker) -> None:
+        """Read the letters that came since. Raises the broker's errors."""
+        if (news := broker.after(self._queue, self._last)) is not None:
+            for place, body in news:
+                self._keep(body, place)
+                self._last = place
             return
         now = monotonic()
         if now < min(self._look_at, self._soon_at):
             return
-        count = self._length(connection)
+        broker.declare(self._queue)
+        count = broker.length(self._queue)
         if count != self._count or now >= self._look_at:
             self._places.clear()
-            self._take_all(connection)
+            for body in broker.bodies(self._queue):
+                self._keep(body, b"")
             self._count, self._look_at = count, now + self._every
         self._soon_at = now + min(SOON, self._every)
 
-    def has(self, connection: Any, row: Row, source: str) -> bool:
+    def has(self, broker: Broker, row: Row, source: str) -> bool:
         """Whether the event of this row is a dead letter, as of the last `look`."""
         if not self._places:
             return False
-        channel = connection.default_channel
         names = [_name(row.entity, row.key, str(row.version))]
         if self._unnamed:
             names.append(_hash(row.event(source)))
         for name in names:
             if (place := self._places.get(name)) is None:
                 continue
-            if not place or _range(channel, self._queue, place, place, 1):
+            if not place or broker.is_there(self._queue, place):
                 return True
             del self._places[name]  # dropped, or tried again
         return False
-
-    def _read_on(self, channel: Any) -> None:
-        while True:
-            start = b"(" + self._last if self._last else b"-"
-            entries = _range(channel, self._queue, start, b"+", AT_ONCE)
-            for id, fields in entries:
-                self._keep(to_message(self._queue, "", fields)["body"], id)
-                self._last = id
-            if len(entries) < AT_ONCE:
-                return
-
-    def _length(self, connection: Any) -> int:
-        with connection.channel() as channel:
-            broker.declare(connection, channel, self._queue)
-            queue = broker.queue(connection, self._queue)(channel)
-            return int(queue.queue_declare(passive=True).message_count)
-
-    def _take_all(self, connection: Any) -> None:
-        with connection.channel() as channel:  # its end gives everything back
-            broker.declare(connection, channel, self._queue)
-            while (message := channel.basic_get(self._queue)) is not None:
-                self._keep(message.body, b"")
 
     def _keep(self, text: Any, place: bytes) -> None:
         try:
@@ -113,15 +88,8 @@ class Buried:
         for name in (_hash(letter.raw), *([_name(*about)] if about != _NOBODY else [])):
             self._places.pop(name, None)
             self._places[name] = place
-        while len(self._places) > 2 * MOST:
+        while len(self._places) > 2 * MOST_LETTERS:
             del self._places[next(iter(self._places))]
-
-
-def _range(channel: Any, queue: str, start: bytes, end: bytes, count: int) -> list[Any]:
-    found = channel.client.execute_command(
-        "XRANGE", channel.key_of(queue), start, end, "COUNT", count
-    )
-    return list(found)
 
 
 def _hash(raw: bytes) -> bytes:

@@ -6,17 +6,20 @@ its event is a dead letter           look again much later; a person decides
 it was, not long ago                 look again, soon at first, then less often
 its message may still be queued      look again later
 else                                 it got lost: publish it again
+
+`first` decides the first two lines. Of what is doubtful then the broker is asked, and `second`
+decides the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bridge.queue.sql.outbox import Row
-from bridge.queue.streams.group import retry_wait
+from bridge.queue.waiting import retry_wait
 
-__all__ = ["Plan", "Timing", "plan"]
+__all__ = ["DoubtfulRow", "FirstPlan", "SecondPlan", "Timing", "first", "second"]
 
 CLOCKS = 5.0
 """Seconds by which the clocks of several relays may differ."""
@@ -42,11 +45,40 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be done with claimed rows; postpone: row and seconds from now. bury: those
-    whose events are dead letters."""
+class DoubtfulRow:
+    """A row that was published at this Unix time, `since` seconds ago. wait: seconds from then
+    until it may be published again."""
+
+    row: Row
+    published: float
+    since: float
+    wait: float
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether it can have been published when it says so."""
+        return self.since > -WRONG_CLOCK
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it may be published again, if its message got lost."""
+        return not self.is_believed or self.since >= self.wait
+
+
+@dataclass(frozen=True, slots=True)
+class FirstPlan:
+    """What is to be done with claimed rows as far as MongoDB alone decides it."""
 
     free: list[Row] = field(default_factory=list)
+    publish: list[Row] = field(default_factory=list)
+    doubts: list[DoubtfulRow] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class SecondPlan:
+    """What is to be done with the doubtful ones; postpone: row and seconds from now. bury: those
+    whose events are dead letters."""
+
     publish: list[Row] = field(default_factory=list)
     postpone: list[tuple[Row, float]] = field(default_factory=list)
     bury: list[Row] = field(default_factory=list)
@@ -59,23 +91,11 @@ class Plan:
         return grouped
 
 
-def plan(
-    rows: Sequence[Row],
-    held: Mapping[tuple[str, str], int],
-    *,
-    now: int,
-    oldest: Callable[[], float | None],
-    dead: Callable[[Row], bool],
-    timing: Timing,
-) -> Plan:
-    """Every row is in one of the four lists.
-
-    now: milliseconds. oldest: when the oldest message of the queue was published, seconds since
-    1970; inf for an empty queue, None where the broker cannot say. dead: whether the event of a
-    row is among the dead letters. The two are asked only when it matters; the letters early, for
-    what is one of them must not be taken for a backlog.
-    """
-    made = Plan()
+def first(
+    rows: Sequence[Row], held: Mapping[tuple[str, str], int], now: int, timing: Timing
+) -> FirstPlan:
+    """Every row is in one of the three lists. now: milliseconds since 1970."""
+    made = FirstPlan()
     for row in rows:
         version = held.get(row.identity)
         if version is not None and version >= row.version:
@@ -83,23 +103,35 @@ def plan(
         elif row.published_at is None:
             made.publish.append(row)
         else:
-            since = (now - row.published_at) / 1000
             wait = retry_wait(row.attempts, 15.0) * timing.again / 15.0
-            believed = since > -WRONG_CLOCK
-            due = not believed or since >= wait
-            # Before the letters: a message leaves the queue when its letter is written.
-            queued = due and believed and _is_queued(row.published_at / 1000, oldest())
-            if dead(row):
-                made.bury.append(row)
-            elif not due:
-                since = max(since, 0.0)
-                look = min(max(since, timing.first_look), wait - since + 0.1)
-                made.postpone.append((row, look))
-            elif queued:
-                # Where all workers are down, a long queue must not be looked at all the time.
-                made.postpone.append((row, min(max(timing.again, since / 4), 20 * timing.again)))
-            else:
-                made.publish.append(row)
+            since = (now - row.published_at) / 1000
+            made.doubts.append(DoubtfulRow(row, row.published_at / 1000, since, wait))
+    return made
+
+
+def second(
+    doubts: Sequence[DoubtfulRow], *, oldest: float | None, dead: Container[int], timing: Timing
+) -> SecondPlan:
+    """Every row is in one of the three lists.
+
+    oldest: when the oldest message of the queue was published, seconds since 1970; inf for an
+        empty queue, None where the broker cannot say. Only what is due depends on it.
+    dead: ids of the rows whose events are dead letters. To be asked for after `oldest`: a message
+        leaves the queue when its letter is written.
+    """
+    made = SecondPlan()
+    for doubt in doubts:
+        row, since = doubt.row, max(doubt.since, 0.0)
+        if row.id in dead:
+            made.bury.append(row)
+        elif not doubt.is_due:
+            look = min(max(since, timing.first_look), doubt.wait - since + 0.1)
+            made.postpone.append((row, look))
+        elif doubt.is_believed and _is_queued(doubt.published, oldest):
+            # Where all workers are down, a long queue must not be looked at all the time.
+            made.postpone.append((row, min(max(timing.again, since / 4), 20 * timing.again)))
+        else:
+            made.publish.append(row)
     return made
 
 

@@ -15,9 +15,6 @@ One step for rows whose time has come:
 Of rows that only note a change, what is published is fetched first: `bridge.queue.relay.touched`.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import threading
@@ -27,35 +24,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
-from typing import Any, TypeVar
 
 import redis
 import sqlalchemy as sql
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
-from bridge.queue.broker import connection as broker
-from bridge.queue.broker.publisher import publish_bodies
+from bridge.queue.broker.connection import DEAD_QUEUE, EVENTS_QUEUE, Broker, Link, kind_of
 from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event
-from bridge.queue.relay import redis_lists as lists
-from bridge.queue.relay.dead_rows import Buried
-from bridge.queue.relay.looked import Looked, once
-from bridge.queue.relay.plan import Timing, plan
+from bridge.queue.relay import plan
+from bridge.queue.relay.dead_rows import DeadRows
+from bridge.queue.relay.plan import DoubtfulRow, Timing
+from bridge.queue.relay.polled import PolledSource
 from bridge.queue.relay.spool import Spool
 from bridge.queue.relay.touched import Fetch, is_touched, portions, resolve
 from bridge.queue.sources import SqlQueue
 from bridge.queue.sql import queue_table as sqlqueue
-from bridge.queue.sql.database import short
+from bridge.queue.sql.database import log_text
 from bridge.queue.sql.outbox import Backlog, Outbox, Row, now_ms
-from bridge.queue.streams import url as redisurl
+from bridge.queue.waiting import backoff
 from bridge.settings import redact_url
 
 __all__ = ["Held", "Relay", "RelayCounters", "SpoolSource"]
 
-T = TypeVar("T")
-
-AT_ONCE = 500
+ROWS_PER_STEP = 500
 TROUBLE = (BridgeError, sql.exc.SQLAlchemyError, redis.RedisError, OSError)
 """What is waited out, with a word in the log. All else is a mistake of ours."""
 
@@ -109,28 +102,31 @@ class Relay:
         counters: RelayCounters | None = None,
         timing: Timing = Timing(),  # noqa: B008  # frozen
         max_event: int = MAX_EVENT_BYTES,
-        queue: str = broker.EVENTS_QUEUE,
-        dead_queue: str = broker.DEAD_QUEUE,
+        queue: str = EVENTS_QUEUE,
+        dead_queue: str = DEAD_QUEUE,
     ) -> None:
         self.counters = RelayCounters() if counters is None else counters
         self._url, self._held, self._log, self._timing = broker_url, held, log, timing
         self._queue, self._dead_queue, self._max_event = queue, dead_queue, max_event
         self._fetch, self._held_up = fetch, dict[str, tuple[str, float]]()
         self._outboxes, self._spools = tuple(outboxes), tuple(spools)
-        self._connection: Any = None
+        self._dead_rows = DeadRows(dead_queue, every=timing.dead_look)
+        self._link = Link(broker_url, self._begin)
         self._letters: DeadLetters | None = None
-        self._buried = Buried(dead_queue, every=timing.dead_look)
-        if lists and not redisurl.is_redis(broker_url):
+        if lists and not kind_of(broker_url).has_lists:
             raise BridgeError(
                 f"sync.yaml names lists ({', '.join(lists)}), and lists are on a Redis, but "
                 f"BRIDGE_BROKER_URL is {redact_url(broker_url)}: remove `lists:`, or let their "
                 "programs publish to that broker"
             )
-        self._sources: list[Looked] = [
-            *(Looked(f"{one!r}"[1:-1], self._relay(one, source)) for one, source in outboxes),
-            *(Looked(f"spool {one.spool.directory}", self._unspool(one)) for one in spools),
-            *(Looked(f"queue {one.table}", self._drain(one, outbox)) for one, outbox in queues),
-            *(Looked(f"list {name}", self._shift(name)) for name in lists),
+        self._sources: list[PolledSource] = [
+            *(PolledSource(f"{one!r}"[1:-1], self._relay(one, source)) for one, source in outboxes),
+            *(PolledSource(f"spool {one.spool.directory}", self._unspool(one)) for one in spools),
+            *(
+                PolledSource(f"queue {one.table}", self._drain(one, outbox))
+                for one, outbox in queues
+            ),
+            *(PolledSource(f"list {name}", self._shift(name)) for name in lists),
         ]
 
     def run(self, stop: threading.Event) -> None:
@@ -144,7 +140,7 @@ class Relay:
                 if not done:
                     stop.wait(self._timing.idle)
         finally:
-            self._disconnect()
+            self._link.close()
             for one in self._spools:
                 one.spool.close()
 
@@ -152,24 +148,24 @@ class Relay:
         """Rows of all outboxes that MongoDB does not hold. Raises SQLAlchemy's errors."""
         return sum((outbox.backlog() for outbox, _ in self._outboxes), Backlog())
 
-    def _try(self, source: Looked) -> int:
+    def _try(self, source: PolledSource) -> int:
         try:
             done = source.step()
         except TROUBLE as error:
-            cause = str(error) if isinstance(error, BridgeError) else short(error)
+            cause = str(error) if isinstance(error, BridgeError) else log_text(error)
             source.needs_work = isinstance(error, ServerAway)
         except Exception as error:
             # A mistake of ours. One source must not stop the others; its text may show data.
             frame = traceback.extract_tb(error.__traceback__)[-1]
             cause = f"{type(error).__name__} in {frame.filename}:{frame.lineno}"
             self._log.error("relay.failed", source=source.name, cause=cause)
-            self._disconnect()
+            self._link.close()
         else:
             if source.failures and (done or not source.needs_work):
                 self._log.info("relay.back", source=source.name, failures=source.failures)
                 source.failures, source.cause = 0, ""
             return done
-        delay = broker.backoff(source.failures)
+        delay = backoff(source.failures)
         if source.waits(delay, cause, self._timing.quiet):
             self._log.warning(
                 "relay.waiting", source=source.name, cause=cause, seconds=round(delay, 1)
@@ -186,7 +182,7 @@ class Relay:
             if in_hand:
                 outbox.give_back(in_hand, now_ms())
                 in_hand.clear()
-            rows = outbox.claim(AT_ONCE, self._timing.lease)
+            rows = outbox.claim(ROWS_PER_STEP, self._timing.lease)
             if not rows:
                 return 0
             in_hand[:] = rows
@@ -237,33 +233,32 @@ class Relay:
 
     def _look_for(self, outbox: Outbox, rows: Sequence[Row], source: str) -> None:
         held = self._held([row.identity for row in rows])
-        looked = False
-
-        def is_dead(row: Row) -> bool:
-            nonlocal looked
-            if not looked:
-                self._with_broker(self._buried.look)
-                looked = True
-            return self._with_broker(lambda found: self._buried.has(found, row, source))
-
-        def oldest() -> float | None:
-            nonlocal looked
-            looked = False  # what left the queue meanwhile may be a letter now
-            return self._with_broker(lambda found: broker.oldest(found, self._queue))
-
-        made = plan(
-            rows, held, now=now_ms(), oldest=once(oldest), dead=is_dead, timing=self._timing
-        )
-        if made.free:
-            outbox.free(made.free)
-            self.counters.freed += len(made.free)
-        if made.bury:
-            outbox.bury(made.bury, now_ms() + int(self._timing.dead_look * 1000))
-        for seconds, some in made.by_seconds().items():
+        first = plan.first(rows, held, now_ms(), self._timing)
+        oldest, dead = None, set[int]()
+        if first.doubts:
+            oldest, dead = self._link.do(lambda broker: self._ask(broker, first.doubts, source))
+        second = plan.second(first.doubts, oldest=oldest, dead=dead, timing=self._timing)
+        if first.free:
+            outbox.free(first.free)
+            self.counters.freed += len(first.free)
+        if second.bury:
+            outbox.bury(second.bury, now_ms() + int(self._timing.dead_look * 1000))
+        for seconds, some in second.by_seconds().items():
             outbox.postpone(some, now_ms() + int(seconds * 1000))
-        events = [row for row in made.publish if not is_touched(row)]
+        publish = [*first.publish, *second.publish]
+        events = [row for row in publish if not is_touched(row)]
         self._publish(outbox, events, [row.event(source) for row in events])
-        self._fetch_rows(outbox, [row for row in made.publish if is_touched(row)])
+        self._fetch_rows(outbox, [row for row in publish if is_touched(row)])
+
+    def _ask(
+        self, broker: Broker, doubts: Sequence[DoubtfulRow], source: str
+    ) -> tuple[float | None, set[int]]:
+        """What `plan.second` needs, in the order that it needs."""
+        is_due = any(doubt.is_due for doubt in doubts)
+        oldest = broker.oldest(self._queue) if is_due else None
+        self._dead_rows.look(broker)
+        rows = (doubt.row for doubt in doubts)
+        return oldest, {row.id for row in rows if self._dead_rows.has(broker, row, source)}
 
     def _fetch_rows(self, outbox: Outbox, rows: Sequence[Row]) -> None:
         for some in portions(rows):
@@ -294,7 +289,7 @@ class Relay:
     def _publish(self, outbox: Outbox, rows: Sequence[Row], bodies: list[bytes]) -> None:
         if not rows:
             return
-        self._with_broker(lambda found: publish_bodies(found, self._queue, bodies))
+        self._link.do(lambda broker: broker.publish(self._queue, bodies))
         outbox.published(rows, now_ms() + int(self._timing.first_look * 1000))
         self.counters.published += len(bodies)
         again = sum(1 for row in rows if row.published_at is not None)
@@ -322,8 +317,8 @@ class Relay:
                     except UndecodableMessage as error:
                         bad.append((line, f"spool: {error}"))
                 with one.outbox.engine.begin() as connection:
-                    for start in range(0, len(rows), AT_ONCE):
-                        one.outbox.add(connection, rows[start : start + AT_ONCE])
+                    for start in range(0, len(rows), ROWS_PER_STEP):
+                        one.outbox.add(connection, rows[start : start + ROWS_PER_STEP])
                 in_hand.append(len(lines))
             while bad:
                 self._bury(*bad[0])
@@ -345,11 +340,7 @@ class Relay:
 
     def _shift(self, name: str) -> Callable[[], int]:
         def step() -> int:
-            def move(connection: Any) -> int:
-                channel = connection.default_channel
-                return lists.move(channel.client, name, channel.key_of(self._queue), AT_ONCE)
-
-            done = self._with_broker(move)
+            done = self._link.do(lambda broker: broker.take_list(name, self._queue, ROWS_PER_STEP))
             self.counters.moved += done
             return done
 
@@ -357,42 +348,21 @@ class Relay:
 
     # The broker.
 
+    def _begin(self, broker: Broker) -> None:
+        broker.declare(self._queue)
+        self._letters = None
+        self._dead_rows.forget()
+        self._log.info("relay.connected", broker=redact_url(self._url))
+
     def _bury(self, raw: bytes, error: str, part: str = "body") -> None:
         self._put(DeadLetter.of(raw, error, part))
 
     def _put(self, letter: DeadLetter) -> None:
-        self._with_broker(lambda connection: self._open_letters(connection).put(letter))
+        self._link.do(lambda broker: self._open_letters(broker).put(letter))
         self._log.warning("relay.dead_letter", letter=letter.id, error=letter.error)
         self.counters.dead += 1
 
-    def _open_letters(self, connection: Any) -> DeadLetters:
+    def _open_letters(self, broker: Broker) -> DeadLetters:
         if self._letters is None:
-            self._letters = DeadLetters(
-                connection, queue=self._dead_queue, events_queue=self._queue
-            )
+            self._letters = DeadLetters(broker, queue=self._dead_queue, events_queue=self._queue)
         return self._letters
-
-    def _with_broker(self, do: Callable[[Any], T]) -> T:
-        """Raises ServerAway."""
-        if self._connection is None:
-            connection = broker.connect(self._url)
-            try:
-                broker.declare(connection, connection.default_channel, self._queue)
-            except broker.trouble(connection) as error:
-                broker.drop(connection)
-                raise ServerAway(short(error)) from error
-            self._connection = connection
-            self._buried.forget()
-            self._log.info("relay.connected", broker=redact_url(self._url))
-        try:
-            return do(self._connection)
-        except broker.trouble(self._connection) as error:
-            # Without waiting for a broker that may hang.
-            broker.drop(self._connection)
-            self._connection = self._letters = None
-            raise ServerAway(short(error)) from error
-
-    def _disconnect(self) -> None:
-        connection, self._connection, self._letters = self._connection, None, None
-        if connection is not None:
-            connection.release()

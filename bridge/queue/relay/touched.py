@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from bridge.errors import BridgeError, ServerAway
 from bridge.queue.sql.outbox import TOUCHED, Row
 
-__all__ = ["Fetch", "Fetched", "Resolved", "is_touched", "portions", "resolve"]
+__all__ = ["CurrentRow", "Fetch", "Resolution", "is_touched", "portions", "resolve"]
 
-AT_ONCE = 100
+KEYS_PER_STEP = 100
 """Keys whose rows are in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class CurrentRow:
     """What a key is now. version: the one that it was given. event: its bytes; or error: why no
     event can be made of it, with raw, what there is instead of one. others: keys that the note is
     about as well, to be noted on their own."""
@@ -32,20 +32,20 @@ class Fetched:
     others: tuple[str, ...] = ()
 
 
-Fetch = Callable[[str, Sequence[str]], Mapping[str, Fetched]]
+Fetch = Callable[[str, Sequence[str]], Mapping[str, CurrentRow]]
 """Of an entity, what each of these keys is now. Raises BridgeError when that entity cannot be read,
 and ServerAway or SQLAlchemy's errors when nobody can be."""
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolution:
     """publish: rows with the version that they have now; events: of these, one for each key. dead:
     the rows of each key of which there is none, with what there is instead. waiting: entities that
     cannot be read with the reason, and their rows. others: what is to be noted, too."""
 
     publish: list[Row] = field(default_factory=list)
     events: list[bytes] = field(default_factory=list)
-    dead: list[tuple[list[Row], Fetched]] = field(default_factory=list)
+    dead: list[tuple[list[Row], CurrentRow]] = field(default_factory=list)
     waiting: list[tuple[str, str, list[Row]]] = field(default_factory=list)
     others: set[tuple[str, str]] = field(default_factory=set)
 
@@ -55,16 +55,16 @@ def is_touched(row: Row) -> bool:
     return row.payload is None and row.type.endswith(TOUCHED)
 
 
-def portions(rows: Sequence[Row], most: int = AT_ONCE) -> Iterator[list[Row]]:
+def portions(rows: Sequence[Row], most: int = KEYS_PER_STEP) -> Iterator[list[Row]]:
     """The same rows in portions of up to so many keys, all rows of a key in one of them."""
     keys = [some for of_keys in _by_key(rows).values() for some in of_keys.values()]
     for start in range(0, len(keys), most):
         yield [row for some in keys[start : start + most] for row in some]
 
 
-def resolve(rows: Sequence[Row], fetch: Fetch) -> Resolved:
+def resolve(rows: Sequence[Row], fetch: Fetch) -> Resolution:
     """Fetch what these rows are about. Raises ServerAway, and SQLAlchemy's errors."""
-    found = Resolved()
+    found = Resolution()
     for entity, of_keys in _by_key(rows).items():
         try:
             fetched = fetch(entity, list(of_keys))

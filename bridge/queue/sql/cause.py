@@ -18,7 +18,7 @@ from typing import Literal
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, ServerMissing
-from bridge.queue.sql.database import reading, short
+from bridge.queue.sql.database import log_text, reading
 from bridge.settings import redact_url
 
 __all__ = ["Cause", "Kind", "absent", "cause_of", "check", "check_there", "unusable"]
@@ -74,7 +74,7 @@ def _other(error: BaseException) -> Cause:
         error, "connection_invalidated", False
     )
     do = f"its log may say more; it is the one that {URL} names"
-    return Cause("other", f"failed ({short(error)})", do, waits=away)
+    return Cause("other", f"failed ({log_text(error)})", do, waits=away)
 
 
 # MySQL and MariaDB.

@@ -14,7 +14,7 @@ import sqlalchemy as sql
 from bridge.errors import BridgeError
 from bridge.settings import redact_url
 
-__all__ = ["PRINTED", "connect", "delete", "nested", "reading", "short", "taking"]
+__all__ = ["PRINTED", "connect", "delete", "log_text", "nested", "reading", "taking"]
 
 LOCK_SECONDS = 2
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 30
@@ -29,7 +29,7 @@ PRINTED = {
 """Settings of PostgreSQL with which values become text, here and in triggers."""
 # Errors of MySQL whose text shows values: Duplicate entry, Truncated incorrect value, syntax
 # error near, Incorrect string value.
-_DELETED_AT_ONCE = 500
+_ROWS_PER_DELETION = 500
 _TELL_VALUES = frozenset({1062, 1064, 1292, 1366})
 
 
@@ -222,8 +222,8 @@ def delete(connection: sql.Connection, id: sql.ColumnClause[Any], ids: Sequence[
     name = connection.dialect.identifier_preparer.format_table(table)
     column = connection.dialect.identifier_preparer.format_column(id)
     done = 0
-    for start in range(0, len(ids), _DELETED_AT_ONCE):
-        some = ids[start : start + _DELETED_AT_ONCE]
+    for start in range(0, len(ids), _ROWS_PER_DELETION):
+        some = ids[start : start + _ROWS_PER_DELETION]
         these = " UNION ALL ".join(f"SELECT :i{n} AS wanted" for n in range(len(some)))
         words = (
             f"DELETE {name} FROM ({these}) AS these "
@@ -241,7 +241,7 @@ def _can_skip_locked(dialect: Any) -> bool:
     return tuple(dialect.server_version_info or ()) >= lowest
 
 
-def short(error: BaseException) -> str:
+def log_text(error: BaseException) -> str:
     """What to log of an error: never the statement, its values, or values in its text."""
     cause = getattr(error, "orig", None) or error
     name = type(cause).__name__

@@ -11,7 +11,6 @@ Where old producers wrote a time of another clock, it is not believed beyond rea
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any
@@ -21,6 +20,7 @@ from sqlalchemy.dialects import mysql
 
 from bridge.errors import BridgeError
 from bridge.queue.events import MAX_EVENT_BYTES
+from bridge.queue.sources import PLAIN_TABLE
 from bridge.queue.sql.clock import SAME_CLOCK_MS, SqlClock, now_ms
 from bridge.queue.sql.database import connect, delete, reading, taking
 from bridge.queue.sql.outboxrow import CLAIM_BYTES, Backlog, Row, as_many_as_fit, read, text
@@ -28,7 +28,6 @@ from bridge.settings import redact_url
 
 __all__ = ["CLAIM_BYTES", "Backlog", "Outbox", "Row", "connect", "now_ms"]
 
-_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z_][A-Za-z0-9_]{0,63})?")
 TOUCHED = ".touched"
 """Ends the `type` of a row that only notes that something changed; see
 `bridge.queue.relay.touched`."""
@@ -79,7 +78,7 @@ class Outbox:
         keep: float = 0.0,
         max_event: int = MAX_EVENT_BYTES,
     ) -> None:
-        if not _TABLE.fullmatch(table):
+        if not PLAIN_TABLE.fullmatch(table):
             raise BridgeError(f"{table!r} is no name of a table; write for example bridge_outbox")
         self.engine, self._keep = engine, keep
         # Characters of a payload that are read. Cut there it is still too large for an event, and
@@ -345,7 +344,7 @@ class Outbox:
                 delete(connection, table.c.id, old)
                 if lost:
                     self._set(connection, lost, next_try=0)
-        more = len(old) == _AT_ONCE or len(lost) == _AT_ONCE
+        more = len(old) == _ROWS_PER_STEP or len(lost) == _ROWS_PER_STEP
         self._tidy_at = monotonic() + (0.0 if more else TIDY_SECONDS)
 
     def _take_back_new(self, now: int) -> None:
@@ -367,14 +366,14 @@ class Outbox:
             these = table.c.id.in_(lost), which
             with self.engine.begin() as connection:
                 connection.execute(table.update().where(*these).values(next_try=0))
-        self._seen = None if len(lost) == _AT_ONCE else newest
+        self._seen = None if len(lost) == _ROWS_PER_STEP else newest
 
     def _set(self, connection: sql.Connection, ids: Sequence[int], **values: Any) -> None:
         table = self.table
         connection.execute(table.update().where(table.c.id.in_(ids)).values(**values))
 
 
-_AT_ONCE = 1000
+_ROWS_PER_STEP = 1000
 
 
 def _given(rows: Sequence[Row]) -> dict[int, list[int]]:
@@ -387,7 +386,9 @@ def _given(rows: Sequence[Row]) -> dict[int, list[int]]:
 
 
 def _ids(connection: sql.Connection, table: sql.Table, which: sql.ColumnElement[bool]) -> list[int]:
-    return list(connection.execute(sql.select(table.c.id).where(which).limit(_AT_ONCE)).scalars())
+    return list(
+        connection.execute(sql.select(table.c.id).where(which).limit(_ROWS_PER_STEP)).scalars()
+    )
 
 
 def _is_postgresql(engine: sql.Engine) -> bool:

@@ -14,7 +14,7 @@ import sqlalchemy as sql
 
 from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue.events import MAX_EVENT_BYTES, Event, load_json
-from bridge.queue.sources import Column, SqlQueue
+from bridge.queue.sources import ColumnValue, SqlQueue
 from bridge.queue.sql.database import taking
 from bridge.queue.sql.outbox import Outbox
 from bridge.queue.sql.values import to_json, version_of
@@ -24,7 +24,7 @@ __all__ = ["Bury", "move", "row_of", "to_outbox_row"]
 Bury = Callable[[bytes, str], None]
 """Keeps what nobody can use: the row as JSON, and why. Raises when it could not."""
 
-AT_ONCE = 100
+ROWS_PER_STEP = 100
 """Rows of one transaction; how large they are, only the site knows."""
 
 
@@ -32,7 +32,7 @@ def move(
     queue: SqlQueue,
     outbox: Outbox,
     bury: Bury,
-    limit: int = AT_ONCE,
+    limit: int = ROWS_PER_STEP,
     max_event: int = MAX_EVENT_BYTES,
 ) -> int:
     """Move up to `limit` rows; how many left the table. max_event: bytes of the largest event.
@@ -97,7 +97,7 @@ def to_outbox_row(
     if change == "changed":
         data = queue.data
         if data.json_ is not None:
-            fields = load_json(_text(row, Column(column=data.json_)), max_event)
+            fields = load_json(_text(row, ColumnValue(column=data.json_)), max_event)
         elif data.query is not None:
             found = state(row[queue.key.column])
             if found is None:
@@ -150,7 +150,7 @@ def _known(row: Mapping[str, Any], column: str) -> str:
     return column
 
 
-def _text(row: Mapping[str, Any], source: Column) -> str:
+def _text(row: Mapping[str, Any], source: ColumnValue) -> str:
     value = row[_known(row, source.column)]
     if isinstance(value, bytes | bytearray | memoryview):
         try:

@@ -5,9 +5,6 @@ commands to Redis in `bridge.queue.streams.group`, what is delivered and not ack
 `bridge.queue.streams.delivery`.
 """
 
-# Most of what kombu offers has no annotations, or narrower ones than its own transports need.
-# mypy: allow-untyped-calls, disable-error-code="assignment,override"
-
 from __future__ import annotations
 
 import logging
@@ -21,6 +18,7 @@ import redis
 
 from bridge.errors import NotOffered
 from bridge.queue.streams import url as redisurl
+from bridge.queue.streams.contents import Contents
 from bridge.queue.streams.delivery import Message, QoS, tag_of
 from bridge.queue.streams.entry import to_message
 from bridge.queue.streams.exchanges import Exchanges
@@ -77,6 +75,7 @@ class Channel(RoutingChannel):
             },
         )
         self._longest_wait = min(LONGEST_WAIT, (self._patience() or 2 * LONGEST_WAIT) / 2)
+        self.contents = Contents(self.client, self.global_keyprefix)
         self.exchanges = Exchanges(self.client, self.global_keyprefix)
         self.group = Group(
             self.client,
@@ -97,20 +96,12 @@ class Channel(RoutingChannel):
 
     def browse(self, queue: str) -> Iterator[tuple[bytes, Any]]:
         """Entry id and message of every entry, oldest first; nothing is taken."""
-        for entry in self.group.browse(queue):
+        for entry in self.contents.browse(queue):
             yield entry.id, self.Message(self._payload(entry), channel=self)
 
     def discard(self, queue: str, ids: Sequence[bytes]) -> None:
         """Delete entries, whoever holds them."""
         self.group.ack({queue: ids})
-
-    def length(self, queue: str) -> int:
-        """Entries of the stream, held or not."""
-        return int(self.client.xlen(self.key_of(queue)))
-
-    def trim(self, queue: str, seconds: float) -> None:
-        """Delete the entries that are older, whoever holds them."""
-        self.group.trim(queue, seconds)
 
     def _purge(self, queue: str) -> int:
         return self.group.purge(queue)

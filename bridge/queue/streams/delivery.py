@@ -4,9 +4,6 @@ Acknowledgements are sent together: at the end of a batch, when a hundred are du
 next batch is fetched. One that is still waiting when a process dies costs a repetition.
 """
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import threading

@@ -10,9 +10,6 @@ Never raises: what cannot be read becomes a message with the header UNDECODABLE 
 all there was, so that it travels, is counted and ends in the dead letters like any other.
 """
 
-# Most of what redis-py and kombu offer has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import base64

@@ -14,15 +14,12 @@ A consumer is alive while its heartbeat key is there. XAUTOCLAIM would go by idl
 take a batch from a worker that is merely slow.
 """
 
-# Most of what redis-py and kombu offer has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import logging
 import os
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -31,12 +28,13 @@ import redis
 
 from bridge.queue.streams import scripts as lua
 from bridge.queue.streams.heartbeat import Heartbeat
+from bridge.queue.waiting import retry_wait
 
-__all__ = ["Entry", "Group", "Limits", "retry_wait"]
+__all__ = ["Entry", "Group", "Limits"]
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 1000
+_ENTRIES_PER_STEP = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +65,6 @@ class Limits:
             raise ValueError("heartbeat must be more than 0, reclaim_* must not be less")
 
 
-def retry_wait(deliveries: int, shortest: float = 0.0) -> float:
-    """Seconds to wait after so many deliveries that came to nothing: `min(n⁴ + 15, 3600)`, with
-    up to a tenth more so that many do not come back as one; the first time `shortest`."""
-    wait = shortest if deliveries <= 1 else min(deliveries**4 + 15.0, 3600.0)
-    return max(wait, shortest) * random.uniform(1.0, 1.1)  # noqa: S311  # spreads load
-
-
 class Group:
     """The consumer `name` of the group `group`, for any number of streams. For one thread,
     except `ack` and `put_back`.
@@ -89,7 +80,7 @@ class Group:
         self._recovered: set[str] = set()
         self._reclaim_at: dict[str, float] = {}
         self._heartbeat = Heartbeat(client, self._heartbeat_key(name), limits.heartbeat)
-        for command in ("XREADGROUP", "XCLAIM", "XRANGE"):
+        for command in ("XREADGROUP", "XCLAIM"):
             # As Redis sends it: a dictionary would cost time, and hide a name given twice.
             client.set_response_callback(command, lambda reply, **_: reply)
         self._pid = os.getpid()
@@ -240,7 +231,7 @@ class Group:
                 self._group,
                 min=start,
                 max="+",
-                count=_AT_ONCE,
+                count=_ENTRIES_PER_STEP,
                 consumername=self.name,
             )
             for row in rows:
@@ -251,7 +242,7 @@ class Group:
                     *("XCLAIM", key, self._group, self.name, 0, id, "RETRYCOUNT", deliveries)
                 )
                 found += [Entry(stream, id, f, deliveries - 1) for id, f in _pairs(reply)]
-            if len(rows) < _AT_ONCE:
+            if len(rows) < _ENTRIES_PER_STEP:
                 return found
             start = f"({_text(rows[-1]['message_id'])}"
 
@@ -299,10 +290,6 @@ class Group:
             return False
         self._reclaim_at[stream] = now + self._limits.reclaim_every * random.uniform(0.8, 1.2)  # noqa: S311
         return True
-
-    def reclaim_soon(self) -> None:
-        """Look for entries of dead consumers at the next fetch, whatever the timer says."""
-        self._reclaim_at.clear()
 
     # Being done with entries.
 
@@ -353,7 +340,7 @@ class Group:
         # Not for ever, where somebody publishes all the time.
         while done < there:
             try:
-                entries = self._read_group([stream], min(_AT_ONCE, there - done), 0)
+                entries = self._read_group([stream], min(_ENTRIES_PER_STEP, there - done), 0)
                 if not entries:
                     break
                 self.ack({stream: [entry.id for entry in entries]})
@@ -367,24 +354,6 @@ class Group:
         """Whether another consumer of this stream is alive."""
         names = self._others(stream)
         return len(names) > len(self._without_heartbeat(names))
-
-    def browse(self, stream: str) -> Iterator[Entry]:
-        """Every entry, oldest first, held or not; nothing is taken."""
-        start = b"-"
-        while True:
-            reply: Any = self._client.execute_command(
-                "XRANGE", self._prefix + stream, start, "+", "COUNT", _AT_ONCE // 10
-            )
-            for id, fields in _pairs(reply):
-                yield Entry(stream, id, fields)
-            if not reply:
-                return
-            start = b"(" + reply[-1][0]
-
-    def trim(self, stream: str, seconds: float) -> None:
-        """Delete entries that are older than so many seconds, by the clock of Redis."""
-        oldest = int((self._client.time()[0] - seconds) * 1000)
-        self._client.xtrim(self._prefix + stream, minid=str(max(oldest, 0)), approximate=True)
 
     # Being alive.
 

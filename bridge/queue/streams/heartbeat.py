@@ -1,8 +1,5 @@
 """A key in Redis that lives as long as a consumer does, kept alive by a thread."""
 
-# Most of what redis-py offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import logging

@@ -3,9 +3,6 @@
 What it does not offer it refuses: a priority that is ignored is a promise broken in silence.
 """
 
-# Most of what kombu offers has no annotations, or narrower ones than its own transports need.
-# mypy: allow-untyped-calls, disable-error-code="assignment,override"
-
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
@@ -18,6 +15,7 @@ from kombu.transport.base import to_rabbitmq_queue_arguments
 from kombu.transport.virtual import NotEquivalentError
 
 from bridge.errors import NotOffered
+from bridge.queue.streams.contents import Contents
 from bridge.queue.streams.entry import to_fields
 from bridge.queue.streams.exchanges import Binding, Exchanges
 from bridge.queue.streams.group import Group
@@ -34,19 +32,20 @@ _REFUSED_ARGUMENTS = frozenset(
 
 
 class RoutingChannel(virtual.Channel):
-    """Publishes to streams. A subclass sets `client`, `group` and `exchanges`."""
+    """Publishes to streams. A subclass sets `client`, `contents`, `group` and `exchanges`."""
 
     supports_fanout = True
     body_encoding = None
     global_keyprefix = ""
 
     client: redis.Redis
+    contents: Contents
     group: Group
     exchanges: Exchanges
 
     def __init__(self, connection: Any, **kwargs: Any) -> None:
         super().__init__(connection, **kwargs)
-        self._puts: list[tuple[Any, ...]] | None = None
+        self._puts: list[tuple[str, Mapping[str, Any]]] | None = None
         self._auto_delete: set[str] = set()
 
     # Publishing.
@@ -83,13 +82,7 @@ class RoutingChannel(virtual.Channel):
             puts = self._puts
         finally:
             self._puts = None
-        if len(puts) == 1:
-            self.client.execute_command(*puts[0])
-        elif puts:
-            with self.client.pipeline(transaction=True) as pipe:
-                for words in puts:
-                    pipe.execute_command(*words)
-                pipe.execute()
+        self.contents.add(puts)
 
     def basic_publish(self, message: Any, exchange: str, routing_key: str, **kwargs: Any) -> Any:
         if kwargs.get("mandatory") or kwargs.get("immediate"):
@@ -100,10 +93,9 @@ class RoutingChannel(virtual.Channel):
 
     def _put(self, queue: str, message: Mapping[str, Any], **kwargs: Any) -> None:
         fields = to_fields(message, queue)
-        words = (word for pair in fields.items() for word in pair)
         with self.publishing():
             assert self._puts is not None
-            self._puts.append(("XADD", self.key_of(queue), "*", *words))
+            self._puts.append((queue, fields))
 
     def _put_fanout(
         self, exchange: str, message: Mapping[str, Any], routing_key: str, **kwargs: Any

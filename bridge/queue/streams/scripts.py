@@ -1,7 +1,7 @@
-"""The Lua scripts of `bridge.queue.streams.group`: what Redis must do as one step and no command
+"""The Lua scripts of `group` and `contents`: what Redis must do as one step and no command
 does."""
 
-__all__ = ["CREATE", "FORGET_CONSUMER", "JOIN", "PUT_BACK", "READ_BYTES", "SHOW_LIFE"]
+__all__ = ["CREATE", "FORGET_CONSUMER", "JOIN", "MOVE", "PUT_BACK", "READ_BYTES", "SHOW_LIFE"]
 
 # A full Redis is emptied by consumers alone: what they need to begin and to go on is allowed.
 
@@ -77,4 +77,19 @@ if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 local pending = redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2])
 if #pending > 0 then return 0 end
 return redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2]) + 1
+"""
+
+# KEYS: list, stream. ARGV: how many elements at most, how many bytes.
+# The entry is added before the element goes: a full Redis refuses the first of the two.
+MOVE = """
+local moved, bytes = 0, 0
+while moved < tonumber(ARGV[1]) and bytes < tonumber(ARGV[2]) do
+    local element = redis.call('LINDEX', KEYS[1], -1)
+    if not element then break end
+    redis.call('XADD', KEYS[2], '*', 'envelope', element)
+    redis.call('RPOP', KEYS[1])
+    moved = moved + 1
+    bytes = bytes + #element
+end
+return moved
 """

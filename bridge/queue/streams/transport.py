@@ -1,8 +1,5 @@
 """The transport and its URLs, registered with Kombu."""
 
-# Most of what kombu offers has no annotations, or narrower ones than its own transports need.
-# mypy: allow-untyped-calls, disable-error-code="assignment,override"
-
 from __future__ import annotations
 
 import os
@@ -11,6 +8,7 @@ import socket
 from queue import Empty
 from time import monotonic, sleep
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import redis
 from kombu.transport import TRANSPORT_ALIASES, _transport_cache, virtual
@@ -21,6 +19,10 @@ from bridge.queue.streams.channel import Channel
 from bridge.queue.streams.delivery import QoS
 
 __all__ = ["Channel", "QoS", "Transport", "register"]
+
+
+_names: WeakKeyDictionary[Any, tuple[int, str]] = WeakKeyDictionary()
+"""Of each of Kombu's Connections: the process that made it, and its name there."""
 
 
 class Transport(virtual.Transport):
@@ -50,10 +52,10 @@ class Transport(virtual.Transport):
         self.url, self.url_options = redisurl.of_connection(client)
         # After a reconnect the same Connection recovers what it lost on the way. Not after a
         # fork: two processes of one name would take each other's messages for their own.
-        pid, name = getattr(client, "_bridge_consumer", (0, ""))
+        pid, name = _names.get(client, (0, ""))
         if pid != os.getpid():
             name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-            client._bridge_consumer = os.getpid(), name
+            _names[client] = os.getpid(), name
         self.name = name
 
     def establish_connection(self) -> Any:

@@ -10,9 +10,6 @@ redis-py takes in its URLs, for example `ssl_ca_certs=/path`. (Kombu logs that `
 insecure without `ssl`; that is about its own transport. `Connection(…, ssl=True)` ends it.)
 """
 
-# Sentinel has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 import re

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from bridge.sync.propose.draft import Draft, Note
 from bridge.sync.propose.evidence import Evidence
-from bridge.sync.propose.look import Seen
+from bridge.sync.propose.look import TableSample
 from bridge.sync.types.column import Column
 from bridge.sync.types.rules import Unknown, rule
 
@@ -32,7 +32,7 @@ _VERSIONS = frozenset({"ver", "version", "row_version", "lock_version", "revisio
 _WHOLE = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "int2", "int4", "int8"})
 
 
-def advised(draft: Draft, seen: Seen) -> Draft:
+def advised(draft: Draft, seen: TableSample) -> Draft:
     """The draft with what its rows say."""
     said = dict(draft.said)
     fields = {**said.get("fields", {})}
@@ -96,7 +96,7 @@ def _is_binary(column: Column, dialect: str) -> bool:
         return False
 
 
-def _of_table(draft: Draft, seen: Seen) -> Iterator[Note]:
+def _of_table(draft: Draft, seen: TableSample) -> Iterator[Note]:
     table = draft.table
     if seen.failed:
         yield Note("not-looked", f"its rows were not looked at: {seen.failed}")
@@ -183,7 +183,7 @@ def _of_bytes(
         )
 
 
-def _of_rows(draft: Draft, seen: Seen) -> Iterator[Note]:
+def _of_rows(draft: Draft, seen: TableSample) -> Iterator[Note]:
     for name, one in seen.columns.items():
         if one.zero_dates:
             yield Note(

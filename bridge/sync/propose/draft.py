@@ -14,7 +14,7 @@ import sqlalchemy as sql
 
 from bridge.queue.sources import COLUMN
 from bridge.sync.entities import STATE, TOMBSTONES
-from bridge.sync.models import Entity, Index
+from bridge.sync.models import COLLECTION, Entity, Index
 from bridge.sync.sql.versions import table as versions_table
 from bridge.sync.types.column import Column, Table
 from bridge.sync.types.rules import Unknown, rule
@@ -22,8 +22,6 @@ from bridge.sync.types.typed import part_of_key
 
 __all__ = ["Draft", "Note", "draft", "why_not"]
 
-_ENTITY = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_COLLECTION = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,119}")
 _FIELD = re.compile(r"[^_$.\0][^.\0]*")
 _WHOLE = re.compile(
     r"(?:tiny|small|medium|big|unsigned\s+big\s+)?int(?:eger)?[248]?\b|numeric|decimal",
@@ -86,7 +84,7 @@ def draft(table: Table, taken: Collection[str], version: str = "") -> Draft:
     """
     name = _unused(_entity_name(table.name), taken)
     collection = table.name
-    if not _COLLECTION.fullmatch(collection) or collection.startswith("system."):
+    if not COLLECTION.fullmatch(collection) or collection.startswith("system."):
         collection = name
     if collection in taken or collection == STATE:
         collection = _unused(name, {*taken, STATE})

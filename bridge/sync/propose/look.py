@@ -24,9 +24,9 @@ from bridge.sync.types.keys import join
 from bridge.sync.types.rules import Rule
 from bridge.sync.types.typed import Typed
 
-__all__ = ["ColumnSeen", "Seen", "about", "look"]
+__all__ = ["ColumnSeen", "TableSample", "about", "look"]
 
-AT_ONCE = 500
+ROWS_PER_QUESTION = 500
 """Rows of one read."""
 NEWEST = 1000
 """Rows from the other end of the key."""
@@ -53,7 +53,7 @@ class ColumnSeen:
 
 
 @dataclass
-class Seen:
+class TableSample:
     """What was seen of a table. rows: looked at; all: whether these were all. about: rows of the
     table, where anything says how many. columns: by field. largest: bytes of the largest row;
     over: rows of more than the limit. same: rows with the key text of another. long_keys,
@@ -98,7 +98,7 @@ def look(
     rows: int,
     limit: int,
     progress: Callable[[int], None] = lambda count: None,
-) -> Seen:
+) -> TableSample:
     """Look at up to `rows` rows and at the newest ones. limit: bytes of a row that are many.
     progress: is told how many rows were looked at.
 
@@ -112,13 +112,13 @@ def look(
     select = looking.select().where(*named)
     last: Any = None
     while seen.rows < rows and looking.bytes < MOST_BYTES:
-        part = select.order_by(*order).limit(min(AT_ONCE, rows - seen.rows))
+        part = select.order_by(*order).limit(min(ROWS_PER_QUESTION, rows - seen.rows))
         if last is not None:
             part = part.where(after(types.key, last))
         found = fetch(connection, part)
         looking.add(found)
         progress(seen.rows)
-        if len(found) < min(AT_ONCE, rows - (seen.rows - len(found))) or not found:
+        if len(found) < min(ROWS_PER_QUESTION, rows - (seen.rows - len(found))) or not found:
             seen.all = True
             break
         try:
@@ -137,7 +137,7 @@ class _Looking:
     """The columns of a table as they are selected, and what was seen of them."""
 
     def __init__(self, types: Typed, limit: int) -> None:
-        self.seen = Seen(columns={name: ColumnSeen() for name in types.rules})
+        self.seen = TableSample(columns={name: ColumnSeen() for name in types.rules})
         self.bytes = 0
         self._types, self._limit = types, limit
         self._dialect = types.table.dialect

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError
-from bridge.queue.sql.database import reading, short
+from bridge.queue.sql.database import log_text, reading
 from bridge.sync.models import MAX_DOCUMENT, File
 from bridge.sync.propose.advice import advised, timestamps
 from bridge.sync.propose.draft import Draft, Note, draft, why_not
-from bridge.sync.propose.look import Seen, look
+from bridge.sync.propose.look import TableSample, look
 from bridge.sync.types import catalog
 from bridge.sync.types.column import Table
 from bridge.sync.types.typed import typed
@@ -92,7 +92,7 @@ def propose(
             continue
         made = draft(found, taken, options.version)
         taken |= {made.name, str(made.said["collection"])}
-        seen = Seen()
+        seen = TableSample()
         if options.rows:
             seen = _look(engine, made, options.rows, usual)
         over = over or bool(seen.over)
@@ -108,7 +108,7 @@ def _read(engine: sql.Engine, name: str) -> Table | None:
         return catalog.read(connection, name)
 
 
-def _look(engine: sql.Engine, made: Draft, rows: int, limit: int) -> Seen:
+def _look(engine: sql.Engine, made: Draft, rows: int, limit: int) -> TableSample:
     """In a transaction of its own; a table that cannot be read is told, and harms no other."""
     types = typed(made.name, made.entity, made.table, None)
     try:
@@ -117,4 +117,4 @@ def _look(engine: sql.Engine, made: Draft, rows: int, limit: int) -> Seen:
     except sql.exc.DBAPIError as error:
         if error.connection_invalidated:
             raise
-        return Seen(failed=short(error))
+        return TableSample(failed=log_text(error))

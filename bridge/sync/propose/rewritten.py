@@ -21,14 +21,14 @@ from pymongo.errors import PyMongoError
 
 from bridge.errors import UnusableEvent
 from bridge.sync.documents import Document, Mirror, Write
-from bridge.sync.mongodb import away
+from bridge.sync.mongodb import as_outage
 from bridge.sync.reconcile.contents import differences
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.types.keys import Unlookable
 
 __all__ = ["COLUMNS", "Change", "Rewritten", "rewritten", "summary"]
 
-AT_ONCE = 1000
+ROWS_PER_STEP = 1000
 """Rows of one read."""
 _ONCE = datetime(2000, 1, 1, tzinfo=UTC)
 """Documents end with a time, which is not compared."""
@@ -113,7 +113,7 @@ def rewritten(
     }
     own, position = found[mirror.collection_of(name)], None
     while not rows or own.rows < rows:
-        size = AT_ONCE if not rows else min(AT_ONCE, rows - own.rows)
+        size = ROWS_PER_STEP if not rows else min(ROWS_PER_STEP, rows - own.rows)
         chunk = source.chunk(position, size)
         own.rows += chunk.rows
         own.unusable += len(chunk.bad)
@@ -156,7 +156,7 @@ def _look_at_keys(database: Database[Document], mirror: Mirror, into: Rewritten,
                 into.old_keys += 1
                 into.old_key = into.old_key or key
     except PyMongoError as error:
-        raise away(error) from error
+        raise as_outage(error) from error
 
 
 def _compare(database: Database[Document], into: Rewritten, writes: Sequence[Write]) -> None:
@@ -168,7 +168,7 @@ def _compare(database: Database[Document], into: Rewritten, writes: Sequence[Wri
         collection = database.get_collection(writes[0].collection, codec_options=options)
         there = {one["_id"]: one for one in collection.find({"_id": {"$in": keys}})}
     except PyMongoError as error:
-        raise away(error) from error
+        raise as_outage(error) from error
     for write in writes:
         old = there.get(write.key)
         if old is None or old.get("_del"):

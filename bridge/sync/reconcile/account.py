@@ -37,9 +37,6 @@ class Entry(NamedTuple):
         return (bool(self.rows) and no_row) or (self.document is not None and pair.mongodb is None)
 
 
-NO_ENTRY = Entry((), None)
-
-
 class Account:
     """The sums of one moment, and what was listed after it.
 

@@ -21,7 +21,7 @@ from bridge.sync.reconcile.sides import Sides
 
 __all__ = ["Deep"]
 
-AT_ONCE = 500
+ROWS_PER_STEP = 500
 MOST_DOUBTS = 200_000
 """Of one entity. Where there are more, a snapshot is the better repair."""
 
@@ -49,7 +49,7 @@ class Deep:
         """All rows with their documents. `progress` is told how many rows more were looked at."""
         position = None
         while True:
-            chunk = sides.source.chunk(position, AT_ONCE)
+            chunk = sides.source.chunk(position, ROWS_PER_STEP)
             ready, rejected = make_ready(self._mirror, chunk.events)
             refused = [*(one.key for one in chunk.bad), *(one.event.key for one in rejected)]
             self._doubt(self._owner, refused)
@@ -69,14 +69,14 @@ class Deep:
             held = self._mirrored[self._owner].find(deleted)
             self._doubt(self._owner, [key for key, one in held.items() if one.state.alive])
             progress(chunk.rows)
-            if chunk.rows < AT_ONCE:
+            if chunk.rows < ROWS_PER_STEP:
                 return
             position = chunk.last
 
     def examine(self, sides: Sides, progress: Progress) -> None:
         """All tombstones of the entity of `sides`, which is one of the family. `progress` is told
         how many more were looked at."""
-        for found in self._mirrored[sides.name].tombstones(AT_ONCE):
+        for found in self._mirrored[sides.name].tombstones(ROWS_PER_STEP):
             self._doubt(sides.name, sides.faulty(found))
             progress(len(found))
 

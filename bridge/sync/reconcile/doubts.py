@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["KINDS", "TOLD", "Doubt", "Kind", "Pair", "State", "look", "verdict"]
+__all__ = ["KINDS", "TOLD", "Doubt", "KeyState", "Kind", "Pair", "look", "verdict"]
 
 Kind = Literal[
     "missing",
@@ -49,7 +49,7 @@ TOLD: tuple[Kind, ...] = ("unusable", "nameless", "duplicate", "unlookable", "fo
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class KeyState:
     """What one side has under a key. In MongoDB a tombstone is not alive, in SQL a row that
     stands for a deletion is not, nor is what only the table of versions knows (row is False).
     most: the highest version that SQL can have given, where that is not `version`. wrong: why no
@@ -73,8 +73,8 @@ class Pair:
     whether the contents are equal; None where they were not compared. fault: of a tombstone that
     is not as it must be. rows: how many have this key."""
 
-    mongodb: State | None
-    sql: State | None
+    mongodb: KeyState | None
+    sql: KeyState | None
     same: bool | None = None
     unlookable: str = ""
     fault: str = ""

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from bridge.sync.checksums import NO_VERSION
 from bridge.sync.reconcile.account import Account
-from bridge.sync.reconcile.doubts import KINDS, Doubt, State
+from bridge.sync.reconcile.doubts import KINDS, Doubt, KeyState
 from bridge.sync.reconcile.findings import Difference, Result
 from bridge.sync.reconcile.mirrored import Foreign
-from bridge.sync.reconcile.sides import Look
+from bridge.sync.reconcile.sides import KeySnapshot
 
 __all__ = [
     "bucket",
@@ -25,7 +25,7 @@ ASK_AGAIN = "ask again; if it stays, look at the definition of the table and at 
 
 
 def listed(
-    doubts: Mapping[str, Doubt], looks: Mapping[str, Look], *, values: bool
+    doubts: Mapping[str, Doubt], looks: Mapping[str, KeySnapshot], *, values: bool
 ) -> Iterator[Difference]:
     """What is left, kind by kind and in the order of the keys. values: with those that differ."""
     kinds = list(KINDS)
@@ -43,7 +43,7 @@ def listed(
         )
 
 
-def _version(state: State | None) -> int | None:
+def _version(state: KeyState | None) -> int | None:
     return None if state is None or state.version <= NO_VERSION else state.version
 
 

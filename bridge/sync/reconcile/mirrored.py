@@ -30,25 +30,25 @@ from bridge.sync.checksums import (
     version_in,
 )
 from bridge.sync.documents import Document
-from bridge.sync.mongodb import MAJORITY, away
+from bridge.sync.mongodb import MAJORITY, as_outage
 from bridge.sync.reconcile.contents import TOLERANT, decode, has_doubles
-from bridge.sync.reconcile.doubts import State
+from bridge.sync.reconcile.doubts import KeyState
 
-__all__ = ["Found", "Mirrored"]
+__all__ = ["DocumentState", "Mirrored"]
 
 Progress = Callable[[int], None]
-AT_ONCE = 500
+KEYS_PER_QUESTION = 500
 """Keys of one question."""
 MOST_FOREIGN = 100
 """Of so many the `_id` is kept, to be shown."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DocumentState:
     """What MongoDB has under a key. document: all of it where that was asked for, else what is
     needed to know its state. raw: all of it as BSON, where that was asked for."""
 
-    state: State
+    state: KeyState
     document: Document
     raw: bytes = b""
 
@@ -105,19 +105,19 @@ class Mirrored:
                         yield one
                 progress(len(batch))
 
-    def find(self, keys: Sequence[str]) -> dict[str, Found]:
+    def find(self, keys: Sequence[str]) -> dict[str, DocumentState]:
         """The states of what is under these keys, tombstones included."""
         projection = {"_v": 1, "_del": 1, "_parent": 1}
-        found: dict[str, Found] = {}
+        found: dict[str, DocumentState] = {}
         with _errors():
             for some in _portions(keys):
                 for document in self._collection.find({"_id": {"$in": some}}, projection):
-                    found[document["_id"]] = Found(_state(document), document)
+                    found[document["_id"]] = DocumentState(_state(document), document)
         return found
 
-    def whole(self, keys: Sequence[str]) -> dict[str, Found]:
+    def whole(self, keys: Sequence[str]) -> dict[str, DocumentState]:
         """All of what is under these keys, tombstones included."""
-        found: dict[str, Found] = {}
+        found: dict[str, DocumentState] = {}
         with _errors():
             for some in _portions(keys):
                 for raw in self._raw.find({"_id": {"$in": some}}):
@@ -136,9 +136,9 @@ class Mirrored:
         """Those of these keys whose document holds a field twice, which nobody must update."""
         return {decode(raw)["_id"] for raw in self.raws(keys) if has_doubles(raw)}
 
-    def tombstones(self, chunk: int) -> Iterator[list[Found]]:
+    def tombstones(self, chunk: int) -> Iterator[list[DocumentState]]:
         """All that is deleted and can be a mirrored one, `chunk` at a time."""
-        some: list[Found] = []
+        some: list[DocumentState] = []
         with _errors(), self._raw.find({"_del": True}).batch_size(chunk) as cursor:
             for raw in cursor:
                 one = _found(raw.raw)
@@ -158,7 +158,7 @@ class Mirrored:
                 found += [one["_id"] for one in self._collection.find(these, {"_id": 1})]
         return [id for id in found if is_text(id)]
 
-    def bury(self, key: str, found: Found) -> bool:
+    def bury(self, key: str, found: DocumentState) -> bool:
         """Put a tombstone of the same version in the place of exactly this document; whether it
         was still there."""
         tombstone = [
@@ -176,7 +176,7 @@ class Mirrored:
         with _errors():
             return self._collection.update_one(same, tombstone).modified_count == 1
 
-    def mend(self, key: str, found: Found, *, child: bool) -> bool:
+    def mend(self, key: str, found: DocumentState, *, child: bool) -> bool:
         """Make of a tombstone that is not as it must be one of the same version that is; whether
         it was still there. Nothing that is alive is touched."""
         fields: Document = {"_id": "$_id", "_v": "$_v", "_del": True, "_at": "$$NOW"}
@@ -193,19 +193,19 @@ class Mirrored:
             yield from of_cursor(cursor, chunk, foreign)
 
 
-def _state(document: Document) -> State:
-    return State(version_in(document), not is_dead(document))
+def _state(document: Document) -> KeyState:
+    return KeyState(version_in(document), not is_dead(document))
 
 
-def _found(raw: bytes) -> Found:
+def _found(raw: bytes) -> DocumentState:
     document = decode(raw)
-    return Found(_state(document), document, raw)
+    return DocumentState(_state(document), document, raw)
 
 
 def _portions(keys: Sequence[str]) -> Iterator[list[str]]:
     """What can be asked for: a key that is no text of UTF-8 is under no document of ours."""
-    for start in range(0, len(keys), AT_ONCE):
-        yield [key for key in keys[start : start + AT_ONCE] if is_text(key)]
+    for start in range(0, len(keys), KEYS_PER_QUESTION):
+        yield [key for key in keys[start : start + KEYS_PER_QUESTION] if is_text(key)]
 
 
 @contextmanager
@@ -213,4 +213,4 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except PyMongoError as error:
-        raise away(error) from error
+        raise as_outage(error) from error

@@ -26,9 +26,10 @@ from typing import Any, TypeVar
 import sqlalchemy as sql
 from pymongo.database import Database
 
+from bridge.errors import Stopped
 from bridge.sync.checksums import Listed, Sums
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.pace import Pace, Stopped
+from bridge.sync.pace import Pace
 from bridge.sync.reconcile.account import Account
 from bridge.sync.reconcile.confirm import Confirmation
 from bridge.sync.reconcile.deep import Deep
@@ -42,9 +43,9 @@ from bridge.sync.reconcile.listing import (
 )
 from bridge.sync.reconcile.mirrored import Foreign
 from bridge.sync.reconcile.repair import Repair
-from bridge.sync.reconcile.sides import Look, Sides
+from bridge.sync.reconcile.sides import KeySnapshot, Sides
 
-__all__ = ["Asked", "Reconciler"]
+__all__ = ["ReconcileOptions", "Reconciler"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -54,7 +55,7 @@ MOST_KEYS = 200_000
 is the better repair."""
 MOST_LISTED = 500_000
 """Rows of the buckets whose keys are in memory at a time."""
-AT_ONCE = 500
+KEYS_PER_STEP = 500
 PATIENCE = 10
 """How many times `wait` an outbox that stands still is waited for."""
 
@@ -63,7 +64,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReconcileOptions:
     """How to reconcile. rate: rows a second of each side, 0 for as fast as it goes. wait: seconds
     that a difference must last. deep: whether contents are compared, and tombstones examined.
     values: whether differences of contents come with both values. repair: None: only list."""
@@ -88,7 +89,7 @@ class Reconciler:
         engine: sql.Engine,
         database: Database[Document],
         mirror: Mirror,
-        asked: Asked,
+        asked: ReconcileOptions,
         *,
         lag: Callable[[], float] = lambda: 0.0,
         stop: threading.Event | None = None,
@@ -196,7 +197,7 @@ class Reconciler:
 
     def _settle(
         self, sides: Sides, doubtful: Mapping[str, bool], began: float
-    ) -> tuple[dict[str, Doubt], dict[str, Look]]:
+    ) -> tuple[dict[str, Doubt], dict[str, KeySnapshot]]:
         """What is left of the doubts when everything had its time."""
         keys, whole = list(doubtful), {key for key, content in doubtful.items() if content}
         doubts, looks = self._look(sides, keys, {}, whole)
@@ -211,10 +212,10 @@ class Reconciler:
         self,
         sides: Sides,
         doubts: dict[str, Doubt],
-        looks: dict[str, Look],
+        looks: dict[str, KeySnapshot],
         whole: set[str],
         began: float,
-    ) -> tuple[dict[str, Doubt], dict[str, Look]]:
+    ) -> tuple[dict[str, Doubt], dict[str, KeySnapshot]]:
         wait_for, delay = self._asked.wait, 0.1
         while True:
             now = monotonic()
@@ -246,13 +247,13 @@ class Reconciler:
         keys: Sequence[str],
         doubts: Mapping[str, Doubt],
         whole: set[str],
-    ) -> tuple[dict[str, Doubt], dict[str, Look]]:
+    ) -> tuple[dict[str, Doubt], dict[str, KeySnapshot]]:
         """The doubts that another look at these keys leaves, and what was seen."""
         left: dict[str, Doubt] = {}
-        looks: dict[str, Look] = {}
-        for start in range(0, len(keys), AT_ONCE):
+        looks: dict[str, KeySnapshot] = {}
+        for start in range(0, len(keys), KEYS_PER_STEP):
             self._check()
-            some = keys[start : start + AT_ONCE]
+            some = keys[start : start + KEYS_PER_STEP]
             for key, seen in sides.look(some, whole).items():
                 before = doubts.get(key)
                 doubt = look(before, seen.pair, monotonic(), beside=sides.beside)
@@ -270,7 +271,7 @@ class Reconciler:
         sides: Sides,
         account: Account,
         doubts: dict[str, Doubt],
-        looks: dict[str, Look],
+        looks: dict[str, KeySnapshot],
     ) -> Confirmation:
         """What is equal by its keys and not by its numbers. Doubts that come up on the way are
         added to the others."""
@@ -290,8 +291,8 @@ class Reconciler:
     # 6.
 
     def _repair(
-        self, sides: Sides, doubts: dict[str, Doubt], looks: dict[str, Look], result: Result
-    ) -> tuple[dict[str, Doubt], dict[str, Look]]:
+        self, sides: Sides, doubts: dict[str, Doubt], looks: dict[str, KeySnapshot], result: Result
+    ) -> tuple[dict[str, Doubt], dict[str, KeySnapshot]]:
         assert self._asked.repair
         before = Counter(one.kind for one in doubts.values())
         kinds = {key: one.kind for key, one in doubts.items()}

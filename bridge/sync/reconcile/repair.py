@@ -16,11 +16,11 @@ from bridge.queue.broker.publisher import Publisher
 from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.sync.checksums import NO_VERSION
 from bridge.sync.reconcile.doubts import KINDS, TOLD, Kind
-from bridge.sync.reconcile.sides import Look, Sides
+from bridge.sync.reconcile.sides import KeySnapshot, Sides
 
 __all__ = ["Repair"]
 
-AT_ONCE = 200
+EVENTS_PER_BATCH = 200
 MOST_BYTES = 4 * 1024 * 1024
 """Events and JSON of one request to the broker."""
 
@@ -50,7 +50,11 @@ class Repair:
         self._publisher, self._max_event = publisher, max_event
 
     def send(
-        self, sides: Sides, looks: Mapping[str, Look], kinds: Mapping[str, Kind], documents: int
+        self,
+        sides: Sides,
+        looks: Mapping[str, KeySnapshot],
+        kinds: Mapping[str, Kind],
+        documents: int,
     ) -> dict[str, str]:
         """Repair these keys. documents: how many are alive, of all. Returns the keys that cannot
         be repaired, and why.
@@ -88,8 +92,8 @@ class Repair:
             else:
                 rows[key] = [key]
         owners = list(rows)
-        for start in range(0, len(owners), AT_ONCE):
-            some = owners[start : start + AT_ONCE]
+        for start in range(0, len(owners), EVENTS_PER_BATCH):
+            some = owners[start : start + EVENTS_PER_BATCH]
             found, bad = sides.source.rows_by_keys(some)
             told = {event.key for event in found} | {one.key for one in bad}
             lacking = [owner for owner in some if owner not in told]
@@ -119,7 +123,7 @@ class Repair:
                 why = f"its event {error}: `bridgectl snapshot {event.entity} --rewrite` loads it"
                 notes |= dict.fromkeys(rows[event.key], why)
                 continue
-            if texts and (len(texts) >= AT_ONCE or size + len(text) > MOST_BYTES):
+            if texts and (len(texts) >= EVENTS_PER_BATCH or size + len(text) > MOST_BYTES):
                 self._send(texts)
                 texts, size = [], 0
             texts.append(text)
@@ -135,7 +139,7 @@ class Repair:
             raise ServerAway(f"the broker: {error}") from error
 
 
-def _deletion(entity: str, key: str, seen: Look, notes: dict[str, str]) -> list[Event]:
+def _deletion(entity: str, key: str, seen: KeySnapshot, notes: dict[str, str]) -> list[Event]:
     pair = seen.pair
     assert pair.mongodb is not None
     version = (
@@ -148,23 +152,23 @@ def _deletion(entity: str, key: str, seen: Look, notes: dict[str, str]) -> list[
         return []
 
 
-def _is_unheard_of(seen: Look) -> bool:
+def _is_unheard_of(seen: KeySnapshot) -> bool:
     """Whether SQL has no row, and no table of versions that knows of its deletion."""
     sql = seen.pair.sql
     return sql is None or (not sql.row and sql.version <= NO_VERSION)
 
 
-def _is_ahead(seen: Look) -> bool:
+def _is_ahead(seen: KeySnapshot) -> bool:
     sql, mongodb = seen.pair.sql, seen.pair.mongodb
     return sql is not None and mongodb is not None and mongodb.version > sql.highest
 
 
-def _is_late(seen: Look) -> bool:
+def _is_late(seen: KeySnapshot) -> bool:
     sql, mongodb = seen.pair.sql, seen.pair.mongodb
     return sql is not None and mongodb is not None and mongodb.version < sql.version
 
 
-def _is_foreign(seen: Look) -> bool:
+def _is_foreign(seen: KeySnapshot) -> bool:
     if (held := seen.found) is None or held.state.version != NO_VERSION:
         return False
     return held.document.get("_v") is not None

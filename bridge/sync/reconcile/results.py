@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from time import monotonic
 from typing import Any
 
 import prometheus_client as prometheus
@@ -17,15 +15,16 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from bridge.cached import Cached
 from bridge.errors import BridgeError
 from bridge.settings import Settings
 from bridge.sync.documents import Document
 from bridge.sync.entities import STATE, load
-from bridge.sync.mongodb import away, connect
+from bridge.sync.mongodb import as_outage, connect
 from bridge.sync.reconcile.findings import Result
 from bridge.sync.state import State
 
-__all__ = ["Last", "LastWatch", "id_of", "keep", "metrics", "read_all", "status_row"]
+__all__ = ["LastResult", "LastWatch", "id_of", "keep", "metrics", "read_all", "status_row"]
 
 PREFIX = "reconcile:"
 MOST_KEPT = 20
@@ -35,7 +34,7 @@ KEEP = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Last:
+class LastResult:
     """The last result of one entity. age: seconds since its end, by the clock of this machine;
     the others as in `bridge.sync.reconcile.reconciler.Result`."""
 
@@ -83,7 +82,7 @@ def keep(state: State, result: Result, *, deep: bool) -> None:
     )
 
 
-def read_all(database: Database[Document]) -> list[Last]:
+def read_all(database: Database[Document]) -> list[LastResult]:
     """The last result of each entity that has one. Raises ServerAway."""
     collection = database.get_collection(
         STATE, read_concern=ReadConcern("majority"), read_preference=ReadPreference.PRIMARY
@@ -93,16 +92,16 @@ def read_all(database: Database[Document]) -> list[Last]:
     try:
         found = list(collection.find(mine, {"listed": 0}, sort=[("_id", 1)]))
     except PyMongoError as error:
-        raise away(error) from error
+        raise as_outage(error) from error
     return [last for document in found if (last := _last(document)) is not None]
 
 
-def _last(document: Document) -> Last | None:
+def _last(document: Document) -> LastResult | None:
     at = document.get("at")
     if not isinstance(at, datetime):
         return None
     age = (datetime.now(UTC) - at.replace(tzinfo=UTC)).total_seconds()
-    return Last(
+    return LastResult(
         document["_id"].removeprefix(PREFIX),
         max(0.0, age),
         document.get("seconds", 0.0),
@@ -114,7 +113,7 @@ def _last(document: Document) -> Last | None:
     )
 
 
-def status_row(last: Last) -> dict[str, str]:
+def status_row(last: LastResult) -> dict[str, str]:
     """A row of `bridgectl status`: what, is, note."""
     differs = ", ".join(f"{count:,} {kind}" for kind, count in last.differences.items())
     notes = [f"{last.rows:,} rows, {_ago(last.age)} ago"]
@@ -136,28 +135,21 @@ def _ago(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-class LastWatch:
-    """Looks again every few seconds at most, however many ask. A MongoDB that does not answer
-    costs a second, and then nothing is known."""
+class LastWatch(Cached[Sequence[LastResult]]):
+    """A MongoDB that does not answer costs a second, and then nothing is known."""
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(self._read, KEEP)
         self._settings = settings
-        self._lock = threading.Lock()
         self._client: MongoClient[Document] | None = None
-        self._found: Sequence[Last] = ()
-        self._until = 0.0
 
-    def __call__(self) -> Sequence[Last]:
-        with self._lock:
-            if monotonic() >= self._until:
-                self._found, self._until = (), monotonic() + KEEP
-                with suppress(BridgeError):
-                    if not load(self._settings.sync).entities:
-                        return ()
-                    if self._client is None:
-                        self._client = connect(self._settings.mongodb_url, patience=1.0, answer=2.0)
-                    self._found = read_all(self._client.get_default_database())
-            return self._found
+    def _read(self) -> Sequence[LastResult]:
+        with suppress(BridgeError):
+            if load(self._settings.sync).entities:
+                if self._client is None:
+                    self._client = connect(self._settings.mongodb_url, patience=1.0, answer=2.0)
+                return read_all(self._client.get_default_database())
+        return ()
 
     def close(self) -> None:
         """Close the connection."""
@@ -167,7 +159,7 @@ class LastWatch:
                 self._client = None
 
 
-_GAUGES: dict[str, tuple[str, Callable[[Last], float]]] = {
+_GAUGES: dict[str, tuple[str, Callable[[LastResult], float]]] = {
     "bridge_reconcile_age_seconds": ("Since the last reconciling ended", lambda last: last.age),
     "bridge_reconcile_seconds": ("How long it took", lambda last: last.seconds),
     "bridge_reconcile_rows": ("Rows that were alive in SQL", lambda last: last.rows),
@@ -179,7 +171,7 @@ _GAUGES: dict[str, tuple[str, Callable[[Last], float]]] = {
 }
 
 
-def metrics(results: Sequence[Last]) -> bytes:
+def metrics(results: Sequence[LastResult]) -> bytes:
     """The results in Prometheus' text format."""
     families: list[Any] = []
     for name, (text, value) in _GAUGES.items():

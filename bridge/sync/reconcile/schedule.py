@@ -15,18 +15,17 @@ from time import monotonic
 from pymongo.database import Database
 from structlog.typing import FilteringBoundLogger
 
-from bridge.errors import BridgeError, ServerAway
+from bridge.errors import BridgeError, ServerAway, Stopped
 from bridge.queue.broker.publisher import Publisher
 from bridge.queue.sql.database import connect as connect_sql
 from bridge.settings import Settings
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.models import Reconcile
 from bridge.sync.mongodb import connect
-from bridge.sync.pace import Stopped
 from bridge.sync.reconcile import results as reconciled
 from bridge.sync.reconcile.findings import Result
 from bridge.sync.reconcile.lag import outbox_lag
-from bridge.sync.reconcile.reconciler import Asked, Reconciler
+from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
 from bridge.sync.reconcile.repair import Repair
 from bridge.sync.state import Owner, State
 
@@ -122,7 +121,7 @@ class Scheduled:
                 engine,
                 database,
                 self._mirror,
-                Asked(plan.rate, WAIT, repair=repair if plan.repair else None),
+                ReconcileOptions(plan.rate, WAIT, repair=repair if plan.repair else None),
                 lag=outbox_lag(self._settings),
                 stop=self._stop,
                 progress=lambda what, done, total: self._beat(state),

@@ -18,31 +18,31 @@ from bridge.sync.documents import Document, Mirror
 from bridge.sync.guard import Encoded, Ready, make_ready
 from bridge.sync.reconcile.bookkeeping import tombstone_fault
 from bridge.sync.reconcile.contents import Gap, decode, differences, in_words
-from bridge.sync.reconcile.doubts import Pair, State, verdict
-from bridge.sync.reconcile.mirrored import Found, Mirrored
+from bridge.sync.reconcile.doubts import KeyState, Pair, verdict
+from bridge.sync.reconcile.mirrored import DocumentState, Mirrored
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.sql.sums import KeyedRows
 from bridge.sync.types.keys import join, split
 
-__all__ = ["Look", "Sides"]
+__all__ = ["KeySnapshot", "Sides"]
 
-AT_ONCE = 500
+KEYS_PER_QUESTION = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class KeySnapshot:
     """What was found under a key. owner: the key of the row whose event carries it, None where
     nobody knows one. detail: how contents differ, or why there is no event. gaps: where contents
     differ."""
 
     pair: Pair
     owner: str | None
-    found: Found | None
+    found: DocumentState | None
     detail: str = ""
     gaps: tuple[Gap, ...] = ()
 
 
-class _Made(NamedTuple):
+class _Writes(NamedTuple):
     """What the events of some rows say. writes: into this collection, by key. versions: by the
     key of the row. wrong: by the key of the row, why no event or no document can be made."""
 
@@ -78,16 +78,16 @@ class Sides:
     def __repr__(self) -> str:
         return f"<Sides of {self.name}>"
 
-    def look(self, keys: Sequence[str], whole: Collection[str] = ()) -> dict[str, Look]:
+    def look(self, keys: Sequence[str], whole: Collection[str] = ()) -> dict[str, KeySnapshot]:
         """Both sides of each key. whole: of these keys the events are made, too, and what they say
         is compared with the whole document."""
-        looks: dict[str, Look] = {}
-        for start in range(0, len(keys), AT_ONCE):
-            some = keys[start : start + AT_ONCE]
+        looks: dict[str, KeySnapshot] = {}
+        for start in range(0, len(keys), KEYS_PER_QUESTION):
+            some = keys[start : start + KEYS_PER_QUESTION]
             looks |= self._look(some, [key for key in some if key in whole])
         return looks
 
-    def faulty(self, tombstones: Sequence[Found]) -> list[str]:
+    def faulty(self, tombstones: Sequence[DocumentState]) -> list[str]:
         """Those of these tombstones that are not as they must be; their keys."""
         held = {one.document["_id"]: one for one in tombstones}
         looks = self._states(list(held), held)
@@ -95,7 +95,7 @@ class Sides:
             key for key, seen in looks.items() if verdict(self._examined(seen).pair) is not None
         ]
 
-    def _look(self, keys: Sequence[str], whole: Sequence[str]) -> dict[str, Look]:
+    def _look(self, keys: Sequence[str], whole: Sequence[str]) -> dict[str, KeySnapshot]:
         found = self.mirrored.find(keys)
         found |= self.mirrored.whole(whole)
         looks = self._states(keys, found)
@@ -105,7 +105,9 @@ class Sides:
                 looks[key] = self._examined(looks[key])
         return looks
 
-    def _states(self, keys: Sequence[str], found: Mapping[str, Found]) -> dict[str, Look]:
+    def _states(
+        self, keys: Sequence[str], found: Mapping[str, DocumentState]
+    ) -> dict[str, KeySnapshot]:
         """What SQL has under these keys, beside what was found in MongoDB before."""
         told, unlookable = self.rows.states(keys)
         owners = {key: one.owner for key, one in told.items()}
@@ -123,7 +125,7 @@ class Sides:
                 if parent is not None and not parent.state.wrong:
                     # Not in the list of this version: deleted with it.
                     above = parent.state
-                    states[key] = State(above.version, False, row=False, most=above.highest)
+                    states[key] = KeyState(above.version, False, row=False, most=above.highest)
         looks = {}
         for key in keys:
             held = found.get(key)
@@ -135,10 +137,10 @@ class Sides:
                 rows=rows,
             )
             text = f"{rows} rows have this key" if rows > 1 else pair.unlookable
-            looks[key] = Look(pair, owners.get(key), held, text)
+            looks[key] = KeySnapshot(pair, owners.get(key), held, text)
         return looks
 
-    def _examined(self, seen: Look) -> Look:
+    def _examined(self, seen: KeySnapshot) -> KeySnapshot:
         """With what is wrong about a tombstone, where both sides say that there is nothing."""
         pair, held = seen.pair, seen.found
         if held is None or held.state.alive or (pair.sql is not None and pair.sql.alive):
@@ -149,7 +151,7 @@ class Sides:
             fault = _outdated(held.state.version, pair.sql, child=child)
         return replace(seen, pair=replace(pair, fault=fault), detail=fault) if fault else seen
 
-    def _compare(self, looks: dict[str, Look], keys: Sequence[str]) -> None:
+    def _compare(self, looks: dict[str, KeySnapshot], keys: Sequence[str]) -> None:
         owners = sorted({owner for key in keys if (owner := looks[key].owner) is not None})
         made = self._made(owners)
         for key in keys:
@@ -167,16 +169,16 @@ class Sides:
                     text = f"the event of its {self.parent} does not name it"
                     looks[key] = _unusable(seen, state, text)
                 else:
-                    pair = replace(seen.pair, sql=State(version, False))
+                    pair = replace(seen.pair, sql=KeyState(version, False))
                     looks[key] = replace(seen, pair=pair)
 
-    def _made(self, owners: Sequence[str]) -> _Made:
+    def _made(self, owners: Sequence[str]) -> _Writes:
         events, bad = self.source.rows_by_keys(owners)
         ready, rejected = make_ready(self.mirror, events)
         wrong = {one.key: one.error for one in bad}
         wrong |= {one.event.key: one.error for one in rejected}
         versions = {one.event.key: one.event.version for one in ready}
-        return _Made(self.of_this_collection(ready), versions, wrong)
+        return _Writes(self.of_this_collection(ready), versions, wrong)
 
     def of_this_collection(self, ready: Sequence[Ready]) -> dict[str, Encoded]:
         """Those of the writes that are for documents of this entity."""
@@ -191,7 +193,7 @@ class Sides:
         """The events of these rows, which also replace the same version."""
         return self.source.rows_by_keys(owners)[0]
 
-    def _owner_of(self, key: str, found: Found | None) -> str:
+    def _owner_of(self, key: str, found: DocumentState | None) -> str:
         parent = None if found is None else found.document.get("_parent")
         if isinstance(parent, str) and key.startswith(f"{parent}/"):
             return parent
@@ -200,7 +202,7 @@ class Sides:
         return join(split("/".join(parts), len(parts))) if parts else key
 
 
-def _outdated(version: int, gone: State, *, child: bool) -> str:
+def _outdated(version: int, gone: KeyState, *, child: bool) -> str:
     """What is wrong with the version of a tombstone. Children that vanished long ago have that of
     their parent at the time."""
     if version > gone.highest:
@@ -210,15 +212,15 @@ def _outdated(version: int, gone: State, *, child: bool) -> str:
     return ""
 
 
-def _unusable(seen: Look, state: State, text: str) -> Look:
+def _unusable(seen: KeySnapshot, state: KeyState, text: str) -> KeySnapshot:
     pair = replace(seen.pair, sql=replace(state, wrong=text))
     return replace(seen, pair=pair, detail=text)
 
 
-def _compared(look: Look, write: Encoded) -> Look:
+def _compared(look: KeySnapshot, write: Encoded) -> KeySnapshot:
     expected = decode(bytes(write.document.raw))
     alive = expected.get("_del") is not True
-    state = State(write.version, alive)
+    state = KeyState(write.version, alive)
     found, pair = look.found, look.pair
     if found is None or found.state != state or not alive:
         return replace(look, pair=replace(pair, sql=state))

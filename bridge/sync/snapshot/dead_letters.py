@@ -1,51 +1,29 @@
 """Dead letters of what was read from the site's database and is of no use."""
 
-# Most of what kombu offers has no annotations.
-# mypy: allow-untyped-calls
-
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from bridge.errors import BridgeError, ServerAway, UndecodableMessage
-from bridge.queue.broker import connection as broker
+from bridge.errors import BridgeError, UndecodableMessage
+from bridge.queue.broker.connection import Broker, Link
 from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import LARGEST_EVENT_BYTES, Rejected
 from bridge.queue.sql.values import to_json
 from bridge.sync.sql.source import BadRow
 
-__all__ = ["Letters", "letter_of", "letter_of_row", "too_many"]
+__all__ = ["keep", "letter_of", "letter_of_row", "too_many"]
 
 
-class Letters:
-    """The queue of the dead letters, reached when there is one, and again after the broker was
-    away."""
+def keep(link: Link, letters: Sequence[DeadLetter]) -> None:
+    """Put them to the dead letters. Raises ServerAway; some may be kept then."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._connection: Any = None
+    def put(broker: Broker) -> None:
+        shelf = DeadLetters(broker)
+        for letter in letters:
+            shelf.put(letter)
 
-    def __enter__(self) -> Letters:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._connection is not None:
-            broker.drop(self._connection)
-
-    def put(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep them. Raises ServerAway; some may be kept then."""
-        if self._connection is None:
-            self._connection = broker.connect(self._url)
-        try:
-            shelf = DeadLetters(self._connection)
-            for letter in letters:
-                shelf.put(letter)
-        except broker.trouble(self._connection) as error:
-            broker.drop(self._connection)
-            self._connection = None
-            raise ServerAway(f"{type(error).__name__}: {error}") from error
+    link.do(put)
 
 
 def letter_of_row(entity: str, row: BadRow) -> DeadLetter:

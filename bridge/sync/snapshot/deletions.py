@@ -18,7 +18,7 @@ from pymongo.read_concern import ReadConcern
 from bridge.errors import BridgeError
 from bridge.queue.events import MAX_VERSION, Event
 from bridge.sync.documents import Document
-from bridge.sync.mongodb import away
+from bridge.sync.mongodb import as_outage
 from bridge.sync.reconcile.mirrored import Mirrored
 from bridge.sync.types.keys import Unlookable
 from bridge.sync.types.typed import Typed
@@ -57,7 +57,7 @@ def walk(
             .limit(size)
         )
     except PyMongoError as error:
-        raise away(error) from error
+        raise as_outage(error) from error
     alive = {
         document["_id"]: int(version)
         for document in found

@@ -17,22 +17,22 @@ from typing import TypeVar
 
 from pymongo.database import Database
 
-from bridge.errors import BridgeError, ServerAway
-from bridge.queue.broker import connection as broker
+from bridge.errors import BridgeError, ServerAway, Stopped
+from bridge.queue.broker.connection import Link
 from bridge.queue.events import Rejected
 from bridge.queue.sql import cause as sqlcause
 from bridge.queue.sql.database import connect
+from bridge.queue.waiting import Patience
 from bridge.settings import Settings
 from bridge.sync import apply as mongodb
 from bridge.sync import twins
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.pace import Stopped
 from bridge.sync.relay import Sources, queue_status
 from bridge.sync.server_errors import check_mongodb
 from bridge.sync.snapshot import deletions as gone
 from bridge.sync.snapshot.checkpoint import Checkpoint, Leases, digest, forget_reason
 from bridge.sync.snapshot.choice import choose
-from bridge.sync.snapshot.dead_letters import Letters, letter_of, letter_of_row, too_many
+from bridge.sync.snapshot.dead_letters import keep, letter_of, letter_of_row, too_many
 from bridge.sync.snapshot.reader import Reader
 from bridge.sync.snapshot.throttle import Throttle
 from bridge.sync.sql.source import BadRow, Chunk, SqlSource
@@ -129,7 +129,7 @@ def run(
     ):
         database: Database[Document] = client.get_default_database()
         check_mongodb(settings, mirror)
-        with Leases(State(database), chosen) as leases, Letters(settings.broker_url) as letters:
+        with Leases(State(database), chosen) as leases, Link(settings.broker_url) as letters:
             load = _Load(database, mirror, leases, letters, throttle, options, stop, say, show)
             try:
                 return [load.entity(name, sources[name]) for name in chosen]
@@ -145,7 +145,7 @@ class _Load:
         database: Database[Document],
         mirror: Mirror,
         leases: Leases,
-        letters: Letters,
+        letters: Link,
         throttle: Throttle,
         options: Options,
         stop: threading.Event,
@@ -249,7 +249,7 @@ class _Load:
         letters = [letter_of_row(self._name, row) for row in bad]
         letters += [letter_of(one) for one in failed]
         if letters:
-            self._patiently("the broker", lambda: self._letters.put(letters))
+            self._patiently("the broker", lambda: keep(self._letters, letters))
 
     def _bury_gone(self, source: SqlSource) -> None:
         """(3)"""
@@ -362,17 +362,11 @@ class _Load:
 
     def _patiently(self, what: str, attempt: Callable[[], T]) -> T:
         """Try until the server answers, with one line said. Raises Stopped."""
-        failures = 0
-        while True:
-            try:
-                result = attempt()
-            except ServerAway as error:
-                if not failures:
-                    self._say(f"{self._name}: waiting for {what}: {error}")
-                if self._stop.wait(broker.backoff(failures)):
-                    raise Stopped("stopped") from error
-                failures += 1
-            else:
-                if failures:
-                    self._say(f"{self._name}: {what} is back")
-                return result
+
+        def tell(error: ServerAway, failures: int, seconds: float) -> None:
+            if not failures:
+                self._say(f"{self._name}: waiting for {what}: {error}")
+
+        return Patience(self._stop).until(
+            attempt, tell, lambda failures: self._say(f"{self._name}: {what} is back")
+        )

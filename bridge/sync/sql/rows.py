@@ -30,9 +30,9 @@ from bridge.sync.types.typed import Typed
 from bridge.sync.types.wire import KeyColumn, key_in_sql, printed_text
 from bridge.yamlfile import did_you_mean
 
-__all__ = ["AT_ONCE", "Lookup", "Rows", "fetch", "trouble"]
+__all__ = ["KEYS_PER_QUESTION", "Lookup", "Rows", "as_bridge_error", "fetch"]
 
-AT_ONCE = 500
+KEYS_PER_QUESTION = 500
 """Keys in one question: beyond 1000 MariaDB makes a table of them."""
 
 _ENUM_FLAG, _SET_FLAG = 256, 2048
@@ -330,8 +330,8 @@ class Lookup:
             yield these
 
     def _found(self, connection: sql.Connection, select: sql.Select[Any]) -> Iterator[list[Any]]:
-        for start in range(0, len(self._asked), AT_ONCE):
-            some = self._asked[start : start + AT_ONCE]
+        for start in range(0, len(self._asked), KEYS_PER_QUESTION):
+            some = self._asked[start : start + KEYS_PER_QUESTION]
             which = select.where(one_of(self._rows.key, some, lead=self._lead))
             yield fetch(connection, which)
 
@@ -399,7 +399,7 @@ def fetch(connection: sql.Connection, statement: sql.Select[Any], origin: Any = 
     return rows
 
 
-def trouble(error: Exception, entity: str, engine: sql.Engine) -> BridgeError | None:
+def as_bridge_error(error: Exception, entity: str, engine: sql.Engine) -> BridgeError | None:
     """What to say of an error of the database; None when it is none."""
     driver: Any = engine.dialect.loaded_dbapi
     if not isinstance(error, driver.Error | sql.exc.SQLAlchemyError):

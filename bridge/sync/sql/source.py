@@ -21,7 +21,7 @@ from bridge.queue.sql.values import is_true, to_json, version_of
 from bridge.settings import redact_url
 from bridge.sync.documents import Mirror
 from bridge.sync.sql.keys import Key, Position, after, from_position, keys_of, one_of, position
-from bridge.sync.sql.rows import AT_ONCE, Lookup, Rows, fetch, trouble
+from bridge.sync.sql.rows import KEYS_PER_QUESTION, Lookup, Rows, as_bridge_error, fetch
 from bridge.sync.types.learn import refresh
 from bridge.sync.types.typed import Typed
 
@@ -165,16 +165,10 @@ class SqlSource:
                 found.remove(row)
         return found
 
-    def by_keys(self, keys: Sequence[str]) -> list[Event]:
-        """The events of the rows that have these key texts; of what is not there, none.
-
-        A row of which no event can be made gives none; `rows_by_keys` tells it apart.
-        """
-        return self.rows_by_keys(keys)[0]
-
     def rows_by_keys(self, keys: Sequence[str]) -> tuple[list[Event], list[BadRow]]:
-        """The same, and the rows that no event can be made of. Keys that no row can have are
-        left out: see `existing`."""
+        """The events of the rows that have these key texts, and the rows that no event can be
+        made of; of what is not there, none. Keys that no row can have are left out: see
+        `existing`."""
 
         def ask(connection: sql.Connection, rows: Rows) -> tuple[list[Event], list[BadRow]]:
             events: list[Event] = []
@@ -232,7 +226,7 @@ class SqlSource:
                 with connection.begin():
                     return question(connection, self._learn(connection))
         except Exception as error:
-            if (told := trouble(error, self.name, self._engine)) is None:
+            if (told := as_bridge_error(error, self.name, self._engine)) is None:
                 raise
             self._forget()
             raise told from error
@@ -357,5 +351,5 @@ class SqlSource:
 
 
 def _batches(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
-    for start in range(0, len(keys), AT_ONCE):
-        yield keys[start : start + AT_ONCE]
+    for start in range(0, len(keys), KEYS_PER_QUESTION):
+        yield keys[start : start + KEYS_PER_QUESTION]

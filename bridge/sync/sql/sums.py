@@ -23,18 +23,18 @@ from bridge.queue.sql.database import reading
 from bridge.queue.sql.values import is_true, version_of
 from bridge.sync.checksums import NO_VERSION, Listed, Sums, add_all, listed
 from bridge.sync.documents import Mirror
-from bridge.sync.reconcile.doubts import State
+from bridge.sync.reconcile.doubts import KeyState
 from bridge.sync.sql import versions
 from bridge.sync.sql.expressions import bucket_in, sum_in
 from bridge.sync.sql.keys import Key, after, from_position, position, up_to
-from bridge.sync.sql.rows import AT_ONCE, Lookup, Rows, fetch, trouble
+from bridge.sync.sql.rows import KEYS_PER_QUESTION, Lookup, Rows, as_bridge_error, fetch
 from bridge.sync.types.catalog import dialect_of as _dialect
 from bridge.sync.types.column import Column
 from bridge.sync.types.keys import join
 from bridge.sync.types.learn import refresh
 from bridge.sync.types.wire import as_text, key_in_sql
 
-__all__ = ["CHUNK", "KeyedRows", "Told"]
+__all__ = ["CHUNK", "KeyedRows", "RowState"]
 
 CHUNK = 20_000
 """Rows of one question. Larger ones gain little."""
@@ -46,12 +46,12 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class RowState:
     """What SQL says of one key. owner: the key of the row whose event carries it, which is the
     parent's for a child. rows: how many have the key; 0 where only the table of versions knows
     of it."""
 
-    state: State
+    state: KeyState
     owner: str
     rows: int = 1
 
@@ -72,11 +72,6 @@ class KeyedRows:
 
     def __repr__(self) -> str:
         return f"<KeyedRows {self.name}>"
-
-    def in_database(self) -> bool:
-        """Whether the database sums up, or the rows are read."""
-        with self._errors():
-            return self._look().server is not None
 
     def sums(self, progress: Progress = lambda rows: None, chunk: int = CHUNK) -> Sums:
         """All rows that are alive. `progress` is told how many rows more were looked at."""
@@ -103,11 +98,11 @@ class KeyedRows:
         with self._errors():
             yield from self._look().listed(self._engine, chunk, buckets, progress)
 
-    def states(self, keys: Sequence[str]) -> tuple[dict[str, Told], dict[str, str]]:
+    def states(self, keys: Sequence[str]) -> tuple[dict[str, RowState], dict[str, str]]:
         """What SQL has under these keys now, nothing of what it has no row for, unless versions
         are beside the table and it knows more; and those keys that no row can have, each with the
         reason. Of these nothing is known."""
-        found: dict[str, Told] = {}
+        found: dict[str, RowState] = {}
         with self._errors(), reading(self._engine) as connection:
             plan = self._learn(connection)
             lookup = Lookup(plan.own, keys)
@@ -115,7 +110,7 @@ class KeyedRows:
                 for row in rows:
                     key, state, owner = plan.read(row)
                     if (other := found.get(key)) is None:
-                        found[key] = Told(state, owner)
+                        found[key] = RowState(state, owner)
                     else:
                         found[key] = replace(other, rows=other.rows + 1)
             if plan.own.beside and plan.is_its_own:
@@ -123,21 +118,25 @@ class KeyedRows:
                 found |= self._deleted(connection, rowless)
         return found, lookup.unlookable
 
-    def _deleted(self, connection: sql.Connection, keys: Sequence[str]) -> dict[str, Told]:
+    def _deleted(self, connection: sql.Connection, keys: Sequence[str]) -> dict[str, RowState]:
         """Of keys without a row: the versions of their deletions, and how high one can be."""
         if not keys:
             return {}
         base = versions.base_of(connection, self.name) or 0
         entries: dict[str, int] = {}
-        for start in range(0, len(keys), AT_ONCE):
-            some = versions.entry_of(self.name, keys[start : start + AT_ONCE], _dialect(connection))
+        for start in range(0, len(keys), KEYS_PER_QUESTION):
+            some = versions.entry_of(
+                self.name, keys[start : start + KEYS_PER_QUESTION], _dialect(connection)
+            )
             for id, version in fetch(connection, some):
                 text = id.decode("utf-8", "surrogateescape") if isinstance(id, bytes) else id
                 entries[text] = int(version)
         found = {}
         for key in keys:
             version = entries.get(key, NO_VERSION)
-            found[key] = Told(State(version, False, row=False, most=max(version, base)), key, 0)
+            found[key] = RowState(
+                KeyState(version, False, row=False, most=max(version, base)), key, 0
+            )
         return found
 
     def without_key(self) -> int:
@@ -180,7 +179,7 @@ class KeyedRows:
         try:
             yield
         except Exception as error:
-            if (told := trouble(error, self.name, self._engine)) is None:
+            if (told := as_bridge_error(error, self.name, self._engine)) is None:
                 raise
             self._plan = None  # columns may have changed
             if self._mirror.typed(self.name) is not None:
@@ -266,7 +265,7 @@ class _Plan:
         """The own key columns of a row that `rows` gives."""
         return tuple(row[-len(self.own.key) :])
 
-    def read(self, row: Any) -> tuple[str, State, str]:
+    def read(self, row: Any) -> tuple[str, KeyState, str]:
         """Key, state and key of the owner of a row that `rows` gives."""
         width = len(self.key)
         found = row[width]
@@ -284,7 +283,7 @@ class _Plan:
             texts, wrong = [ascii(value) for value in row[:width]], str(error)
         key = join(texts)
         owner = key if width == self.owner_width else join(texts[: self.owner_width])
-        return key, State(version, alive, wrong), owner
+        return key, KeyState(version, alive, wrong), owner
 
     def ranges(self, engine: sql.Engine, chunk: int) -> Iterator[tuple[Key | None, Key | None]]:
         """From where, exclusive, to where, inclusive; None is the beginning and the end."""

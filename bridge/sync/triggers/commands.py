@@ -16,11 +16,11 @@ from typing import Any, Literal
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue.sql.database import reading, short
+from bridge.queue.sql.database import log_text, reading
 from bridge.queue.sql.outbox import Outbox
 from bridge.sync.documents import Mirror
 from bridge.sync.sql import versions
-from bridge.sync.sql.rows import trouble
+from bridge.sync.sql.rows import as_bridge_error
 from bridge.sync.triggers import mysql, postgresql, sqlite
 from bridge.sync.triggers.blind import unseen
 from bridge.sync.triggers.made import (
@@ -33,12 +33,19 @@ from bridge.sync.triggers.made import (
     schema_of,
     uniques,
 )
-from bridge.sync.triggers.noted import Made, Noted, needs_none, noted, quote, with_triggers
+from bridge.sync.triggers.noted import (
+    DatabaseObject,
+    TriggerSpec,
+    needs_none,
+    noted,
+    quote,
+    with_triggers,
+)
 from bridge.sync.types import catalog
 from bridge.sync.types.catalog import dialect_of
 from bridge.sync.types.learn import learn
 
-__all__ = ["State", "Triggers"]
+__all__ = ["TriggerState", "Triggers"]
 
 Is = Literal["there", "missing", "outdated", "no base", "not needed", "dropped", "raised"]
 
@@ -47,7 +54,7 @@ LOCK_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class TriggerState:
     """How the triggers of one entity are. did: what was done; do: what is to be done, for example
     for want of a right; unseen: what no trigger sees of this table; unproven: the server is one
     that this was written for, and never tried with."""
@@ -71,10 +78,10 @@ class _Plan:
     """Of one entity. state: as it is now. made: what there has to be; wrong: those of it that are
     not there as they have to be."""
 
-    noted: Noted
-    state: State
-    made: Sequence[Made]
-    wrong: Sequence[Made]
+    noted: TriggerSpec
+    state: TriggerState
+    made: Sequence[DatabaseObject]
+    wrong: Sequence[DatabaseObject]
 
 
 class Triggers:
@@ -97,7 +104,7 @@ class Triggers:
                 found[child.entity] = None
         return list(found)
 
-    def check(self, names: Sequence[str]) -> list[State]:
+    def check(self, names: Sequence[str]) -> list[TriggerState]:
         """What is there."""
         with self._reading() as connection:
             return [self._look(connection, name)[0] for name in self.entities(names)]
@@ -122,14 +129,14 @@ class Triggers:
         }
         return scripts[dialect](statements)
 
-    def apply(self, names: Sequence[str]) -> list[State]:
+    def apply(self, names: Sequence[str]) -> list[TriggerState]:
         """Make what is not there as it has to be."""
         with self._errors(), self._engine.begin() as connection:
             for statement in self._tables(connection):
                 _run(connection, statement)
         return [self._apply(name) for name in self.entities(names)]
 
-    def drop(self, names: Sequence[str]) -> list[State]:
+    def drop(self, names: Sequence[str]) -> list[TriggerState]:
         """Remove them, and forget that there were some. names: also of what is no entity of
         sync.yaml any more."""
         found = []
@@ -146,10 +153,10 @@ class Triggers:
                 if sql.inspect(connection).has_table("bridge_versions"):
                     _run(connection, versions.forget_base(dialect_of(connection), name))
             did = f"{len(statements)} dropped" if statements else "there were none"
-            found.append(State(name, table, "dropped", did))
+            found.append(TriggerState(name, table, "dropped", did))
         return found
 
-    def raise_versions(self, names: Sequence[str]) -> list[State]:
+    def raise_versions(self, names: Sequence[str]) -> list[TriggerState]:
         """Give every row of these entities a new version, by one row for each of them."""
         found = []
         for name in self.entities(names):
@@ -168,7 +175,7 @@ class Triggers:
             found.append(state)
         return found
 
-    def _apply(self, name: str) -> State:
+    def _apply(self, name: str) -> TriggerState:
         with self._errors(name), self._engine.begin() as connection:
             _be_quick(connection)
             state, plan = self._look(connection, name)
@@ -197,9 +204,9 @@ class Triggers:
             return None
         return versions.base_of(connection, name)
 
-    def _look(self, connection: sql.Connection, name: str) -> tuple[State, _Plan | None]:
+    def _look(self, connection: sql.Connection, name: str) -> tuple[TriggerState, _Plan | None]:
         if why := needs_none(self._mirror, name):
-            return State(name, "", "not needed", do=why), None
+            return TriggerState(name, "", "not needed", do=why), None
         types = learn(connection, self._mirror, name)
         assert types is not None
         schema = self._schema(connection)
@@ -231,7 +238,7 @@ class Triggers:
             is_ = "no base"
         lacking = may_not(connection, types.table, schema) if wrong else ""
         do = lacking or ("" if is_ == "there" else f"bridgectl sync triggers {name} --apply")
-        state = State(
+        state = TriggerState(
             name,
             types.table.full_name,
             is_,
@@ -301,12 +308,12 @@ class Triggers:
             types = self._mirror.typed(name) if name else None
             if types is not None and (told := explained(error.orig, types.table)):
                 raise BridgeError(f"entity {name}: {told}") from error
-            found = trouble(error, name, self._engine)
+            found = as_bridge_error(error, name, self._engine)
             if isinstance(found, ServerAway):
                 raise found from error
             about = f"entity {name}: " if name else ""
             raise BridgeError(
-                f"{about}the triggers cannot be made or looked at: {short(error)}. "
+                f"{about}the triggers cannot be made or looked at: {log_text(error)}. "
                 "`bridgectl sync triggers --check` shows what is there"
             ) from error
 

@@ -14,7 +14,7 @@ from bridge.sync.documents import Mirror
 from bridge.sync.triggers.commands import Triggers
 from bridge.sync.triggers.noted import with_triggers
 
-__all__ = ["Found", "findings"]
+__all__ = ["TriggerFinding", "findings"]
 
 _SAYS = {
     "missing": "changes are not noted: triggers are missing",
@@ -23,7 +23,7 @@ _SAYS = {
 }
 
 
-class Found(NamedTuple):
+class TriggerFinding(NamedTuple):
     """state: ok, bad or note. where: the entity and its table; do: what to do about it."""
 
     state: str
@@ -32,7 +32,7 @@ class Found(NamedTuple):
     do: str = ""
 
 
-def findings(engine: sql.Engine, mirror: Mirror, outbox: Outbox) -> Iterator[Found]:
+def findings(engine: sql.Engine, mirror: Mirror, outbox: Outbox) -> Iterator[TriggerFinding]:
     """Of every entity that needs triggers; nothing where none does. Raises ServerAway."""
     triggers = Triggers(engine, mirror, outbox)
     for name in with_triggers(mirror):
@@ -41,18 +41,18 @@ def findings(engine: sql.Engine, mirror: Mirror, outbox: Outbox) -> Iterator[Fou
         except ServerAway:
             raise
         except BridgeError as error:
-            yield Found("bad", name, str(error))
+            yield TriggerFinding("bad", name, str(error))
             continue
         where = f"{name} ({state.table})"
         if not state.good:
-            yield Found("bad", where, _SAYS.get(state.state, state.state), state.do)
+            yield TriggerFinding("bad", where, _SAYS.get(state.state, state.state), state.do)
         else:
-            yield Found("ok", where, "every change is noted")
+            yield TriggerFinding("ok", where, "every change is noted")
         for one in state.unseen:
             what, _, do = one.partition(": ")
-            yield Found("note", where, f"no trigger sees {what}", do)
+            yield TriggerFinding("note", where, f"no trigger sees {what}", do)
         if state.unproven:
-            yield Found(
+            yield TriggerFinding(
                 "note",
                 where,
                 "MySQL is what these triggers were written for, and never tried with: unproven",

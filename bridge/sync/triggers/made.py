@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from bridge.queue.sql.database import nested
-from bridge.sync.triggers.noted import Noted, name_of, quote
+from bridge.sync.triggers.noted import TriggerSpec, name_of, quote
 from bridge.sync.types.catalog import dialect_of
 from bridge.sync.types.column import Table
 
@@ -47,9 +47,9 @@ WHERE c.relname = :name AND (s.nspname = CAST(:schema AS text)
 """
 
 
-def bodies(connection: sql.Connection, noted: Noted, schema: str) -> Mapping[str, str]:
-    """What the database has on the table, by name, as `Made.body` is. schema: of the bridge's
-    tables in PostgreSQL. Raises SQLAlchemy's errors."""
+def bodies(connection: sql.Connection, noted: TriggerSpec, schema: str) -> Mapping[str, str]:
+    """What the database has on the table, by name, as `DatabaseObject.body` is. schema: of the
+    bridge's tables in PostgreSQL. Raises SQLAlchemy's errors."""
     where = {"schema": noted.table.schema, "name": noted.table.name}
     dialect = dialect_of(connection)
     if dialect == "mysql":

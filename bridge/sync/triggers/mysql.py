@@ -8,7 +8,7 @@ never padded.
 
 from __future__ import annotations
 
-from bridge.sync.triggers.noted import MOST_KEY, Made, Noted, name_of, quote
+from bridge.sync.triggers.noted import MOST_KEY, DatabaseObject, TriggerSpec, name_of, quote
 
 __all__ = ["SESSION", "script", "triggers"]
 
@@ -19,7 +19,7 @@ _NOW = "UNIX_TIMESTAMP() * 1000 + MICROSECOND(NOW(3)) DIV 1000"
 _DELIMITERS = ("//", "$$", "!!", "~~", ";;;")
 
 
-def triggers(noted: Noted, *, mariadb: bool) -> list[Made]:
+def triggers(noted: TriggerSpec, *, mariadb: bool) -> list[DatabaseObject]:
     """For INSERT, UPDATE and DELETE. mariadb: whether the server replaces a trigger in one step."""
     update = [_insert(noted, "NEW")]
     update.append(
@@ -41,13 +41,13 @@ def triggers(noted: Noted, *, mariadb: bool) -> list[Made]:
         drop = f"DROP TRIGGER IF EXISTS {full}"
         create = f"TRIGGER {full} AFTER {event} ON {noted.place} FOR EACH ROW\n{body}"
         if mariadb:
-            made.append(Made(name, (f"CREATE OR REPLACE {create}",), body, drop))
+            made.append(DatabaseObject(name, (f"CREATE OR REPLACE {create}",), body, drop))
         else:
-            made.append(Made(name, (drop, f"CREATE {create}"), body, drop))
+            made.append(DatabaseObject(name, (drop, f"CREATE {create}"), body, drop))
     return made
 
 
-def _insert(noted: Noted, row: str) -> str:
+def _insert(noted: TriggerSpec, row: str) -> str:
     insert = (
         f"INSERT INTO {noted.outbox} "
         "(aggregatetype, aggregateid, type, ver, created_at, attempts, next_try) "

@@ -20,7 +20,16 @@ from bridge.sync.types.column import Column, Table
 from bridge.sync.types.typed import Typed, part_of_key
 from bridge.sync.types.wire import key_in_sql
 
-__all__ = ["MOST_KEY", "Made", "Noted", "name_of", "needs_none", "noted", "quote", "with_triggers"]
+__all__ = [
+    "MOST_KEY",
+    "DatabaseObject",
+    "TriggerSpec",
+    "name_of",
+    "needs_none",
+    "noted",
+    "quote",
+    "with_triggers",
+]
 
 MOST_KEY = 1024
 """Characters of a key in the outbox. What is longer is the key of no event, and is cut."""
@@ -36,7 +45,7 @@ _DIALECTS = {name: make(paramstyle="named") for name, make in _MAKERS.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class DatabaseObject:
     """One thing that the database has to hold: a trigger, or a function of PostgreSQL.
 
     create: the statements that make it, in place of what is there under its name. body: what the
@@ -50,7 +59,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class TriggerSpec:
     """What the triggers of a table note. entity: whose table it is. about: whose key is noted:
     its own, or that of its parent. outbox: its name, quoted. key: of the row of a name such as
     NEW, its text in SQL; columns: what it is made of. named: that such a row has a key, as a
@@ -122,7 +131,7 @@ def with_triggers(mirror: Mirror) -> list[str]:
     return [name for name in mirror.entities if not needs_none(mirror, name)]
 
 
-def noted(mirror: Mirror, types: Typed, outbox: str) -> Noted:
+def noted(mirror: Mirror, types: Typed, outbox: str) -> TriggerSpec:
     """What is noted of the table of an entity whose types are known. outbox: quoted.
 
     Raises BridgeError for a key that the database cannot write.
@@ -156,7 +165,7 @@ def noted(mirror: Mirror, types: Typed, outbox: str) -> Noted:
         conditions = [f"{row}.{quote(dialect, name)} IS NOT NULL" for name in nullable]
         return " AND ".join(conditions + ([f"{key(row)} IS NOT NULL"] if stored else []))
 
-    return Noted(name, about, types.table, outbox, key, tuple(columns), named)
+    return TriggerSpec(name, about, types.table, outbox, key, tuple(columns), named)
 
 
 def _check_key(name: str, mirror: Mirror, types: Typed, columns: list[Column]) -> None:

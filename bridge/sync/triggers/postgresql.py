@@ -12,7 +12,7 @@ from __future__ import annotations
 from itertools import count
 
 from bridge.queue.sql.database import PRINTED
-from bridge.sync.triggers.noted import MOST_KEY, Made, Noted, name_of, quote
+from bridge.sync.triggers.noted import MOST_KEY, DatabaseObject, TriggerSpec, name_of, quote
 
 __all__ = ["SETTINGS", "script", "triggers"]
 
@@ -22,7 +22,7 @@ ROW, TRUNCATE = 29, 34
 """pg_trigger.tgtype: after each row of INSERT, UPDATE and DELETE; before the statement TRUNCATE."""
 
 
-def triggers(noted: Noted, schema: str) -> list[Made]:
+def triggers(noted: TriggerSpec, schema: str) -> list[DatabaseObject]:
     """schema: where the function is, which is that of the bridge's tables."""
     function = name_of(noted.entity, "touch")
     called = quote("postgresql", schema, function)
@@ -35,7 +35,7 @@ def triggers(noted: Noted, schema: str) -> list[Made]:
         f"LANGUAGE plpgsql SECURITY DEFINER{settings}\nAS {mark}{body}{mark}"
     )
     made = [
-        Made(
+        DatabaseObject(
             function,
             (create,),
             " ".join(("definer", *sorted(f"{name}={to}" for name, to in SETTINGS.items()), body)),
@@ -53,7 +53,7 @@ def triggers(noted: Noted, schema: str) -> list[Made]:
             f"CREATE TRIGGER {quote('postgresql', name)} {when} ON {noted.place}\n"
             f"FOR EACH {each} EXECUTE FUNCTION {called}()"
         )
-        made.append(Made(name, (drop, create), f"{kind} {schema}.{function}", drop))
+        made.append(DatabaseObject(name, (drop, create), f"{kind} {schema}.{function}", drop))
     return made
 
 
@@ -62,7 +62,7 @@ def _setting(name: str, to: str) -> str:
     return to if name == "search_path" else f"'{to}'"
 
 
-def _body(noted: Noted) -> str:
+def _body(noted: TriggerSpec) -> str:
     columns = "(aggregatetype, aggregateid, type, ver, created_at, attempts, next_try)"
 
     def values(row: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.sync.triggers.noted import MOST_KEY, Made, Noted, name_of, quote
+from bridge.sync.triggers.noted import MOST_KEY, DatabaseObject, TriggerSpec, name_of, quote
 
 __all__ = ["script", "triggers"]
 
@@ -20,7 +20,7 @@ Unique = Sequence[tuple[str, str]]
 """The columns of a unique index, each with the collation that it is compared by."""
 
 
-def triggers(noted: Noted, unique: Sequence[Unique]) -> list[Made]:
+def triggers(noted: TriggerSpec, unique: Sequence[Unique]) -> list[DatabaseObject]:
     """unique: of each unique index, the primary key included."""
     others = [columns for columns in unique if not _is_the_key(noted, columns)]
     bodies = {
@@ -49,11 +49,11 @@ def triggers(noted: Noted, unique: Sequence[Unique]) -> list[Made]:
             f"CREATE TRIGGER {quote('sqlite', name)} {event} ON {quote('sqlite', noted.table.name)}"
             f" FOR EACH ROW\nBEGIN\n{body}END"
         )
-        made.append(Made(name, (drop, create), create, drop))
+        made.append(DatabaseObject(name, (drop, create), create, drop))
     return made
 
 
-def _is_the_key(noted: Noted, columns: Unique) -> bool:
+def _is_the_key(noted: TriggerSpec, columns: Unique) -> bool:
     """Whether a row that has the same values in these columns has the same key. Of texts only the
     collation knows which are the same."""
     return {column.name for column in noted.columns} <= {name for name, _ in columns} and all(
@@ -61,12 +61,12 @@ def _is_the_key(noted: Noted, columns: Unique) -> bool:
     )
 
 
-def _differ(noted: Noted, one: str, other: str) -> str:
+def _differ(noted: TriggerSpec, one: str, other: str) -> str:
     """That two rows have keys of different bytes."""
     return f"CAST({noted.key(one)} AS BLOB) IS NOT CAST({noted.key(other)} AS BLOB)"
 
 
-def _insert(noted: Noted, row: str, *, where: str = "", origin: str = "") -> str:
+def _insert(noted: TriggerSpec, row: str, *, where: str = "", origin: str = "") -> str:
     conditions = [noted.named(row), *([where] if where else [])]
     return (
         f"INSERT INTO {noted.outbox} "
@@ -76,7 +76,7 @@ def _insert(noted: Noted, row: str, *, where: str = "", origin: str = "") -> str
     )
 
 
-def _replaced(noted: Noted, columns: Unique, stays: str) -> str:
+def _replaced(noted: TriggerSpec, columns: Unique, stays: str) -> str:
     """A note of the rows that have a value which is to be NEW's, and which must be unique. stays:
     the row that is not meant, for it is noted anyway."""
     # The index may have another collation than the column.

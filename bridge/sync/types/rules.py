@@ -154,7 +154,6 @@ RULES: tuple[Family, ...] = tuple(_families())
 _EXACT: Mapping[tuple[str, str], Family] = {
     (family.dialect, name): family for family in RULES for name in family.types if "…" not in name
 }
-_BY_CONTENT = {"mysql": "longtext", "postgresql": "text", "sqlite": "TEXT"}
 
 
 def rule(column: Column, dialect: str, field: FieldRule | None = None) -> Rule:

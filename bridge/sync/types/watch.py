@@ -21,14 +21,14 @@ from bridge.sync.documents import Mirror
 from bridge.sync.state import State
 from bridge.sync.types.learn import learn, refresh
 
-__all__ = ["STATE_ID", "Watch"]
+__all__ = ["STATE_ID", "TypeWatch"]
 
 STATE_ID = "types"
 """Of the document in `bridge_state` that says by which types the workers go: entity to digest of
 its table, when it was read, and what does not fit, empty where it does."""
 
 
-class Watch:
+class TypeWatch:
     """Looks at the tables of a mirror's entities. For one thread.
 
     Raises BridgeError for a URL that cannot be used.

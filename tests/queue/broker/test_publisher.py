@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kombu.connection import Connection
 
 from bridge.errors import BridgeError, ServerAway, UndecodableMessage
 from bridge.queue.broker import connection as broker
 from bridge.queue.broker import publisher
-from bridge.queue.broker.publisher import Publisher, publish_bodies
+from bridge.queue.broker.connection import Broker
+from bridge.queue.broker.publisher import Publisher
 from bridge.queue.consumer.dead_letters import DeadLetters
 from bridge.queue.events import MAX_EVENT_BYTES, Event
 from stack.errors import BinaryMissing
@@ -90,8 +90,8 @@ def take(url: str) -> list[int]:
     """The versions of the events on the queue, which is empty afterwards."""
     found = []
     with broker.connect(url) as connection:
-        channel: Any = connection.default_channel
-        broker.declare(connection, channel, broker.EVENTS_QUEUE)
+        channel: Any = connection.channel
+        connection.declare(broker.EVENTS_QUEUE)
         while (got := channel.basic_get(broker.EVENTS_QUEUE)) is not None:
             message = channel.message_to_python(got)
             found.append(Event.parse(message.body).version)
@@ -140,9 +140,9 @@ def test_a_text_that_cannot_be_encoded_sends_none_of_its_batch_and_harms_no_late
 
 def test_headers_travel_with_the_message(url: str) -> None:
     with broker.connect(url) as connection:
-        channel: Any = connection.default_channel
-        broker.declare(connection, channel, broker.EVENTS_QUEUE)
-        publish_bodies(connection, broker.EVENTS_QUEUE, ["{}"], {"bridge-count": "3"})
+        channel: Any = connection.channel
+        connection.declare(broker.EVENTS_QUEUE)
+        connection.publish(broker.EVENTS_QUEUE, ["{}"], {"bridge-count": "3"})
         message = channel.message_to_python(channel.basic_get(broker.EVENTS_QUEUE))
         message.ack()
 
@@ -227,9 +227,9 @@ def test_a_broker_that_hangs_does_not_hold_up_the_end(
 
 
 @pytest.fixture
-def rabbitmq_connection(rabbitmq_url: str) -> Iterator[Connection]:
+def rabbitmq_connection(rabbitmq_url: str) -> Iterator[Broker]:
     with broker.connect(rabbitmq_url, socket_timeout=2) as connection:
-        broker.declare(connection, connection.default_channel, broker.EVENTS_QUEUE)
+        connection.declare(broker.EVENTS_QUEUE)
         yield connection
 
 
@@ -239,7 +239,7 @@ def test_a_queue_that_is_gone_is_an_error_and_the_next_publisher_makes_it_again(
     with Publisher(rabbitmq_url) as made:
         made.publish(changed("vim", 1))
         with broker.connect(rabbitmq_url) as connection:
-            connection.default_channel.queue_delete(broker.EVENTS_QUEUE)
+            connection.channel.queue_delete(broker.EVENTS_QUEUE)
 
         with pytest.raises(ServerAway, match=r"there is no queue bridge\.events"):
             made.publish_many([changed("vim", 2), changed("git", 3)])
@@ -248,14 +248,14 @@ def test_a_queue_that_is_gone_is_an_error_and_the_next_publisher_makes_it_again(
     assert take(rabbitmq_url) == [4]
 
 
-def test_a_message_that_rabbitmq_refuses_is_an_error(rabbitmq_connection: Connection) -> None:
-    channel: Any = rabbitmq_connection.default_channel
+def test_a_message_that_rabbitmq_refuses_is_an_error(rabbitmq_connection: Broker) -> None:
+    channel: Any = rabbitmq_connection.channel
     arguments = {"x-max-length": 2, "x-overflow": "reject-publish"}
     channel.queue_declare("small", durable=True, auto_delete=False, arguments=arguments)
 
-    with pytest.raises(broker.trouble(rabbitmq_connection), match="RabbitMQ refused"):
-        publish_bodies(rabbitmq_connection, "small", [b"{}"] * 50)
-    publish_bodies(rabbitmq_connection, broker.EVENTS_QUEUE, [b"{}"])
+    with pytest.raises(rabbitmq_connection.errors, match="RabbitMQ refused"):
+        rabbitmq_connection.publish("small", [b"{}"] * 50)
+    rabbitmq_connection.publish(broker.EVENTS_QUEUE, [b"{}"])
 
 
 def test_a_full_rabbitmq_is_away_and_takes_messages_again_when_it_has_room(
@@ -284,7 +284,7 @@ def test_a_full_rabbitmq_is_away_and_takes_messages_again_when_it_has_room(
 
 
 def test_dead_letters_and_events_share_a_connection_with_a_consumer(
-    rabbitmq_connection: Connection,
+    rabbitmq_connection: Broker,
 ) -> None:
     letters = DeadLetters(rabbitmq_connection)
     assert len(letters) == 0
@@ -293,7 +293,7 @@ def test_dead_letters_and_events_share_a_connection_with_a_consumer(
     def publish() -> None:
         try:
             for _ in range(20):
-                publish_bodies(rabbitmq_connection, broker.DEAD_QUEUE, [b"{}"] * 10)
+                rabbitmq_connection.publish(broker.DEAD_QUEUE, [b"{}"] * 10)
         except BaseException as error:
             errors.append(error)
 

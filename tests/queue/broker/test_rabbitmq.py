@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 import structlog
-from kombu.connection import Connection
 from pymongo.database import Database
 
-from bridge.errors import BridgeError, ServerMissing
+from bridge.errors import BridgeError, ServerMissing, Stopped
+from bridge.queue import waiting
+from bridge.queue.broker import amqp
 from bridge.queue.broker import connection as broker
-from bridge.queue.broker import rabbitmq as amqp
+from bridge.queue.broker.connection import Broker
 from bridge.queue.broker.publisher import Publisher
-from bridge.queue.consumer.consumer import Stopped
 from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters, Filter
 from bridge.queue.events import Event
 from bridge.queue.relay.relay import Relay
@@ -57,16 +57,16 @@ def publish(url: str, *events: Event) -> None:
 
 def publish_raw(url: str, *bodies: bytes) -> None:
     with broker.connect(url) as connection:
-        broker.declare(connection, connection.default_channel, broker.EVENTS_QUEUE)
+        connection.declare(broker.EVENTS_QUEUE)
         for body in bodies:
-            message = connection.default_channel.prepare_message(body)
-            connection.default_channel.basic_publish(message, routing_key=broker.EVENTS_QUEUE)
+            message = connection.channel.prepare_message(body)
+            connection.channel.basic_publish(message, routing_key=broker.EVENTS_QUEUE)
 
 
 def ready(url: str, queue: str = broker.EVENTS_QUEUE) -> int:
     """Messages that wait on the queue and that nobody holds."""
     with broker.connect(url) as connection:
-        declared = connection.default_channel.queue_declare(queue, passive=True)
+        declared = connection.channel.queue_declare(queue, passive=True)
         return int(declared.message_count)
 
 
@@ -215,8 +215,8 @@ def test_bytes_that_claim_another_encoding_stay_as_they_are(
     rabbitmq_url: str, receiver: Any, start: Start, wait_for: Wait
 ) -> None:
     with broker.connect(rabbitmq_url) as connection:
-        channel: Any = connection.default_channel
-        broker.declare(connection, channel, broker.EVENTS_QUEUE)
+        channel: Any = connection.channel
+        connection.declare(broker.EVENTS_QUEUE)
         message = channel.prepare_message(b"\xe9", content_encoding="latin-1")
         channel.basic_publish(message, routing_key=broker.EVENTS_QUEUE)
     running = start(rabbitmq_url, receiver)
@@ -268,7 +268,7 @@ def test_what_came_back_five_times_is_a_dead_letter_and_not_tried_again(
 ) -> None:
     publish(rabbitmq_url, changed("vim", 1))
     with broker.connect(rabbitmq_url) as connection:
-        channel: Any = connection.default_channel
+        channel: Any = connection.channel
         for _ in range(5):
             found = wait_for(lambda: channel.basic_get(broker.EVENTS_QUEUE))
             channel.basic_reject(found.delivery_tag, requeue=True)
@@ -317,7 +317,7 @@ def test_connections_that_break_while_an_event_is_used_are_not_held_against_it(
     wait_for: Wait,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(broker, "LONGEST_DELAY", 0.01)
+    monkeypatch.setattr(waiting, "LONGEST_DELAY", 0.01)
 
     def cut(events: Sequence[Event]) -> Any:
         if len(receiver.batches) < 8:
@@ -344,7 +344,7 @@ def test_connections_that_break_while_an_event_waits_for_another_try_are_not_hel
     wait_for: Wait,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(broker, "LONGEST_DELAY", 0.01)
+    monkeypatch.setattr(waiting, "LONGEST_DELAY", 0.01)
 
     def broken(events: Sequence[Event]) -> None:
         raise KeyError("mistake")
@@ -394,7 +394,7 @@ def test_a_queue_that_somebody_deletes_is_made_again_and_consumed(
     publish(rabbitmq_url, changed("vim", 1))
     wait_for(lambda: receiver.versions == [1])
     with broker.connect(rabbitmq_url) as connection:
-        channel: Any = connection.default_channel
+        channel: Any = connection.channel
         channel.queue_delete(broker.EVENTS_QUEUE)
 
         def there() -> bool:
@@ -450,25 +450,27 @@ def test_a_rabbitmq_that_hangs_is_noticed_and_waited_for(
 @pytest.mark.parametrize("waiting", [0, 1, 3])
 def test_messages_are_counted_and_stay(rabbitmq_url: str, wait_for: Wait, waiting: int) -> None:
     with broker.connect(rabbitmq_url) as connection:
-        assert amqp.count(connection, broker.EVENTS_QUEUE) is None
-        broker.declare(connection, connection.default_channel, broker.EVENTS_QUEUE)
+        assert connection._count(broker.EVENTS_QUEUE) is None
+        connection.declare(broker.EVENTS_QUEUE)
         publish(rabbitmq_url, *(changed("vim", n) for n in range(waiting)))
         for _ in range(3):
-            assert amqp.count(connection, broker.EVENTS_QUEUE) == waiting
+            assert connection._count(broker.EVENTS_QUEUE) == waiting
     assert ready(rabbitmq_url) == waiting
 
 
 def test_an_answer_that_does_not_come_is_not_waited_for_although_heartbeats_do(
-    rabbitmq_url: str, wait_for: Wait
+    rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RabbitMQ sends them while it is stuck with a question."""
     errors: list[BaseException] = []
-    connection = broker.connect(rabbitmq_url, amqp_heartbeat=2, socket_timeout=2.5)
-    before = connection.connection.bytes_recv
+    monkeypatch.setattr(amqp, "HEARTBEAT", 2)
+    connection = broker.connect(rabbitmq_url, consumes=True, socket_timeout=2.5)
+    raw: Any = connection.connection.connection
+    before = raw.bytes_recv
 
     def ask() -> None:
         try:
-            connection.default_channel.wait((60, 99))
+            connection.channel.wait((60, 99))
         except Exception as error:
             errors.append(error)
 
@@ -477,21 +479,21 @@ def test_an_answer_that_does_not_come_is_not_waited_for_although_heartbeats_do(
     asking.join(30)
 
     assert "no answer for 2.5 s" in str(errors)
-    assert connection.connection.bytes_recv > before
-    broker.drop(connection)
+    assert raw.bytes_recv > before
+    connection.drop()
 
 
 # Dead letters.
 
 
 @pytest.fixture
-def connection(rabbitmq_url: str) -> Iterator[Connection]:
+def connection(rabbitmq_url: str) -> Iterator[Broker]:
     with broker.connect(rabbitmq_url) as made:
-        broker.declare(made, made.default_channel, broker.EVENTS_QUEUE)
+        made.declare(broker.EVENTS_QUEUE)
         yield made
 
 
-def test_letters_are_listed_in_order_again_and_again(connection: Connection) -> None:
+def test_letters_are_listed_in_order_again_and_again(connection: Broker) -> None:
     letters = DeadLetters(connection)
     for number in range(50):
         letters.put(letter(number))
@@ -501,9 +503,7 @@ def test_letters_are_listed_in_order_again_and_again(connection: Connection) -> 
     assert len(letters) == 50
 
 
-def test_letters_are_retried_and_dropped_by_filter(
-    connection: Connection, rabbitmq_url: str
-) -> None:
+def test_letters_are_retried_and_dropped_by_filter(connection: Broker, rabbitmq_url: str) -> None:
     letters = DeadLetters(connection)
     for number in range(4):
         letters.put(letter(number, part="envelope" if number == 3 else "body"))
@@ -556,7 +556,7 @@ def test_two_operators_who_look_at_once_both_see_every_letter(rabbitmq_url: str)
 
 def test_two_operators_who_retry_at_once_put_each_letter_back_once(rabbitmq_url: str) -> None:
     with broker.connect(rabbitmq_url) as connection:
-        broker.declare(connection, connection.default_channel, broker.EVENTS_QUEUE)
+        connection.declare(broker.EVENTS_QUEUE)
         letters = DeadLetters(connection)
         for number in range(50):
             letters.put(letter(number))
@@ -585,10 +585,9 @@ def test_a_browser_that_is_killed_takes_no_letter_with_it(
             letters.put(letter(number))
     program = f"""
 import time
-from bridge.queue.consumer import dead_letters as deadletter
 from bridge.queue.broker import connection as broker
 with broker.connect({rabbitmq_url!r}) as connection:
-    with deadletter._shelf(connection, broker.DEAD_QUEUE) as shelf:
+    with connection.browse(broker.DEAD_QUEUE) as shelf:
         print(len(list(shelf)), flush=True)
         time.sleep(60)
 """

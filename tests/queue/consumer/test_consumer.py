@@ -12,9 +12,9 @@ import pytest
 import redis
 from kombu import Connection, Consumer, Queue
 
+from bridge.errors import Stopped
 from bridge.queue.broker import connection as broker
 from bridge.queue.broker.publisher import Publisher
-from bridge.queue.consumer.consumer import Stopped
 from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import Event
 from stack.redis import Redis

@@ -12,9 +12,9 @@ import pytest
 import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from kombu.connection import Connection
 
 from bridge.queue.broker import connection as broker
+from bridge.queue.broker.connection import Broker
 from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters, Filter, identity_of
 from bridge.queue.events import Event
 from bridge.queue.sql.outbox import Outbox, Row
@@ -38,18 +38,18 @@ def letter(number: int, **fields: Any) -> DeadLetter:
 
 
 @pytest.fixture(params=["redis", "memory"])
-def connection(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Connection]:
+def connection(request: pytest.FixtureRequest, redis_url: str) -> Iterator[Broker]:
     """One broker that can be read without taking, and one that cannot."""
     url = redis_url if request.param == "redis" else memory_broker()
     with broker.connect(url) as made:
         for queue in (broker.DEAD_QUEUE, broker.EVENTS_QUEUE):
-            broker.declare(made, made.default_channel, queue)
+            made.declare(queue)
         yield made
 
 
-def bodies(connection: Connection, queue: str) -> list[bytes]:
+def bodies(connection: Broker, queue: str) -> list[bytes]:
     found = []
-    while message := connection.default_channel.basic_get(queue):
+    while message := connection.channel.basic_get(queue):
         found.append(message.body if isinstance(message.body, bytes) else message.body.encode())
         message.ack()
     return found
@@ -61,7 +61,7 @@ def test_a_letter_is_read_as_it_was_written() -> None:
     assert DeadLetter.from_json(written.to_json()) == written
 
 
-def test_looking_at_letters_leaves_them_where_they_are(connection: Connection) -> None:
+def test_looking_at_letters_leaves_them_where_they_are(connection: Broker) -> None:
     letters = DeadLetters(connection)
     for number in (1, 2, 3):
         letters.put(letter(number))
@@ -90,7 +90,7 @@ def test_a_filter_finds_those_that_are_meant(which: Filter, ids: list[str]) -> N
     assert [found.id for found in all_letters if which.fits(found)] == ids
 
 
-def test_a_retry_puts_the_raw_bytes_back_and_takes_the_letter_away(connection: Connection) -> None:
+def test_a_retry_puts_the_raw_bytes_back_and_takes_the_letter_away(connection: Broker) -> None:
     letters = DeadLetters(connection)
     for number in (1, 2):
         letters.put(letter(number))
@@ -100,7 +100,7 @@ def test_a_retry_puts_the_raw_bytes_back_and_takes_the_letter_away(connection: C
     assert [found.id for found in letters.letters()] == ["id1"]
 
 
-def test_what_is_no_event_is_left_by_a_retry(connection: Connection) -> None:
+def test_what_is_no_event_is_left_by_a_retry(connection: Broker) -> None:
     letters = DeadLetters(connection)
     letters.put(letter(1, part="envelope"))
     letters.put(letter(2))
@@ -109,7 +109,7 @@ def test_what_is_no_event_is_left_by_a_retry(connection: Connection) -> None:
     assert [found.id for found in letters.letters()] == ["id1"]
 
 
-def test_dropping_throws_away_those_that_are_meant_and_says_which(connection: Connection) -> None:
+def test_dropping_throws_away_those_that_are_meant_and_says_which(connection: Broker) -> None:
     letters = DeadLetters(connection)
     for number in range(1, 4):
         letters.put(letter(number))
@@ -119,7 +119,7 @@ def test_dropping_throws_away_those_that_are_meant_and_says_which(connection: Co
     assert len(letters) == 0
 
 
-def test_many_are_retried_at_once_and_progress_is_told(connection: Connection) -> None:
+def test_many_are_retried_at_once_and_progress_is_told(connection: Broker) -> None:
     letters = DeadLetters(connection)
     for _ in range(250):
         letters.put(letter(1))
@@ -215,7 +215,7 @@ DIGITS = st.sampled_from(
 class _Sink:
     """Takes everything that one consumer buries."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Broker) -> None:
         self.letters = DeadLetters(connection)
 
     def bury(self, message: Any) -> None:
@@ -250,7 +250,7 @@ def test_nothing_that_is_sent_stops_the_dead_letters_of_others(
     box = Outbox(outbox_connect(f"sqlite:///{tmp_path}/site.sqlite"))
     box.create()
     with broker.connect(redis_url) as connection:
-        channel: Any = connection.default_channel
+        channel: Any = connection.channel
         channel.client.flushdb()
         sink = _Sink(connection)
         sink.letters.put(DeadLetter.of(b"good", "error"))

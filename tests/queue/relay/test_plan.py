@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.queue.relay.plan import Plan, Timing, plan
+from bridge.queue.relay.plan import FirstPlan, Timing, first, second
 from bridge.queue.sql.outbox import Row
 
 NOW = 1_800_000_000_000
@@ -30,14 +29,6 @@ def row(
     return Row(id, "project", key, "project.changed", "{}", version, NOW, published, attempts)
 
 
-def never() -> NoReturn:
-    raise AssertionError("nobody needed to ask this")
-
-
-def never_dead(row: Row) -> NoReturn:
-    raise AssertionError("nobody needed to ask this")
-
-
 def decide(
     one: Row,
     held: int | None = None,
@@ -45,24 +36,14 @@ def decide(
     oldest: float | None = float("inf"),
     dead: bool = False,
 ) -> str | float:
-    """free, publish, or the seconds by which the row is put off."""
-    made = plan(
-        [one],
-        {} if held is None else {one.identity: held},
-        now=NOW,
-        oldest=lambda: oldest,
-        dead=lambda row: dead,
-        timing=TIMING,
-    )
-    if made.bury:
-        assert made == Plan(bury=[one])
-        return "bury"
-    if made.postpone:
-        assert not made.free
-        assert not made.publish
-        return made.postpone[0][1]
-    assert len(made.free) + len(made.publish) == 1
-    return "free" if made.free else "publish"
+    """free, publish, bury, or the seconds by which the row is put off."""
+    begun = first([one], {} if held is None else {one.identity: held}, NOW, TIMING)
+    made = second(begun.doubts, oldest=oldest, dead={one.id} if dead else (), timing=TIMING)
+    fates: list[str | float] = [seconds for _, seconds in made.postpone]
+    fates += ["free" for _ in begun.free] + ["bury" for _ in made.bury]
+    fates += ["publish" for _ in (*begun.publish, *made.publish)]
+    [fate] = fates
+    return fate
 
 
 @pytest.mark.parametrize(
@@ -80,15 +61,8 @@ def test_a_version_below_zero_is_not_free_where_mongodb_holds_nothing(version: i
 
 
 def test_another_entity_of_the_same_key_frees_nothing() -> None:
-    made = plan(
-        [row()],
-        {("release", "vim"): 9},
-        now=NOW,
-        oldest=never,
-        dead=never_dead,
-        timing=TIMING,
-    )
-    assert made == Plan(publish=[row()])
+    made = first([row()], {("release", "vim"): 9}, NOW, TIMING)
+    assert made == FirstPlan(publish=[row()])
 
 
 def test_what_was_just_published_is_looked_at_soon_and_then_less_often() -> None:
@@ -98,8 +72,13 @@ def test_what_was_just_published_is_looked_at_soon_and_then_less_often() -> None
 
 
 def test_the_queue_is_not_asked_for_what_was_just_published() -> None:
-    made = plan([row(ago=3)], {}, now=NOW, oldest=never, dead=lambda row: False, timing=TIMING)
-    assert len(made.postpone) == 1
+    [doubt] = first([row(ago=3)], {}, NOW, TIMING).doubts
+    assert not doubt.is_due
+    looks = [
+        second([doubt], oldest=oldest, dead=(), timing=TIMING).postpone
+        for oldest in (None, 0.0, float("inf"))
+    ]
+    assert looks[0] == looks[1] == looks[2] == [(doubt.row, 3.0)]
 
 
 def test_what_got_lost_is_published_again() -> None:
@@ -167,12 +146,14 @@ ROWS = st.builds(
 def test_every_row_has_one_fate_and_no_row_is_freed_that_mongodb_does_not_hold(
     rows: list[Row], held: dict[tuple[str, str], int], oldest: float | None, dead: bool
 ) -> None:
-    made = plan(rows, held, now=NOW, oldest=lambda: oldest, dead=lambda row: dead, timing=TIMING)
-    fates = Counter(one.id for one in (*made.free, *made.publish, *made.bury))
+    begun = first(rows, held, NOW, TIMING)
+    letters = {one.id for one in rows} if dead else set[int]()
+    made = second(begun.doubts, oldest=oldest, dead=letters, timing=TIMING)
+    fates = Counter(one.id for one in (*begun.free, *begun.publish, *made.publish, *made.bury))
     fates.update(one.id for one, _ in made.postpone)
     assert fates == Counter(one.id for one in rows)
     for one in rows:
-        assert (one in made.free) == (one.identity in held and held[one.identity] >= one.version)
+        assert (one in begun.free) == (one.identity in held and held[one.identity] >= one.version)
     assert dead or not made.bury
     for one, seconds in made.postpone:
         assert 0 < seconds <= 2 * 3600  # what is further is taken for a wrong clock

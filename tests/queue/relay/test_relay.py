@@ -24,7 +24,7 @@ from bridge.errors import BridgeError
 from bridge.queue.broker import connection as broker
 from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters, Filter
 from bridge.queue.events import MAX_EVENT_BYTES, Event
-from bridge.queue.relay.dead_rows import Buried
+from bridge.queue.relay.dead_rows import DeadRows
 from bridge.queue.relay.plan import Timing
 from bridge.queue.relay.relay import Relay, SpoolSource
 from bridge.queue.relay.spool import Spool
@@ -355,13 +355,13 @@ class TestDeadLetters:
     def test_only_new_letters_are_read_and_only_their_hashes_kept(self, redis_url: str) -> None:
         with broker.connect(redis_url) as connection:
             dead = DeadLetters(connection)
-            buried = Buried(broker.DEAD_QUEUE)
+            buried = DeadRows(broker.DEAD_QUEUE)
             for number in range(25):
                 dead.put(DeadLetter.of(b"%d" % number + b"x" * 100_000, "bad"))
             buried.look(connection)
             assert len(buried) == 25
             read: list[Any] = []
-            client = connection.default_channel.client
+            client = connection.channel.client
             client.set_response_callback("XRANGE", lambda reply, **_: read.append(reply) or reply)
             dead.put(DeadLetter.of(b"new", "bad"))
             buried.look(connection)
@@ -375,7 +375,7 @@ class TestDeadLetters:
         with broker.connect(redis_url) as connection:
             dead = DeadLetters(connection)
             dead.put(DeadLetter.of(row.event("/site"), "bad"))
-            buried = Buried(broker.DEAD_QUEUE)
+            buried = DeadRows(broker.DEAD_QUEUE)
             assert not buried.has(connection, row, "/site")
             buried.look(connection)
             assert buried.has(connection, row, "/site")
@@ -398,7 +398,7 @@ class TestDeadLetters:
             with running(relay(rabbitmq_url, outbox, mongo, log)) as one:
                 wait_for(lambda: one.counters.republished >= 2)
             wait_for(lambda: len(dead) == 3)
-            channel = connection.default_channel
+            channel = connection.channel
             found = Counter[str]()
             while (message := channel.basic_get(broker.EVENTS_QUEUE, no_ack=True)) is not None:
                 found[json.loads(message.body)["subject"]] += 1

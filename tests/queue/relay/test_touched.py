@@ -18,7 +18,7 @@ from bridge.queue.consumer.dead_letters import DeadLetter, DeadLetters
 from bridge.queue.events import Event
 from bridge.queue.relay.plan import Timing
 from bridge.queue.relay.relay import Relay
-from bridge.queue.relay.touched import Fetched, portions
+from bridge.queue.relay.touched import CurrentRow, portions
 from bridge.queue.sql.outbox import Outbox, Row, connect
 from stack.waiting import wait_for
 from tests.queue.outbox_site import (
@@ -46,18 +46,18 @@ class Table:
         self.others: dict[str, tuple[str, ...]] = {}
         self.unreadable: dict[str, BridgeError] = {}
 
-    def __call__(self, entity: str, keys: Sequence[str]) -> Mapping[str, Fetched]:
+    def __call__(self, entity: str, keys: Sequence[str]) -> Mapping[str, CurrentRow]:
         self.asked.append((entity, list(keys)))
         if entity in self.unreadable:
             raise self.unreadable[entity]
         self.version += 1
         return {key: self._of(entity, key) for key in keys}
 
-    def _of(self, entity: str, key: str) -> Fetched:
+    def _of(self, entity: str, key: str) -> CurrentRow:
         if key in self.wrong:
-            return Fetched(error=self.wrong[key], raw=b'{"row":1}')
+            return CurrentRow(error=self.wrong[key], raw=b'{"row":1}')
         event = Event(entity, "changed", key, self.version, {"n": self.version})
-        return Fetched(self.version, event.to_json().encode(), others=self.others.get(key, ()))
+        return CurrentRow(self.version, event.to_json().encode(), others=self.others.get(key, ()))
 
 
 @pytest.fixture

@@ -509,10 +509,10 @@ class TestErrorsForTheLog:
         insert(outbox, id=1)
         with pytest.raises(sql.exc.SQLAlchemyError) as caught:
             insert(outbox, id=1, aggregateid="secret", payload="secret")
-        assert "secret" not in database.short(caught.value)
+        assert "secret" not in database.log_text(caught.value)
         with pytest.raises(sql.exc.SQLAlchemyError) as caught, engine.begin() as connection:
             connection.execute(sql.text("SELECT x FROM nowhere WHERE x = 'secret'"))
-        told = database.short(caught.value)
+        told = database.log_text(caught.value)
         assert "nowhere" in told
         assert "secret" not in told
 
@@ -528,7 +528,7 @@ class TestErrorsForTheLog:
             with pytest.raises(sql.exc.SQLAlchemyError) as caught, engine.begin() as connection:
                 connection.execute(sql.text(statement))
             assert isinstance(caught.value.orig, pymysql.Error)  # type: ignore[attr-defined]
-            assert "secret" not in database.short(caught.value)
+            assert "secret" not in database.log_text(caught.value)
         engine.dispose()
 
 

@@ -298,7 +298,7 @@ class TestWhatIsNoEvent:
 
         with pytest.raises(sql.exc.SQLAlchemyError) as caught:
             move(queue(**fields), outbox, nobody)
-        assert "secret" not in database.short(caught.value)
+        assert "secret" not in database.log_text(caught.value)
         assert rows_of(outbox) == []
         assert left(outbox.engine) == [1]
 

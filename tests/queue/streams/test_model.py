@@ -91,7 +91,7 @@ class Machine(RuleBasedStateMachine):
         reader = self.readers[number]
         reader.channel.batch = count
         if reclaim:
-            reader.channel.group.reclaim_soon()
+            reader.channel.group._reclaim_at.clear()
         before = len(reader.messages)
         reader.look(0)
         reader.channel.group._reclaim_at[QUEUE] = float("inf")
@@ -264,7 +264,7 @@ class Machine(RuleBasedStateMachine):
             last.messages.clear()
             left |= mine
             # Twice in vain is once too often: there would be something that nobody gets.
-            last.channel.group.reclaim_soon()
+            last.channel.group._reclaim_at.clear()
             last.look(0)
             if not last.messages:
                 break

@@ -14,7 +14,7 @@ from bridge.queue.sql.database import connect
 from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror
 from bridge.sync.models import File
-from bridge.sync.reconcile.reconciler import Asked, Reconciler
+from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
 from bridge.sync.sql.source import SqlSource
 from tests.sync.alltypes import types_of_mysql
 from tests.sync.alltypes.everything import Everything, differences, documents, same
@@ -86,7 +86,9 @@ def test_mongodb_holds_the_same_whichever_producer_wrote(
         by_http(site, tables) if site.dialect != "sqlite" else [],
     ):
         apply(clean_mongodb, mirror, [replace(event, rewrite=True) for event in events])
-        reconciler = Reconciler(site.engine, clean_mongodb, mirror, Asked(wait=0.0, deep=True))
+        reconciler = Reconciler(
+            site.engine, clean_mongodb, mirror, ReconcileOptions(wait=0.0, deep=True)
+        )
         for table in tables:
             result = reconciler.run(table.name)
             assert (result.differences, result.compared) == ([], table.rows)

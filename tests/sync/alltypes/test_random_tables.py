@@ -18,7 +18,7 @@ from bridge.queue.sql.database import connect
 from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror
 from bridge.sync.models import File
-from bridge.sync.reconcile.reconciler import Asked, Reconciler
+from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
 from bridge.sync.sql.source import SqlSource
 from tests.sync.alltypes import types_of_sqlite
 from tests.sync.alltypes.all_types import Declared
@@ -90,7 +90,7 @@ def _check(engine: sql.Engine, setup: Sequence[str], mongodb: Mongo, table: Rand
     source = {"table": name, "key": table.key, "version": "ver"}
     entity = {"collection": name, "source": source}
     mirror = Mirror(File.model_validate({"version": 1, "entities": {name: entity}}))
-    reconciler = Reconciler(engine, mongodb, mirror, Asked(wait=0.0, deep=True))
+    reconciler = Reconciler(engine, mongodb, mirror, ReconcileOptions(wait=0.0, deep=True))
     chunk = SqlSource(engine, name, mirror).chunk(None, 100)
     apply(mongodb, mirror, chunk.events)
     before = {e.key: mirror.prepare(e).own.document for e in chunk.events}

@@ -20,7 +20,7 @@ from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
 from bridge.sync.reconcile.findings import Result
-from bridge.sync.reconcile.reconciler import Asked, Reconciler
+from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.worker import run_worker
 
@@ -115,7 +115,7 @@ class Site:
 
     def reconcile(self, name: str = "project", *, wait: float = 0.0, **asked: Any) -> Result:
         """Reconcile one entity."""
-        how = Asked(wait=wait, **asked)
+        how = ReconcileOptions(wait=wait, **asked)
         return Reconciler(self.engine, self.database, self.mirror, how).run(name)
 
     def differences(self, name: str = "project", **asked: Any) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from pymongo.database import Database
 from bridge.sync.checksums import BUCKETS, Listed, Sums, bucket_of, listed
 from bridge.sync.reconcile.account import Account
 from bridge.sync.reconcile.confirm import Confirmation
-from bridge.sync.reconcile.doubts import Pair, State
+from bridge.sync.reconcile.doubts import KeyState, Pair
 from bridge.sync.reconcile.mirrored import Mirrored
 from bridge.sync.sql import rows as sql_rows
 from bridge.sync.sql import sums as sql_sums
@@ -165,7 +165,7 @@ def test_a_row_that_was_deleted_between_is_none() -> None:
 
 
 def test_a_row_that_is_found_is_none() -> None:
-    pair = Pair(State(1), State(1))
+    pair = Pair(KeyState(1), KeyState(1))
 
     assert confirmed([account_of({"a": 1}, {})], {"a": pair}).differences == []
 

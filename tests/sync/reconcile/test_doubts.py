@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.sync.reconcile.doubts import Doubt, Pair, State, look, verdict
+from bridge.sync.reconcile.doubts import Doubt, KeyState, Pair, look, verdict
 
-ALIVE, DEAD = State(5), State(5, False)
+ALIVE, DEAD = KeyState(5), KeyState(5, False)
 
 
 @pytest.mark.parametrize(
@@ -21,22 +21,22 @@ ALIVE, DEAD = State(5), State(5, False)
         (None, None, None),
         (None, DEAD, None),
         (DEAD, None, None),
-        (State(9, False), DEAD, None),
+        (KeyState(9, False), DEAD, None),
         (None, ALIVE, "missing"),
-        (State(4, False), ALIVE, "missing"),
-        (State(4), ALIVE, "behind"),
+        (KeyState(4, False), ALIVE, "missing"),
+        (KeyState(4), ALIVE, "behind"),
         (ALIVE, None, "orphan"),
         (ALIVE, DEAD, "orphan"),
-        (State(4), DEAD, "orphan"),
-        (State(6), ALIVE, "ahead"),
-        (State(6), DEAD, "ahead"),
+        (KeyState(4), DEAD, "orphan"),
+        (KeyState(6), ALIVE, "ahead"),
+        (KeyState(6), DEAD, "ahead"),
         (DEAD, ALIVE, "ahead"),
-        (State(6, False), ALIVE, "ahead"),
-        (None, State(-2, True, "no version"), "unusable"),
+        (KeyState(6, False), ALIVE, "ahead"),
+        (None, KeyState(-2, True, "no version"), "unusable"),
     ],
 )
 def test_every_pair_has_its_verdict(
-    mongodb: State | None, sql: State | None, kind: str | None
+    mongodb: KeyState | None, sql: KeyState | None, kind: str | None
 ) -> None:
     assert verdict(Pair(mongodb, sql)) == kind
 
@@ -44,41 +44,41 @@ def test_every_pair_has_its_verdict(
 def test_contents_only_count_at_equal_versions() -> None:
     assert verdict(Pair(ALIVE, ALIVE, False)) == "different"
     assert verdict(Pair(ALIVE, ALIVE, True)) is None
-    assert verdict(Pair(State(4), ALIVE, False)) == "behind"
+    assert verdict(Pair(KeyState(4), ALIVE, False)) == "behind"
 
 
 def test_a_key_that_is_edited_all_the_time_is_settled_by_progress() -> None:
-    doubt = look(None, Pair(State(1), State(3)), 0.0)
+    doubt = look(None, Pair(KeyState(1), KeyState(3)), 0.0)
     assert doubt
-    doubt = look(doubt, Pair(State(2), State(6)), 1.0)
+    doubt = look(doubt, Pair(KeyState(2), KeyState(6)), 1.0)
     assert doubt
     assert doubt.since == 0.0
-    assert look(doubt, Pair(State(3), State(9)), 2.0) is None
+    assert look(doubt, Pair(KeyState(3), KeyState(9)), 2.0) is None
 
 
 def test_a_key_that_is_ahead_is_not_settled_by_progress() -> None:
-    doubt = look(None, Pair(State(9), State(3)), 0.0)
-    doubt = look(doubt, Pair(State(9), State(5)), 1.0)
+    doubt = look(None, Pair(KeyState(9), KeyState(3)), 0.0)
+    doubt = look(doubt, Pair(KeyState(9), KeyState(5)), 1.0)
     assert doubt
     assert (doubt.kind, doubt.since) == ("ahead", 0.0)
-    assert look(doubt, Pair(State(9), State(9)), 2.0) is None
+    assert look(doubt, Pair(KeyState(9), KeyState(9)), 2.0) is None
 
 
 def test_content_ahead_of_a_version_beside_the_table_is_settled_by_the_next_version() -> None:
     """The site has written, and the relay has not come yet: again and again."""
-    ahead = Pair(State(3), State(3), same=False)
+    ahead = Pair(KeyState(3), KeyState(3), same=False)
     doubt = look(None, ahead, 0.0, beside=True)
     assert doubt
     doubt = look(doubt, ahead, 1.0, beside=True)
     assert doubt
     assert (doubt.kind, doubt.since) == ("different", 0.0)
-    assert look(doubt, Pair(State(4), State(4), same=False), 2.0, beside=True) is None
+    assert look(doubt, Pair(KeyState(4), KeyState(4), same=False), 2.0, beside=True) is None
 
 
 def test_content_that_differs_beside_a_version_of_the_row_is_not_settled_by_progress() -> None:
     """A producer that writes the same wrong content with every version is wrong."""
-    doubt = look(None, Pair(State(3), State(3), same=False), 0.0)
-    doubt = look(doubt, Pair(State(4), State(4), same=False), 1.0)
+    doubt = look(None, Pair(KeyState(3), KeyState(3), same=False), 0.0)
+    doubt = look(doubt, Pair(KeyState(4), KeyState(4), same=False), 1.0)
     assert doubt
     assert (doubt.kind, doubt.since) == ("different", 0.0)
 
@@ -98,14 +98,14 @@ def test_lag_is_never_taken_for_a_difference(
 ) -> None:
     moments = list(accumulate(step for step, _ in history))
     end = (moments[-1] if moments else 0) + 40
-    in_sql: list[State | None] = []
-    told: list[State | None] = []  # what the event of the last change says
+    in_sql: list[KeyState | None] = []
+    told: list[KeyState | None] = []  # what the event of the last change says
     for now in range(end):
         done = [how for moment, (_, how) in zip(moments, history, strict=True) if moment <= now]
-        event = State(len(done), done[-1] == "edit") if done else None
+        event = KeyState(len(done), done[-1] == "edit") if done else None
         told.append(event)
         in_sql.append(None if not done or done[-1] == "delete" else event)
-    in_mongodb: list[State | None] = []
+    in_mongodb: list[KeyState | None] = []
     reached = 0
     for now in range(end):
         reached = max(reached, now - lags[now % len(lags)])
@@ -121,12 +121,12 @@ def test_lag_is_never_taken_for_a_difference(
 
 
 @given(
-    mongodb=st.one_of(st.none(), st.builds(State, st.integers(0, 5), st.booleans())),
-    sql=st.one_of(st.none(), st.builds(State, st.integers(0, 5), st.booleans())),
+    mongodb=st.one_of(st.none(), st.builds(KeyState, st.integers(0, 5), st.booleans())),
+    sql=st.one_of(st.none(), st.builds(KeyState, st.integers(0, 5), st.booleans())),
     looks=st.integers(1, 5),
 )
 def test_what_stays_different_stays_a_doubt(
-    mongodb: State | None, sql: State | None, looks: int
+    mongodb: KeyState | None, sql: KeyState | None, looks: int
 ) -> None:
     pair = Pair(mongodb, sql)
     doubt: Doubt | None = None

@@ -14,14 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from bridge.errors import BridgeError, ServerAway
+from bridge.errors import BridgeError, ServerAway, Stopped
 from bridge.queue.events import Event
 from bridge.queue.sql.database import connect
 from bridge.sync import mongodb
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
-from bridge.sync.pace import Stopped
-from bridge.sync.reconcile.reconciler import Asked, Reconciler
+from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
 from bridge.sync.sql.source import SqlSource
 from stack.ports import free_port
 from tests.sync.reconcile.site import Site, in_background
@@ -214,7 +213,7 @@ def test_an_outbox_that_is_behind_is_waited_for(small_site: Site) -> None:
             small_site.apply(late)
         return 3600.0 if len(asked) <= 3 else 0.0
 
-    how = Asked(wait=0.2)
+    how = ReconcileOptions(wait=0.2)
     reconciler = Reconciler(small_site.engine, small_site.database, small_site.mirror, how, lag=lag)
     assert reconciler.run("project").equal
 
@@ -262,7 +261,7 @@ def check_live_edits(site: Site, rounds: int) -> None:
             if how == "delete":
                 lag.append(Event("project", "deleted", name, versions[name]))
             else:
-                lag.extend(site.source("project").by_keys([name]))
+                lag.extend(site.source("project").rows_by_keys([name])[0])
             edits += 1
             if len(lag) >= 8:
                 chance.shuffle(lag)
@@ -357,7 +356,7 @@ def test_more_differences_than_can_be_listed_are_said_to_be_more(
 
 def test_entities_without_a_source_are_named(small_site: Site) -> None:
     names, others = Reconciler(
-        small_site.engine, small_site.database, small_site.mirror, Asked()
+        small_site.engine, small_site.database, small_site.mirror, ReconcileOptions()
     ).checkable()
 
     assert names == ["project", "person", "visit", "release"]
@@ -389,7 +388,7 @@ def test_it_stops_when_told_to(small_site: Site) -> None:
     fill(small_site)
     small_site.database.people.delete_many({})
     stop = threading.Event()
-    how = Asked(wait=60.0)
+    how = ReconcileOptions(wait=60.0)
 
     def end_it(what: str, done: int, total: int) -> None:
         if "waiting" in what:

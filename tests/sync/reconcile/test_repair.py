@@ -82,7 +82,7 @@ def test_a_version_that_is_too_high_is_corrected_by_hand_as_the_docs_say(
     """No event can: the highest version has no newer one."""
     data = {"name": "vim", "title": "wrong", "releases": []} if change == "changed" else None
     site.apply(Event("project", change, "vim", version, data))
-    site.apply(*site.source("project").by_keys(["vim"]))
+    site.apply(*site.source("project").rows_by_keys(["vim"])[0])
     assert ("ahead", "vim") in site.differences()
 
     site.database.projects.delete_one({"_id": "vim"})

@@ -43,7 +43,7 @@ def settings(site: Site, redis_url: str, mongodb_url: str, tmp_path: Path) -> Se
     return settings_of(site, tmp_path, broker_url=redis_url, mongodb_url=mongodb_url, more=more)
 
 
-def results(site: Site) -> dict[str, reconciled.Last]:
+def results(site: Site) -> dict[str, reconciled.LastResult]:
     return {last.entity: last for last in reconciled.read_all(site.database)}
 
 
@@ -179,7 +179,9 @@ def test_a_table_that_is_missing_is_logged_stops_no_other_and_is_tried_again(
 
 
 def test_the_results_are_metrics() -> None:
-    last = reconciled.Last("project", 60.5, 2.5, 1000, {"missing": 2, "ahead": 1}, False, True, {})
+    last = reconciled.LastResult(
+        "project", 60.5, 2.5, 1000, {"missing": 2, "ahead": 1}, False, True, {}
+    )
 
     text = reconciled.metrics([last]).decode()
 

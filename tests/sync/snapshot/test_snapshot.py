@@ -19,18 +19,18 @@ from click.testing import CliRunner
 from pymongo.database import Database
 
 from bridge.cli.snapshot import snapshot as verb
-from bridge.errors import BridgeError, ServerAway, ServerMissing
+from bridge.errors import BridgeError, ServerAway, ServerMissing, Stopped
+from bridge.queue import waiting
 from bridge.queue.broker import connection as broker
 from bridge.queue.consumer.dead_letters import DeadLetters
 from bridge.queue.events import Event
 from bridge.queue.sql.database import connect
 from bridge.queue.sql.outbox import Outbox, now_ms
 from bridge.queue.status import QueueStatus
-from bridge.queue.vitals import Vitals
+from bridge.queue.vitals import ProcessStatus
 from bridge.settings import Settings
 from bridge.sync import apply as mongodb
 from bridge.sync.documents import Mirror
-from bridge.sync.pace import Stopped
 from bridge.sync.snapshot import choice, reader, throttle
 from bridge.sync.snapshot import load as snapshot
 from bridge.sync.snapshot.checkpoint import Checkpoint, forget_reason, state_id
@@ -517,7 +517,7 @@ def test_what_a_load_waits_for() -> None:
 
 
 def test_and_says_what_is_really_waited_for() -> None:
-    at_work = [Vitals(kind, 1, 0.0, 0.0, {}, {}) for kind in ("relay", "worker")]
+    at_work = [ProcessStatus(kind, 1, 0.0, 0.0, {}, {}) for kind in ("relay", "worker")]
     status = QueueStatus(lag=9.4, oldest="project 'x' version 7, published 3 times")
     for found, said in [
         (status, ["project 'x' version 7, published 3 times", "no `bridgectl relay` runs"]),
@@ -720,7 +720,7 @@ def test_a_database_that_goes_away_is_waited_for(
         return load(*arguments)
 
     monkeypatch.setattr(mongodb, "load", away_at_first)
-    monkeypatch.setattr(snapshot.broker, "backoff", lambda attempt: 0.01)
+    monkeypatch.setattr(waiting, "backoff", lambda attempt: 0.01)
     assert site.load().rows == 10
     assert site.said == ["project: waiting for MongoDB: it is away", "project: MongoDB is back"]
     assert site.is_equal()

@@ -153,14 +153,14 @@ def test_a_position_is_json(engine: sql.Engine) -> None:
         position = json.loads(json.dumps(chunk.last))
         met += [event.key for event in chunk.events]
     assert len(met) == 4
-    assert sorted(event.key for event in reader.by_keys(met)) == sorted(met)
+    assert sorted(event.key for event in reader.rows_by_keys(met)[0]) == sorted(met)
 
 
 def test_rows_are_found_by_their_key_text(engine: sql.Engine) -> None:
     """Each once, and what is not there is not given."""
     make_projects(engine, ("vim", 1, "a"), ("emacs", 2, "b"), ("ed", 3, "c"))
     source = SqlSource(engine, "project", mirror_of(project=PROJECTS))
-    found = source.by_keys(["vim", "nano", "ed", "ed"])
+    found = source.rows_by_keys(["vim", "nano", "ed", "ed"])[0]
     assert sorted((event.key, event.version) for event in found) == [("ed", 3), ("vim", 1)]
 
 
@@ -168,7 +168,7 @@ def test_keys_that_the_database_takes_for_equal_are_not_equal(engine: sql.Engine
     """A collation of MySQL does not care for case or spaces at the end."""
     make_projects(engine, ("vim", 1, "a"))
     source = SqlSource(engine, "project", mirror_of(project=PROJECTS))
-    assert source.by_keys(["VIM", "vim ", "vım", "vim\0", "vim\udcff"]) == []
+    assert source.rows_by_keys(["VIM", "vim ", "vım", "vim\0", "vim\udcff"])[0] == []
 
 
 def test_numbers_are_found_by_their_digits_only(engine: sql.Engine) -> None:
@@ -180,16 +180,16 @@ def test_numbers_are_found_by_their_digits_only(engine: sql.Engine) -> None:
     )
     source = SqlSource(engine, "user", mirror_of(user=PROJECTS | {"table": "users", "key": "id"}))
     wrong = ["12x", "012", "12.0", " 12", "+12", "", "x", "9" * 30, "-0"]
-    found = source.by_keys(["12", "0", "-5", *wrong])
+    found = source.rows_by_keys(["12", "0", "-5", *wrong])[0]
     assert sorted(event.key for event in found) == ["-5", "0", "12"]
-    assert source.by_keys(wrong) == []
+    assert source.rows_by_keys(wrong)[0] == []
 
 
 def test_a_key_whose_parts_hold_slashes_is_found(engine: sql.Engine) -> None:
     """No two rows have the same text."""
     make_releases(engine, "'a/b', 'c', 'd', 1, 1", "'a', 'b/c', 'd', 2, 1", "'a', 'b', 'c', 3, 1")
     source = SqlSource(engine, "release", mirror_of(release=RELEASES))
-    found = source.by_keys(["a%2Fb/c/d", "a/b%2Fc/d", "a/b/c"])
+    found = source.rows_by_keys(["a%2Fb/c/d", "a/b%2Fc/d", "a/b/c"])[0]
     assert sorted((event.key, event.data and event.data["size"]) for event in found) == [
         ("a%2Fb/c/d", 1),
         ("a/b%2Fc/d", 2),
@@ -209,7 +209,7 @@ def test_of_a_key_that_no_row_can_have_nothing_is_known(engine: sql.Engine) -> N
 def test_an_empty_table_has_no_keys(engine: sql.Engine) -> None:
     make_projects(engine)
     source = SqlSource(engine, "project", mirror_of(project=PROJECTS))
-    assert source.by_keys(["vim"]) == []
+    assert source.rows_by_keys(["vim"])[0] == []
     assert source.chunk(None, 10) == Chunk([], [], None, 0)
 
 
@@ -234,7 +234,7 @@ def test_columns_can_be_chosen_and_renamed(engine: sql.Engine) -> None:
     """Field to column; the key column need not be among them."""
     make_projects(engine, ("vim", 1, "Vi"))
     source = PROJECTS | {"columns": {"label": "title", "also": "title"}}
-    [event] = SqlSource(engine, "project", mirror_of(project=source)).by_keys(["vim"])
+    [event] = SqlSource(engine, "project", mirror_of(project=source)).rows_by_keys(["vim"])[0]
     assert event.data == {"label": "Vi", "also": "Vi"}
 
 
@@ -252,7 +252,7 @@ def test_a_query_can_be_the_source(engine: sql.Engine) -> None:
         {"n": "ed", "title": "50%"},
         {"n": "vim", "title": "a:b"},
     ]
-    assert [event.version for event in reader.by_keys(["vim"])] == [1]
+    assert [event.version for event in reader.rows_by_keys(["vim"])[0]] == [1]
 
 
 def test_values_become_what_json_has(engine: sql.Engine) -> None:
@@ -292,7 +292,7 @@ def test_an_entity_comes_with_its_children(engine: sql.Engine) -> None:
         {"project": "vim", "version": "2", "architecture": "arm", "size": 5},
     ]
     assert len(mirror.prepare(vim).children) == 2
-    assert SqlSource(engine, "project", mirror).by_keys(["vim"])[0].data == vim.data
+    assert SqlSource(engine, "project", mirror).rows_by_keys(["vim"])[0][0].data == vim.data
 
 
 def test_children_marked_as_deleted_are_left_out(engine: sql.Engine) -> None:

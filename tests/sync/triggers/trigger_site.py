@@ -14,17 +14,17 @@ import sqlalchemy as sql
 from pymongo.database import Database
 
 from bridge.queue.events import Event
-from bridge.queue.relay.touched import Resolved, resolve
+from bridge.queue.relay.touched import Resolution, resolve
 from bridge.queue.sql.database import connect
 from bridge.queue.sql.outbox import Outbox
 from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
 from bridge.sync.reconcile.findings import Result
-from bridge.sync.reconcile.reconciler import Asked, Reconciler
+from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.touched import Fetcher
-from bridge.sync.triggers.commands import State, Triggers
+from bridge.sync.triggers.commands import Triggers, TriggerState
 
 DIALECTS = ["sqlite", "mariadb", "postgresql"]
 
@@ -55,7 +55,7 @@ class Site:
     def triggers(self) -> Triggers:
         return Triggers(self.engine, self.mirror, self.outbox)
 
-    def begin(self, *tables: str) -> list[State]:
+    def begin(self, *tables: str) -> list[TriggerState]:
         """Make the tables and their triggers, and load what is there."""
         self.run(*tables)
         made = self.triggers.apply([])
@@ -94,9 +94,9 @@ class Site:
         assert {row.type for row in rows} <= {f"{row.aggregatetype}.touched" for row in rows}
         return [(row.aggregatetype, row.aggregateid) for row in rows]
 
-    def take(self) -> Resolved:
+    def take(self) -> Resolution:
         """Fetch what is noted, and forget the notes."""
-        found = Resolved()
+        found = Resolution()
         while rows := self.outbox.claim(500, 30.0):
             one = resolve(rows, self.fetch)
             assert not one.waiting, one.waiting
@@ -123,7 +123,7 @@ class Site:
 
     def reconcile(self, name: str) -> Result:
         """Both sides, with their contents."""
-        asked = Asked(wait=0.0, deep=True)
+        asked = ReconcileOptions(wait=0.0, deep=True)
         return Reconciler(self.engine, self.database, self.mirror, asked).run(name)
 
     def assert_equal(self) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import TypeVar
 
-__all__ = ["Looked", "once"]
-
-T = TypeVar("T")
+__all__ = ["PolledSource"]
 
 
-class Looked:
+class PolledSource:
     """One thing that is looked at, with its own patience. needs_work: whether the trouble was
     with what it needs for its work, so that finding none does not end it."""
 
@@ -32,15 +29,3 @@ class Looked:
             return False
         self.cause, self._tell_at = cause, now + quiet
         return True
-
-
-def once(ask: Callable[[], T]) -> Callable[[], T]:
-    """What asks at most once."""
-    answers: list[T] = []
-
-    def answer() -> T:
-        if not answers:
-            answers.append(ask())
-        return answers[0]
-
-    return answer

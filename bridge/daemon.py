@@ -1,0 +1,72 @@
+"""What surrounds `bridgectl worker` and `bridgectl relay`: signals, the log, their vitals, and the
+operator's listener."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
+from bridge import logs
+from bridge.cached import Cached
+from bridge.operator import application, check_address, serve_in_thread
+from bridge.queue.ingest import Ingest, PublisherPool
+from bridge.queue.status import KEEP, metrics
+from bridge.queue.vitals import Vitals
+from bridge.settings import Settings
+from bridge.sync.reconcile import results as reconciled
+from bridge.sync.relay import Sources, queue_status
+
+__all__ = ["Daemon"]
+
+
+class Daemon:
+    """Entering gives the event that SIGTERM and SIGINT set.
+
+    settings: whose state directory, and whose servers the listener asks.
+    kind: `worker` or `relay`.
+    counters: a dataclass of numbers, which are shown.
+    operator: host:port of the listener; empty for none. Raises WrongUsage, or BridgeError when it
+        could be reached from other machines without a token.
+    """
+
+    def __init__(self, settings: Settings, kind: str, counters: Any, operator: str) -> None:
+        if operator:
+            check_address(operator, settings.operator_token)
+        self._settings, self._operator = settings, operator
+        self._vitals = Vitals(settings.state_dir, kind, lambda: asdict(counters))
+        self._ends = ExitStack()
+        self.stop = threading.Event()
+
+    def __enter__(self) -> threading.Event:
+        logs.configure()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda signum, frame: self.stop.set())
+        with ExitStack() as ends:
+            if self._operator:
+                self._listen(ends)
+            ends.enter_context(self._vitals)
+            self._ends = ends.pop_all()
+        return self.stop
+
+    def __exit__(self, *error: object) -> None:
+        self._ends.close()
+
+    def _listen(self, ends: ExitStack) -> None:
+        settings = self._settings
+        sources = Sources.of(settings)
+        watch = Cached(lambda: queue_status(settings, sources), KEEP)
+        last = reconciled.LastWatch(settings)
+        ends.callback(last.close)
+        largest = sources.file.max_event
+        pool = PublisherPool.of(settings.broker_url, max_event=largest)
+        ends.callback(pool.close)
+        app = application(
+            settings,
+            metrics=lambda: metrics(watch()) + reconciled.metrics(last()),
+            health=lambda: "; ".join(f"{k}: {v}" for k, v in watch().errors.items()),
+            ingest=Ingest(pool.publish_many, max_event=largest),
+        )
+        ends.callback(serve_in_thread(self._operator, app))

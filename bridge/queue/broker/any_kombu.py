@@ -1,0 +1,212 @@
+"""A broker of any kind that Kombu knows, by what all of its transports can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager
+from time import monotonic
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from kombu.connection import Connection
+from kombu.entity import Queue
+from kombu.exceptions import OperationalError
+from kombu.messaging import Consumer, Producer
+
+from bridge.queue import unpack
+from bridge.queue.broker.protocol import DEAD_QUEUE, EVENTS_QUEUE, Broker, Counts, Shelf
+
+__all__ = ["CONNECT_SECONDS", "AnyKombu", "TakenShelf", "put"]
+
+CONNECT_SECONDS = 3
+NOT_FOUND = 404
+
+
+def put(
+    producer: Producer, queue: str, text: bytes, headers: Mapping[str, str], **how: Any
+) -> None:
+    """Publish one JSON text to a queue."""
+    producer.publish(
+        text,
+        exchange="",
+        routing_key=queue,
+        headers=dict(headers),
+        content_type="application/json",
+        content_encoding="utf-8",
+        **how,
+    )
+
+
+class AnyKombu(Broker):
+    """See `bridge.queue.broker.protocol.Broker`. Raises KeyError, ValueError, TypeError or
+    ImportError for a URL that cannot be used."""
+
+    def __init__(self, url: str, *, consumes: bool = False, **options: Any) -> None:
+        if not urlsplit(url).scheme:
+            # Kombu would take it for the name of a RabbitMQ host.
+            raise ValueError("it has no scheme")
+        self.connection = self._connection(url, options)
+        errors = (
+            *self.connection.connection_errors,
+            *self.connection.channel_errors,
+            OperationalError,
+        )
+        # Some of Kombu's transports count KeyError among their connection errors. Here it is none:
+        # a mistake in our own code must not look like an outage.
+        self.errors = tuple(error for error in errors if error is not KeyError)
+        self.channel: Any = None
+        self._consumer: Consumer | None = None
+
+    def _connection(self, url: str, options: dict[str, Any]) -> Connection:
+        return Connection(url, connect_timeout=CONNECT_SECONDS)
+
+    def open(self, tries: int) -> None:
+        self.connection.ensure_connection(
+            max_retries=tries,
+            interval_start=0,
+            interval_step=0,
+            reraise_as_library_errors=False,
+        )
+        self._prepare()
+        # Opened here, so that opening it later cannot fail at another place.
+        self.channel = self._plain(self.connection.default_channel)
+
+    def _prepare(self) -> None:
+        """What is to be done before there is a channel."""
+
+    def _plain(self, channel: Any) -> Any:
+        # The bytes as they were sent: what is no UTF-8 must not look like a lost connection.
+        channel.auto_decode = False
+        unpack.limit(channel)
+        return channel
+
+    def release(self) -> None:
+        self.connection.release()
+
+    def drop(self) -> None:
+        self.connection.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def _queue(self, name: str) -> Queue:
+        """The durable queue `name`, reached by the default exchange."""
+        return Queue(name, routing_key=name, durable=True, queue_arguments=self._arguments(name))
+
+    def _arguments(self, name: str) -> dict[str, Any] | None:
+        return None
+
+    def declare(self, queue: str) -> None:
+        self._queue(queue)(self.channel).declare()
+
+    def publish(
+        self, queue: str, bodies: Sequence[bytes | str], headers: Mapping[str, str] | None = None
+    ) -> None:
+        # All are encoded before the first is sent.
+        texts = [body.encode() if isinstance(body, str) else body for body in bodies]
+        self._publish(queue, texts, headers or {})
+
+    def _publish(self, queue: str, texts: Sequence[bytes], headers: Mapping[str, str]) -> None:
+        producer = Producer(self.channel)
+        for text in texts:
+            put(producer, queue, text, headers)
+
+    # Looking at a queue.
+
+    def counts(self) -> Counts:
+        return Counts(self._count(EVENTS_QUEUE) or 0, None, self._count(DEAD_QUEUE) or 0)
+
+    def _count(self, queue: str) -> int | None:
+        """Messages of a queue that nobody holds, None where there is no such queue."""
+        channel: Any = self.connection.channel()
+        try:
+            found = int(channel.queue_declare(queue, passive=True).message_count)
+        except self.connection.channel_errors as error:
+            if getattr(error, "reply_code", 0) not in (NOT_FOUND, str(NOT_FOUND)):
+                raise
+            return None
+        found = self._counted(channel, queue, found)
+        # Not after an error: a broker that hangs would be waited for once more.
+        channel.close()
+        return found
+
+    def _counted(self, channel: Any, queue: str, found: int) -> int:
+        return found
+
+    def length(self, queue: str) -> int:
+        return int(self.channel.queue_declare(queue, passive=True).message_count)
+
+    def browse(self, queue: str) -> AbstractContextManager[Shelf]:
+        return TakenShelf(self._plain(self.connection.channel()), queue)
+
+    def bodies(self, queue: str) -> Iterator[Any]:
+        with self.connection.channel() as channel:  # its end gives everything back
+            self._plain(channel)
+            while (message := channel.basic_get(queue)) is not None:
+                yield message.body
+
+    # Consuming.
+
+    def consume(self, queue: str, receive: Callable[[Any], None], ahead: int) -> None:
+        consumer = self._consumer = Consumer(
+            self.channel, queues=[self._queue(queue)], on_message=receive
+        )
+        # Kombu could not unpack it, or its text is no UTF-8: for us a message like any other.
+        consumer.on_decode_error = lambda message, _error: receive(message)
+        consumer.qos(prefetch_count=ahead)
+        consumer.consume()
+
+    def fill(self, inbox: Sized, most: int, wait: float, more: float) -> None:
+        end = None
+        while len(inbox) < most:
+            if not self._drain(wait):
+                return
+            end = end or monotonic() + more
+            wait = 0.0001
+            if monotonic() >= end:
+                return
+
+    def _drain(self, wait: float) -> bool:
+        """Whether something came."""
+        try:
+            self.connection.drain_events(timeout=wait)
+        except TimeoutError:
+            return False
+        except KeyError as error:
+            # Kombu's pollers after a reconnect; our own code has no part in this call.
+            raise OperationalError(f"Kombu's poller has lost {error}") from error
+        return True
+
+    def acknowledge(self, done: list[Any], kept: Iterable[Any]) -> None:
+        for message in done:
+            message.ack()
+
+
+class TakenShelf:
+    """Looking at a queue without taking from it, for transports that cannot: everything is
+    taken, and what was not removed goes back at the end. Meanwhile nobody else sees it."""
+
+    def __init__(self, channel: Any, queue: str) -> None:
+        self._channel, self._queue = channel, queue
+        self._taken: dict[Any, Any] = {}
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        while (got := self._channel.basic_get(self._queue)) is not None:
+            message = self._channel.message_to_python(got)
+            self._taken[message.delivery_tag] = message
+            yield message.delivery_tag, message
+
+    def remove(self, places: Sequence[Any]) -> None:
+        for tag in places:
+            self._taken.pop(tag).ack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for message in self._taken.values():
+            message.requeue()
+        self._channel.close()
