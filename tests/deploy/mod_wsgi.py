@@ -88,6 +88,6 @@ class ModWsgi(Apache):
         text = filled_in("mod_wsgi/bridge.wsgi", places).replace(
             '{SITE}/.bridge"', f'{{SITE}}/{Path(env.pop("BRIDGE_STATE_DIR", ".bridge")).name}"'
         )
-        before = _BEFORE.format(env=env, path=[str(REPOSITORY), str(REPOSITORY / "tests")])
+        before = _BEFORE.format(env=env, path=[str(REPOSITORY)])
         docstring, mark, rest = text.partition('"""\n\nimport os')
         (self.site / "bridge.wsgi").write_text(f"{docstring}{mark[:5]}{before}{mark[5:]}{rest}")

@@ -72,7 +72,7 @@ class ServeOptions:
 
 
 class BridgeApplication(BaseApplication):  # type: ignore[misc]
-    """What gunicorn runs. In a worker it owns the table, the dispatcher and their plug-ins."""
+    """What gunicorn runs. In a worker it owns the table, the front and their plug-ins."""
 
     def __init__(
         self, settings: Settings, options: ServeOptions, start_gate: StartGate, lock: Lock

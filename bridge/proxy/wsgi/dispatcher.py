@@ -43,8 +43,6 @@ class Dispatcher:
     `secret` verifies preview cookies and names this bridge in its loop guard; where it
     is empty, `loop_secret` signs what visitors carry of their redirects. At most
     `handler_threads` handlers run at a time. `gate` keeps visitors from missing their own edits.
-
-    The event-loop engine takes this object too, and uses its `front` and its `threads`.
     """
 
     def __init__(
