@@ -158,12 +158,14 @@ def _site(value: object) -> object:
 class Timeouts(Model):
     """How long each stage of a request to a backend may take."""
 
-    wait: Duration = Field(default=2.0, description="for a free connection; then 503")
-    connect: Duration = Field(default=2.0, description="to connect; then 504")
-    send: Duration = Field(default=30.0, description="for the backend to take a piece of the body")
-    first_byte: Duration = Field(default=60.0, description="until the answer begins; then 504")
-    between_bytes: Duration = Field(default=60.0, description="between two pieces of the answer")
-    idle: Duration = Field(default=30.0, description="an unused connection is kept this long")
+    wait: Duration = Field(default=2.0, description="wait for a place; then 503")
+    connect: Duration = Field(default=2.0, description="time to connect; then 504")
+    send: Duration = Field(default=30.0, description="time to send a piece of the body; then 504")
+    first_byte: Duration = Field(default=60.0, description="time until the answer begins; then 504")
+    between_bytes: Duration = Field(
+        default=60.0, description="time between two pieces of the answer"
+    )
+    idle: Duration = Field(default=30.0, description="how long an unused connection is kept")
 
 
 class Limits(Model):
@@ -179,7 +181,7 @@ class Limits(Model):
         default=1000, ge=0, le=1_000_000, description="requests that wait; more get a 503"
     )
     tunnels: int = Field(
-        default=1000, ge=0, le=100_000, description="WebSockets, besides; more get a 503"
+        default=1000, ge=0, le=100_000, description="WebSockets, besides these; more get a 503"
     )
     response_head: Size = Field(default=64 * 1024, description="largest status line and headers")
 
@@ -258,31 +260,31 @@ class RequestHeaders(Model):
 
 
 class Health(Model):
-    """Probes: a server that does not answer them below 500 is not asked."""
+    """Probes: a server that does not answer them with a status below 500 gets no requests."""
 
-    path: ProbePath = Field(default="/", description="asked by GET")
-    every: Duration = Field(default=5.0, description="between two probes of a server")
-    timeout: Duration = Field(default=2.0, description="for the answer")
+    path: ProbePath = Field(default="/", description="path that is asked for by GET")
+    every: Duration = Field(default=5.0, description="time between two probes of a server")
+    timeout: Duration = Field(default=2.0, description="time for the answer")
     host: OwnHost | None = Field(default=None, description="Host header of the probe")
 
 
 class Backend(Model):
-    """A legacy server, or several that can stand for each other."""
+    """A legacy server, or several equal ones."""
 
     urls: BackendUrls = Field(
         alias="url",
-        description="http://, https:// or unix:/path; a path is put in front. A list: several "
-        "servers, of which the least busy one is asked",
+        description="http://, https:// or unix:/path; a path is put in front. A list names several "
+        "servers, and the least busy one is asked",
     )
     host: OwnHost = Field(
-        default="preserve", description="Host header: `preserve` the visitor's, or this name"
+        default="preserve", description="Host header: `preserve` for the visitor's, or a fixed name"
     )
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     via: bool = Field(
         default=False, description="add Via to requests; nginx then stops compressing"
     )
-    accel: bool = Field(default=False, description="let X-Accel-* and X-Sendfile through")
+    accel: bool = Field(default=False, description="pass X-Accel-* and X-Sendfile on")
     request_headers: RequestHeaders = RequestHeaders()
     keep_alive: bool = Field(
         default=True, description="false: a new connection for each request, with Connection: close"
@@ -328,7 +330,7 @@ class Backend(Model):
 class Sticky(Model):
     """Which key keeps a visitor on one side. Exactly one of the three, or none for our cookie."""
 
-    cookie: CookieName | None = Field(default=None, description="a cookie of the site's own")
+    cookie: CookieName | None = Field(default=None, description="a cookie of the site")
     header: HeaderName | None = Field(default=None, description="a request header")
     address: Literal[True] | None = Field(default=None, description="the visitor's address")
 
@@ -342,9 +344,7 @@ class Sticky(Model):
 class ResponseHeaders(Model):
     """Changes to every response of a site or a route, whichever side answered."""
 
-    remove: tuple[ResponseHeaderName, ...] = Field(
-        default=(), description="tell-tales such as Server"
-    )
+    remove: tuple[ResponseHeaderName, ...] = Field(default=(), description="names, such as Server")
     set: dict[ResponseHeaderName, HeaderValue] = Field(
         default={}, description="replaces the header"
     )
@@ -383,8 +383,8 @@ class Compression(Model):
     encodings: tuple[Literal["gzip", "br", "zstd"], ...] = Field(
         default=("gzip",), min_length=1, description="the best first; br and zstd need a library"
     )
-    min_size: Size = Field(default=256, description="smaller answers stay as they are")
-    types: tuple[MediaType, ...] = Field(default=_TEXTS, description="media types, text/* too")
+    min_size: Size = Field(default=256, description="smaller answers are not compressed")
+    types: tuple[MediaType, ...] = Field(default=_TEXTS, description="media types; text/* is valid")
 
     @cached_property
     def usable(self) -> tuple[str, ...]:
@@ -401,17 +401,17 @@ class Compression(Model):
 
 
 class Site(Model):
-    """One web site: the hosts it answers to and what stands behind it."""
+    """One web site: its hosts, and what answers them."""
 
-    hosts: tuple[Host, ...] = Field(min_length=1, description="every other Host gets a 421")
-    legacy: str = Field(description="name of the backend that answers what no route takes")
+    hosts: tuple[Host, ...] = Field(min_length=1, description="any other Host gets a 421")
+    legacy: str = Field(description="backend that answers requests that no route takes")
     sticky: Sticky = Sticky()
     response_headers: ResponseHeaders = ResponseHeaders()
     compress: Compression | None = Field(
-        default=None, description="Python's answers: `{}` for gzip of the usual types"
+        default=None, description="compresses Python's answers: `{}` for gzip of the usual types"
     )
     error_pages: dict[ErrorStatus, str] = Field(
-        default={}, description="HTML file per status or `default`, relative to this file"
+        default={}, description="HTML file for a status or `default`, relative to this file"
     )
     max_body: Size | None = Field(default=None, description="largest request body; then 413")
 
@@ -446,12 +446,12 @@ Parameter = Annotated[str, AfterValidator(_parameter)]
 
 
 class Route(Model):
-    """One route. Without a handler it says: this is legacy's, whatever other routes say."""
+    """One route. Without a handler it belongs to legacy, whatever other routes say."""
 
     name: Name
     path: Annotated[str, Field(min_length=1)] = Field(description="Werkzeug rule: /project/<name>")
     site: Annotated[str | None, BeforeValidator(_site)] = Field(
-        default=None, description="only for this site; `*`: for all of them, as without it"
+        default=None, description="only for this site; `*`: for all sites, on purpose"
     )
     methods: tuple[Method, ...] = Field(default=("GET", "HEAD"), min_length=1)
     host: Host | None = None
@@ -459,7 +459,7 @@ class Route(Model):
         default={}, description="parameter: exact value, true for present, false for absent"
     )
     cookies: dict[Parameter, Condition] = Field(
-        default={}, description="cookie, or name* for all that begin so: the same"
+        default={}, description="cookie, or name* for all that begin so: as for query"
     )
     headers: dict[HeaderName, Condition] = Field(
         default={}, description="header: exact value, true for present, false for absent"
@@ -469,17 +469,17 @@ class Route(Model):
     mount: Mount | None = Field(
         default=None, description="prefix that becomes the SCRIPT_NAME of the WSGI application"
     )
-    python: Share | None = Field(default=None, description="share of visitors Python answers")
-    group: str | None = Field(default=None, description="share the number and bucket of a group")
-    legacy: str | None = Field(default=None, description="another backend than the site's")
-    timeout: Duration = Field(default=10.0, description="for the handler's first byte")
-    fallback: bool = Field(default=True, description="legacy answers a GET that Python fails")
+    python: Share | None = Field(default=None, description="share of visitors that Python answers")
+    group: str | None = Field(default=None, description="take share and bucket from this group")
+    legacy: str | None = Field(default=None, description="another legacy backend than the site's")
+    timeout: Duration = Field(default=10.0, description="time until the handler's first byte")
+    fallback: bool = Field(default=True, description="legacy answers a GET when Python fails")
     response_headers: ResponseHeaders | None = Field(
         default=None, description="changes to its answers, after those of the site"
     )
-    compress: bool = Field(default=True, description="false: not on this route")
+    compress: bool = Field(default=True, description="false: not for this route")
     decline_on: tuple[Annotated[int, Field(ge=400, le=599)], ...] = Field(
-        default=(), description="statuses of its Python side with which legacy is asked instead"
+        default=(), description="when Python answers with such a status, legacy answers instead"
     )
     reads: tuple[EntityName, ...] = Field(
         default=(),
@@ -511,41 +511,39 @@ class Route(Model):
 
 
 class RedirectLoops(Model):
-    """When a visitor who is sent round and round is stopped with a page."""
+    """When a redirect loop is stopped with a page."""
 
-    rounds: int = Field(default=5, ge=2, le=20, description="of the same cycle")
-    within: Duration = Field(default=10.0, description="for so many rounds")
-    legacy: bool = Field(
-        default=False, description="stop a visitor too who goes round within legacy alone"
-    )
+    rounds: int = Field(default=5, ge=2, le=20, description="so many of one cycle are a loop")
+    within: Duration = Field(default=10.0, description="time for so many rounds")
+    legacy: bool = Field(default=False, description="also stop loops between pages of legacy alone")
     to_legacy: bool = Field(
-        default=False, description="a flipped route of the cycle goes back to legacy for a while"
+        default=False, description="flipped routes of the cycle go back to legacy for a while"
     )
 
 
 class Visitors(Model):
     """How much time and room a visitor may take."""
 
-    head: Duration = Field(default=30.0, description="for the head of a request; then 408")
-    body: Duration = Field(default=60.0, description="without a byte of a body; then 408")
-    idle: Duration = Field(default=60.0, description="between two requests of a connection")
-    stall: Duration = Field(default=60.0, description="without taking a byte of an answer")
+    head: Duration = Field(default=30.0, description="time for a head; then 408")
+    body: Duration = Field(default=60.0, description="time without a byte of a body; then 408")
+    idle: Duration = Field(default=60.0, description="time between two requests of a connection")
+    stall: Duration = Field(default=60.0, description="time without taking a byte of an answer")
     slowest: Size = Field(
-        default=128, description="of a body or an answer in each second; who is slower is ended"
+        default=128, description="least bytes a second of a body or an answer; then it is ended"
     )
     buffer: Size = Field(
         default=64 * 1024,
         le=256 * 1024,
-        description="a body of at most this size is here before legacy is asked",
+        description="a body up to this size is complete before legacy is asked",
     )
     share: Share = Field(
-        default=75_000, description="of a backend's places that one address has at most"
+        default=75_000, description="most of a backend's scarce places for one address"
     )
-    tunnel_idle: Duration = Field(default=3600.0, description="an unused WebSocket stays this long")
+    tunnel_idle: Duration = Field(default=3600.0, description="how long an unused WebSocket stays")
     request_line: Size = Field(default=8190, ge=1024, le=2**20, description="then 414")
     request_head: Size = Field(default=64 * 1024, ge=2048, le=2**20, description="then 431")
-    request_header: Size = Field(default=16380, ge=1024, le=2**20, description="one line of it")
-    request_headers: int = Field(default=100, ge=10, le=10_000, description="lines of a head")
+    request_header: Size = Field(default=16380, ge=1024, le=2**20, description="longest line of it")
+    request_headers: int = Field(default=100, ge=10, le=10_000, description="most lines of a head")
 
 
 class File(Model):
