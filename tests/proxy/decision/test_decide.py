@@ -16,7 +16,6 @@ from bridge.proxy.request.head import Head
 from bridge.proxy.routing.table import Handlers, load_text
 from tests.proxy.site import TOP, decided, head, route, table
 
-
 HALF = table(route("page", "/p", "50%"))
 
 
