@@ -1,7 +1,8 @@
 """The small mutations of a module's source: one rule changed in each.
 
 Pure: source in, code objects out. What people read and no rule hangs on stays as it is: imports,
-docstrings, annotations, decorators, `__all__`, `__slots__`, what `raise` says and `__repr__`.
+docstrings, types, decorators, sizes of caches, `__all__`, `__slots__`, what `raise` says and
+`__repr__`.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ _REMOVED_FUNCTIONS = {"reversed", "sorted"}
 _LEFT_ALONE = (ast.Import, ast.ImportFrom, ast.Raise, ast.Assert, ast.JoinedStr)
 _FIELDS_LEFT_ALONE = {"annotation", "returns", "decorator_list", "bases"}
 _NAMES_LEFT_ALONE = {"__all__", "__slots__"}
+_TYPES = {"Literal", "dict", "list", "tuple", "Callable"}
 _MUCH = 80  # characters
 
 
@@ -126,6 +128,10 @@ def _places(node: ast.AST, parent: ast.AST) -> Iterator[tuple[_Node, ast.AST]]:
     if isinstance(node, _LEFT_ALONE) or (
         isinstance(node, ast.FunctionDef) and node.name == "__repr__"
     ):
+        return
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value) in _TYPES:
+        return
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "lru_cache":
         return
     if isinstance(node, ast.Assign) and any(
         isinstance(one, ast.Name) and one.id in _NAMES_LEFT_ALONE for one in node.targets

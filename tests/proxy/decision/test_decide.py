@@ -309,6 +309,13 @@ def test_a_preview_cookie_changes_nothing_where_there_is_no_python_side(path: st
     assert not decision.split
 
 
+@pytest.mark.parametrize("share", ["0%", "100%"])
+def test_a_preview_cookie_that_counts_for_nothing_leaves_the_decision_as_it_is(share: str) -> None:
+    ours = table(route("page", "/p", share))
+    request = head("/p", Cookie=f"{preview.COOKIE}=x")
+    assert decided(ours, request, secret="s3cret") == decided(ours, head("/p"))
+
+
 def test_a_handler_that_cannot_be_imported_is_not_the_same_as_none() -> None:
     text = TOP + '  - {name: gone, path: "/p", handler: "no.module:view", python: 100%}\n'
     ours = load_text(text, Path("routes.yaml"), handlers=Handlers.WANTED)
