@@ -54,6 +54,11 @@ def test_a_websocket_needs_a_shell_that_tunnels(upgrade: str, expected: int) -> 
     assert status(Upgrade=upgrade, tunnels=True) == 0
 
 
+def test_a_shell_tunnels_only_where_it_says_so() -> None:
+    with pytest.raises(VisitorError):
+        admit(head("/", Upgrade="websocket"), OWN)
+
+
 @given(st.lists(HOP, max_size=10))
 def test_up_to_eight_bridges_are_passed_and_ours_comes_last(hops: list[str]) -> None:
     request = head("/", **{HOP_HEADER: ",".join(hops)}) if hops else head("/")
