@@ -121,6 +121,7 @@ def test_the_mark_of_a_twin_is_the_key_and_only_there_where_it_is_asked_for() ->
     one = write(key="$bash")
     assert stored(one, {}, twin=True)["_twin"] == "$bash"
     assert "_twin" not in stored(one, {})
+    assert guarded(one)._doc == guarded(one, twin=False)._doc != guarded(one, twin=True)._doc
 
 
 CHILDREN = st.lists(st.sampled_from("abcd"), unique=True)
