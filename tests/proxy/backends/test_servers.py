@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from bridge.proxy.backends.servers import Servers
+from bridge.proxy.backends.servers import Server, Servers
 from bridge.proxy.routing.models import Backend
 
 URLS = ["http://a", "http://b", "http://c"]
@@ -97,6 +98,103 @@ def test_the_only_server_is_never_left_alone() -> None:
     servers.refused(servers.all[0], 0.0)
     servers.told(servers.all[0], False, "away")
     assert servers.alone(0.0) == {}
+
+
+def test_equals_have_their_turns_one_after_the_other() -> None:
+    """As in the file, beginning with the second; so it is with two of three, too."""
+    servers = Servers("php", URLS)
+    a, b, c = servers.all
+    assert [servers.pick(0.0) for _ in range(6)] == [b, c, a, b, c, a]
+    b.busy = 1
+    assert [servers.pick(0.0) for _ in range(6)] == [c, c, a, c, c, a]
+
+
+def test_when_none_is_left_the_one_whose_time_is_over_first_is_asked() -> None:
+    servers = Servers("php", URLS)
+    a, b, c = servers.all
+    for server, at in ((a, 0.3), (b, 0.1), (c, 0.2)):
+        servers.refused(server, at)
+    assert servers.pick(0.5) is b
+    assert servers.pick(0.5, [b]) is c
+    assert servers.pick(0.5, servers.all) is b
+    assert servers.pick(1.15) is b
+
+
+def test_one_that_was_tried_is_asked_again_rather_than_none() -> None:
+    servers = Servers("php", URLS[:2])
+    assert servers.pick(0.0, servers.all) in servers.all
+
+
+def test_another_one_is_well_and_was_not_tried() -> None:
+    servers = Servers("php", URLS[:2])
+    a, b = servers.all
+    assert servers.another(0.0, [a])
+    assert not servers.another(0.0, [a, b])
+    servers.refused(b, 0.0)
+    assert not servers.another(0.5, [a])
+    assert servers.another(1.0, [a])
+
+
+def test_what_several_requests_find_out_at_once_counts_once() -> None:
+    servers = Servers("php", URLS[:2])
+    a, _ = servers.all
+    for now in (0.0, 0.0, 0.9):
+        servers.refused(a, now)
+    assert (a.until, a.times) == (1.0, 1)
+
+
+def test_being_left_alone_begins_the_row_of_silence_anew() -> None:
+    servers = Servers("php", URLS[:2])
+    a, _ = servers.all
+    for _ in range(3):
+        servers.was_silent(a, 0.0)
+    for _ in range(2):
+        servers.was_silent(a, 5.0)
+        assert a.is_well(5.0)
+    servers.was_silent(a, 5.0)
+    assert not a.is_well(6.9)
+    servers.answered(a)
+    assert a.is_well(5.0)
+
+
+def test_a_server_that_is_new_is_well_and_nothing_is_wrong_with_it() -> None:
+    server = Server("http://a")
+    assert server.is_well(0.0)
+    assert (server.why, server.sick, server.busy, server.silent, server.times) == ("", "", 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ([True], []),
+        ([True, True], []),
+        ([False], ["left alone"]),
+        ([False, False], ["left alone"]),
+        ([True, False], ["left alone"]),
+        ([False, True], ["left alone", "asked again"]),
+        ([False, True, True, False], ["left alone", "asked again", "left alone"]),
+    ],
+)
+def test_the_log_says_what_probes_change_and_nothing_twice(
+    told: list[bool], said: list[str]
+) -> None:
+    servers = Servers("php", URLS[:2])
+    with capture_logs() as logs:
+        for well in told:
+            servers.told(servers.all[0], well, "503")
+    assert [one["event"].partition("is ")[2] for one in logs] == said
+    assert all((one["backend"], one["server"]) == ("php", "http://a") for one in logs)
+    assert servers.all[0].sick == ("" if told[-1] else "503")
+
+
+def test_the_log_says_who_is_left_alone_and_for_how_long() -> None:
+    servers = Servers("php", URLS[:2])
+    with capture_logs() as logs:
+        servers.refused(servers.all[1], 0.0)
+        servers.refused(servers.all[1], 0.5)
+    [said] = logs
+    assert said["event"] == "a server is left alone"
+    assert (said["server"], said["why"], said["seconds"]) == ("http://b", "takes no connection", 1)
 
 
 STEPS = st.lists(

@@ -39,6 +39,10 @@ def test_nobody_is_in_at_0_and_everybody_at_100_percent(group: str, key: str) ->
     assert inside(number, ALL)
 
 
+def test_a_share_of_a_bucket_takes_the_buckets_below_it() -> None:
+    assert [inside(number, 5) for number in (0, 4, 5, 6)] == [True, True, False, False]
+
+
 def test_a_share_takes_its_share_of_many_visitors() -> None:
     taken = sum(inside(bucket("route:x", f"visitor-{n}"), 10_000) for n in range(20_000))
     assert 1_850 < taken < 2_150  # 10% ± 3.5 standard deviations; the keys are fixed

@@ -1,16 +1,27 @@
 """Who answers, and why: shares, keys, previews, and legacy whenever in doubt."""
 
 import re
+from dataclasses import replace
+from pathlib import Path
+from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.errors import VisitorError
 from bridge.proxy.decision import preview
+<<<<<<< HEAD
 from bridge.proxy.decision.decide import PYTHON
 from bridge.proxy.request.cookies import PREVIEW_COOKIE, SHARE_COOKIE
+=======
+from bridge.proxy.decision.decide import PYTHON, SHARE_COOKIE
+from bridge.proxy.request.head import Head
+from bridge.proxy.routing.table import Handlers, load_text
+>>>>>>> m13
 from tests.proxy.site import TOP, decided, head, route, table
+
+HALF = table(route("page", "/p", "50%"))
 
 
 def test_no_route_means_legacy() -> None:
@@ -47,11 +58,10 @@ def test_a_malformed_key_is_replaced() -> None:
 )
 def test_an_unusable_key_does_not_hide_a_usable_one(unusable: list[str], usable: str) -> None:
     """Whatever sets a cookie of our name for a longer path is sent first, on every request."""
-    split = table(route("page", "/p", "50%"))
-    alone = decided(split, head("/p", Cookie=f"{SHARE_COOKIE}={usable}"))
+    alone = decided(HALF, head("/p", Cookie=f"{SHARE_COOKIE}={usable}"))
     unusable = [one for one in unusable if not re.fullmatch("[A-Za-z0-9_-]{8,64}", one)]
     cookies = "; ".join(f"{SHARE_COOKIE}={one}" for one in [*unusable, usable, "x" * 9])
-    decision = decided(split, head("/p", Cookie=cookies), fresh_key="another-key")
+    decision = decided(HALF, head("/p", Cookie=cookies), fresh_key="another-key")
     assert (decision.bucket, decision.set_key) == (alone.bucket, None)
 
 
@@ -188,3 +198,180 @@ def test_a_cookie_condition_is_asked_anew_for_each_visitor() -> None:
     for _ in range(3):
         assert decided(ours, head("/p")).python
         assert not decided(ours, head("/p", Cookie="wp_x=1")).python
+
+
+MANY = (
+    route("read", "/p", "100%", "methods: [GET, HEAD]"),
+    route("write", "/p", "0%", "methods: [POST]"),
+    route("paged", "/q", "100%", "query: {page: a}"),
+    route("guest", "/c", "100%", "cookies: {wp_*: false}"),
+    route("ajax", "/h", "100%", "headers: {X-Requested-With: XMLHttpRequest}"),
+    route("split", "/s", "50%", "legacy: old"),
+    route("named", "/n/<name>", "100%"),
+    'name: php, path: "/l", legacy: old',
+)
+ANSWERS: list[tuple[Head, str | None, str, dict[str, str]]] = [
+    (head("/p"), "read", PYTHON, {}),
+    (head("/p?page=a", "HEAD"), "read", PYTHON, {}),
+    (head("/p", "POST"), "write", "php", {}),
+    (head("/p", "PUT"), None, "php", {}),
+    (head("/q?page=a"), "paged", PYTHON, {}),
+    (head("/q?page=b"), None, "php", {}),
+    (head("/q"), None, "php", {}),
+    (head("/c"), "guest", PYTHON, {}),
+    (head("/c", Cookie="wp_x=1"), None, "php", {}),
+    (head("/h"), None, "php", {}),
+    (head("/h", X_Requested_With="XMLHttpRequest"), "ajax", PYTHON, {}),
+    (head("/s", Cookie=f"{SHARE_COOKIE}=visitor-1"), "split", "old", {}),
+    (head("/s", Cookie=f"{SHARE_COOKIE}=visitor-2"), "split", PYTHON, {}),
+    (head("/n/x"), "named", PYTHON, {"name": "x"}),
+    (head("/n/y"), "named", PYTHON, {"name": "y"}),
+    (head("/l"), "php", "old", {}),
+    (head("/"), None, "php", {}),
+    (head("//"), None, "php", {}),
+]
+
+
+@settings(max_examples=10)
+@given(st.randoms(use_true_random=False))
+def test_what_was_asked_before_changes_no_decision(random: Random) -> None:
+    """Whatever is remembered of a path: other methods, queries, cookies and headers differ."""
+    ours = table(*MANY)
+    for request, name, backend, params in random.sample(ANSWERS * 2, len(ANSWERS) * 2):
+        decision = decided(ours, request)
+        assert (decision.route.name if decision.route else None) == name
+        assert (decision.backend, decision.params) == (backend, params)
+
+
+def test_what_is_asked_for_most_is_decided_once() -> None:
+    """For 4096 paths of up to 256 characters: visitors can send any number of them."""
+    ours = table(route("all", "/<path:rest>", "100%"))
+    for length, remembered in ((256, True), (257, False)):
+        long = head("/" + "x" * (length - 1))
+        assert (decided(ours, long) is decided(ours, long)) is remembered
+    ours = table(route("all", "/<path:rest>", "100%"))
+    first = decided(ours, head("/0"))
+    for number in range(1, 4096):
+        decided(ours, head(f"/{number}"))
+    assert decided(ours, head("/0")) is first
+    decided(ours, head("/4096"))
+    assert decided(ours, head("/0")) is not first
+
+
+def test_an_odd_target_is_decided_anew_for_each_oddity() -> None:
+    ours = table()
+    for _ in range(2):
+        assert "//" in decided(ours, head("//")).detail
+        assert "dot" in decided(ours, head("/./")).detail
+
+
+@pytest.mark.parametrize("share", ["0%", "50%", "100%"])
+def test_a_routes_own_legacy_answers_where_python_does_not(share: str) -> None:
+    ours = table(route("page", "/p", share, "legacy: old"))
+    sides = {decided(ours, head("/p"), fresh_key=f"visitor-{n}").backend for n in range(20)}
+    assert sides == {"0%": {"old"}, "50%": {"old", PYTHON}, "100%": {PYTHON}}[share]
+    assert decided(ours, head("/p")).legacy == "old"
+
+
+def test_a_decision_by_share_says_the_bucket_and_the_share() -> None:
+    ours = table(route("page", "/p", "12.5%"))
+    for number in range(40):
+        decision = decided(ours, head("/p"), fresh_key=f"visitor-{number}")
+        assert decision.bucket is not None
+        side = "in" if decision.python else "not in"
+        assert decision.detail == f"bucket {decision.bucket / 1000:g}% is {side} 12.5%"
+        assert decision.python == (decision.bucket < 12_500)
+
+
+def test_a_split_route_has_its_conditions_and_its_rules_like_any_other() -> None:
+    more = "cookies: {wp_*: false}, response_headers: {set: {X-Side: new}}"
+    decision = decided(table(route("page", "/p", "50%", more)), head("/p"))
+    assert decision.conditions == ("Cookie",)
+    assert decision.rules.set == {"X-Side": "new"}
+
+
+@pytest.mark.parametrize("share", ["50%", "0%", "100%"])
+def test_a_preview_has_the_conditions_and_the_rules_of_its_route(share: str) -> None:
+    more = "cookies: {wp_*: false}, response_headers: {set: {X-Side: new}}"
+    ours = table(route("page", "/p", share, more))
+    cookie = preview.make("s3cret", "legacy", preview.EVERY_ROUTE, 2000)
+    request = head("/p", Cookie=f"{preview.COOKIE}={cookie}")
+    decision = decided(ours, request, 1000.0, secret="s3cret")
+    assert (decision.reason, decision.backend) == ("preview", "php")
+    assert decision.detail == "preview cookie: legacy"
+    assert decision.conditions == ("Cookie",)
+    assert decision.rules.set == {"X-Side": "new"}
+
+
+@pytest.mark.parametrize("path", ["/l", "/nothing", "//"])
+def test_a_preview_cookie_changes_nothing_where_there_is_no_python_side(path: str) -> None:
+    ours = table('name: old, path: "/l", legacy: old', route("page", "/p", "50%"))
+    cookie = preview.make("s3cret", "python", preview.EVERY_ROUTE, 2000)
+    request = head(path, Cookie=f"{preview.COOKIE}={cookie}")
+    decision = decided(ours, request, 1000.0, secret="s3cret")
+    assert decision == decided(ours, head(path))
+    assert not decision.python
+    assert not decision.split
+
+
+@pytest.mark.parametrize("share", ["0%", "100%"])
+def test_a_preview_cookie_that_counts_for_nothing_leaves_the_decision_as_it_is(share: str) -> None:
+    ours = table(route("page", "/p", share))
+    request = head("/p", Cookie=f"{preview.COOKIE}=x")
+    assert decided(ours, request, secret="s3cret") == decided(ours, head("/p"))
+
+
+def test_a_handler_that_cannot_be_imported_is_not_the_same_as_none() -> None:
+    text = TOP + '  - {name: gone, path: "/p", handler: "no.module:view", python: 100%}\n'
+    ours = load_text(text, Path("routes.yaml"), handlers=Handlers.WANTED)
+    decision = decided(ours, head("/p"))
+    assert (decision.backend, decision.reason) == ("php", "no-handler")
+
+
+@pytest.mark.parametrize(
+    ("sticky", "headers", "missing"),
+    [
+        ("{cookie: uid}", {}, "cookie uid"),
+        ("{cookie: uid}", {"Cookie": "uid="}, "cookie uid"),
+        ("{header: X-Account}", {}, "header X-Account"),
+        ("{header: X-Account}", {"X_Account": ""}, "header X-Account"),
+        ("{address: true}", {}, "address"),
+    ],
+)
+def test_who_has_no_key_of_the_sites_own_gets_legacy_and_the_reason(
+    sticky: str, headers: dict[str, str], missing: str
+) -> None:
+    top = TOP.replace("legacy: php}", f"legacy: php, sticky: {sticky}}}")
+    request = replace(head("/p", **headers), peer="")
+    decision = decided(table(route("page", "/p", "99%"), top=top), request)
+    assert (decision.backend, decision.reason) == ("php", "no-sticky-key")
+    assert decision.detail == f"99%, and the request has no {missing}"
+    assert decision.vary == {"c": "Cookie", "h": "X-Account", "a": None}[missing[0]]
+
+
+@pytest.mark.parametrize(
+    ("sticky", "headers"),
+    [
+        ("{cookie: uid}", {"Cookie": "uid={}"}),
+        ("{header: X-Account}", {"X_Account": "{}"}),
+        ("{address: true}", {}),
+    ],
+)
+def test_the_sites_own_key_gives_visitors_different_sides(
+    sticky: str, headers: dict[str, str]
+) -> None:
+    top = TOP.replace("legacy: php}", f"legacy: php, sticky: {sticky}}}")
+    ours = table(route("page", "/p", "50%"), top=top)
+    buckets = set()
+    for number in range(1, 30):
+        sent = {name: value.format(number) for name, value in headers.items()}
+        request = replace(head("/p", **sent), peer=f"192.0.2.{number}")
+        buckets.add(decided(ours, request).bucket)
+    assert len(buckets) == 29
+
+
+@pytest.mark.parametrize("key", ["x" * 7, "x" * 65, "visitor-1<", "<visitor-1", "visitor 12"])
+def test_a_key_that_is_not_as_ours_are_is_replaced(key: str) -> None:
+    ours = table(route("page", "/p", "50%"))
+    cookie = f"other=visitor-9; {SHARE_COOKIE}={key}; another=visitor-8"
+    assert decided(ours, head("/p", Cookie=cookie)).set_key == "fresh-key"

@@ -22,6 +22,7 @@ from bridge.proxy.decision.loopguard import (
     sent_to,
 )
 from bridge.proxy.hooks import Hooks, Outcome
+from bridge.proxy.request.hosts import Hosts
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 from tests.proxy.site import TOP, table
 
@@ -141,6 +142,115 @@ def test_senders_are_known_again_by_their_codes() -> None:
     found = senders(codes, ["page", "other"], ["python", "php"])
     assert found == (*given_[:2], Sender("?", "?"))
     assert not any(one.route and one.route in code for one, code in zip(given_, codes, strict=True))
+
+
+def test_a_trail_leads_back_to_where_the_visitor_was_or_is() -> None:
+    trail = Trail("c", (Step(0.0, "a", "s"), Step(1.0, "b", "s")))
+    for expected, back in (("a", True), ("b", True), ("c", False), ("d", False)):
+        assert trail.leads_back(expected) is back
+        assert trail.leads_back(expected, "d") is (back or expected == "d")
+
+
+def test_a_trail_has_twenty_redirects_at_most() -> None:
+    trail = Trail("0")
+    for number in range(25):
+        trail = trail.then(Step(number, str(number), "s"), str(number + 1))
+    assert [step.asked for step in trail.steps] == [str(number) for number in range(5, 25)]
+    assert Trail("a", (), True).then(Step(0, "a", "s"), "b").told
+
+
+@pytest.mark.parametrize(("age", "found"), [(10.0, True), (10.5, False)])
+def test_redirects_of_just_the_time_that_is_looked_at_count(age: float, found: bool) -> None:
+    trail = Trail("a", (Step(0.0, "a", "s"), Step(5.0, "a", "s")))
+    assert trail.cycle(age, 2, 10.0) == (("s",) if found else ())
+
+
+def test_a_cycle_begins_where_the_visitor_is() -> None:
+    """Round and round, and then elsewhere: what was is no cycle any more."""
+    steps = tuple(Step(0.0, asked, "s") for asked in "abab")
+    assert Trail("a", steps).cycle(0.0, 2, 10.0) == ("s", "s")
+    assert Trail("b", steps).cycle(0.0, 2, 10.0) == ()
+    assert Trail("a", (Step(0.0, "b", "s"), Step(0.0, "a", "s"))).cycle(0.0, 2, 10.0) == ()
+    assert Trail("a", (Step(0.0, "a", "s"),)).cycle(0.0, 1, 10.0) == ()
+
+
+@pytest.mark.parametrize(("length", "rounds"), [(1, 18), (2, 9), (3, 6), (9, 2)])
+def test_a_long_cycle_counts_after_18_redirects(length: int, rounds: int) -> None:
+    hops = [(f"/{number}", f"/{(number + 1) % length}") for number in range(length)]
+    assert go_round(*hops, rounds=99) == length * rounds == 18
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "then"),
+    [
+        ("POST", 302, "GET"),
+        ("POST", 303, "GET"),
+        ("POST", 307, "POST"),
+        ("POST", 308, "POST"),
+        ("PUT", 301, "GET"),
+        ("HEAD", 302, "HEAD"),
+        ("GET", 302, "GET"),
+    ],
+)
+def test_browsers_keep_the_method_where_the_status_says_so(
+    asked: str, status: int, then: str
+) -> None:
+    found = sent_to(asked, "http", HOST, "/a", status, "/b")
+    assert found == asked_for(then, "http", HOST, "/b")
+    assert found != asked_for("OTHER", "http", HOST, "/b")
+
+
+@pytest.mark.parametrize(
+    ("location", "counts"),
+    [
+        ("/b", True),
+        ("//ours.test/b", True),
+        ("//other.test/b", False),
+        ("//[::1]/b", True),
+        ("//127.0.0.1/b", False),
+        ("mailto:a@b", False),
+    ],
+)
+def test_a_way_that_leads_elsewhere_is_none(location: str, counts: bool) -> None:
+    """An address of IPv6 is written otherwise in the form that is compared."""
+    hosts = Hosts({"site": [HOST, "ours.test"]})
+    assert (sent_to("GET", "http", HOST, "/a", 302, location, hosts) is not None) is counts
+
+
+def test_a_request_whose_address_is_none_stands_for_nothing() -> None:
+    assert asked_for("GET", "http", "a b", "/") is None
+    assert sent_to("GET", "http", HOST, "/", 302, "mailto:a@b") is None
+
+
+@pytest.mark.parametrize(("length", "shown"), [(5, ""), (6, ""), (7, " → …")])
+def test_the_name_of_a_loop_has_six_redirects(length: int, shown: str) -> None:
+    cycle = [Sender(str(number), "php") for number in range(length)]
+    named = loop_name(cycle)
+    assert named == " → ".join(f"{number} (php)" for number in range(min(length, 6))) + shown
+    assert loop_name([]) == ""
+    assert loop_name([Sender("", "php")]) == "- (php)"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "host", "domain"),
+    [
+        (("a.test",), "a.test", ""),
+        (("a.test", "www.a.test"), "a.test", "a.test"),
+        (("a.test", "www.a.test"), "www.a.test:8080", "a.test"),
+        (("*.a.test",), "www.a.test", "a.test"),
+        (("*.a.test:*", "*.b.a.test"), "www.b.a.test", "a.test"),
+        (("*.a.test",), "b.test", ""),
+        (("a.test", "www.a.test"), "xa.test", ""),
+        (("*.test", "a.test"), "a.test", ""),
+        (("*",), "a.test", ""),
+        (("[::1]", "[::1].a.test"), "[::1]", ""),
+        (("a.test", "b.test"), "a.test", ""),
+    ],
+)
+def test_the_domain_of_a_cookie_is_one_that_the_site_has_listed(
+    patterns: tuple[str, ...], host: str, domain: str
+) -> None:
+    assert domain_for(patterns, host) == domain
 
 
 class TestCookie:

@@ -15,10 +15,14 @@ from bridge.proxy.http.wire import (
     Framing,
     ResponseHead,
     WireError,
+    binds,
+    field_lines,
     framing,
+    look_at_part,
     lowered,
     only_interim,
     request_head,
+    split_head,
 )
 
 TOKEN = st.from_regex(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,20}", fullmatch=True)
@@ -127,12 +131,232 @@ class TestResponseHead:
         headers = [("connection", connection)] if connection else []
         assert ResponseHead(200, "", minor, headers).keeps_alive is keeps
 
+    @pytest.mark.parametrize(
+        ("headers", "minor", "keeps"),
+        [
+            ([("Connection", "x"), ("connection", "Close")], 1, False),
+            ([("Connection", "x"), ("Connection", "keep-alive")], 0, True),
+            ([("Connection", "x")], 1, True),
+            ([("Connection", "x")], 0, False),
+            ([("Connection", "keep-alive, close")], 0, False),
+            ([("Connection", "keep-alive"), ("Transfer-Encoding", "chunked")], 0, False),
+            ([("Connection", "keep-alive"), ("Transfer-Encoding", "chunked")], 1, True),
+            ([("Transfer-Encoding", "chunked")], 0, False),
+        ],
+    )
+    def test_a_connection_is_used_again_where_both_sides_read_its_end_alike(
+        self, headers: list[tuple[str, str]], minor: int, keeps: bool
+    ) -> None:
+        assert ResponseHead(200, "", minor, headers).keeps_alive is keeps
+
+    @pytest.mark.parametrize(
+        ("raw", "status", "reason", "minor"),
+        [
+            (b"HTTP/1.1 200 OK", 200, "OK", 1),
+            (b"HTTP/1.0 404 Not Found", 404, "Not Found", 0),
+            (b"HTTP/1.1 200", 200, "", 1),
+            (b"HTTP/1.1 200 ", 200, "", 1),
+            (b"HTTP/1.1 999 \xe9", 999, "\xe9", 1),
+            (b"HTTP/1.1 200 OK\r", 200, "OK", 1),
+        ],
+    )
+    def test_a_status_line_has_a_version_a_number_and_a_reason(
+        self, raw: bytes, status: int, reason: str, minor: int
+    ) -> None:
+        for head in (raw, raw.removesuffix(b"\r") + b"\r\nX: 1", raw + b"\nX: 1"):
+            parsed = ResponseHead.parse(head)
+            assert (parsed.status, parsed.reason, parsed.minor) == (status, reason, minor)
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            b"HTTP/1.2 200 OK",
+            b"HTTP/2 200 OK",
+            b"HTTP/1.1 20 OK",
+            b"HTTP/1.1 099 OK",
+            b"HTTP/1.1 2000 OK",
+            b"HTTP/1.1  200 OK",
+            b"HTTP/1.1 200OK",
+            b"HTTP/1.1 200 \x01",
+            b" HTTP/1.1 200 OK",
+            b"\r\nHTTP/1.1 200 OK",
+            b"x" * 99,
+        ],
+    )
+    def test_another_line_is_none(self, raw: bytes) -> None:
+        with pytest.raises(WireError) as caught:
+            ResponseHead.parse(raw)
+        first = raw.decode().partition("\r\n")[0]
+        assert str(caught.value) == f"no status line: {first[:60]!r}"
+
+    @pytest.mark.parametrize("end", ["\r\n", "\n"])
+    @pytest.mark.parametrize(
+        ("lines", "headers", "odd"),
+        [
+            (["A: b"], [("A", "b")], ()),
+            (["A:b \t"], [("A", "b")], ()),
+            (["A \t: b"], [("A", "b")], ()),
+            (["A:"], [("A", "")], ()),
+            (["A: b", " c", "\td "], [("A", "b c d")], ()),
+            (["A:", " c"], [("A", "c")], ()),
+            (["A: b", "  "], [("A", "b")], ()),
+            (["A: b", "nonsense", "C: d"], [("A", "b"), ("C", "d")], ("nonsense",)),
+            (["A: b", "no(name: x"], [("A", "b")], ("no(name",)),
+            (["A: b", "no name=x:y"], [("A", "b")], ("no name",)),
+            (["A: b", "n(o", " fold", "C: d"], [("A", "b"), ("C", "d")], ("n(o",)),
+            ([" fold", "C: d"], [("C", "d")], (" fold",)),
+            ([" fold", " more", "C: d"], [("C", "d")], (" fold",)),
+            (["A: b", "C: d", " \x01", " e"], [("A", "b")], ("C",)),
+            (["A: b", "C: d", " \x01", "E: f", " g"], [("A", "b"), ("E", "f g")], ("C",)),
+            (["x" * 50], [], ("x" * 40,)),
+            (["A: \x01"], [], ("A",)),
+            (["A" * 50 + ": b", " \x01"], [], ("A" * 40,)),
+            ([" " + "x" * 50], [], (" " + "x" * 39,)),
+        ],
+    )
+    def test_a_line_that_is_no_header_goes_and_is_named(
+        self, end: str, lines: list[str], headers: list[tuple[str, str]], odd: tuple[str, ...]
+    ) -> None:
+        """With the lines that continue it; a fold becomes a space."""
+        raw = end.join(["HTTP/1.1 200 OK", *lines]).encode("latin-1")
+        parsed = ResponseHead.parse(raw)
+        assert (parsed.headers, parsed.odd) == (headers, odd)
+        assert parsed.names == tuple(name for name, _ in headers)
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "Content-Length 5",
+            "content_length",
+            "x Transfer-Encoding: chunked",
+            "transferencoding",
+            "a\rb",
+            "a\0b",
+        ],
+    )
+    def test_a_line_that_speaks_of_the_framing_is_an_error(self, line: str) -> None:
+        with pytest.raises(WireError) as caught:
+            ResponseHead.parse(f"HTTP/1.1 200 OK\r\n{line}{'x' * 60}\r\nA: b".encode())
+        assert str(caught.value) == f"no header line: {(line + 'x' * 60)[:60]!r}"
+
+    def test_values_and_lists_are_found_by_name(self) -> None:
+        parsed = head(("Vary", "a, B"), ("X", "1"), ("VARY", "\tc "))
+        assert parsed.values("vary") == ["a, B", "\tc "]
+        assert parsed.listed((0, 2)) == ["a", "b", "c"]
+
+    @pytest.mark.parametrize(
+        "lengths", [["5"], ["5 "], ["5,5"], ["5", "5"], ["5 ,5", "5"], []], ids=str
+    )
+    def test_one_length_goes_on_however_often_it_was_said(self, lengths: list[str]) -> None:
+        headers = [("X", "1"), *(("Content-Length", one) for one in lengths), ("Y", "5, 5")]
+        got = head(*headers).plain_length()
+        assert [name for name, _ in got if name in "XY"] == ["X", "Y"]
+        said = [value.strip() for name, value in got if name == "Content-Length"]
+        assert said == (["5"] if lengths else [])
+
+    @pytest.mark.parametrize(
+        ("value", "whole"),
+        [
+            ("NTLM", True),
+            ("ntlm abc", True),
+            ("Negotiate abc", True),
+            ("Basic realm=x", False),
+            ("Basic realm=x, NTLM", True),
+            ("XNTLM", False),
+            ("NTLM-like", False),
+        ],
+    )
+    def test_some_answers_are_about_the_whole_connection(self, value: str, whole: bool) -> None:
+        assert head(("X", "1"), ("WWW-Authenticate", value)).binds is whole
+        assert not head(("X", value)).binds
+
     def test_a_length_said_twice_is_one_length(self) -> None:
         parsed = head(("Content-Length", "5, 5"), ("X", "1"), ("content-length", "5"))
         assert parsed.plain_length() == [("Content-Length", "5"), ("X", "1")]
 
 
+@pytest.mark.parametrize(
+    ("headers", "whole"),
+    [
+        ([("Authorization", "NTLM abc")], True),
+        ([("authorization", " negotiate abc")], True),
+        ([("Authorization", "Basic abc")], False),
+        ([("Authorization", "Basic NTLM")], False),
+        ([("Authorization", "Negotiated abc")], False),
+        ([("X", "NTLM")], False),
+        ([("X", "1"), ("Authorization", "NTLM abc")], True),
+        ([], False),
+    ],
+)
+def test_some_requests_authenticate_the_whole_connection(
+    headers: list[tuple[str, str]], whole: bool
+) -> None:
+    assert bool(binds(headers)) is whole
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("", []),
+        ("A: b\r\n", [("A", "b")]),
+        ("A:b\r\nA:\r\n", [("A", "b"), ("A", "")]),
+        ("A: b c\r\n", [("A", "b c")]),
+        ("A: b \r\n", None),
+        ("A: b\t\r\n", None),
+        ("A : b\r\n", None),
+        ("A: b\n", None),
+        ("A: b\r\n c\r\n", None),
+        ("A: \0\r\n", None),
+        ("A: b\r\n\r\n", None),
+        ("A\r\n", None),
+    ],
+)
+def test_only_plain_lines_are_read_in_one_go(
+    text: str, fields: list[tuple[str, str]] | None
+) -> None:
+    assert field_lines(text) == fields
+
+
+@pytest.mark.parametrize(
+    ("data", "parts"),
+    [
+        (b"a\r\nb\r\n\r\nrest", (b"a\r\nb", b"rest")),
+        (b"a\n\nrest", (b"a", b"rest")),
+        (b"a\r\n\nrest", (b"a", b"rest")),
+        (b"a\n\r\nrest\r\n\r\n", (b"a", b"rest\r\n\r\n")),
+        (b"a\r\n\r\n", (b"a", b"")),
+        (b"a\r\nb\r\n", None),
+        (b"", None),
+    ],
+)
+def test_a_head_ends_with_an_empty_line(data: bytes, parts: tuple[bytes, bytes] | None) -> None:
+    assert split_head(data) == parts
+    assert split_head(data, 1) == parts
+    assert split_head(b"\n\n" + data, 2) == (
+        None if parts is None else (b"\n\n" + parts[0], parts[1])
+    )
+
+
 class TestFraming:
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    @pytest.mark.parametrize("status", [100, 199, 200, 203, 204, 205, 303, 304, 305])
+    @pytest.mark.parametrize("lengths", [["7"], ["7", "7"], ["7, 7"], ["0"], ["1" * 18]], ids=str)
+    def test_what_has_no_body_has_none_however_its_length_is_said(
+        self, method: str, status: int, lengths: list[str]
+    ) -> None:
+        headers = [("Content-Length", one) for one in lengths]
+        none = method == "HEAD" or status < 200 or status in (204, 304)
+        expected = Framing(0 if none else int(lengths[0].partition(",")[0]))
+        assert framing(method, head(*headers, status=status)) == expected
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    @pytest.mark.parametrize("status", [100, 200, 204, 304])
+    def test_chunks_and_no_word_are_no_body_there_either(self, method: str, status: int) -> None:
+        none = method == "HEAD" or status != 200
+        chunked = head(("Transfer-Encoding", "chunked"), status=status)
+        assert framing(method, chunked) == (Framing(0) if none else Framing(None, True))
+        assert framing(method, head(status=status)) == (Framing(0) if none else Framing())
+
     @pytest.mark.parametrize(
         ("headers", "expected"),
         [
@@ -289,9 +513,108 @@ class TestChunkedReader:
         ChunkedReader().feed(before + (line or b"1") + end)
 
 
+def test_trailers_are_kept() -> None:
+    _, reader = read(b"1\r\na\r\n0\r\nX-Sum: 1 \r\nX-Other:\r\n\r\n")
+    assert reader.trailers == [("X-Sum", "1"), ("X-Other", "")]
+
+
+def test_a_piece_of_a_chunk_is_given_as_soon_as_it_is_there() -> None:
+    reader = ChunkedReader()
+    assert reader.feed(b"5\r\nhe") == [b"he"]
+    assert reader.feed(b"llo") == [b"llo"]
+    assert reader.leftover == b""
+    assert reader.feed(b"\r") == []
+    assert reader.leftover == b""
+    assert reader.feed(b"\n0\r\n\r\nx") == []
+    assert (reader.done, reader.leftover) == (True, b"x")
+
+
+def lasts(before: bytes, length: int, end: bytes) -> bool:
+    """Whether a line of so many bytes is taken, and refused as soon as it is longer."""
+    reader = ChunkedReader()
+    try:
+        reader.feed(before + b"X:" + b"x" * (length - 2) if before else b"1;" + b"x" * (length - 2))
+        reader.feed(end)
+    except WireError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("before", [b"", b"0\r\n"])
+@pytest.mark.parametrize(("length", "taken"), [(8192, True), (8193, False)])
+def test_a_line_of_chunking_has_8192_bytes_at_most(before: bytes, length: int, taken: bool) -> None:
+    """Also where its end has not come."""
+    assert lasts(before, length, b"") is taken
+    assert lasts(before, length, b"\r\n") is taken
+
+
+@pytest.mark.parametrize(("more", "taken"), [(0, True), (1, False)])
+def test_trailers_have_64_kib_at_most(more: int, taken: bool) -> None:
+    reader = ChunkedReader()
+    reader.feed(b"0\r\n")
+    lines = [b"X:" + b"x" * 8190] * 7 + [b"X:" + b"x" * 8188, b"X" + b"x" * more + b":"]
+    assert sum(map(len, lines)) == 65536 + more
+    try:
+        reader.feed(b"\r\n".join([*lines, b"", b""]))
+    except WireError:
+        assert not taken
+    else:
+        assert taken
+        assert reader.done
+
+
+@pytest.mark.parametrize(
+    ("part", "trailer", "sound"),
+    [
+        (b"", False, True),
+        (b"1f", False, True),
+        (b"1f;ext\r", False, True),
+        (b"x", False, False),
+        (b"1\n", False, False),
+        (b"0" * 17, False, False),
+        (b"", True, True),
+        (b"X-Y", True, True),
+        (b"X: y\r", True, True),
+        (b"\xe9", True, False),
+        (b"X\0", True, False),
+        (b"X: y\n", True, False),
+    ],
+)
+def test_what_no_later_byte_can_make_right_is_refused_at_once(
+    part: bytes, trailer: bool, sound: bool
+) -> None:
+    if sound:
+        look_at_part(part, trailer=trailer)
+        return
+    with pytest.raises(WireError, match="trailer line" if trailer else "chunk size"):
+        look_at_part(part, trailer=trailer)
+
+
+@pytest.mark.parametrize(("more", "interim"), [(0, True), (1, False)])
+def test_interim_answers_have_64_kib_at_most(more: int, interim: bool) -> None:
+    data = b"HTTP/1.1 100 Continue\r\nA: "
+    assert only_interim(data + b"b" * (65536 + more - len(data))) is interim
+
+
+@pytest.mark.parametrize("length", [0, 63, 64, 65])
+def test_names_of_up_to_64_characters_are_remembered(length: int) -> None:
+    """The objects say so: those of a longer name are made anew."""
+    name = "X" * length
+    assert lowered(name) == "x" * length
+    again = "".join(["X"] * length)
+    assert (lowered(name) is lowered(again)) is (length <= 64)
+
+
 @pytest.mark.parametrize(
     ("data", "interim"),
     [
+        (b"HTTP/1.0 1", True),
+        (b"HTTP/1.0 199", True),
+        (b"HTTP/1.2 1", False),
+        (b"HTTP/1.1 2", False),
+        (b"HTTP/1.1 10x", False),
+        (b"HTTP/1.1 100 Continue\r\n\r\nx", False),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", False),
         (b"", True),
         (b"HTTP/1.", True),
         (b"HTTP/1.1 10", True),

@@ -41,6 +41,92 @@ def test_a_default_port_is_none_in_the_file_too(pattern: str, host: str) -> None
     assert hosts.owner("a.test:8443") is None
 
 
+HOSTS = {
+    "exact": ["www.a.test", "port.a.test:8080", "any.a.test:*", "[::1]", "[::2]:81"],
+    "wild": ["*.a.test", "*.b.test:8080", "*.c.test:*"],
+    "deep": ["*.deep.a.test"],
+    "ports": ["*:9000"],
+}
+
+
+@pytest.mark.parametrize(
+    ("host", "owner"),
+    [
+        ("www.a.test", "exact"),
+        ("WWW.A.test", "exact"),
+        ("www.a.test:8080", None),
+        ("port.a.test:8080", "exact"),
+        ("port.a.test", "wild"),
+        ("port.a.test:8081", None),
+        ("any.a.test", "exact"),
+        ("any.a.test:443", "exact"),
+        ("any.a.test:8081", "exact"),
+        ("[::1]", "exact"),
+        ("[::1]:80", "exact"),
+        ("[::1]:81", None),
+        ("[::2]:81", "exact"),
+        ("[::2]", None),
+        ("x.a.test", "wild"),
+        ("x.y.a.test:443", "wild"),
+        ("x.a.test:8080", None),
+        ("x.a.test.evil.test", None),
+        ("xa.test", None),
+        ("a.test", None),
+        (".a.test", None),
+        ("x.b.test:8080", "wild"),
+        ("x.b.test", None),
+        ("x.c.test", "wild"),
+        ("x.c.test:1", "wild"),
+        ("x.deep.a.test", "deep"),
+        ("deep.a.test", "wild"),
+        ("anything:9000", "ports"),
+        ("www.a.test:9000", "ports"),
+        ("anything", None),
+        ("", None),
+        ("a b", None),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_host_belongs_to_the_most_specific_pattern(
+    host: str, owner: str | None, turned: bool
+) -> None:
+    """Whatever their order: the name itself first, then the longest of those with a star."""
+    patterns = {name: HOSTS[name] for name in (reversed(HOSTS) if turned else HOSTS)}
+    assert Hosts(patterns).owner(host) == owner
+
+
+def test_of_two_sites_with_one_host_the_first_has_it() -> None:
+    assert Hosts({"a": ["x.test"], "b": ["x.test"]}).owner("x.test") == "a"
+
+
+@pytest.mark.parametrize(
+    ("host", "parts"),
+    [
+        ("a.test", ("a.test", "")),
+        ("A.Test:80", ("a.test", "80")),
+        ("a.test:", ("a.test", "")),
+        ("[2001:DB8::1]:80", ("[2001:db8::1]", "80")),
+        ("a_b-c.test:65535", ("a_b-c.test", "65535")),
+        ("a.test:123456", None),
+        ("a.test:80:80", None),
+        ("a.test:x", None),
+        ("2001:db8::1", None),
+        ("a/b", None),
+        ("a\x00", None),
+        (":80", None),
+        ("", None),
+    ],
+)
+def test_a_host_is_a_name_and_a_port(host: str, parts: tuple[str, str] | None) -> None:
+    assert split_host(host) == parts
+
+
+@pytest.mark.parametrize("name", ["ﷺﷺ‎.test", "ü" * 64, "-ü.test", "ü\u200d.test"])
+def test_what_no_browser_asks_for_is_no_name(name: str) -> None:
+    with pytest.raises(ValueError, match="no part of a host name"):
+        as_ascii(name)
+
+
 def test_long_hosts_are_not_remembered() -> None:
     """Visitors may send any number of them."""
     hosts = Hosts({"any": ["*.test"]})

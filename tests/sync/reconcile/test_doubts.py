@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.sync.reconcile.doubts import Doubt, KeyState, Pair, look, verdict
+from bridge.sync.reconcile.doubts import KINDS, Doubt, KeyState, Kind, Pair, look, verdict
 
 ALIVE, DEAD = KeyState(5), KeyState(5, False)
 
@@ -81,6 +81,123 @@ def test_content_that_differs_beside_a_version_of_the_row_is_not_settled_by_prog
     doubt = look(doubt, Pair(KeyState(4), KeyState(4), same=False), 1.0)
     assert doubt
     assert (doubt.kind, doubt.since) == ("different", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("pair", "kind"),
+    [
+        (Pair(ALIVE, ALIVE, unlookable="x"), "unlookable"),
+        (Pair(DEAD, ALIVE, unlookable="x"), None),
+        (Pair(None, ALIVE, unlookable="x"), None),
+        (Pair(ALIVE, ALIVE, rows=2), "duplicate"),
+        (Pair(None, KeyState(5, wrong="x"), rows=2), "duplicate"),
+        (Pair(ALIVE, KeyState(5, wrong="x")), "unusable"),
+        (Pair(DEAD, KeyState(5, False, wrong="x")), "unusable"),
+        (Pair(DEAD, DEAD, fault="x"), "tombstone"),
+        (Pair(DEAD, None, fault="x"), "tombstone"),
+        (Pair(None, None, fault="x"), "tombstone"),
+        (Pair(ALIVE, ALIVE, fault="x"), None),
+        (Pair(KeyState(7), KeyState(5, False, most=7)), "orphan"),
+        (Pair(KeyState(8), KeyState(5, False, most=7)), "ahead"),
+        (Pair(KeyState(5), KeyState(5, False, most=5)), "orphan"),
+    ],
+)
+def test_what_is_wrong_with_a_key_itself_counts_before_versions(
+    pair: Pair, kind: Kind | None
+) -> None:
+    assert verdict(pair) == kind
+
+
+def test_every_kind_has_its_words() -> None:
+    assert all(text and kind for kind, text in KINDS.items())
+
+
+PAIRS: dict[Kind, Pair] = {
+    "missing": Pair(None, KeyState(5)),
+    "behind": Pair(KeyState(4), KeyState(5)),
+    "orphan": Pair(KeyState(4), None),
+    "different": Pair(KeyState(5), KeyState(5), same=False),
+    "ahead": Pair(KeyState(6), KeyState(5)),
+    "duplicate": Pair(KeyState(5), KeyState(5), rows=2),
+    "unusable": Pair(KeyState(5), KeyState(5, wrong="x")),
+    "tombstone": Pair(KeyState(5, False), KeyState(5, False), fault="x"),
+}
+
+
+@pytest.mark.parametrize("first", PAIRS)
+@pytest.mark.parametrize("then", PAIRS)
+def test_another_difference_than_before_gets_its_own_time(first: Kind, then: Kind) -> None:
+    """Where it is not lag that has moved on: MongoDB has no more than at the first look."""
+    doubt = look(None, PAIRS[first], 1.0)
+    assert doubt == Doubt(first, PAIRS[first], 1.0, PAIRS[first])
+    later = look(doubt, PAIRS[then], 2.0)
+    if first == then:
+        assert later == Doubt(first, PAIRS[first], 1.0, PAIRS[then])
+    elif later is not None:
+        assert later == Doubt(then, PAIRS[then], 2.0, PAIRS[then])
+
+
+MOVES = [
+    # the first look, the next one, and whether it settles the doubt
+    (Pair(KeyState(4), KeyState(5)), Pair(KeyState(5), KeyState(6)), True),
+    (Pair(KeyState(4), KeyState(5)), Pair(KeyState(6), KeyState(7)), True),
+    (Pair(KeyState(4), KeyState(6)), Pair(KeyState(5), KeyState(7)), False),
+    (Pair(KeyState(4), KeyState(5)), Pair(KeyState(5, False), KeyState(7)), False),
+    (Pair(KeyState(4), KeyState(5)), Pair(KeyState(6, False), KeyState(7)), True),
+    (Pair(KeyState(4), KeyState(5)), Pair(KeyState(5), None), True),
+    (Pair(KeyState(4), KeyState(5)), Pair(KeyState(4), None), False),
+    (Pair(None, KeyState(5)), Pair(KeyState(5), KeyState(6)), True),
+    (Pair(None, KeyState(5)), Pair(KeyState(4), KeyState(6)), False),
+    (Pair(None, KeyState(5)), Pair(None, KeyState(6)), False),
+    (Pair(KeyState(4), None), Pair(KeyState(4), KeyState(6)), False),
+    (Pair(KeyState(4), None), Pair(KeyState(5), KeyState(6)), True),
+    (Pair(KeyState(4), None), Pair(KeyState(5), None), True),
+    (Pair(KeyState(4), None), Pair(None, KeyState(6)), False),
+    (Pair(KeyState(4), KeyState(5, False)), Pair(KeyState(4), KeyState(6)), False),
+    (Pair(KeyState(4), KeyState(5, False)), Pair(KeyState(5), KeyState(6)), True),
+    (Pair(KeyState(6), KeyState(5)), Pair(KeyState(7), KeyState(8)), False),
+    (Pair(KeyState(4), KeyState(5)), Pair(KeyState(9), KeyState(8)), False),
+]
+
+
+@pytest.mark.parametrize(("first", "then", "settled"), MOVES)
+@pytest.mark.parametrize("beside", [False, True])
+def test_lag_that_has_moved_on_settles_a_doubt(
+    first: Pair, then: Pair, settled: bool, beside: bool
+) -> None:
+    """MongoDB holds what SQL had at the first look, or something newer."""
+    doubt = look(None, first, 0.0, beside=beside)
+    assert doubt
+    assert (look(doubt, then, 1.0, beside=beside) is None) is settled
+
+
+@pytest.mark.parametrize(
+    ("then", "settled"),
+    [
+        (Pair(KeyState(3), KeyState(4)), False),
+        (Pair(KeyState(4), KeyState(5)), True),
+        (Pair(KeyState(4), KeyState(4), same=False), True),
+        (Pair(None, KeyState(4)), False),
+    ],
+)
+def test_content_ahead_of_its_version_needs_the_next_one(then: Pair, settled: bool) -> None:
+    doubt = look(None, Pair(KeyState(3), KeyState(3), same=False), 0.0, beside=True)
+    assert (look(doubt, then, 1.0, beside=True) is None) is settled
+    assert look(doubt, then, 1.0) is not None
+
+
+def test_lag_becomes_content_ahead_of_its_version_only_beside_the_table() -> None:
+    doubt = look(None, Pair(KeyState(2), KeyState(3)), 0.0)
+    then = Pair(KeyState(3), KeyState(3), same=False)
+    assert look(doubt, then, 1.0, beside=True) is None
+    assert look(doubt, then, 1.0) == Doubt("different", then, 1.0, then)
+
+
+def test_no_version_below_0_is_asked_of_a_key_that_mongodb_did_not_have() -> None:
+    """MongoDB had nothing, and neither had SQL, alive: whatever comes is newer."""
+    first = Pair(None, KeyState(5, False))
+    doubt = Doubt("missing", first, 0.0, first)
+    assert look(doubt, Pair(KeyState(0), KeyState(9)), 1.0) is None
 
 
 HISTORIES = st.lists(

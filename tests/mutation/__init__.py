@@ -1,0 +1,1 @@
+"""Would the unit tests of a pure module notice if one of its rules were changed?"""
