@@ -11,14 +11,10 @@ from hypothesis import strategies as st
 
 from bridge.errors import VisitorError
 from bridge.proxy.decision import preview
-<<<<<<< HEAD
 from bridge.proxy.decision.decide import PYTHON
 from bridge.proxy.request.cookies import PREVIEW_COOKIE, SHARE_COOKIE
-=======
-from bridge.proxy.decision.decide import PYTHON, SHARE_COOKIE
 from bridge.proxy.request.head import Head
-from bridge.proxy.routing.table import Handlers, load_text
->>>>>>> m13
+from bridge.proxy.routing.load import Handlers, load_text
 from tests.proxy.site import TOP, decided, head, route, table
 
 HALF = table(route("page", "/p", "50%"))
@@ -295,7 +291,7 @@ def test_a_preview_has_the_conditions_and_the_rules_of_its_route(share: str) -> 
     more = "cookies: {wp_*: false}, response_headers: {set: {X-Side: new}}"
     ours = table(route("page", "/p", share, more))
     cookie = preview.make("s3cret", "legacy", preview.EVERY_ROUTE, 2000)
-    request = head("/p", Cookie=f"{preview.COOKIE}={cookie}")
+    request = head("/p", Cookie=f"{PREVIEW_COOKIE}={cookie}")
     decision = decided(ours, request, 1000.0, secret="s3cret")
     assert (decision.reason, decision.backend) == ("preview", "php")
     assert decision.detail == "preview cookie: legacy"
@@ -307,7 +303,7 @@ def test_a_preview_has_the_conditions_and_the_rules_of_its_route(share: str) -> 
 def test_a_preview_cookie_changes_nothing_where_there_is_no_python_side(path: str) -> None:
     ours = table('name: old, path: "/l", legacy: old', route("page", "/p", "50%"))
     cookie = preview.make("s3cret", "python", preview.EVERY_ROUTE, 2000)
-    request = head(path, Cookie=f"{preview.COOKIE}={cookie}")
+    request = head(path, Cookie=f"{PREVIEW_COOKIE}={cookie}")
     decision = decided(ours, request, 1000.0, secret="s3cret")
     assert decision == decided(ours, head(path))
     assert not decision.python
@@ -317,7 +313,7 @@ def test_a_preview_cookie_changes_nothing_where_there_is_no_python_side(path: st
 @pytest.mark.parametrize("share", ["0%", "100%"])
 def test_a_preview_cookie_that_counts_for_nothing_leaves_the_decision_as_it_is(share: str) -> None:
     ours = table(route("page", "/p", share))
-    request = head("/p", Cookie=f"{preview.COOKIE}=x")
+    request = head("/p", Cookie=f"{PREVIEW_COOKIE}=x")
     assert decided(ours, request, secret="s3cret") == decided(ours, head("/p"))
 
 
