@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+from hypothesis import settings
 from pymongo import MongoClient
 from pymongo.database import Database
 
@@ -23,6 +24,10 @@ from stack.postgres import Postgres
 from stack.rabbitmq import RabbitMQ
 from stack.redis import Redis
 from tests.installed import skip_if_missing
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 _numbers = itertools.count(1)
 
