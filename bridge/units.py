@@ -4,9 +4,9 @@ written there and on the command line."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
@@ -17,11 +17,14 @@ __all__ = [
     "Model",
     "Size",
     "Written",
+    "in_portions",
     "parse_duration",
     "several",
     "size_text",
     "text",
 ]
+
+T = TypeVar("T")
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 _LONGEST = 36500 * 86400.0  # seconds, a century
@@ -49,6 +52,12 @@ def parse_duration(value: object) -> float:
 def several(count: int, what: str, many: str = "") -> str:
     """`1 route`, `1,024 routes`; `many` where an s does not do."""
     return f"{count:,} {what if count == 1 else many or f'{what}s'}"
+
+
+def in_portions(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The same in portions of up to so many, in their order."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _parse_size(value: object) -> int:

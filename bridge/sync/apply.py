@@ -32,6 +32,7 @@ from bridge.sync.mongodb import (
     servers_fault,
 )
 from bridge.sync.twins import is_double, settle
+from bridge.units import in_portions
 
 __all__ = ["BatchResult", "Document", "apply", "connect", "load", "versions"]
 
@@ -112,10 +113,8 @@ def _held(collection: Collection[Document], keys: Sequence[str]) -> dict[str, Do
     try:
         return {
             document["_id"]: document
-            for start in range(0, len(keys), MOST_KEYS)
-            for document in majority.find(
-                {"_id": {"$in": keys[start : start + MOST_KEYS]}}, {"_v": 1, "_del": 1}
-            )
+            for some in in_portions(keys, MOST_KEYS)
+            for document in majority.find({"_id": {"$in": some}}, {"_v": 1, "_del": 1})
         }
     except PyMongoError as error:
         raise as_outage(error) from error

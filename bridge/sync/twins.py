@@ -36,6 +36,7 @@ from bridge.sync.documents import Document, Mirror
 from bridge.sync.entities import load
 from bridge.sync.models import TWIN, File, Index
 from bridge.sync.mongodb import MAJORITY, as_outage, connect, servers_fault
+from bridge.units import in_portions
 
 __all__ = [
     "Twin",
@@ -51,7 +52,7 @@ __all__ = [
 
 DUPLICATE_KEY = 11000
 MARKED: Document = {TWIN: {"$exists": True}}
-DOCUMENTS_PER_QUESTION = 500
+TWINS_PER_STEP = 500
 EVERY = 5.0
 """Seconds between two looks of a worker."""
 SHARE = 20
@@ -103,19 +104,15 @@ def _marked(
     collection: Collection[Document], keys: Sequence[Any] | None
 ) -> Iterator[list[Document]]:
     if keys is not None:
-        for start in range(0, len(keys), DOCUMENTS_PER_QUESTION):
-            which = MARKED | {"_id": {"$in": list(keys[start : start + DOCUMENTS_PER_QUESTION])}}
+        for some in in_portions(keys, TWINS_PER_STEP):
+            which = MARKED | {"_id": {"$in": list(some)}}
             yield list(collection.find(which, {"_v": 1}))
         return
-    some = list(
-        collection.find(MARKED, {"_v": 1, TWIN: 1}).sort(TWIN, 1).limit(DOCUMENTS_PER_QUESTION)
-    )
+    some = list(collection.find(MARKED, {"_v": 1, TWIN: 1}).sort(TWIN, 1).limit(TWINS_PER_STEP))
     while some:
         yield some
         beyond = {TWIN: {"$gt": some[-1][TWIN]}}
-        some = list(
-            collection.find(beyond, {"_v": 1, TWIN: 1}).sort(TWIN, 1).limit(DOCUMENTS_PER_QUESTION)
-        )
+        some = list(collection.find(beyond, {"_v": 1, TWIN: 1}).sort(TWIN, 1).limit(TWINS_PER_STEP))
 
 
 def _take_off(collection: Collection[Document], some: Sequence[Document]) -> int:
@@ -158,8 +155,8 @@ def mark_doubles(collection: Collection[Document], fields: Sequence[str]) -> int
     for group in collection.aggregate(pipeline, allowDiskUse=True):
         others = _without_doubles(collection, group["ids"][1:])
         mark: list[Document] = [{"$set": {TWIN: "$_id"}}]
-        for start in range(0, len(others), DOCUMENTS_PER_QUESTION):
-            these = {"_id": {"$in": others[start : start + DOCUMENTS_PER_QUESTION]}}
+        for some in in_portions(others, TWINS_PER_STEP):
+            these = {"_id": {"$in": list(some)}}
             marked += collection.update_many(these, mark).modified_count
     return marked
 
@@ -171,8 +168,8 @@ def _without_doubles(collection: Collection[Document], ids: Sequence[Any]) -> li
 
     raw = collection.with_options(CodecOptions(document_class=RawBSONDocument))
     kept: list[Any] = []
-    for start in range(0, len(ids), DOCUMENTS_PER_QUESTION):
-        found = raw.find({"_id": {"$in": list(ids[start : start + DOCUMENTS_PER_QUESTION])}})
+    for some in in_portions(ids, TWINS_PER_STEP):
+        found = raw.find({"_id": {"$in": list(some)}})
         kept += [one["_id"] for one in found if not has_doubles(bytes(one.raw))]
     return kept
 

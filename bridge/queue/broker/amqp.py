@@ -19,7 +19,7 @@ from kombu.transport import pyamqp
 from vine import ensure_promise  # type: ignore[import-untyped]
 
 from bridge.queue import unpack
-from bridge.queue.broker.any_kombu import put
+from bridge.queue.broker.broker import put
 
 __all__ = [
     "HEARTBEAT",

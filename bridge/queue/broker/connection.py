@@ -11,8 +11,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue.broker.any_kombu import AnyKombu
-from bridge.queue.broker.protocol import DEAD_QUEUE, EVENTS_QUEUE, Broker
+from bridge.queue.broker.broker import DEAD_QUEUE, EVENTS_QUEUE, Broker
 from bridge.queue.broker.rabbitmq import SCHEMES, RabbitMQ
 from bridge.queue.broker.redis_streams import Streams
 from bridge.queue.streams import url as redisurl
@@ -23,14 +22,14 @@ __all__ = ["DEAD_QUEUE", "EVENTS_QUEUE", "Broker", "Link", "connect", "kind_of"]
 T = TypeVar("T")
 
 
-def kind_of(url: str) -> type[AnyKombu]:
+def kind_of(url: str) -> type[Broker]:
     """Which kind of broker `url` names."""
     if redisurl.is_redis(url):
         return Streams
-    return RabbitMQ if urlsplit(url).scheme in SCHEMES else AnyKombu
+    return RabbitMQ if urlsplit(url).scheme in SCHEMES else Broker
 
 
-def connect(url: str, *, consumes: bool = False, **options: Any) -> AnyKombu:
+def connect(url: str, *, consumes: bool = False, **options: Any) -> Broker:
     """An open connection, made with one try of a few seconds.
 
     consumes: whether it is for `Broker.consume`.
@@ -67,7 +66,7 @@ class Link:
         **options: Any,
     ) -> None:
         self._url, self._opened, self._options = url, opened, options
-        self._broker: AnyKombu | None = None
+        self._broker: Broker | None = None
 
     def do(self, use: Callable[[Broker], T]) -> T:
         """What `use` makes of the connection.

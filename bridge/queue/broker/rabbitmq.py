@@ -10,8 +10,14 @@ from typing import Any, Self
 from kombu.connection import Connection
 
 from bridge.queue.broker import amqp
-from bridge.queue.broker.any_kombu import CONNECT_SECONDS, AnyKombu, TakenShelf
-from bridge.queue.broker.protocol import DEAD_QUEUE, DEAD_SECONDS, Counts, Shelf
+from bridge.queue.broker.broker import (
+    CONNECT_SECONDS,
+    DEAD_QUEUE,
+    DEAD_SECONDS,
+    Broker,
+    Counts,
+    Shelf,
+)
 
 __all__ = ["SCHEMES", "RabbitMQ"]
 
@@ -25,8 +31,8 @@ SHORTEST_WAIT = 0.0001
 """Seconds. py-amqp spins on less when a frame is cut in two."""
 
 
-class RabbitMQ(AnyKombu):
-    """See `bridge.queue.broker.protocol.Broker`.
+class RabbitMQ(Broker):
+    """See `Broker`.
 
     consumes: whether it shows RabbitMQ that it is alive, once it consumes.
     socket_timeout: seconds that RabbitMQ may take for an answer.
@@ -113,7 +119,7 @@ class RabbitMQ(AnyKombu):
             if getattr(error, "reply_code", 0) != RESOURCE_LOCKED:
                 raise
 
-    def browse(self, queue: str) -> AbstractContextManager[Shelf]:
+    def browse(self, queue: str) -> Shelf:
         errors = self.connection.channel_errors
         return _LockedShelf(self._plain(self.connection.channel()), queue, errors)
 
@@ -166,7 +172,7 @@ def _tag(message: Any) -> int:
     return int(message.delivery_tag)
 
 
-class _LockedShelf(TakenShelf):
+class _LockedShelf(Shelf):
     """The others wait for their turn instead of finding nothing. The lock is a queue that belongs
     to the connection and ends with it, however that ends."""
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from kombu.connection import Connection
 
 from bridge.queue import streams
-from bridge.queue.broker.any_kombu import CONNECT_SECONDS, AnyKombu
-from bridge.queue.broker.protocol import DEAD_QUEUE, EVENTS_QUEUE, Counts, Shelf
+from bridge.queue.broker.broker import (
+    CONNECT_SECONDS,
+    DEAD_QUEUE,
+    EVENTS_QUEUE,
+    Broker,
+    Counts,
+    Shelf,
+)
 from bridge.queue.streams import url as redisurl
 from bridge.queue.streams.entry import to_message
 
@@ -30,8 +35,8 @@ LETTERS_PER_LOOK = 10
 """Entries of one answer to `after`, each of which may be large."""
 
 
-class Streams(AnyKombu):
-    """See `bridge.queue.broker.protocol.Broker`. options: for `bridge.queue.streams`; those of
+class Streams(Broker):
+    """See `Broker`. options: for `bridge.queue.streams`; those of
     URL_OPTIONS may also stand in the URL, as in redis://127.0.0.1/0?reclaim_idle=60."""
 
     has_lists = True
@@ -72,8 +77,8 @@ class Streams(AnyKombu):
         age = self.channel.contents.age(queue)
         return float("inf") if age is None else time.time() - float(age)
 
-    def browse(self, queue: str) -> AbstractContextManager[Shelf]:
-        return nullcontext(_StreamShelf(self.channel, queue))
+    def browse(self, queue: str) -> Shelf:
+        return _StreamShelf(self.connection.channel(), queue)
 
     def after(self, queue: str, place: bytes) -> Iterator[tuple[bytes, Any]]:
         for entry in self.channel.contents.browse(queue, place, LETTERS_PER_LOOK):
@@ -96,17 +101,14 @@ class Streams(AnyKombu):
             self._drain(wait)  # one fetch brings all there is
 
 
-class _StreamShelf:
+class _StreamShelf(Shelf):
     """A stream can be read without taking."""
-
-    def __init__(self, channel: Any, queue: str) -> None:
-        self._channel, self._queue = channel, queue
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return iter(self._channel.browse(self._queue))
 
     def remove(self, places: Sequence[Any]) -> None:
-        self._channel.discard(self._queue, places)
+        self._channel.group.ack({self._queue: places})  # whoever holds them
 
 
 def _split_options(url: str) -> tuple[str, dict[str, Any]]:

@@ -20,9 +20,10 @@ from itertools import islice
 from typing import Any, Self, TypeGuard
 
 from bridge.errors import UndecodableMessage
-from bridge.queue.broker.protocol import DEAD_QUEUE, DEAD_SECONDS, EVENTS_QUEUE, Broker, Shelf
+from bridge.queue.broker.broker import DEAD_QUEUE, DEAD_SECONDS, EVENTS_QUEUE, Broker, Shelf
 from bridge.queue.events import SEQUENCE, load_json
 from bridge.queue.streams.entry import why_undecodable
+from bridge.units import in_portions
 
 __all__ = ["DeadLetter", "DeadLetters", "Filter", "identity_of"]
 
@@ -217,7 +218,7 @@ class DeadLetters:
         done = left = 0
         with self._broker.browse(self._queue) as shelf:
             # First all that are there now: one that fails again must not be met again.
-            for some in _by_hundreds(list(_matching(shelf, which))):
+            for some in in_portions(list(_matching(shelf, which)), LETTERS_PER_STEP):
                 for place, letter in some:
                     if letter.part != "body":
                         left += 1
@@ -237,7 +238,7 @@ class DeadLetters:
         """Throw dead letters away for good; return them."""
         dropped: list[DeadLetter] = []
         with self._broker.browse(self._queue) as shelf:
-            for some in _by_hundreds(list(_matching(shelf, which))):
+            for some in in_portions(list(_matching(shelf, which)), LETTERS_PER_STEP):
                 shelf.remove([place for place, _ in some])
                 dropped += [letter for _, letter in some]
         return dropped
@@ -261,10 +262,3 @@ def _letter(message: Any) -> DeadLetter:
         letter = DeadLetter.from_message(message, str(error))
         name = hashlib.sha256(letter.raw).hexdigest()[:12]
         return replace(letter, part="envelope", id=name)
-
-
-def _by_hundreds(
-    found: list[tuple[Any, DeadLetter]],
-) -> Iterator[list[tuple[Any, DeadLetter]]]:
-    for start in range(0, len(found), LETTERS_PER_STEP):
-        yield found[start : start + LETTERS_PER_STEP]

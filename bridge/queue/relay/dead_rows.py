@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from bridge.errors import UndecodableMessage
-from bridge.queue.broker.protocol import Broker
+from bridge.queue.broker.broker import Broker
 from bridge.queue.consumer.dead_letters import DeadLetter
 from bridge.queue.sql.outbox import Row
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from bridge.queue.sql.outbox import Row
 from bridge.queue.waiting import retry_wait
 
-__all__ = ["DoubtfulRow", "FirstPlan", "SecondPlan", "Timing", "first", "second"]
+__all__ = ["DoubtfulRow", "Plan", "Timing", "first", "second"]
 
 CLOCKS = 5.0
 """Seconds by which the clocks of several relays may differ."""
@@ -66,22 +66,15 @@ class DoubtfulRow:
 
 
 @dataclass(frozen=True, slots=True)
-class FirstPlan:
-    """What is to be done with claimed rows as far as MongoDB alone decides it."""
+class Plan:
+    """What is to be done with claimed rows; postpone: row and seconds from now. bury: those
+    whose events are dead letters. doubtful: those that `first` leaves to `second`."""
 
     free: list[Row] = field(default_factory=list)
     publish: list[Row] = field(default_factory=list)
-    doubts: list[DoubtfulRow] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class SecondPlan:
-    """What is to be done with the doubtful ones; postpone: row and seconds from now. bury: those
-    whose events are dead letters."""
-
-    publish: list[Row] = field(default_factory=list)
     postpone: list[tuple[Row, float]] = field(default_factory=list)
     bury: list[Row] = field(default_factory=list)
+    doubtful: list[DoubtfulRow] = field(default_factory=list)
 
     def by_seconds(self) -> dict[float, list[Row]]:
         """Those to postpone, by about how long."""
@@ -93,9 +86,9 @@ class SecondPlan:
 
 def first(
     rows: Sequence[Row], held: Mapping[tuple[str, str], int], now: int, timing: Timing
-) -> FirstPlan:
-    """Every row is in one of the three lists. now: milliseconds since 1970."""
-    made = FirstPlan()
+) -> Plan:
+    """Every row is free, to be published or doubtful. now: milliseconds since 1970."""
+    made = Plan()
     for row in rows:
         version = held.get(row.identity)
         if version is not None and version >= row.version:
@@ -105,22 +98,22 @@ def first(
         else:
             wait = retry_wait(row.attempts, 15.0) * timing.again / 15.0
             since = (now - row.published_at) / 1000
-            made.doubts.append(DoubtfulRow(row, row.published_at / 1000, since, wait))
+            made.doubtful.append(DoubtfulRow(row, row.published_at / 1000, since, wait))
     return made
 
 
 def second(
-    doubts: Sequence[DoubtfulRow], *, oldest: float | None, dead: Container[int], timing: Timing
-) -> SecondPlan:
-    """Every row is in one of the three lists.
+    doubtful: Sequence[DoubtfulRow], *, oldest: float | None, dead: Container[int], timing: Timing
+) -> Plan:
+    """None of the rows is doubtful any more.
 
     oldest: when the oldest message of the queue was published, seconds since 1970; inf for an
         empty queue, None where the broker cannot say. Only what is due depends on it.
     dead: ids of the rows whose events are dead letters. To be asked for after `oldest`: a message
         leaves the queue when its letter is written.
     """
-    made = SecondPlan()
-    for doubt in doubts:
+    made = Plan()
+    for doubt in doubtful:
         row, since = doubt.row, max(doubt.since, 0.0)
         if row.id in dead:
             made.bury.append(row)

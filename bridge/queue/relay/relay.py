@@ -45,6 +45,7 @@ from bridge.queue.sql.database import log_text
 from bridge.queue.sql.outbox import Backlog, Outbox, Row, now_ms
 from bridge.queue.waiting import backoff
 from bridge.settings import redact_url
+from bridge.units import in_portions
 
 __all__ = ["Held", "Relay", "RelayCounters", "SpoolSource"]
 
@@ -235,9 +236,9 @@ class Relay:
         held = self._held([row.identity for row in rows])
         first = plan.first(rows, held, now_ms(), self._timing)
         oldest, dead = None, set[int]()
-        if first.doubts:
-            oldest, dead = self._link.do(lambda broker: self._ask(broker, first.doubts, source))
-        second = plan.second(first.doubts, oldest=oldest, dead=dead, timing=self._timing)
+        if first.doubtful:
+            oldest, dead = self._link.do(lambda broker: self._ask(broker, first.doubtful, source))
+        second = plan.second(first.doubtful, oldest=oldest, dead=dead, timing=self._timing)
         if first.free:
             outbox.free(first.free)
             self.counters.freed += len(first.free)
@@ -317,8 +318,8 @@ class Relay:
                     except UndecodableMessage as error:
                         bad.append((line, f"spool: {error}"))
                 with one.outbox.engine.begin() as connection:
-                    for start in range(0, len(rows), ROWS_PER_STEP):
-                        one.outbox.add(connection, rows[start : start + ROWS_PER_STEP])
+                    for some in in_portions(rows, ROWS_PER_STEP):
+                        one.outbox.add(connection, some)
                 in_hand.append(len(lines))
             while bad:
                 self._bury(*bad[0])

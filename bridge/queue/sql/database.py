@@ -13,6 +13,7 @@ import sqlalchemy as sql
 
 from bridge.errors import BridgeError
 from bridge.settings import redact_url
+from bridge.units import in_portions
 
 __all__ = ["PRINTED", "connect", "delete", "log_text", "nested", "reading", "taking"]
 
@@ -222,8 +223,7 @@ def delete(connection: sql.Connection, id: sql.ColumnClause[Any], ids: Sequence[
     name = connection.dialect.identifier_preparer.format_table(table)
     column = connection.dialect.identifier_preparer.format_column(id)
     done = 0
-    for start in range(0, len(ids), _ROWS_PER_DELETION):
-        some = ids[start : start + _ROWS_PER_DELETION]
+    for some in in_portions(ids, _ROWS_PER_DELETION):
         these = " UNION ALL ".join(f"SELECT :i{n} AS wanted" for n in range(len(some)))
         words = (
             f"DELETE {name} FROM ({these}) AS these "

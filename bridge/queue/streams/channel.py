@@ -99,10 +99,6 @@ class Channel(RoutingChannel):
         for entry in self.contents.browse(queue):
             yield entry.id, self.Message(self._payload(entry), channel=self)
 
-    def discard(self, queue: str, ids: Sequence[bytes]) -> None:
-        """Delete entries, whoever holds them."""
-        self.group.ack({queue: ids})
-
     def _purge(self, queue: str) -> int:
         return self.group.purge(queue)
 

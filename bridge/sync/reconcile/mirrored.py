@@ -33,6 +33,7 @@ from bridge.sync.documents import Document
 from bridge.sync.mongodb import MAJORITY, as_outage
 from bridge.sync.reconcile.contents import TOLERANT, decode, has_doubles
 from bridge.sync.reconcile.doubts import KeyState
+from bridge.units import in_portions
 
 __all__ = ["DocumentState", "Mirrored"]
 
@@ -204,8 +205,8 @@ def _found(raw: bytes) -> DocumentState:
 
 def _portions(keys: Sequence[str]) -> Iterator[list[str]]:
     """What can be asked for: a key that is no text of UTF-8 is under no document of ours."""
-    for start in range(0, len(keys), KEYS_PER_QUESTION):
-        yield [key for key in keys[start : start + KEYS_PER_QUESTION] if is_text(key)]
+    for some in in_portions(keys, KEYS_PER_QUESTION):
+        yield [key for key in some if is_text(key)]
 
 
 @contextmanager

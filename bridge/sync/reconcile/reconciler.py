@@ -44,6 +44,7 @@ from bridge.sync.reconcile.listing import (
 from bridge.sync.reconcile.mirrored import Foreign
 from bridge.sync.reconcile.repair import Repair
 from bridge.sync.reconcile.sides import KeySnapshot, Sides
+from bridge.units import in_portions
 
 __all__ = ["ReconcileOptions", "Reconciler"]
 
@@ -251,9 +252,8 @@ class Reconciler:
         """The doubts that another look at these keys leaves, and what was seen."""
         left: dict[str, Doubt] = {}
         looks: dict[str, KeySnapshot] = {}
-        for start in range(0, len(keys), KEYS_PER_STEP):
+        for some in in_portions(keys, KEYS_PER_STEP):
             self._check()
-            some = keys[start : start + KEYS_PER_STEP]
             for key, seen in sides.look(some, whole).items():
                 before = doubts.get(key)
                 doubt = look(before, seen.pair, monotonic(), beside=sides.beside)

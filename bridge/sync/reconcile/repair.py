@@ -17,6 +17,7 @@ from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.sync.checksums import NO_VERSION
 from bridge.sync.reconcile.doubts import KINDS, TOLD, Kind
 from bridge.sync.reconcile.sides import KeySnapshot, Sides
+from bridge.units import in_portions
 
 __all__ = ["Repair"]
 
@@ -92,8 +93,7 @@ class Repair:
             else:
                 rows[key] = [key]
         owners = list(rows)
-        for start in range(0, len(owners), EVENTS_PER_BATCH):
-            some = owners[start : start + EVENTS_PER_BATCH]
+        for some in in_portions(owners, EVENTS_PER_BATCH):
             found, bad = sides.source.rows_by_keys(some)
             told = {event.key for event in found} | {one.key for one in bad}
             lacking = [owner for owner in some if owner not in told]

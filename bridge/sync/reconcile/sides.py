@@ -23,6 +23,7 @@ from bridge.sync.reconcile.mirrored import DocumentState, Mirrored
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.sql.sums import KeyedRows
 from bridge.sync.types.keys import join, split
+from bridge.units import in_portions
 
 __all__ = ["KeySnapshot", "Sides"]
 
@@ -82,8 +83,7 @@ class Sides:
         """Both sides of each key. whole: of these keys the events are made, too, and what they say
         is compared with the whole document."""
         looks: dict[str, KeySnapshot] = {}
-        for start in range(0, len(keys), KEYS_PER_QUESTION):
-            some = keys[start : start + KEYS_PER_QUESTION]
+        for some in in_portions(keys, KEYS_PER_QUESTION):
             looks |= self._look(some, [key for key in some if key in whole])
         return looks
 

@@ -22,6 +22,7 @@ from bridge.sync.mongodb import as_outage
 from bridge.sync.reconcile.mirrored import Mirrored
 from bridge.sync.types.keys import Unlookable
 from bridge.sync.types.typed import Typed
+from bridge.units import in_portions
 
 __all__ = ["Alive", "batches", "burial", "bury_renamed", "check_amount", "renamed", "walk"]
 
@@ -70,9 +71,7 @@ def walk(
 
 def batches(alive: Alive, size: int) -> Iterator[Alive]:
     """Parts of up to `size`."""
-    members = list(alive.items())
-    for start in range(0, len(members), size):
-        yield dict(members[start : start + size])
+    return map(dict, in_portions(list(alive.items()), size))
 
 
 def burial(entity: str, alive: Alive, there: There) -> list[Event]:

@@ -28,6 +28,7 @@ from bridge.sync.types.keys import Unlookable, join
 from bridge.sync.types.learn import learn
 from bridge.sync.types.typed import Typed
 from bridge.sync.types.wire import KeyColumn, key_in_sql, printed_text
+from bridge.units import in_portions
 from bridge.yamlfile import did_you_mean
 
 __all__ = ["KEYS_PER_QUESTION", "Lookup", "Rows", "as_bridge_error", "fetch"]
@@ -330,8 +331,7 @@ class Lookup:
             yield these
 
     def _found(self, connection: sql.Connection, select: sql.Select[Any]) -> Iterator[list[Any]]:
-        for start in range(0, len(self._asked), KEYS_PER_QUESTION):
-            some = self._asked[start : start + KEYS_PER_QUESTION]
+        for some in in_portions(self._asked, KEYS_PER_QUESTION):
             which = select.where(one_of(self._rows.key, some, lead=self._lead))
             yield fetch(connection, which)
 

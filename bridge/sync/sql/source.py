@@ -8,7 +8,7 @@ read, and never a lock that the site's writers would wait for. What the columns 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from bridge.sync.sql.keys import Key, Position, after, from_position, keys_of, o
 from bridge.sync.sql.rows import KEYS_PER_QUESTION, Lookup, Rows, as_bridge_error, fetch
 from bridge.sync.types.learn import refresh
 from bridge.sync.types.typed import Typed
+from bridge.units import in_portions
 
 __all__ = ["BadRow", "Chunk", "Position", "SqlSource"]
 
@@ -199,7 +200,7 @@ class SqlSource:
         def ask(connection: sql.Connection, rows: Rows) -> set[str]:
             found = [one for key in keys for one in keys_of(rows.key, key)]
             there: set[str] = set()
-            for some in _batches(found):
+            for some in in_portions(found, KEYS_PER_QUESTION):
                 which = rows.select_keys().where(one_of(rows.key, some, lead=self._lead))
                 there.update(rows.text_of(tuple(row)) for row in fetch(connection, which))
             return there
@@ -312,7 +313,7 @@ class SqlSource:
         """The rows of a child entity that belong to these rows, by the key of those."""
         keys = [key for key in map(rows.key_of, found) if None not in key]
         lists: dict[Key, list[dict[str, Any]]] = {}
-        for some in _batches(keys):
+        for some in in_portions(keys, KEYS_PER_QUESTION):
             theirs = self._members_of(connection, rows, child, some)
             if not theirs.keys() <= set(some):
                 # What the database takes for equal has another text, as in "vim" and "VIM".
@@ -348,8 +349,3 @@ class SqlSource:
                     member = {"unreadable": "\udcff"}
                 lists.setdefault(child.key_of(row)[:width], []).append(member)
         return lists
-
-
-def _batches(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
-    for start in range(0, len(keys), KEYS_PER_QUESTION):
-        yield keys[start : start + KEYS_PER_QUESTION]

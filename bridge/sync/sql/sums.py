@@ -33,6 +33,7 @@ from bridge.sync.types.column import Column
 from bridge.sync.types.keys import join
 from bridge.sync.types.learn import refresh
 from bridge.sync.types.wire import as_text, key_in_sql
+from bridge.units import in_portions
 
 __all__ = ["CHUNK", "KeyedRows", "RowState"]
 
@@ -124,11 +125,9 @@ class KeyedRows:
             return {}
         base = versions.base_of(connection, self.name) or 0
         entries: dict[str, int] = {}
-        for start in range(0, len(keys), KEYS_PER_QUESTION):
-            some = versions.entry_of(
-                self.name, keys[start : start + KEYS_PER_QUESTION], _dialect(connection)
-            )
-            for id, version in fetch(connection, some):
+        for some in in_portions(keys, KEYS_PER_QUESTION):
+            asked = versions.entry_of(self.name, some, _dialect(connection))
+            for id, version in fetch(connection, asked):
                 text = id.decode("utf-8", "surrogateescape") if isinstance(id, bytes) else id
                 entries[text] = int(version)
         found = {}

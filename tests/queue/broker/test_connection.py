@@ -6,7 +6,6 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from bridge.errors import BridgeError, ServerAway
-from bridge.queue.broker.any_kombu import AnyKombu
 from bridge.queue.broker.connection import Broker, Link, kind_of
 from bridge.queue.broker.rabbitmq import RabbitMQ
 from bridge.queue.broker.redis_streams import Streams
@@ -17,12 +16,10 @@ from bridge.queue.broker.redis_streams import Streams
     [
         (Streams, ["redis", "rediss", "redis+streams", "redis+sentinel+streams"]),
         (RabbitMQ, ["amqp", "amqps", "pyamqp"]),
-        (AnyKombu, ["memory", "sqs", "sqla+mysql", "filesystem"]),
+        (Broker, ["memory", "sqs", "sqla+mysql", "filesystem"]),
     ],
 )
-def test_the_scheme_says_which_kind_of_broker_it_is(
-    kind: type[AnyKombu], schemes: list[str]
-) -> None:
+def test_the_scheme_says_which_kind_of_broker_it_is(kind: type[Broker], schemes: list[str]) -> None:
     assert [kind_of(f"{scheme}://host/0") for scheme in schemes] == [kind] * len(schemes)
 
 

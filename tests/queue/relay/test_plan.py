@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.queue.relay.plan import FirstPlan, Timing, first, second
+from bridge.queue.relay.plan import Plan, Timing, first, second
 from bridge.queue.sql.outbox import Row
 
 NOW = 1_800_000_000_000
@@ -38,7 +38,7 @@ def decide(
 ) -> str | float:
     """free, publish, bury, or the seconds by which the row is put off."""
     begun = first([one], {} if held is None else {one.identity: held}, NOW, TIMING)
-    made = second(begun.doubts, oldest=oldest, dead={one.id} if dead else (), timing=TIMING)
+    made = second(begun.doubtful, oldest=oldest, dead={one.id} if dead else (), timing=TIMING)
     fates: list[str | float] = [seconds for _, seconds in made.postpone]
     fates += ["free" for _ in begun.free] + ["bury" for _ in made.bury]
     fates += ["publish" for _ in (*begun.publish, *made.publish)]
@@ -62,7 +62,7 @@ def test_a_version_below_zero_is_not_free_where_mongodb_holds_nothing(version: i
 
 def test_another_entity_of_the_same_key_frees_nothing() -> None:
     made = first([row()], {("release", "vim"): 9}, NOW, TIMING)
-    assert made == FirstPlan(publish=[row()])
+    assert made == Plan(publish=[row()])
 
 
 def test_what_was_just_published_is_looked_at_soon_and_then_less_often() -> None:
@@ -72,7 +72,7 @@ def test_what_was_just_published_is_looked_at_soon_and_then_less_often() -> None
 
 
 def test_the_queue_is_not_asked_for_what_was_just_published() -> None:
-    [doubt] = first([row(ago=3)], {}, NOW, TIMING).doubts
+    [doubt] = first([row(ago=3)], {}, NOW, TIMING).doubtful
     assert not doubt.is_due
     looks = [
         second([doubt], oldest=oldest, dead=(), timing=TIMING).postpone
@@ -148,7 +148,7 @@ def test_every_row_has_one_fate_and_no_row_is_freed_that_mongodb_does_not_hold(
 ) -> None:
     begun = first(rows, held, NOW, TIMING)
     letters = {one.id for one in rows} if dead else set[int]()
-    made = second(begun.doubts, oldest=oldest, dead=letters, timing=TIMING)
+    made = second(begun.doubtful, oldest=oldest, dead=letters, timing=TIMING)
     fates = Counter(one.id for one in (*begun.free, *begun.publish, *made.publish, *made.bury))
     fates.update(one.id for one, _ in made.postpone)
     assert fates == Counter(one.id for one in rows)

@@ -1,25 +1,55 @@
-"""A broker of any kind that Kombu knows, by what all of its transports can do."""
+"""A broker of any kind that Kombu knows, by what all of its transports can do.
+
+What Redis and RabbitMQ do otherwise is in `redis_streams` and `rabbitmq`; which of the three it is
+`bridge.queue.broker.connection` chooses by the URL.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
+import redis
 from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 from kombu.messaging import Consumer, Producer
 
 from bridge.queue import unpack
-from bridge.queue.broker.protocol import DEAD_QUEUE, EVENTS_QUEUE, Broker, Counts, Shelf
 
-__all__ = ["CONNECT_SECONDS", "AnyKombu", "TakenShelf", "put"]
+__all__ = [
+    "CONNECT_SECONDS",
+    "DEAD_QUEUE",
+    "DEAD_SECONDS",
+    "EVENTS_QUEUE",
+    "Broker",
+    "Counts",
+    "Shelf",
+    "put",
+]
 
+EVENTS_QUEUE = "bridge.events"
+"""All events of all entities; on Redis a stream of this name."""
+DEAD_QUEUE = "bridge.events.dead"
+"""What could not be used, see `bridge.queue.consumer.dead_letters`."""
+DEAD_SECONDS = 30 * 24 * 3600
+"""Dead letters are kept for so long."""
 CONNECT_SECONDS = 3
 NOT_FOUND = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Messages. ready: events that nobody holds. held: those that a worker holds, None where the
+    broker does not say. dead: dead letters."""
+
+    ready: int
+    held: int | None
+    dead: int
 
 
 def put(
@@ -37,9 +67,27 @@ def put(
     )
 
 
-class AnyKombu(Broker):
-    """See `bridge.queue.broker.protocol.Broker`. Raises KeyError, ValueError, TypeError or
-    ImportError for a URL that cannot be used."""
+class Broker:
+    """A connection to a broker, for one thread. Every method raises one of `errors` when the
+    broker is away, or in no state to work.
+
+    channel: the connection's default channel.
+    errors: types of exceptions.
+
+    Raises KeyError, ValueError, TypeError or ImportError for a URL that cannot be used.
+    """
+
+    redis_client: redis.Redis | None = None
+    """The client of the Redis that it is."""
+    has_lists: ClassVar[bool] = False
+    """Whether stock Kombu keeps its queues there as lists."""
+    has_members: ClassVar[bool] = False
+    """Whether a queue has members on several nodes."""
+
+    @classmethod
+    def server(cls, url: str) -> tuple[str, str]:
+        """What to call the server of `url`, and how to start it."""
+        return "the broker", "start the broker that BRIDGE_BROKER_URL names"
 
     def __init__(self, url: str, *, consumes: bool = False, **options: Any) -> None:
         if not urlsplit(url).scheme:
@@ -61,6 +109,7 @@ class AnyKombu(Broker):
         return Connection(url, connect_timeout=CONNECT_SECONDS)
 
     def open(self, tries: int) -> None:
+        """Connect, with so many tries besides the first."""
         self.connection.ensure_connection(
             max_retries=tries,
             interval_start=0,
@@ -81,9 +130,11 @@ class AnyKombu(Broker):
         return channel
 
     def release(self) -> None:
+        """Close it; the broker delivers to others what was not acknowledged."""
         self.connection.release()
 
     def drop(self) -> None:
+        """Close it when it is in trouble, without waiting for the broker's consent."""
         self.connection.release()
 
     def __enter__(self) -> Self:
@@ -100,11 +151,14 @@ class AnyKombu(Broker):
         return None
 
     def declare(self, queue: str) -> None:
+        """Make sure that the durable queue is there."""
         self._queue(queue)(self.channel).declare()
 
     def publish(
         self, queue: str, bodies: Sequence[bytes | str], headers: Mapping[str, str] | None = None
     ) -> None:
+        """Put JSON texts on a queue and return when the broker has confirmed all of them; after an
+        error any of them may be there."""
         # All are encoded before the first is sent.
         texts = [body.encode() if isinstance(body, str) else body for body in bodies]
         self._publish(queue, texts, headers or {})
@@ -117,6 +171,7 @@ class AnyKombu(Broker):
     # Looking at a queue.
 
     def counts(self) -> Counts:
+        """How long the queues are, without making what is not there."""
         return Counts(self._count(EVENTS_QUEUE) or 0, None, self._count(DEAD_QUEUE) or 0)
 
     def _count(self, queue: str) -> int | None:
@@ -137,20 +192,47 @@ class AnyKombu(Broker):
         return found
 
     def length(self, queue: str) -> int:
+        """Messages of a queue that is there."""
         return int(self.channel.queue_declare(queue, passive=True).message_count)
 
-    def browse(self, queue: str) -> AbstractContextManager[Shelf]:
-        return TakenShelf(self._plain(self.connection.channel()), queue)
+    def oldest(self, queue: str) -> float | None:
+        """When the oldest message was published, in seconds since 1970 by our clock; inf when
+        there is none, None where the broker cannot say."""
+        return None
+
+    def browse(self, queue: str) -> Shelf:
+        """Look at all messages; they stay, but for what is removed."""
+        return Shelf(self._plain(self.connection.channel()), queue)
+
+    def after(self, queue: str, place: bytes) -> Iterator[tuple[bytes, Any]] | None:
+        """Place and body of the messages behind `place`, of all when that is empty; None where
+        a message has no place that lasts."""
+        return None
+
+    def is_there(self, queue: str, place: bytes) -> bool:
+        """Whether the message at a place of `after` is still there."""
+        return True
 
     def bodies(self, queue: str) -> Iterator[Any]:
+        """The body of every message; others may not see them meanwhile, and nothing is lost."""
         with self.connection.channel() as channel:  # its end gives everything back
             self._plain(channel)
             while (message := channel.basic_get(queue)) is not None:
                 yield message.body
 
+    def trim(self, queue: str, seconds: float) -> None:
+        """Delete what is older, where the broker does not do that by itself."""
+
+    def take_list(self, name: str, queue: str, limit: int) -> int:
+        """Move up to `limit` elements of a list of stock Kombu's to a queue, oldest first; how
+        many. Only a Redis has lists."""
+        return 0
+
     # Consuming.
 
     def consume(self, queue: str, receive: Callable[[Any], None], ahead: int) -> None:
+        """Begin to take messages. ahead: how many may come before others are acknowledged, where
+        the broker would send all at once."""
         consumer = self._consumer = Consumer(
             self.channel, queues=[self._queue(queue)], on_message=receive
         )
@@ -160,6 +242,8 @@ class AnyKombu(Broker):
         consumer.consume()
 
     def fill(self, inbox: Sized, most: int, wait: float, more: float) -> None:
+        """Wait up to `wait` seconds for a message, then up to `more` for others while they come,
+        until `receive` has made the inbox `most` long."""
         end = None
         while len(inbox) < most:
             if not self._drain(wait):
@@ -180,14 +264,28 @@ class AnyKombu(Broker):
             raise OperationalError(f"Kombu's poller has lost {error}") from error
         return True
 
+    def busy(self) -> AbstractContextManager[None]:
+        """Inside, the caller does not use the connection, for however long."""
+        return nullcontext()
+
     def acknowledge(self, done: list[Any], kept: Iterable[Any]) -> None:
+        """These messages are done. kept: what else is delivered, and is not."""
         for message in done:
             message.ack()
 
+    def give_back(self, kept: Iterable[Any]) -> None:
+        """Take no more. kept: what is delivered by the time that it is asked for."""
 
-class TakenShelf:
-    """Looking at a queue without taking from it, for transports that cannot: everything is
-    taken, and what was not removed goes back at the end. Meanwhile nobody else sees it."""
+    def read_rest(self, most: int) -> None:
+        """After trouble, receive what was sent to us before it, as far as it can be had."""
+
+
+class Shelf:
+    """The messages of a queue, each with its place, which names it while the shelf is open.
+
+    For transports that cannot look without taking: everything is taken, and what was not removed
+    goes back at the end. Meanwhile nobody else sees it.
+    """
 
     def __init__(self, channel: Any, queue: str) -> None:
         self._channel, self._queue = channel, queue
@@ -200,6 +298,7 @@ class TakenShelf:
             yield message.delivery_tag, message
 
     def remove(self, places: Sequence[Any]) -> None:
+        """Throw these away for good."""
         for tag in places:
             self._taken.pop(tag).ack()
 
