@@ -23,25 +23,23 @@ __all__ = ["reconcile"]
 
 @click.command()
 @click.argument("entities", nargs=-1, metavar="[ENTITY]...")
-@click.option("--deep", is_flag=True, help="Compare contents and examine tombstones, too.")
+@click.option("--deep", is_flag=True, help="Also compare contents and check tombstones.")
 @click.option(
     "--values",
     is_flag=True,
     help="Show both values of what differs; compares contents, as --deep does.",
 )
-@click.option("--repair", is_flag=True, help="Send the events again that MongoDB ought to hold.")
-@click.option(
-    "--rate", type=click.IntRange(0), default=0, metavar="N", help="Rows a second, at most."
-)
+@click.option("--repair", is_flag=True, help="Send the events that MongoDB lacks.")
+@click.option("--rate", type=click.IntRange(0), default=0, metavar="N", help="Most rows a second.")
 @click.option(
     "--wait",
     default="30s",
     show_default=True,
     callback=seconds,
-    help="How long a difference must last: what lag explains is none.",
+    help="How long a difference must last; lag is not a difference.",
 )
 @click.option(
-    "--limit", type=click.IntRange(0), default=50, show_default=True, help="Differences shown."
+    "--limit", type=click.IntRange(0), default=50, show_default=True, help="Most to show."
 )
 @format_option
 def reconcile(
@@ -54,9 +52,9 @@ def reconcile(
     limit: int,
     output: Format,
 ) -> None:
-    """Prove that SQL and MongoDB hold the same, or list what differs. Visitors edit meanwhile.
+    """Prove that SQL and MongoDB hold the same, or list what differs. The site stays live.
 
-    Exits with 0 when both sides are equal, or everything was repaired, and with 1 when something
+    The exit code is 0 when both sides are equal or everything was repaired, and 1 when something
     differs.
 
     \b

@@ -23,7 +23,7 @@ from bridge.units import parse_duration
 @click.command()
 @format_option
 def routes(output: Format) -> None:
-    """Show the table as it runs, and each worker's generation of it.
+    """Show the routing table as it runs, and each worker's generation of it.
 
     \b
     Example:
@@ -104,8 +104,8 @@ def _state(worker: status.WorkerStatus, digest: str) -> str:
 def preview(name: str, side: str, duration: str, output: Format) -> None:
     """Make a signed cookie that picks a side for one browser, whatever the share is.
 
-    Needs BRIDGE_SECRET, the same as `bridgectl serve` has; says so where that has another or none,
-    and where the secret can be guessed.
+    It needs the same BRIDGE_SECRET as `bridgectl serve`, and warns when that has another or none,
+    and when the secret can be guessed.
 
     \b
     Example:

@@ -25,11 +25,12 @@ _SILENT = 15.0  # seconds; who works writes every two
 @click.command()
 @format_option
 def status(output: Format) -> None:
-    """How the queue and MongoDB are: what waits where and for how long, and who works on it; and
-    how the proxy is: shares, and who answered; workers, legacy, breakers, redirect loops, visitors
-    with own edits.
+    """Show the state of queue, MongoDB and proxy: what waits where, for how long, and which
+    processes work on it; shares and who answered, workers, legacy, breakers, redirect loops,
+    visitors with own edits.
 
-    Exits with 1 when something does not answer, or was stopped. What is not used is not asked.
+    The exit code is 1 when a server does not answer or a process was stopped. Servers that are not
+    used are not asked.
 
     \b
     Example:
