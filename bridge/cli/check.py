@@ -160,7 +160,7 @@ def _look_at_tables(
     tables = [name for name, one in file.entities.items() if one.source and one.source.table]
     if not tables or yaml is None:
         return ""
-    unseen = f"columns of {several(len(tables), 'table')} were not looked at"
+    unseen = f"columns of {several(len(tables), 'table')} were not checked"
     if ask is False:
         return f"{unseen}, as you said"
     if not settings.sql_url:
@@ -188,7 +188,7 @@ def _look_at_tables(
         engine.dispose()
     errors += found.errors
     warnings += found.warnings
-    return f"columns of {several(found.tables, 'table')} were looked at"
+    return f"columns of {several(found.tables, 'table')} were checked"
 
 
 def _show_found(found: Found, urls: int, hops: int) -> None:

@@ -94,7 +94,7 @@ def _back_to_what_runs(settings: Settings) -> str:
     default="",
     callback=lambda context, parameter, text: seconds(context, parameter, text) if text else None,
     metavar="TIME",
-    show_default="2s, less where nobody asks for anything",
+    show_default="2s, less without requests",
     help="How long to show who answers afterwards; 0s: not at all.",
 )
 @format_option
@@ -214,7 +214,7 @@ def _what_is_answered(
 def _who_answered(answered: Answered) -> str:
     if not answered.by:
         waited = f"{answered.seconds:.1f} s"
-        return f"nobody has asked for it in {waited}; `bridgectl status` shows who answers later"
+        return f"no request for it in {waited}; `bridgectl status` shows later who answers"
     sides = ", ".join(f"{backend} {count:,}" for backend, count in answered.by.items())
     text = f"answered since then: {sides}"
     if answered.fallbacks:

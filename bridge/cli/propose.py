@@ -133,7 +133,7 @@ def types(entities: tuple[str, ...], output: Format) -> None:
     show_rows(rows, COLUMNS, output)
     if untyped:
         names = ", ".join(untyped)
-        click.echo(f"bridge: without a table, so as their producers send them: {names}", err=True)
+        click.echo(f"bridge: no table, so stored as their producers send them: {names}", err=True)
 
 
 @contextmanager

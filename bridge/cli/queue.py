@@ -187,7 +187,7 @@ def retry(ids: tuple[str, ...], everything: bool, output: Format, **filters: Any
     for outbox in Sources.of(Settings.from_environ()).in_use():
         for one in about:
             outbox.wake(*one)
-    note = f"; {left} are no events and stay" if left else ""
+    note = f"; {left} are not events and stay" if left else ""
     say({"retried": done, "left": left}, output, f"{done} put back on the queue{note}")
     if not done:
         raise click.exceptions.Exit(1)

@@ -162,7 +162,7 @@ def _gone(settings: Settings, error: ServerAway) -> ServerMissing:
 
     if str(error).startswith("the SQL database"):
         where = redact_url(settings.sql_url)
-        text = f"{error} ({where}); the same command begins again"
+        text = f"{error} ({where}); run the same command again"
         return ServerMissing("the SQL database", where, "", error, text=text)
     if str(error).startswith("the broker"):
         return broker_missing(settings.broker_url, error)
@@ -245,7 +245,7 @@ def _show(results: Sequence[Any], unchecked: Mapping[str, str], limit: int, lag:
         if one.more:
             click.echo(
                 f"\n{one.entity}: more than {MOST_KEYS:,} keys differ; load it with "
-                f"`bridgectl snapshot {one.entity}` and ask again"
+                f"`bridgectl snapshot {one.entity}` and run this again"
             )
     if found and lag:
         click.echo(f"\nThe outbox was {lag:.0f} s behind at the start: `bridgectl status` says why")

@@ -166,7 +166,7 @@ def _tell(results: list[Result], output: Format) -> None:
     rows = [{name: _number(value) for name, value in row.items()} for row in data]
     show_rows(rows, COLUMNS, output, data=data)
     if any(result.dead for result in results):
-        click.echo("bridge: some rows are of no use: bridgectl dead list", err=True)
+        click.echo("bridge: some rows became dead letters: bridgectl dead list", err=True)
         raise click.exceptions.Exit(1)
 
 
