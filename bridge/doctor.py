@@ -143,7 +143,7 @@ def _state(settings: Settings) -> Iterator[Finding]:
         return
     yield from _writable(settings)
     if (pid := killed(settings.state_dir)) is not None:
-        says = f"bridgectl serve (process {pid}) did not end in peace"
+        says = f"bridgectl serve (process {pid}) was killed or crashed"
         yield Finding("bad", "workers", where, says, AFTER_A_KILL)
     elif not workers:
         yield Finding(
@@ -185,7 +185,7 @@ def _workers(workers: Sequence[WorkerStatus], settings: Settings) -> Iterator[Fi
     """What is wrong with those that run: with their table, their code, their settings."""
     where, of = str(settings.state_dir), f"of {several(len(workers), 'worker')}"
     if unwatched := samples.unwatched(settings.state_dir):
-        says = f"{unwatched} {of} do not notice changes of routes.yaml any more"
+        says = f"{unwatched} {of} no longer notice changes of routes.yaml"
         yield Finding("bad", "workers", where, says, "restart them; their log says why")
     try:
         digest = load(settings.routes, handlers=Handlers.NAMED).digest
@@ -198,15 +198,15 @@ def _workers(workers: Sequence[WorkerStatus], settings: Settings) -> Iterator[Fi
         )
     if other := [worker for worker in workers if not worker.error and worker.digest != digest]:
         says = f"{len(other)} {of} run another table than {settings.routes} is"
-        yield Finding("bad", "workers", where, says, "is BRIDGE_ROUTES theirs? `bridgectl routes`")
+        yield Finding("bad", "workers", where, says, "is BRIDGE_ROUTES equal? `bridgectl routes`")
     parts = [worker for worker in workers if worker.error and worker.digest == digest]
     if parts:
         says = f"{len(parts)} {of} run without a handler or another part: {parts[0].error}"
-        do = "if `bridgectl check` is content, their environment or code is another: restart them"
+        do = "if `bridgectl check` finds nothing, their environment or code differs: restart them"
         yield Finding("bad", "workers", where, says, do)
     if stopped := [worker for worker in workers if worker.stopped]:
         pids = " ".join(str(worker.pid) for worker in stopped)
-        says = f"{len(stopped)} {of} are stopped, and answer nobody"
+        says = f"{len(stopped)} {of} are stopped, and answer no requests"
         yield Finding("bad", "workers", where, says, f"kill -CONT {pids}")
     if (says := operator.broken(settings.state_dir)) and not hands_over(settings.state_dir):
         do = "mend that: bridgectl serve tries again every two seconds"
@@ -235,7 +235,7 @@ def _odd_lines(settings: Settings) -> Iterator[Finding]:
         return  # said already
     for (backend, line), count in found.items():
         times = several(count, "time")
-        says = f"{times} it sent a line that is no header, and was dropped: {line!a} …"
+        says = f"{times} it sent a line that is not a header and was dropped: {line!a} …"
         advice = "mend the header() in PHP, or the line of the web server, that writes it"
         yield Finding("note", f"legacy {backend}", str(settings.state_dir), says, advice)
 
@@ -361,11 +361,11 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
         yield from collections(settings)
     for spool in sources.spools:
         if not os.access(spool.directory, os.R_OK | os.W_OK | os.X_OK):
-            says, hint = "cannot be read and written", "mkdir it; PHP and the relay both write"
+            says, hint = "cannot be read and written", "make it; PHP and the relay both write to it"
             yield Finding("bad", "spool", str(spool.directory), says, hint)
             continue
         for path in spool.strangers():
-            says = "is no file of PHP's, but a link, a FIFO or the like, and is not read"
+            says = "is a link, a FIFO or the like, not a file of PHP's, and is not read"
             yield Finding("bad", "spool", str(path), says, "remove it; who put it there?")
 
 

@@ -50,7 +50,7 @@ def start_gate(settings: Settings) -> tuple[Gate | None, str]:
         gate = probe.kept_gate(settings, kept)
         what = "the last good one counts" if gate else "legacy answers who has just written"
         log.error(f"sync.yaml is broken; {what}, until a restart", errors=str(error))
-        return gate or _Closed(), f"{error}\n({what}, until this worker is started anew)"
+        return gate or _Closed(), f"{error}\n({what}, until this worker is restarted)"
 
 
 class _Closed:

@@ -120,7 +120,7 @@ def application(
     def take_events(request: Request) -> Response:
         assert ingest
         if not token:
-            text = "events are taken with a token only: set BRIDGE_OPERATOR_TOKEN and restart\n"
+            text = "events need a token: set BRIDGE_OPERATOR_TOKEN and restart\n"
             return Response(text, 403)
         return ingest(request)
 

@@ -69,7 +69,7 @@ def without_mirror(settings: Settings, error: ConfigError) -> WSGIApplication:
     def unusable(request: Request) -> Response:
         return Response("sync.yaml is broken; send the events again later\n", 503)
 
-    says = f"sync.yaml is broken, so nothing is said of the queue: {error}"
+    says = f"sync.yaml is broken, so the state of the queue is unknown: {error}"
     return application(
         settings,
         metrics=lambda: metrics.scrape(settings.state_dir),
@@ -86,7 +86,7 @@ def _health(state_dir: Path) -> str:
         return "no worker runs here"
     wrong = []
     if stopped := [str(worker.pid) for worker in workers if worker.stopped]:
-        wrong.append(f"stopped, and answering nobody: {', '.join(stopped)}")
+        wrong.append(f"stopped, and answering no requests: {', '.join(stopped)}")
     if any(worker.error for worker in workers):
         wrong.append("routes.yaml, or a handler that it names, is broken")
     if unwatched := samples.unwatched(state_dir):

@@ -137,7 +137,7 @@ def doubts(environ: Mapping[str, str] | None = None) -> list[tuple[str, str, str
             own = {known.removeprefix("BRIDGE_"): known for known in _NAMES}
             near = difflib.get_close_matches(name.removeprefix("BRIDGE_"), own, n=1)
             hint = f"did you mean {own[near[0]]}?" if near else "remove it, or mend its name"
-            found.append((name, "nothing has this name, so it does nothing", hint))
+            found.append((name, "the bridge reads no such name, so it has no effect", hint))
     for name in ("BRIDGE_SECRET", "BRIDGE_OPERATOR_TOKEN"):
         if 0 < (length := len(_secret(env, name))) < _SHORTEST_SECRET:
             says = f"has {length} characters, which can be guessed"

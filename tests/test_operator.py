@@ -163,7 +163,7 @@ def test_a_worker_that_watches_no_more_is_in_the_health_and_seen_by_doctor(tmp_p
                 assert answer.status == (200 if watches else 503)
                 assert (b"not notice changes" in answer.body) is not watches
                 said = [one.says for one in doctor._state(ours) if one.state == "bad"]
-                assert ["do not notice" in text for text in said] == [True] * (not watches)
+                assert ["no longer notice" in text for text in said] == [True] * (not watches)
     finally:
         worker.close()
 

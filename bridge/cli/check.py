@@ -44,15 +44,15 @@ from bridge.units import several
 @click.option(
     "--header", "headers", multiple=True, metavar="'Name: value'", help="With --follow. Repeatable."
 )
-@click.option("--cookie", "cookies", multiple=True, metavar="name=value", help="Likewise.")
+@click.option("--cookie", "cookies", multiple=True, metavar="name=value", help="The same.")
 @click.option(
-    "--hops", default=20, show_default=True, type=click.IntRange(2, 50), help="Redirects at most."
+    "--hops", default=20, show_default=True, type=click.IntRange(2, 50), help="Most redirects."
 )
 @click.option(
     "--sql/--no-sql",
     "ask_sql",
     default=None,
-    help="Look at the tables, too. Default: when BRIDGE_SQL_URL is set and it answers.",
+    help="Also check the tables. Default: if BRIDGE_SQL_URL is set and answers.",
 )
 @click.argument("urls", nargs=-1, metavar="[URL]...")
 @format_option
@@ -66,14 +66,14 @@ def check(
     urls: tuple[str, ...],
     output: Format,
 ) -> None:
-    """Validate routes.yaml and sync.yaml, and that they fit: every error, with line and column.
+    """Validate routes.yaml and sync.yaml, alone and together: all errors, with line and column.
 
-    With BRIDGE_SQL_URL set it also looks whether the tables have the columns of sync.yaml, and
-    whether each of their types has a rule.
+    If BRIDGE_SQL_URL is set, it also checks that the tables have the columns of sync.yaml, and
+    that each of their types has a rule.
 
-    With --follow, also find redirect loops before a flip: each address is asked of the Python
-    side, as it would answer at 100%, and of legacy, and where either sends visitors is asked in
-    the same way. Exits with 1 when visitors would go round and round.
+    With --follow it also finds redirect loops before a flip: it asks for each address, both the
+    Python side, as it would answer at 100%, and legacy, and follows the redirects of both. The
+    exit code is 1 when there is a loop.
 
     \b
     Example:
@@ -160,7 +160,7 @@ def _look_at_tables(
     tables = [name for name, one in file.entities.items() if one.source and one.source.table]
     if not tables or yaml is None:
         return ""
-    unseen = f"columns of {several(len(tables), 'table')} were not looked at"
+    unseen = f"columns of {several(len(tables), 'table')} were not checked"
     if ask is False:
         return f"{unseen}, as you said"
     if not settings.sql_url:
@@ -188,7 +188,7 @@ def _look_at_tables(
         engine.dispose()
     errors += found.errors
     warnings += found.warnings
-    return f"columns of {several(found.tables, 'table')} were looked at"
+    return f"columns of {several(found.tables, 'table')} were checked"
 
 
 def _show_found(found: Found, urls: int, hops: int) -> None:
@@ -250,9 +250,9 @@ def explain(
     peer: str,
     output: Format,
 ) -> None:
-    """Say which route takes a request, why not the others, who answers it and why. Also when a
-    breaker of the route is open, so that legacy answers for a while, and when workers run another
-    table, other code or other settings than are here.
+    """Show which route takes a request and why not the others, and who answers it and why. It also
+    reports an open breaker of the route, by which legacy answers for a while, and workers that run
+    another table, other code or other settings than this shell.
 
     \b
     Example:
@@ -361,8 +361,8 @@ def _in_workers(
 @click.command()
 @click.argument("file", type=click.Choice(["routes", "sync", "types"]), default="routes")
 def schema(file: str) -> None:
-    """Print the JSON Schema of routes.yaml, or of sync.yaml, for editors; or which type of a
-    column becomes what, as in docs/sync-yaml.md.
+    """Print the JSON Schema of routes.yaml or of sync.yaml, for editors; or the table of column
+    types in docs/sync-yaml.md.
 
     \b
     Example:
@@ -385,7 +385,7 @@ def completion(shell: str) -> None:
 
     \b
     Example:
-      bridgectl completion bash > ~/.local/share/bash-completion/completions/bridge
+      bridgectl completion bash > ~/.local/share/bash-completion/completions/bridgectl
     """
     from bridge.cli import cli
 

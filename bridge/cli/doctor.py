@@ -12,7 +12,7 @@ from bridge.settings import Settings
 @click.command()
 @format_option
 def doctor(output: Format) -> None:
-    """Ask every configured server and say what is wrong with it, and what to do.
+    """Ask every configured server, and report what is wrong with it and what to do.
 
     \b
     Example:

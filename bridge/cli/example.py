@@ -18,13 +18,13 @@ from bridge.cli.output import Format, format_option, say
     default=Path(),
     help="The folder to write to, instead of this one.",
 )
-@click.option("--force", is_flag=True, help="Overwrite what is there.")
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
 @format_option
 def example(names: tuple[str, ...], folder: Path, force: bool, output: Format) -> None:
     """List the files that come with the package, or write them out.
 
-    NAME is a file or a folder of the list: routes.yaml, php, nginx, deploy/systemd, or all. What is
-    there already is not overwritten; then nothing is written, with exit code 5.
+    NAME is a file or a folder of the list: routes.yaml, php, nginx, deploy/systemd, or all. If one
+    of the files exists already, nothing is written, and the exit code is 5.
 
     \b
     Example:

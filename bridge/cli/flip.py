@@ -87,24 +87,24 @@ def _back_to_what_runs(settings: Settings) -> str:
 @click.command()
 @click.argument("name", metavar="ROUTE-OR-GROUP|ALL", shell_complete=complete_names)
 @click.argument("share", metavar="PERCENT")
-@click.option("--why", required=True, help="Kept in the history; whoever undoes it reads it.")
+@click.option("--why", required=True, help="The reason, for the history.")
 @click.option("--who", default="", help="Default: the user of the shell.")
 @click.option(
     "--watch",
     default="",
     callback=lambda context, parameter, text: seconds(context, parameter, text) if text else None,
     metavar="TIME",
-    show_default="2s, less where nobody asks for anything",
-    help="How long to look who answers then; 0s for not at all.",
+    show_default="2s, less without requests",
+    help="How long to show who answers afterwards; 0s: not at all.",
 )
 @format_option
 @_with_remedy
 def flip(name: str, share: str, why: str, who: str, watch: float | None, output: Format) -> None:
-    """Set the share of the visitors that Python answers, wait until every worker has it, and say
-    who answers then. A share is written with its %, here as in routes.yaml.
+    """Set the share of the visitors that Python answers, wait until every worker has it, and show
+    who answers then. Write the share with its %, as in routes.yaml.
 
-    Exactly one line of routes.yaml changes; comments and layout stay. ALL, which takes 0% only,
-    gives everything back to legacy at once; what it cannot change it names, with exit code 1.
+    Exactly one line of routes.yaml changes; comments and layout stay. ALL takes only 0%: it gives
+    everything back to legacy at once, and names what it cannot change, with exit code 1.
 
     \b
     Example:
@@ -214,7 +214,7 @@ def _what_is_answered(
 def _who_answered(answered: Answered) -> str:
     if not answered.by:
         waited = f"{answered.seconds:.1f} s"
-        return f"nobody has asked for it in {waited}; `bridgectl status` shows who answers later"
+        return f"no request for it in {waited}; `bridgectl status` shows later who answers"
     sides = ", ".join(f"{backend} {count:,}" for backend, count in answered.by.items())
     text = f"answered since then: {sides}"
     if answered.fallbacks:

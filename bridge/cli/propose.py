@@ -35,14 +35,14 @@ NEXT = (
 @click.command()
 @click.argument("tables", nargs=-1, metavar="[TABLE]...")
 @click.option("--write", is_flag=True, help="Write it to BRIDGE_SYNC instead of printing it.")
-@click.option("--force", is_flag=True, help="With --write: in place of the file that is there.")
+@click.option("--force", is_flag=True, help="With --write: overwrite the existing file.")
 @click.option(
     "--rows",
     type=click.IntRange(0, 1_000_000),
     default=10_000,
     show_default=True,
     metavar="N",
-    help="Rows of each table to look at; 0: only its definition.",
+    help="Rows of each table to read; 0: only its definition.",
 )
 @click.option(
     "--version",
@@ -56,9 +56,9 @@ def propose(
 ) -> None:
     """Write a sync.yaml from the database of BRIDGE_SQL_URL: all of its tables, or those named.
 
-    It has their keys and indexes, says in comments what does not mirror well, and looks at some
-    rows of each table to find texts that are in another character set than their column says.
-    `bridgectl check` takes it as it is; nothing is changed in the database.
+    The file has their keys and indexes, and comments on what does not mirror well. Some rows of
+    each table are read to find texts in another character set than their column says.
+    `bridgectl check` accepts the file as it is. The database is not changed.
 
     \b
     Example:
@@ -103,7 +103,7 @@ def propose(
 def types(entities: tuple[str, ...], output: Format) -> None:
     """Show what each column of the mirrored tables becomes, and how keys are written.
 
-    All entities of sync.yaml whose source is a table, or those named.
+    It shows all entities of sync.yaml whose source is a table, or those named.
 
     \b
     Example:
@@ -133,7 +133,7 @@ def types(entities: tuple[str, ...], output: Format) -> None:
     show_rows(rows, COLUMNS, output)
     if untyped:
         names = ", ".join(untyped)
-        click.echo(f"bridge: without a table, so as their producers send them: {names}", err=True)
+        click.echo(f"bridge: no table, so stored as their producers send them: {names}", err=True)
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class Share:
 class Proxy:
     """How the proxy is. `used`: there is a routes.yaml, or a worker; `broken` says what is wrong
     with the file; `failures`: requests without an answer by backend and stage; `killed`: the parent
-    that did not end in peace."""
+    that was killed or crashed."""
 
     used: bool
     workers: Sequence[WorkerStatus]
@@ -131,7 +131,7 @@ class Proxy:
             rows.append(row("proxy", "none", "none runs on this machine: bridgectl serve"))
         for worker in self.workers:
             state = "stopped" if worker.stopped else f"generation {worker.generation}"
-            note = f"answers nobody: kill -CONT {worker.pid}" if worker.stopped else ""
+            note = f"answers no requests: kill -CONT {worker.pid}" if worker.stopped else ""
             rows.append(row(f"proxy {worker.pid}", state, note or worker.error.partition("\n")[0]))
         return rows + [row("proxy", "differs", says) for says in self.differs.says]
 
@@ -214,7 +214,7 @@ def look(settings: Settings) -> Proxy:
 
 
 def _was_killed(pid: int) -> str:
-    return f"bridgectl serve (process {pid}) did not end in peace: {AFTER_A_KILL}"
+    return f"bridgectl serve (process {pid}) was killed or crashed: {AFTER_A_KILL}"
 
 
 def _shares(
@@ -250,7 +250,7 @@ def _by_second(counts: Counts) -> dict[str, int]:
 
 
 def _share_row(share: Share) -> Row:
-    note = f"answered by {_counts(share.answered)}" if share.answered else "nobody has asked for it"
+    note = f"answered by {_counts(share.answered)}" if share.answered else "no request for it"
     if share.fallbacks:
         note += f"; by legacy instead of Python: {_counts(share.fallbacks)}"
     return row(f"share: {share.name}", ", ".join(share.python), note)

@@ -30,7 +30,7 @@ _OPERATOR = click.option(
 @click.command()
 @_OPERATOR
 def relay(operator: str) -> None:
-    """Carry outbox rows and spooled events to the queue until MongoDB holds them.
+    """Bring outbox rows and spooled events to the queue until MongoDB holds them.
 
     Several may run at once. sync.yaml (BRIDGE_SYNC) names the outbox, spool directories, SQL
     queues and lists.
@@ -52,7 +52,7 @@ def relay(operator: str) -> None:
 @click.command()
 @_OPERATOR
 def worker(operator: str) -> None:
-    """Carry change events from the queue to MongoDB until stopped. Several may run at once.
+    """Write change events from the queue into MongoDB until stopped. Several may run at once.
 
     \b
     Example:
@@ -76,7 +76,7 @@ def worker(operator: str) -> None:
 
 @click.group()
 def dead() -> None:
-    """Dead letters: messages that nobody could use, kept for 30 days.
+    """Dead letters: messages that could not be applied, kept for 30 days.
 
     \b
     Example:
@@ -90,9 +90,9 @@ def _filters(function: F) -> F:
     for option in (
         click.option("--before", metavar="TIME", help="Last failed before: 2h (ago), or RFC 3339."),
         click.option("--since", metavar="TIME", help="Last failed since: 2h (ago), or RFC 3339."),
-        click.option("--error", default="", metavar="TEXT", help="The error has this in it."),
-        click.option("--key", default="", help="About this key."),
-        click.option("--entity", default="", help="About this kind of thing."),
+        click.option("--error", default="", metavar="TEXT", help="Whose error contains this."),
+        click.option("--key", default="", help="Of this key."),
+        click.option("--entity", default="", help="Of this entity."),
     ):
         function = option(function)
     return function
@@ -187,7 +187,7 @@ def retry(ids: tuple[str, ...], everything: bool, output: Format, **filters: Any
     for outbox in Sources.of(Settings.from_environ()).in_use():
         for one in about:
             outbox.wake(*one)
-    note = f"; {left} are no events and stay" if left else ""
+    note = f"; {left} are not events and stay" if left else ""
     say({"retried": done, "left": left}, output, f"{done} put back on the queue{note}")
     if not done:
         raise click.exceptions.Exit(1)
@@ -197,7 +197,7 @@ def retry(ids: tuple[str, ...], everything: bool, output: Format, **filters: Any
 @_all_or_some
 @format_option
 def drop(ids: tuple[str, ...], everything: bool, output: Format, **filters: Any) -> None:
-    """Throw dead letters away for good, and their rows in the outbox.
+    """Delete dead letters, and their rows in the outbox.
 
     \b
     Example:

@@ -23,25 +23,23 @@ __all__ = ["reconcile"]
 
 @click.command()
 @click.argument("entities", nargs=-1, metavar="[ENTITY]...")
-@click.option("--deep", is_flag=True, help="Compare contents and examine tombstones, too.")
+@click.option("--deep", is_flag=True, help="Also compare contents and check tombstones.")
 @click.option(
     "--values",
     is_flag=True,
     help="Show both values of what differs; compares contents, as --deep does.",
 )
-@click.option("--repair", is_flag=True, help="Send the events again that MongoDB ought to hold.")
-@click.option(
-    "--rate", type=click.IntRange(0), default=0, metavar="N", help="Rows a second, at most."
-)
+@click.option("--repair", is_flag=True, help="Send the events that MongoDB lacks.")
+@click.option("--rate", type=click.IntRange(0), default=0, metavar="N", help="Most rows a second.")
 @click.option(
     "--wait",
     default="30s",
     show_default=True,
     callback=seconds,
-    help="How long a difference must last: what lag explains is none.",
+    help="How long a difference must last; lag is not a difference.",
 )
 @click.option(
-    "--limit", type=click.IntRange(0), default=50, show_default=True, help="Differences shown."
+    "--limit", type=click.IntRange(0), default=50, show_default=True, help="Most to show."
 )
 @format_option
 def reconcile(
@@ -54,9 +52,9 @@ def reconcile(
     limit: int,
     output: Format,
 ) -> None:
-    """Prove that SQL and MongoDB hold the same, or list what differs. Visitors edit meanwhile.
+    """Prove that SQL and MongoDB hold the same, or list what differs. The site stays live.
 
-    Exits with 0 when both sides are equal, or everything was repaired, and with 1 when something
+    The exit code is 0 when both sides are equal or everything was repaired, and 1 when something
     differs.
 
     \b
@@ -164,7 +162,7 @@ def _gone(settings: Settings, error: ServerAway) -> ServerMissing:
 
     if str(error).startswith("the SQL database"):
         where = redact_url(settings.sql_url)
-        text = f"{error} ({where}); the same command begins again"
+        text = f"{error} ({where}); run the same command again"
         return ServerMissing("the SQL database", where, "", error, text=text)
     if str(error).startswith("the broker"):
         return broker_missing(settings.broker_url, error)
@@ -247,7 +245,7 @@ def _show(results: Sequence[Any], unchecked: Mapping[str, str], limit: int, lag:
         if one.more:
             click.echo(
                 f"\n{one.entity}: more than {MOST_KEYS:,} keys differ; load it with "
-                f"`bridgectl snapshot {one.entity}` and ask again"
+                f"`bridgectl snapshot {one.entity}` and run this again"
             )
     if found and lag:
         click.echo(f"\nThe outbox was {lag:.0f} s behind at the start: `bridgectl status` says why")

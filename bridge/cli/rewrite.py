@@ -53,4 +53,4 @@ def dry_run(settings: Settings, entities: Sequence[str], rows: int, output: Form
     for one in found:
         click.echo(f"bridge: {summary(one)}", err=True)
     if table:
-        click.echo("bridge: to make them so: bridgectl snapshot --rewrite", err=True)
+        click.echo("bridge: to write them: bridgectl snapshot --rewrite", err=True)

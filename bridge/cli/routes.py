@@ -23,7 +23,7 @@ from bridge.units import parse_duration
 @click.command()
 @format_option
 def routes(output: Format) -> None:
-    """Show the table as it runs, and each worker's generation of it.
+    """Show the routing table as it runs, and each worker's generation of it.
 
     \b
     Example:
@@ -104,8 +104,8 @@ def _state(worker: status.WorkerStatus, digest: str) -> str:
 def preview(name: str, side: str, duration: str, output: Format) -> None:
     """Make a signed cookie that picks a side for one browser, whatever the share is.
 
-    Needs BRIDGE_SECRET, the same as `bridgectl serve` has; says so where that has another or none,
-    and where the secret can be guessed.
+    It needs the same BRIDGE_SECRET as `bridgectl serve`, and warns when that has another or none,
+    and when the secret can be guessed.
 
     \b
     Example:
@@ -116,7 +116,7 @@ def preview(name: str, side: str, duration: str, output: Format) -> None:
     try:
         seconds = parse_duration(duration)
         if not 1 <= seconds <= previews.LONGEST:
-            raise ValueError(f"{duration!r} is not between 1s and 400d, as long as browsers bear")
+            raise ValueError(f"{duration!r} is not between 1s and 400d, as long as browsers allow")
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--for") from None
     key = previews.EVERY_ROUTE
@@ -137,7 +137,7 @@ def preview(name: str, side: str, duration: str, output: Format) -> None:
     until = f"{datetime.fromtimestamp(expires, UTC):%Y-%m-%d %H:%M}"
     assignment = f"{cookie}; path=/; max-age={int(seconds)}"
     text = (
-        f"{side} answers {name} for whoever has this cookie, until {until} UTC.\n"
+        f"{side} answers {name} in browsers with this cookie, until {until} UTC.\n"
         f'In the browser\'s console:  document.cookie = "{assignment}"\n'
         f"With curl:                 curl -b '{cookie}' …\n"
         f'To end it:                 document.cookie = "{PREVIEW_COOKIE}=; path=/; max-age=0"'

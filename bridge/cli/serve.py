@@ -31,13 +31,13 @@ broken, legacy's pages for routes whose handler is missing. Mend it, or see `bri
     default=0,
     show_default=True,
     type=click.IntRange(0),
-    help="Visitors a process has at a time; more wait until one leaves. 0: as many as fit.",
+    help="Connections of visitors to a process; more wait. 0: as many as it has descriptors for.",
 )
 @click.option(
     "--access-log",
     default="-",
     show_default="standard output",
-    help="File, `-` for standard output, '' for none. SIGUSR1 opens the file anew.",
+    help="File, `-` for standard output, '' for none. SIGUSR1 opens the file again.",
 )
 @click.option(
     "--operator",
@@ -50,7 +50,7 @@ broken, legacy's pages for routes whose handler is missing. Mend it, or see `bri
     default=30,
     show_default=True,
     type=click.IntRange(0),
-    help="Seconds to finish in.",
+    help="Seconds in which to finish requests at the end.",
 )
 @click.option(
     "--max-requests",
@@ -67,10 +67,10 @@ broken, legacy's pages for routes whose handler is missing. Mend it, or see `bri
     type=click.IntRange(1),
     help="Replace a worker that gives no sign of life for so many seconds.",
 )
-@click.option("--certfile", default="", help="Speak TLS with this certificate.")
-@click.option("--keyfile", default="", help="Its key, where that is in another file.")
+@click.option("--certfile", default="", help="Use TLS with this certificate.")
+@click.option("--keyfile", default="", help="Its key, if that is in another file.")
 def serve(**options: Any) -> None:
-    """Answer visitors. SIGHUP reloads routes.yaml at once, SIGTERM finishes what runs.
+    """Answer visitors. SIGHUP reloads routes.yaml at once, SIGTERM finishes requests and ends.
 
     \b
     Example:

@@ -43,14 +43,14 @@ COLUMNS = {
 
 @click.command()
 @click.argument("entities", nargs=-1, metavar="[ENTITY]...")
-@click.option("--restart", is_flag=True, help="Begin anew, whatever was done before.")
+@click.option("--restart", is_flag=True, help="Start again, not at the checkpoint.")
 @click.option(
-    "--rewrite", is_flag=True, help="Write the same versions, too: after a change of sync.yaml."
+    "--rewrite", is_flag=True, help="Also write equal versions, after a change of sync.yaml."
 )
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="With --rewrite: only say which documents would change, and how.",
+    help="With --rewrite: only show which documents would change, and how.",
 )
 @click.option(
     "--rows",
@@ -58,40 +58,40 @@ COLUMNS = {
     default=10_000,
     show_default=True,
     metavar="N",
-    help="With --dry-run: rows of each entity to look at; 0: all.",
+    help="With --dry-run: rows of each entity to read; 0: all.",
 )
 @click.option(
     "--chunk",
     type=click.IntRange(1, 100_000),
     default=1000,
     show_default=True,
-    help="Rows at once.",
+    help="Rows in one chunk.",
 )
-@click.option("--rate", type=click.IntRange(0), default=0, metavar="N", help="Rows a second.")
+@click.option("--rate", type=click.IntRange(0), default=0, metavar="N", help="Most rows a second.")
 @click.option(
     "--max-lag",
     default="5s",
     show_default=True,
     callback=seconds,
-    help="Wait while the outbox is further behind; 0s: never wait.",
+    help="Pause while the outbox is further behind; 0s: never.",
 )
 @click.option(
     "--max-waiting",
     type=click.IntRange(0),
     default=10_000,
     show_default=True,
-    help="Wait while more messages wait on the queue; 0: never wait.",
+    help="Pause while more messages wait on the queue; 0: never.",
 )
 @click.option(
     "--max-dead",
     type=click.IntRange(0),
     default=10_000,
     show_default=True,
-    help="Stop when so many rows became dead letters; 0: never.",
+    help="Stop when so many rows have become dead letters; 0: never.",
 )
-@click.option("--bury-all", is_flag=True, help="Bury what has no row, be it the most of all.")
-@click.option("--pause", is_flag=True, help="Let those that run wait.")
-@click.option("--continue", "go_on", is_flag=True, help="Let those that wait go on.")
+@click.option("--bury-all", is_flag=True, help="Delete documents that have no row, however many.")
+@click.option("--pause", is_flag=True, help="Make the running one wait.")
+@click.option("--continue", "go_on", is_flag=True, help="Let the waiting one go on.")
 @format_option
 def snapshot(
     entities: tuple[str, ...],
@@ -111,12 +111,12 @@ def snapshot(
 ) -> None:
     """Load MongoDB from the site's database, first or again, while both are live.
 
-    All entities of sync.yaml that have a source, or those named; children come with their
-    parent. It goes past the queue, so that visitors' edits do not wait behind it, and what is
-    newer in MongoDB stays. Stopped or killed, the same command goes on where it was, from any
-    machine. At the end, what has no row any more is buried.
+    It loads all entities of sync.yaml that have a source, or those named; children come with their
+    parent. It does not use the queue, so visitors' edits do not wait behind it, and newer versions
+    in MongoDB stay. After it was stopped or killed, the same command goes on from its checkpoint,
+    on any machine. At the end it deletes documents that have no row any more.
 
-    Exits with 1 when rows became dead letters, and when it was stopped.
+    The exit code is 1 when rows became dead letters, and when it was stopped.
 
     \b
     Example:
@@ -166,7 +166,7 @@ def _tell(results: list[Result], output: Format) -> None:
     rows = [{name: _number(value) for name, value in row.items()} for row in data]
     show_rows(rows, COLUMNS, output, data=data)
     if any(result.dead for result in results):
-        click.echo("bridge: some rows are of no use: bridgectl dead list", err=True)
+        click.echo("bridge: some rows became dead letters: bridgectl dead list", err=True)
         raise click.exceptions.Exit(1)
 
 

@@ -25,11 +25,12 @@ _SILENT = 15.0  # seconds; who works writes every two
 @click.command()
 @format_option
 def status(output: Format) -> None:
-    """How the queue and MongoDB are: what waits where and for how long, and who works on it; and
-    how the proxy is: shares, and who answered; workers, legacy, breakers, redirect loops, visitors
-    with own edits.
+    """Show the state of queue, MongoDB and proxy: what waits where, for how long, and which
+    processes work on it; shares and who answered, workers, legacy, breakers, redirect loops,
+    visitors with own edits.
 
-    Exits with 1 when something does not answer, or was stopped. What is not used is not asked.
+    The exit code is 1 when a server does not answer or a process was stopped. Servers that are not
+    used are not asked.
 
     \b
     Example:
@@ -86,7 +87,7 @@ def _silent(vitals: ProcessStatus) -> str:
     if is_stopped(vitals.pid):
         return f"stopped, and does nothing: kill -CONT {vitals.pid}"
     seconds = time.time() - vitals.written_at
-    return f"has said nothing for {seconds:,.0f} s; its log says why" if seconds > _SILENT else ""
+    return f"gave no sign of life for {seconds:,.0f} s; see its log" if seconds > _SILENT else ""
 
 
 def _queue_rows(settings: Settings, found: QueueStatus) -> list[Row]:
@@ -108,7 +109,7 @@ def _queue_rows(settings: Settings, found: QueueStatus) -> list[Row]:
             note = "wait for a person: bridgectl dead list"
             rows.append(row("outbox: rows of dead letters", _number(found.buried), note))
         if found.ahead:
-            note = "whoever wrote the oldest row has a wrong clock: the lag is longer than that"
+            note = "the oldest row was written with a wrong clock: the lag is longer than that"
             rows.append(row("time of the outbox", f"{found.ahead:,.0f} s in the future", note))
     if found.spool_files is not None:
         rows.append(row("spool files", _number(found.spool_files)))

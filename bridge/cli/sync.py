@@ -25,7 +25,7 @@ _WOULD = {
 
 @click.group()
 def sync() -> None:
-    """From a database to a mirror: sync.yaml, its types, and what MongoDB needs for it.
+    """From a database to a mirror: sync.yaml, types, triggers, and indexes of MongoDB.
 
     \b
     Example:
@@ -41,13 +41,13 @@ sync.add_command(triggers)
 
 
 @sync.command()
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 @format_option
 def init(dry_run: bool, output: Format) -> None:
     """Make the indexes that sync.yaml declares, and those of the mirror. Safe to repeat.
 
-    A worker makes missing ones at its start. This also replaces those of ours that are declared
-    otherwise now, and waits however long it takes.
+    A worker makes missing indexes at its start. This verb also replaces the bridge's own indexes
+    whose declaration has changed, and waits until all are built.
 
     \b
     Example:

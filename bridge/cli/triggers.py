@@ -20,8 +20,8 @@ __all__ = ["triggers"]
 
 @click.command()
 @click.argument("entities", nargs=-1, metavar="[ENTITY]...")
-@click.option("--apply", is_flag=True, help="Run it: make what is not there.")
-@click.option("--check", is_flag=True, help="Say what is there; exit code 1 for no.")
+@click.option("--apply", is_flag=True, help="Run it: make missing triggers.")
+@click.option("--check", is_flag=True, help="Check them; exit code 1 if one is missing or old.")
 @click.option("--drop", is_flag=True, help="Remove the triggers.")
 @click.option(
     "--raise",
@@ -35,9 +35,9 @@ def triggers(
 ) -> None:
     """Note every change of the tables without a `version:`, by triggers of the bridge.
 
-    Without an option it prints the SQL, for whoever has the rights to run it. All entities that
-    need triggers are meant, or those that are named, with their children. A trigger writes one row
-    to the outbox after the site's own row, and locks nothing that others wait for.
+    Without an option it prints the SQL, for a user who has the rights to run it. It is about all
+    entities that need triggers, or those named, with their children. A trigger writes one row to
+    the outbox after the site's own row, and locks nothing that other statements wait for.
 
     \b
     Example:

@@ -61,7 +61,7 @@ def shell(
 
 def test_a_flip_says_who_answers(site: BridgeSite) -> None:
     quiet = shell(site, "flip", "page", "5%", "--why", "a try", expect=0).stdout
-    assert "nobody has asked for it in 0." in quiet
+    assert "no request for it in 0." in quiet
     with Visitors(site.address, *[["/page/a", "/other"]] * 2):
         done = shell(site, "flip", "page", "100%", "--why", "all", "--watch", "1s", expect=0)
         found = json.loads(

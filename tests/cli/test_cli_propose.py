@@ -91,7 +91,7 @@ def test_what_propose_prints_is_what_check_takes(
     assert "- log: it has no primary key" in printed
     data = json.loads(bridge("sync", "propose", "-o", "json").stdout)
     assert list(data["entities"]) == ["people"]
-    assert "columns of 1 table were looked at" in bridge("check").stdout
+    assert "columns of 1 table were checked" in bridge("check").stdout
 
 
 def test_propose_never_writes_over_a_file_unless_forced(bridge: Bridge, tmp_path: Path) -> None:
@@ -164,11 +164,11 @@ def test_check_names_columns_that_are_not_there_with_their_place(
     assert "sync.yaml:9:21: error: the database has no table lok" in done.stderr
     assert "sync.yaml:6:14: warning: no column of people becomes `nik`" in done.stderr
     assert "did you mean `nick`?" in done.stderr
-    assert "were not looked at, as you said" in bridge("check", "--no-sql").stdout
+    assert "were not checked, as you said" in bridge("check", "--no-sql").stdout
     assert "BRIDGE_SQL_URL is not set" in bridge("check", BRIDGE_SQL_URL="").stdout
     bridge("check", "--sql", expect=1, BRIDGE_SQL_URL="")
     away = f"mysql://root@127.0.0.1:{free_port()}/x"
-    assert "were not looked at: the SQL database" in bridge("check", BRIDGE_SQL_URL=away).stdout
+    assert "were not checked: the SQL database" in bridge("check", BRIDGE_SQL_URL=away).stdout
     bridge("check", "--sql", expect=4, BRIDGE_SQL_URL=away)
 
 

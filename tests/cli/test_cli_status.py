@@ -215,7 +215,7 @@ def test_who_was_stopped_does_not_look_alive(file: Path, tmp_path: Path) -> None
     with halted() as pid:
         as_process(tmp_path / ".bridge", file, pid)
         said = " ".join(bridge("status", file=file, expect=1).stdout.split())
-        assert f"proxy {pid} stopped answers nobody: kill -CONT {pid}" in said
+        assert f"proxy {pid} stopped answers no requests: kill -CONT {pid}" in said
         assert f"worker {pid} silent stopped, and does nothing: kill -CONT {pid}" in said
         findings = json.loads(bridge("doctor", "-o", "json", file=file, expect=1).stdout)
         assert any(one["do"] == f"kill -CONT {pid}" for one in findings)
@@ -234,7 +234,7 @@ def test_a_worker_that_says_nothing_any_more_is_named(file: Path, tmp_path: Path
     vitals = ProcessStatus("worker", os.getpid(), 0.0, time.time() - 3600, {}, {})
     own.write_text(json.dumps(asdict(vitals)))
     said = " ".join(bridge("status", file=file, expect=1).stdout.split())
-    assert f"worker {os.getpid()} silent has said nothing for 3,6" in said
+    assert f"worker {os.getpid()} silent gave no sign of life for 3,6" in said
 
 
 def test_a_missing_relay_is_named_where_there_is_an_outbox(file: Path, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_shares_are_shown_with_who_answered_and_why_not_python(file: Path) -> No
     assert (
         "share: page 100% answered by php 4, python 2; by legacy instead of Python: python-error 2"
     ) in said
-    assert "share: sure 100% nobody has asked for it" in said
+    assert "share: sure 100% no request for it" in said
     assert "answered 6 php 4, python 2" in said
     assert "requests without an answer: connect 2" in said
     found = json.loads(bridge("status", "-o", "json", file=file).stdout)

@@ -130,7 +130,7 @@ def _changed(routes: Path, share: str, who: str, why: str, make: Callable[[_Chan
                 # An editor may have been writing: then it was half of a file that was read.
                 if _content(path) == before:
                     raise
-    raise FlipRefused(f"{routes} is saved again and again by somebody else; try once more")
+    raise FlipRefused(f"{routes} was saved by somebody else several times meanwhile; try again")
 
 
 def _content(path: Path) -> bytes | None:
@@ -371,7 +371,7 @@ def _locked(path: Path) -> Iterator[None]:
         lock = _lock_file(name, path)
     except OSError as error:
         raise FlipRefused(
-            f"the lock {name} cannot be opened: {error.strerror}; who flips must be able to read "
+            f"the lock {name} cannot be opened: {error.strerror}; operators must be able to read "
             "it, and to write to its folder"
         ) from None
     try:

@@ -15,7 +15,7 @@ END = "<!-- the end of the types -->"
 _DATABASES = {"mysql": "MariaDB, MySQL", "postgresql": "PostgreSQL", "sqlite": "SQLite"}
 _REFUSED = "refused; `drop:` it, or select it as text in a `query:`"
 _KEYS = {
-    "": "no row is named by it",
+    "": "cannot be in a key",
     "stored": "as it is stored; bytes as lower-case hexadecimal",
     "utc": f"{KINDS['printed'].words}, in UTC",
 }

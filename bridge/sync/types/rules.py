@@ -136,9 +136,9 @@ def _families() -> Iterator[Family]:
     yield Family("sqlite", ("TIME",), "time", "text HH:MM:SS", "as is", "stored")
     yield Family("postgresql", ("inet",), "string", f"text, {printed}", "address", "printed")
     yield Family("mysql", ("json",), "json", "what the JSON holds", "text", "",
-                 "MariaDB's JSON, too; what a document cannot hold: text")  # fmt: skip
+                 "also MariaDB's JSON; values that a document cannot hold: text")  # fmt: skip
     yield Family("postgresql", ("json", "jsonb"), "json", "what the JSON holds", "text", "",
-                 "what a document cannot hold: text")  # fmt: skip
+                 "values that a document cannot hold: text")  # fmt: skip
     yield Family("sqlite", ("JSON",), "json", "what the JSON holds")
     yield Family(
         "sqlite", ("",), "any", "what is stored: number, text or binary", "as is", "stored"
