@@ -22,7 +22,7 @@ from bridge import logs
 from bridge.cached import Cached
 from bridge.errors import BridgeError, ConfigError
 from bridge.operator import application, check_address, forget, listen, tell
-from bridge.proxy.telemetry import metrics, scrape, workers
+from bridge.proxy.telemetry import scrape, workers
 from bridge.queue.ingest import Ingest, PublisherPool
 from bridge.queue.status import KEEP
 from bridge.queue.status import metrics as queue_metrics
@@ -53,7 +53,7 @@ def whole(settings: Settings, ends: ExitStack, *, proxy: bool) -> WSGIApplicatio
         return queue_metrics(watch()) + reconciled.metrics(last())
 
     def everything() -> bytes:
-        return metrics.scrape(state_dir) + workers.metrics(state_dir) + mirror()
+        return scrape.scrape(state_dir) + workers.metrics(state_dir) + mirror()
 
     ingest = Ingest(pool.publish_many, max_event=largest)
     if not proxy:
@@ -82,7 +82,7 @@ def without_mirror(settings: Settings, error: ConfigError) -> WSGIApplication:
     says = f"sync.yaml is broken, so the state of the queue is unknown: {error}"
     return application(
         settings,
-        metrics=lambda: metrics.scrape(settings.state_dir),
+        metrics=lambda: scrape.scrape(settings.state_dir),
         health=lambda: "\n".join(filter(None, (_health(settings.state_dir), says))),
         routes=lambda: _tables(settings.state_dir),
         ingest=unusable,

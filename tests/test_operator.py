@@ -21,7 +21,7 @@ from bridge.listener import Limits
 from bridge.operator import application, check_address, serve_in_thread
 from bridge.overview import whole
 from bridge.proxy.routing.reload import Reloader
-from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import metrics, scrape
 from bridge.proxy.telemetry import workers as status
 from stack.ports import free_port, is_open
 from stack.waiting import wait_for
@@ -153,7 +153,7 @@ def test_a_worker_that_watches_no_more_is_in_the_health_and_seen_by_doctor(tmp_p
     file = tmp_path / "routes.yaml"
     file.write_text(TOP + f'  - {{name: a, path: /a, handler: "{VIEW}", python: 0%}}\n')
     status.write(tmp_path, 0, Reloader(file))
-    metrics.prepare(tmp_path)
+    scrape.prepare(tmp_path)
     worker = metrics.Metrics(tmp_path, metrics.take_slot(tmp_path))
     ours = replace(settings(), state_dir=tmp_path, routes=file)
     try:
