@@ -12,7 +12,6 @@ import prometheus_client as prometheus
 from prometheus_client.core import GaugeMetricFamily
 from pymongo import MongoClient, ReadPreference
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from bridge.cached import Cached
@@ -20,7 +19,7 @@ from bridge.errors import BridgeError
 from bridge.settings import Settings
 from bridge.sync.documents import Document
 from bridge.sync.entities import STATE, load
-from bridge.sync.mongodb import as_outage, connect
+from bridge.sync.mongodb import connect, outages
 from bridge.sync.reconcile.findings import ReconcileResult
 from bridge.sync.state import State
 
@@ -89,10 +88,8 @@ def read_all(database: Database[Document]) -> list[LastResult]:
     )
     # All of them, and no pattern: the strings from `reconcile:` to `reconcile;`.
     mine = {"_id": {"$gte": PREFIX, "$lt": PREFIX[:-1] + ";"}}
-    try:
+    with outages():
         found = list(collection.find(mine, {"listed": 0}, sort=[("_id", 1)]))
-    except PyMongoError as error:
-        raise as_outage(error) from error
     return [last for document in found if (last := _last(document)) is not None]
 
 
