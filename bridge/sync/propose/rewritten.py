@@ -17,16 +17,15 @@ import sqlalchemy as sql
 from bson.codec_options import CodecOptions
 from bson.decimal128 import Decimal128
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
 
 from bridge.errors import UnusableEvent
 from bridge.sync.documents import Document, Mirror, Write
-from bridge.sync.mongodb import as_outage
+from bridge.sync.mongodb import outages
 from bridge.sync.reconcile.contents import differences
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.types.keys import Unlookable
 
-__all__ = ["COLUMNS", "Change", "Rewritten", "rewritten", "summary"]
+__all__ = ["COLUMNS", "Rewritten", "TypeChange", "rewritten", "summary"]
 
 ROWS_PER_STEP = 1000
 """Rows of one read."""
@@ -59,7 +58,7 @@ _NAMES: dict[type, str] = {
 
 
 @dataclass
-class Change:
+class TypeChange:
     """One field that changes from one type to another. documents: how many. key, before, after:
     the first one."""
 
@@ -90,7 +89,7 @@ class Rewritten:
     unusable: int = 0
     old_keys: int = 0
     old_key: str = ""
-    changes: dict[tuple[str, str, str], Change] = field(default_factory=dict)
+    changes: dict[tuple[str, str, str], TypeChange] = field(default_factory=dict)
 
 
 def rewritten(
@@ -143,7 +142,7 @@ def _look_at_keys(database: Database[Document], mirror: Mirror, into: Rewritten,
     """Count the documents that a snapshot leaves where they are, because no row is called so."""
     collection = database[mirror.collection_of(into.entity)]
     alive = collection.find({"_del": {"$ne": True}}, {"_id": True}).limit(rows)
-    try:
+    with outages():
         for document in alive:
             key = document["_id"]
             if not isinstance(key, str):
@@ -155,8 +154,6 @@ def _look_at_keys(database: Database[Document], mirror: Mirror, into: Rewritten,
             if now != key:
                 into.old_keys += 1
                 into.old_key = into.old_key or key
-    except PyMongoError as error:
-        raise as_outage(error) from error
 
 
 def _compare(database: Database[Document], into: Rewritten, writes: Sequence[Write]) -> None:
@@ -164,11 +161,9 @@ def _compare(database: Database[Document], into: Rewritten, writes: Sequence[Wri
         return
     keys = [write.key for write in writes]
     options: CodecOptions[Document] = CodecOptions(tz_aware=False)
-    try:
+    with outages():
         collection = database.get_collection(writes[0].collection, codec_options=options)
         there = {one["_id"]: one for one in collection.find({"_id": {"$in": keys}})}
-    except PyMongoError as error:
-        raise as_outage(error) from error
     for write in writes:
         old = there.get(write.key)
         if old is None or old.get("_del"):
@@ -197,7 +192,9 @@ def _document(into: Rewritten, write: Write, old: Document) -> None:
         was, becomes = _kind(old, name), _kind(new, name)
         change = into.changes.get((name, was, becomes))
         if change is None:
-            change = Change(name, was, becomes, 0, write.key, _shown(old, name), _shown(new, name))
+            change = TypeChange(
+                name, was, becomes, 0, write.key, _shown(old, name), _shown(new, name)
+            )
             into.changes[name, was, becomes] = change
         change.documents += 1
     if changed:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 from pymongo import MongoClient, ReadPreference
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from bridge.cached import Cached
@@ -18,8 +17,8 @@ from bridge.prometheus import family, page
 from bridge.settings import Settings
 from bridge.sync.documents import Document
 from bridge.sync.entities import STATE, load
-from bridge.sync.mongodb import as_outage, connect
-from bridge.sync.reconcile.findings import Result
+from bridge.sync.mongodb import connect, outages
+from bridge.sync.reconcile.findings import ReconcileResult
 from bridge.sync.state import State
 
 __all__ = ["LastResult", "LastWatch", "id_of", "keep", "metrics", "read_all", "status_row"]
@@ -34,7 +33,7 @@ KEEP = 15.0
 @dataclass(frozen=True, slots=True)
 class LastResult:
     """The last result of one entity. age: seconds since its end, by the clock of this machine;
-    the others as in `bridge.sync.reconcile.reconciler.Result`."""
+    the others as in `ReconcileResult`."""
 
     entity: str
     age: float
@@ -61,7 +60,7 @@ def id_of(entity: str) -> str:
     return f"{PREFIX}{entity}"
 
 
-def keep(state: State, result: Result, *, deep: bool) -> None:
+def keep(state: State, result: ReconcileResult, *, deep: bool) -> None:
     """Put a result in the place of the one before. Raises ServerAway."""
     state.put(
         id_of(result.entity),
@@ -87,10 +86,8 @@ def read_all(database: Database[Document]) -> list[LastResult]:
     )
     # All of them, and no pattern: the strings from `reconcile:` to `reconcile;`.
     mine = {"_id": {"$gte": PREFIX, "$lt": PREFIX[:-1] + ";"}}
-    try:
+    with outages():
         found = list(collection.find(mine, {"listed": 0}, sort=[("_id", 1)]))
-    except PyMongoError as error:
-        raise as_outage(error) from error
     return [last for document in found if (last := _last(document)) is not None]
 
 
