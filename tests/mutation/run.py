@@ -189,8 +189,8 @@ def _tested(subject: Subject) -> int:
         deadline=None,
         phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
     )
-    hypothesis.settings.load_profile("mutation")
     words = ["-x", "-q", "--no-header", "--tb=no", "-pno:cacheprovider", "-pno:xdist"]
+    words.append("--hypothesis-profile=mutation")
     words.append("-Wignore::pytest.PytestAssertRewriteWarning")  # plugins came before the fork
     return pytest.main([*words, *map(str, subject.tests)], plugins=[_UnitTests()])
 
@@ -199,8 +199,14 @@ class _UnitTests:
     """Leaves out the tests with servers; properties, which take the longest, come last."""
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [one for one in items if SERVERS.isdisjoint(getattr(one, "fixturenames", ()))]
+        items[:] = [one for one in items if SERVERS.isdisjoint(_fixtures(one))]
         items.sort(key=lambda one: hypothesis.is_hypothesis_test(getattr(one, "obj", None)))
+
+
+def _fixtures(item: pytest.Item) -> set[str]:
+    """What a test asks for; a value that it is parametrized with may have the name of one."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    return set(getattr(item, "fixturenames", ())) - set(parameters)
 
 
 class _Finder(MetaPathFinder):

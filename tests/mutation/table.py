@@ -21,6 +21,7 @@ PURE = (
     "bridge.proxy.http.wire",
     "bridge.proxy.request.address",
     "bridge.proxy.request.admission",
+    "bridge.proxy.request.cookies",
     "bridge.proxy.request.forwarded",
     "bridge.proxy.request.head",
     "bridge.proxy.request.hosts",

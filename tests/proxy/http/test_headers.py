@@ -14,10 +14,13 @@ from bridge.proxy.http.headers import (
     apply_rules,
     end_to_end,
     from_handler,
+    is_shared,
     keep_apart,
     listed,
+    renamed,
     to_legacy,
     to_visitor,
+    vary_on,
 )
 from bridge.proxy.request.admission import HOP_HEADER
 from bridge.proxy.request.cookies import share_cookie
@@ -118,6 +121,349 @@ class TestToLegacy:
         got = sent([], host="old.internal", via=True)
         assert values(got, "Host") == ["old.internal"]
         assert values(got, "Via") == ["1.1 bridge"]
+
+
+NOT_FROM_VISITORS = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "expect",
+    "proxy",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-bridge-hop",
+    "x-bridge-anything",
+    "x_real_ip",
+    "any_name",
+]
+ONLY_FROM_TRUSTED = [
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "client-ip",
+    "cloudfront-forwarded-proto",
+    "cloudfront-viewer-address",
+    "fastly-client-ip",
+    "fastly-ssl",
+    "forwarded-for",
+    "forwarded-for-ip",
+    "front-end-https",
+    "proxy-client-ip",
+    "remote-addr",
+    "true-client-ip",
+    "wl-proxy-client-ip",
+    "x-appengine-user-ip",
+    "x-arr-ssl",
+    "x-azure-clientip",
+    "x-azure-socketip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-forwarded",
+    "x-host",
+    "x-http-host-override",
+    "x-original-for",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-original-proto",
+    "x-originating-ip",
+    "x-proxyuser-ip",
+    "x-real-ip",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-scheme",
+    "x-url-scheme",
+    "x-forwarded-port",
+    "x-forwarded-anything",
+]
+SAID_BY_US = ["forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"]
+GOES_ON = ["accept", "range", "x-powered-by", "authorization", "x", "bridge-x", "x" * 64, "x" * 65]
+
+
+class TestEachName:
+    """What becomes of each request header on its way to legacy."""
+
+    @pytest.mark.parametrize("trusted", [False, True])
+    @pytest.mark.parametrize("name", [*NOT_FROM_VISITORS, *(f"X_{'x' * n}" for n in (62, 63))])
+    def test_what_is_not_a_visitors_to_say_goes(self, name: str, trusted: bool) -> None:
+        for written in (name, name.upper()):
+            assert sent([(written, "invented")], trusted=trusted) == sent([], trusted=trusted)
+
+    @pytest.mark.parametrize("name", ONLY_FROM_TRUSTED)
+    def test_what_proxies_say_counts_only_from_a_trusted_one(self, name: str) -> None:
+        for written in (name, name.upper()):
+            assert sent([(written, "1")]) == sent([])
+            assert (written, "1") in sent([(written, "1")], trusted=True)
+
+    @pytest.mark.parametrize("trusted", [False, True])
+    @pytest.mark.parametrize("name", GOES_ON)
+    def test_everything_else_goes_on(self, name: str, trusted: bool) -> None:
+        assert (name, "1") in sent([(name, "1")], trusted=trusted)
+
+    @pytest.mark.parametrize("name", [*SAID_BY_US, "host", "x-request-id"])
+    def test_what_we_say_is_said_once_and_by_us(self, name: str) -> None:
+        got = values(sent([(name, "invented")]), name)
+        assert got == values(sent([]), name)
+        assert len(got) == 1
+
+    @pytest.mark.parametrize("connection", ["X-Own", " x-own ,close", "close,\tX-OWN"])
+    def test_what_connection_names_goes(self, connection: str) -> None:
+        headers = [("X-Own", "1"), ("Connection", connection), ("X-Other", "2")]
+        assert values(sent(headers), "X-Own") == []
+        assert values(sent(headers), "X-Other") == ["2"]
+        assert end_to_end(headers) == [("X-Other", "2")]
+
+    def test_our_own_cookies_go_and_the_others_stay_as_they_are(self) -> None:
+        for ours in ("bridge_share", "bridge_preview", "bridge_trail"):
+            assert values(sent([("Cookie", f"a=1; {ours}=x; b=2")]), "Cookie") == ["a=1; b=2"]
+            assert values(sent([("cookie", f" {ours} = x")]), "Cookie") == []
+        for theirs in ("bridge_other=1;  a=2", "a=bridge_share", "a=1;b=2 ; "):
+            assert values(sent([("Cookie", theirs)]), "Cookie") in ([theirs], [theirs.strip()])
+
+    def test_the_rest_of_a_request_is_told(self) -> None:
+        head = Head("GET", parse_target("GET", "/"), "a.example", (("TE", "Trailers, gzip"),), "")
+        client = TrustedProxies([]).client(head)
+        plain = to_legacy(head, client, trusted_peer=False, request_id="id", hops=("a", "b"))
+        assert plain[0] == ("Host", "a.example")
+        assert values(plain, "X-Request-Id") == ["id"]
+        assert values(plain, HOP_HEADER) == ["a,b"]
+        assert values(plain, "TE") == ["trailers"]
+        for name in ("Expect", "Connection", "Upgrade", "Via"):
+            assert values(plain, name) == []
+        more = to_legacy(
+            head,
+            client,
+            trusted_peer=False,
+            request_id="id",
+            hops=("a",),
+            via=True,
+            expect=True,
+            upgrade="websocket",
+        )
+        assert more[len(plain) :] == [
+            ("Expect", "100-continue"),
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Via", "1.1 bridge"),
+        ]
+
+    def test_only_trailers_are_asked_for(self) -> None:
+        assert values(sent([("TE", "gzip")]), "TE") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("Origin", "http://www.example.org", "https://old.internal"),
+        ("origin", "HTTP://WWW.example.org", "https://old.internal"),
+        ("Destination", "http://www.example.org/a", "https://old.internal/app/a"),
+        ("DESTINATION", "http://www.example.org", "https://old.internal/app"),
+        ("Destination", "http://www.example.org?a", "https://old.internal/app?a"),
+        ("Destination", "http://www.example.org#a", "https://old.internal/app#a"),
+        ("Destination", "http://www.example.org.evil/", None),
+        ("Destination", "https://www.example.org/", None),
+        ("Destination", "/a", None),
+        ("Referer", "http://www.example.org/", None),
+    ],
+)
+def test_a_backend_finds_itself_by_its_own_name(name: str, value: str, shown: str | None) -> None:
+    client = TrustedProxies([]).client(Head("GET", parse_target("GET", "/"), "www.example.org"))
+    headers = [("X", "http://www.example.org"), (name, value)]
+    expected = [headers[0], (name, value if shown is None else shown)]
+    assert renamed(headers, client, "https://old.internal", "/app") == expected
+
+
+HIDDEN = frozenset({("old.internal", 80), ("old.internal", 443), ("10.0.0.7", 8080)})
+SEEN = PublicOrigin("https", "www.example.org:8443", HIDDEN)
+MOVED = PublicOrigin("https", "www.example.org", HIDDEN, "/app")
+
+
+class TestAddresses:
+    """What the backend calls itself becomes what visitors call it."""
+
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [
+            ("http://old.internal/a?b#c", "https://www.example.org:8443/a?b#c"),
+            ("HTTPS://OLD.internal:443/", "https://www.example.org:8443/"),
+            ("https://old.internal", "https://www.example.org:8443"),
+            ("http://10.0.0.7:8080?a", "https://www.example.org:8443?a"),
+            ("//old.internal/a", "https://www.example.org:8443/a"),
+            ("//10.0.0.7:8080/a", "https://www.example.org:8443/a"),
+            ("http://u@old.internal/a", "https://www.example.org:8443/a"),
+            ("//10.0.0.7/a", None),
+            ("http://10.0.0.7/a", None),
+            ("http://old.internal:81/a", None),
+            ("http://old.internal.evil/a", None),
+            ("http://[::1/a", None),
+            ("http://old.internal:x/", None),
+            ("mailto:old.internal", None),
+            ("ftp://old.internal/", None),
+            ("http:old.internal", None),
+            ("/a//b", None),
+            ("//", None),
+            ("", None),
+        ],
+    )
+    def test_a_location(self, value: str, shown: str | None) -> None:
+        assert SEEN.url(value) == (value if shown is None else shown)
+
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [
+            ("/app/a", "/a"),
+            ("/app", "/"),
+            ("/app?a", "/?a"),
+            ("/app#a", "/#a"),
+            ("/apple", "/apple"),
+            ("/a/app/b", "/a/app/b"),
+            ("/app//evil", "https://www.example.org//evil"),
+            ("/app/\\evil", "https://www.example.org/\\evil"),
+            ("http://old.internal/app/a", "https://www.example.org/a"),
+            ("http://old.internal/a", "https://www.example.org/a"),
+            ("http://other/app/a", "http://other/app/a"),
+        ],
+    )
+    def test_a_prefix_that_visitors_do_not_see(self, value: str, shown: str) -> None:
+        assert MOVED.url(value) == shown
+
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [
+            ("5; url=http://old.internal/a", "5; url=https://www.example.org:8443/a"),
+            ("5;URL = 'http://old.internal/a'", "5;URL = 'https://www.example.org:8443/a'"),
+            ("0, http://old.internal/", "0, https://www.example.org:8443/"),
+            ("5", "5"),
+            ("5; url=/a", "5; url=/a"),
+        ],
+    )
+    def test_a_refresh(self, value: str, shown: str) -> None:
+        assert SEEN.refresh(value) == shown
+
+    def test_links(self) -> None:
+        value = '<http://old.internal/a>; rel="<http://old.internal/b>", <//other/>; x="\\">"'
+        assert SEEN.links(value) == value.replace(
+            "<http://old.internal/a>", "<https://www.example.org:8443/a>"
+        )
+
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [
+            ("a=b; Domain=old.internal; Path=/", "a=b; Path=/"),
+            ("a=b; domain= .OLD.internal", "a=b"),
+            ("a=b; Domain=internal", "a=b"),
+            ("a=b; Domain=example.org", "a=b; Domain=example.org"),
+            ("a=b; Domain=www.example.org", "a=b; Domain=www.example.org"),
+            ("a=b; Domain=other.test", "a=b; Domain=other.test"),
+            ("domain=old.internal; Secure", "domain=old.internal; Secure"),
+            ("a=b; Path=/app", "a=b; Path=/app"),
+        ],
+    )
+    def test_a_cookie(self, value: str, shown: str) -> None:
+        assert SEEN.cookie(value) == shown
+
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [
+            ("a=b; Path=/app/x", "a=b; Path=/x"),
+            ("a=b; path = /app ; Secure", "a=b; path =/; Secure"),
+            ("a=b; Path=/apple", "a=b; Path=/apple"),
+            ("path=/app; Secure", "path=/app; Secure"),
+        ],
+    )
+    def test_the_path_of_a_cookie(self, value: str, shown: str) -> None:
+        assert MOVED.cookie(value) == shown
+
+    def test_all_headers_with_addresses_are_looked_into_and_no_others(self) -> None:
+        url, ours = "http://old.internal/a", "https://www.example.org:8443/a"
+        headers = [
+            ("X-First", url),
+            ("location", url),
+            ("Content-Location", url),
+            ("Link", f"<{url}>"),
+            ("Refresh", f"1; url={url}"),
+            ("Set-Cookie", "a=b; Domain=old.internal"),
+            ("X-Link", f"<{url}>"),
+        ]
+        assert to_visitor(headers, SEEN, accel=False) == [
+            ("X-First", url),
+            ("location", ours),
+            ("Content-Location", ours),
+            ("Link", f"<{ours}>"),
+            ("Refresh", f"1; url={ours}"),
+            ("Set-Cookie", "a=b"),
+            ("X-Link", f"<{url}>"),
+        ]
+
+    @pytest.mark.parametrize("accel", [False, True])
+    def test_what_is_for_the_server_in_front_goes_on_only_where_one_stands(
+        self, accel: bool
+    ) -> None:
+        headers = [
+            (name, "1") for name in ("X-Accel-Redirect", "X-Sendfile", "X-LIGHTTPD-send-file")
+        ]
+        assert to_visitor(headers, SEEN, accel=accel) == (headers if accel else [])
+
+    @pytest.mark.parametrize("connection", ["close", "Keep-Alive", "X-Own, close", "x-own", ""])
+    def test_what_a_response_is_to_be_without(self, connection: str) -> None:
+        headers = [("X-Own", "1"), ("Connection", connection), ("Server", "x"), ("Location", "/a")]
+        got = to_visitor(headers, SEEN, accel=False, gone=frozenset({"server"}))
+        own = [] if "own" in connection.lower() else [("X-Own", "1")]
+        assert got == [*own, ("Location", "/a")]
+
+
+class TestOneAnswer:
+    """What answers say of themselves."""
+
+    @pytest.mark.parametrize(
+        ("value", "shared"),
+        [
+            ("public", True),
+            ("no-cache, S-MaxAge = 5", True),
+            ("max-age=5", False),
+            ("private", False),
+            ("publicity", False),
+        ],
+    )
+    def test_shared_caches_are_let_in_in_so_many_words(self, value: str, shared: bool) -> None:
+        assert is_shared([("X", "public"), ("cache-control", value)]) is shared
+        assert not is_shared([("X", value)])
+
+    @pytest.mark.parametrize(
+        ("vary", "names", "after"),
+        [
+            ([], ["Cookie"], ["Cookie"]),
+            (["Accept, cookie"], ["Cookie"], ["Accept, cookie"]),
+            (["Accept"], ["Cookie", "ACCEPT", "X"], ["Accept", "Cookie, X"]),
+            (["*"], ["Cookie"], ["*"]),
+            (["Accept"], [], ["Accept"]),
+        ],
+    )
+    def test_what_it_varies_by_is_added(
+        self, vary: list[str], names: list[str], after: list[str]
+    ) -> None:
+        headers = [("X", "Cookie"), *(("vary", one) for one in vary)]
+        assert values(vary_on(headers, names), "Vary") == after
+
+    def test_without_a_name_a_split_answer_is_private_and_no_more(self) -> None:
+        headers = [("surrogate-control", "1"), ("X", "public"), ("Vary", "A")]
+        assert keep_apart(headers, None) == [
+            ("X", "public"),
+            ("Vary", "A"),
+            ("Cache-Control", "private"),
+        ]
+
+
+def test_a_rule_that_only_sets_or_only_removes_counts_too() -> None:
+    headers = [("A", "1"), ("B", "2")]
+    assert apply_rules(headers, models.ResponseHeaders(remove=("a",))) == [("B", "2")]
+    assert apply_rules(headers, models.ResponseHeaders(set={"C": "3"})) == [*headers, ("C", "3")]
 
 
 class TestToVisitor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -39,6 +40,30 @@ def test_a_default_port_is_none_in_the_file_too(pattern: str, host: str) -> None
     hosts = Hosts({"any": [pattern]})
     assert hosts.owner(host) == "any"
     assert hosts.owner("a.test:8443") is None
+
+
+@pytest.mark.parametrize("host", ["BÜCHER.Example", "WWW.example"])
+def test_a_name_in_ascii_stays_as_it_is_written(host: str) -> None:
+    """Its letters are made small where it is compared."""
+    assert (as_ascii(host) == host) is host.isascii()
+
+
+def test_hosts_of_up_to_64_characters_are_remembered() -> None:
+    """The owner is asked for with every request."""
+    with mock.patch.object(Hosts, "_find", autospec=True, side_effect=Hosts._find) as found:
+        hosts = Hosts({"any": ["*.test"]})
+        for length, looks in ((64, 1), (65, 2)):
+            found.reset_mock()
+            host = "a" * (length - 5) + ".test"
+            assert [hosts.owner(host) for _ in range(2)] == ["any", "any"]
+            assert found.call_count == looks
+
+
+def test_a_star_with_a_port_takes_any_name_there_and_no_name_elsewhere() -> None:
+    hosts = Hosts({"any": ["*:9000"]})
+    for host in ("a.test:9000", "localhost:9000", "[::1]:9000"):
+        assert hosts.owner(host) == "any"
+    assert hosts.owner("a.test") is None
 
 
 HOSTS = {

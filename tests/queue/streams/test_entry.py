@@ -256,6 +256,10 @@ def test_each_way_of_being_no_message_is_told(fields: list[bytes], why: str) -> 
     )
 
 
+def test_a_name_without_a_value_is_no_field() -> None:
+    assert to_message("q", "t", [b"body", b"x", b"odd"])["body"] == b"x"
+
+
 def test_all_there_was_is_the_only_value_or_lines_of_names_and_values() -> None:
     assert to_message("q", "t", [b"other", b"x"])["body"] == b"x"
     assert to_message("q", "t", [b"a", b"x", b"b", b"y"])["body"] == b"a=x\nb=y"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.sync.reconcile.doubts import KINDS, Doubt, KeyState, Kind, Pair, look, verdict
+from bridge.sync.reconcile.doubts import KINDS, TOLD, Doubt, KeyState, Kind, Pair, look, verdict
 
 ALIVE, DEAD = KeyState(5), KeyState(5, False)
 
@@ -108,8 +108,15 @@ def test_what_is_wrong_with_a_key_itself_counts_before_versions(
     assert verdict(pair) == kind
 
 
-def test_every_kind_has_its_words() -> None:
-    assert all(text and kind for kind, text in KINDS.items())
+def test_what_can_be_sent_again_or_buried_is_not_only_told() -> None:
+    assert all(KINDS.values())
+    sent = {"missing", "behind", "different", "orphan", "tombstone", "ahead", "unexplained"}
+    assert set(TOLD) == set(KINDS) - sent
+
+
+def test_a_row_is_alive_and_alone_where_nothing_else_is_said() -> None:
+    assert (KeyState(1).alive, KeyState(1).row, KeyState(1).highest) == (True, True, 1)
+    assert (Pair(None, None).rows, Pair(None, None).same) == (1, None)
 
 
 PAIRS: dict[Kind, Pair] = {
