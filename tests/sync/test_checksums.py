@@ -17,7 +17,12 @@ from bridge.sync.checksums import (
     BUCKETS,
     NO_VERSION,
     Sums,
+    add_all,
+    alive,
     bucket_of,
+    is_dead,
+    is_text,
+    listed,
     of_cursor,
     sum_of,
     version_in,
@@ -92,6 +97,83 @@ def test_documents_with_other_ids_than_text_are_set_apart() -> None:
     found = list(of_cursor([{"_id": 1, "_v": 1}, {"_id": "a", "_v": 2}], 10, foreign.append))
     assert found == [[("a", 2)]]
     assert foreign == [1]
+
+
+def test_the_first_and_the_last_bucket_are_compared_like_the_others() -> None:
+    for bucket in (0, 1, BUCKETS - 1):
+        for count, total in ((1, 0), (0, 1), (1, 1)):
+            sums = Sums()
+            sums.add_bucket(bucket, count, total)
+            assert sums.differing(Sums()) == Sums().differing(sums) == [bucket]
+            assert sums.rows == count
+            sums.add_bucket(bucket, count, total)
+            assert (sums.counts[bucket], sums.sums[bucket]) == (2 * count, 2 * total)
+
+
+def test_keys_that_are_no_utf_8_have_a_bucket_and_a_sum_too() -> None:
+    assert bucket_of("\udcff") == bucket_of(b"\xff".decode("utf-8", "surrogateescape"))
+    assert sum_of("\udcff", 1) != sum_of("\udcfe", 1)
+
+
+def test_a_row_is_listed_as_it_is_summed_up() -> None:
+    found = listed("vim", 7, "odd")
+    assert (found.key, found.version, found.wrong) == ("vim", 7, "odd")
+    assert (found.bucket, found.sum) == (bucket_of("vim"), sum_of("vim", 7))
+    assert listed("vim", 7).wrong == ""
+
+
+@pytest.mark.parametrize(
+    ("deleted", "dead"),
+    [
+        (True, True),
+        ([1, True], True),
+        ([], False),
+        ([1], False),
+        (False, False),
+        (None, False),
+        (1, False),
+        ("true", False),
+        ([[True]], False),
+    ],
+)
+def test_what_is_dead_is_what_mongodb_does_not_find(deleted: Any, dead: bool) -> None:
+    assert is_dead({"_del": deleted}) is dead
+    assert not is_dead({})
+    assert alive() == {"_del": {"$ne": True}}
+
+
+@pytest.mark.parametrize(
+    ("id", "text"),
+    [("a", True), ("", True), ("é", True), ("\ud800", False), (1, False), (b"a", False)],
+)
+def test_a_key_is_a_text_of_utf_8(id: Any, text: bool) -> None:
+    assert is_text(id) is text
+
+
+@pytest.mark.parametrize(
+    ("version", "read"), [(7, 7), (0, 0), (7.0, 7), (2**63 - 1, 2**63 - 1), (False, -1), ([7], -1)]
+)
+def test_a_version_is_a_whole_number(version: Any, read: int) -> None:
+    assert version_in({"_v": version}) == read
+
+
+@given(rows=ROWS, size=st.integers(1, 8))
+def test_all_rows_of_a_cursor_come_in_batches_of_a_size(rows: dict[str, int], size: int) -> None:
+    documents = [{"_id": key, "_v": version} for key, version in rows.items()]
+    batches = list(of_cursor(documents, size, pytest.fail))
+    assert [row for batch in batches for row in batch] == list(rows.items())
+    assert all(len(batch) == size for batch in batches[:-1])
+    assert all(batches)
+    sums, told = Sums(), list[int]()
+    add_all(sums, batches, told.append)
+    assert told == [len(batch) for batch in batches]
+    assert sums.differing(sums_of(rows)) == []
+
+
+def test_nobody_need_be_told_of_progress() -> None:
+    sums = Sums()
+    add_all(sums, [[("a", 1)], [("b", 2), ("c", 3)]])
+    assert sums.rows == 3
 
 
 SYNC = """\

@@ -291,6 +291,209 @@ def test_the_sum_of_bytes_is_that_of_the_entries(clock: Clock) -> None:
     assert cache.stats().bytes == sum(entry.size for entry in cache.shelves["project"].values())
 
 
+def test_an_older_answer_does_not_replace_a_newer_one(cache: Cache) -> None:
+    """Two reads at a time, of two secondaries, and nothing was heard of the key."""
+    late = cache.begin("project", "a")
+    assert put(cache, 9)
+    assert not cache.keep(late, document(8))
+    assert held(cache) == 9
+    assert put(cache, 9)
+    assert put(cache, 10)
+    assert held(cache) == 10
+
+
+def test_an_answer_that_is_read_again_is_counted_once(cache: Cache) -> None:
+    for text in ("short", "x" * 1000, "short"):
+        assert put(cache, 7, text=text)
+        [entry] = cache.shelves["project"].values()
+        assert (cache.stats().entries, cache.stats().bytes) == (1, entry.size)
+
+
+def test_the_size_of_an_answer_is_that_of_its_document_its_key_and_its_place(
+    cache: Cache,
+) -> None:
+    found = document(7, "abc")
+    cache.keep(cache.begin("project", "abc"), found)
+    assert cache.stats().bytes == found.size + 340 + 3
+
+
+@pytest.mark.parametrize(("less", "kept"), [(0, True), (1, False)])
+def test_what_would_push_half_of_the_others_out_is_not_kept(
+    clock: Clock, less: int, kept: bool
+) -> None:
+    size = document(7).size + 340 + 1
+    assert put(confirmed(clock, max_bytes=2 * size - less), 7) is kept
+
+
+def test_as_many_are_kept_as_there_is_room_for(clock: Clock) -> None:
+    size = document(1).size + 340 + 1
+    cache = confirmed(clock, max_entries=3, max_bytes=4 * size)
+    for key in "abcd":
+        put(cache, 1, key)
+    assert [key for key in "abcd" if held(cache, key)] == ["b", "c", "d"]
+    cache = confirmed(clock, max_bytes=3 * size)
+    for key in "abcd":
+        put(cache, 1, key)
+    assert [key for key in "abcd" if held(cache, key)] == ["b", "c", "d"]
+    assert cache.stats().evicted == 1
+
+
+def test_who_was_used_once_is_spared_once(clock: Clock) -> None:
+    cache = confirmed(clock, max_entries=2)
+    for key in "ab":
+        put(cache, 1, key)
+    cache.get("project", "a")
+    for key in "cde":
+        put(cache, 1, key)
+    assert [key for key in "abcde" if held(cache, key)] == ["d", "e"]
+
+
+def test_what_went_long_ago_makes_no_room_again(clock: Clock) -> None:
+    """The hand comes by the places of those that were thrown out."""
+    cache = confirmed(clock, max_entries=3)
+    for key in "abc":
+        put(cache, 1, key)
+    cache.apply([Change("project", key, 2, 2) for key in "ab"])
+    for key in "def":
+        put(cache, 1, key)
+    assert [key for key in "abcdef" if held(cache, key)] == ["d", "e", "f"]
+    assert (cache.stats().entries, cache.stats().evicted) == (3, 1)
+    assert len(cache._ring) == 3
+
+
+def test_everything_is_counted(cache: Cache, clock: Clock) -> None:
+    before = cache.stats()
+    assert (before.hits, before.negative_hits, before.misses) == (0, 0, 0)
+    assert (before.fills, before.rejected, before.evicted, before.invalidated) == (0, 0, 0, 0)
+    assert (before.entries, before.bytes, before.floors, before.followed) == (0, 0, 0, 0)
+    put(cache, 1, "a")
+    put(cache, 1, "b")
+    cache.apply([Change("project", "a", 2, 5), Change("project", "z", 2, 6)])
+    put(cache, 1, "a")
+    after = cache.stats()
+    assert (after.fills, after.rejected, after.invalidated, after.followed) == (2, 1, 1, 2)
+    assert (after.entries, after.floors, after.flushes) == (1, 2, before.flushes)
+    cache.flush()
+    after = cache.stats()
+    assert (after.entries, after.bytes, after.flushes) == (0, 0, before.flushes + 1)
+    assert held(cache, "b") is None
+    put(cache, 1, "b")
+    assert cache.stats().entries == 1
+
+
+def test_many_reads_begin_in_their_order(cache: Cache) -> None:
+    cache.apply([Change("project", "b", NEVER, 42)])
+    fills = cache.begin_many("project", ["a", "b"])
+    assert [fill.slot for fill in fills] == [("project", "a"), ("project", "b")]
+    assert [fill.moment for fill in fills] == [1, 42]
+
+
+def test_what_is_known_is_the_highest_of_what_is_held_and_what_was_heard(cache: Cache) -> None:
+    assert cache.knows("project", "a") is None
+    put(cache, 7)
+    assert cache.knows("project", "a") == 7
+    cache.apply([Change("project", "a", 5, 2)])
+    assert cache.knows("project", "a") == 7
+    cache.apply([Change("project", "a", 9, 3)])
+    assert cache.knows("project", "a") == 9
+    assert cache.wait("project", "a", 9, 0)
+    assert not cache.wait("project", "a", 10, 0)
+    assert cache._waiting == 0
+    cache.apply([Change("project", "a", NEVER, 4)])
+    assert cache.knows("project", "a") is None
+
+
+@pytest.mark.parametrize(("age", "floors"), [(120.0, 2), (120.5, 1)])
+def test_floors_go_when_they_are_older_than_their_time(
+    clock: Clock, age: float, floors: int
+) -> None:
+    cache = confirmed(clock, floor_seconds=120)
+    cache.apply([Change("project", "a", 8, 10)])
+    clock.now += age
+    cache.apply([Change("project", "b", 8, 11)])
+    assert cache.stats().floors == floors
+
+
+@pytest.mark.parametrize(("floors", "moment"), [(3, 1), (2, 10)])
+def test_the_oldest_floor_goes_when_there_is_one_too_many(
+    clock: Clock, floors: int, moment: int
+) -> None:
+    cache = confirmed(clock, max_floors=floors)
+    cache.apply([Change("project", key, 8, 10 + n) for n, key in enumerate("abc")])
+    assert cache.begin("project", "z").moment == moment
+    assert cache.knows("project", "a") == (8 if floors == 3 else None)
+
+
+def test_a_floor_that_was_heard_of_again_stays(clock: Clock) -> None:
+    cache = confirmed(clock, floor_seconds=120)
+    cache.apply([Change("project", "a", 8, 10)])
+    clock.now += 100
+    cache.apply([Change("project", "a", 9, 11)])
+    clock.now += 100
+    cache.apply([])
+    assert cache.knows("project", "a") == 9
+    assert cache.begin("project", "z").moment == 1
+
+
+def test_a_forgotten_floor_makes_no_read_older(clock: Clock) -> None:
+    """Its moment may be before what was left by another one."""
+    cache = confirmed(clock, max_floors=1)
+    for key, moment in (("a", 50), ("b", 20), ("c", 60)):
+        cache.apply([Change("project", key, 8, moment)])
+    assert cache.begin("project", "z").moment == 50
+
+
+def test_a_read_that_began_with_the_forgotten_floor_counts(clock: Clock) -> None:
+    cache = confirmed(clock, max_floors=1)
+    cache.apply([Change("project", "a", 8, 10)])
+    fill = cache.begin("project", "z")
+    cache.apply([Change("project", "b", 8, 11)])
+    assert cache.keep(fill, document(1, "z"))
+
+
+def test_a_plain_change_keeps_the_refusal_of_an_exact_one_before(cache: Cache) -> None:
+    fill = cache.begin("project", "a")
+    cache.apply([Change("project", "a", 8, 2, exact=True), Change("project", "a", 8, 3)])
+    assert not cache.keep(fill, document(8))
+    assert put(cache, 8)
+
+
+def test_a_change_throws_out_what_it_makes_old_and_nothing_else(cache: Cache) -> None:
+    for change, left in (
+        (Change("project", "a", 6, 2), 7),
+        (Change("project", "a", 7, 3), 7),
+        (Change("project", "a", 6, 4, exact=True), 7),
+        (Change("project", "a", 7, 5, exact=True), None),
+        (Change("project", "a", 8, 6), None),
+        (Change("project", "a", NEVER, 7), None),
+        (Change("release", "a", NEVER, 8), 7),
+    ):
+        cache.restart(1)
+        cache.confirm(cache._clock())
+        assert put(cache, 7)
+        cache.apply([change])
+        assert held(cache) == left
+
+
+def test_looks_only_move_the_confirmation_on(cache: Cache, clock: Clock) -> None:
+    until = cache.until
+    cache.confirm(clock.now - 1)
+    assert cache.until == until == clock.now + 2
+    put(cache, 7)
+    clock.now += 1.99
+    cache.confirm(clock.now)
+    assert held(cache) == 7
+
+
+def test_a_child_after_a_fork_begins_anew(cache: Cache) -> None:
+    put(cache, 7)
+    with cache._lock:
+        cache.after_fork()
+        assert cache.knows("project", "a") is None
+    assert not put(cache, 7)
+    assert cache.stats().rejected == 1
+
+
 # Waiting.
 
 
