@@ -151,6 +151,120 @@ def test_a_value_that_cannot_be_converted_is_named(make: Make) -> None:
     assert refused(mirror, changed({"n": "many"})) == "data.n is no whole number: 'many'"
 
 
+@pytest.mark.parametrize("names", ["ab", "ba", "acb", "bca"])
+def test_no_two_fields_become_one(make: Make, names: str) -> None:
+    """In whatever order they come."""
+    mirror = make("project: {collection: projects, fields: {a: {as: b}}}")
+    event = changed(dict.fromkeys(names, 1))
+    assert "data.a becomes b, which is there, too" in refused(mirror, event)
+
+
+def test_fields_may_change_their_names_with_each_other(make: Make) -> None:
+    mirror = make("project: {collection: p, fields: {a: {as: b}, b: {as: c}, c: {as: a}}}")
+    assert document(mirror, {"a": 1, "b": 2, "c": 3}) == {
+        "_id": "bash",
+        "_v": 7,
+        "b": 1,
+        "c": 2,
+        "a": 3,
+    }
+
+
+@pytest.mark.parametrize("kind", ["integer", "number", "datetime", "boolean", "binary", "json"])
+def test_what_is_null_or_absent_is_not_converted(make: Make, kind: str) -> None:
+    mirror = make(f"project: {{collection: projects, fields: {{n: {kind}}}}}")
+    assert document(mirror, {"n": None}) == {"_id": "bash", "_v": 7, "n": None}
+    assert document(mirror, {}) == {"_id": "bash", "_v": 7}
+
+
+def test_a_message_shows_300_characters(make: Make) -> None:
+    mirror = make(f"project: {{collection: p, hook: {__name__}:failing}}")
+    start = f"the hook {__name__}:failing failed: ValueError: "
+    for length, shown in ((300 - len(start), "x" * (300 - len(start))), (301 - len(start), None)):
+        text = refused(mirror, changed({"n": "x" * length}))
+        assert len(text) == 300
+        assert text == (start + shown if shown else start + "x" * (297 - len(start)) + "...")
+
+
+def failing(data: Document, event: Event) -> Document:
+    """A hook that says why it fails."""
+    raise ValueError(data["n"])
+
+
+def named_by_the_data(data: Document, event: Event) -> Document:
+    """A hook that names its field as the data say."""
+    return {data["n"]: 1}
+
+
+@pytest.mark.parametrize("name", ["_x", "$x", "", "a\0b", "\0", 5, None])
+def test_a_hook_gives_no_name_that_is_the_mirrors_or_mongodbs(make: Make, name: Any) -> None:
+    mirror = make(f"project: {{collection: p, hook: {__name__}:named_by_the_data}}")
+    assert "gave a field" in refused(mirror, changed({"n": name}))
+
+
+@pytest.mark.parametrize("name", ["x", "a_b", "a$b", "é", " "])
+def test_a_hook_gives_any_other_name(make: Make, name: str) -> None:
+    mirror = make(f"project: {{collection: p, hook: {__name__}:named_by_the_data}}")
+    assert document(mirror, {"n": name})[name] == 1
+
+
+@pytest.mark.parametrize("change", ["changed", "deleted"])
+@pytest.mark.parametrize("rewrite", [False, True])
+def test_every_write_of_an_event_says_whether_it_is_a_rewrite(
+    make: Make, change: str, rewrite: bool
+) -> None:
+    members = [{"version": "1", "architecture": "a"}]
+    data = {"releases": members} if change == "changed" else None
+    event = Event("project", change, "bash", 7, data, rewrite=rewrite)
+    made = make(SPLIT).prepare(event)
+    assert {one.rewrite for one in (made.own, *made.children)} == {rewrite}
+    assert {one.version for one in (made.own, *made.children)} == {7}
+    assert made.event is event
+    assert (made.own.key, made.own.collection) == ("bash", "projects")
+    assert [(one.key, one.collection) for one in made.children] == (
+        [("bash/1/a", "releases")] if data else []
+    )
+
+
+def test_where_an_entity_goes_is_known(make: Make) -> None:
+    mirror = make(SPLIT)
+    assert mirror.collection_of("release") == "releases"
+    assert mirror.parent_of == {"release": "project"}
+    assert mirror.typed("project") is None
+    assert mirror.key_of("project", "a/b") == "a/b"
+    mirror.learn("project", None)
+    assert mirror.prepare(Event("project", "deleted", "bash", 8)).own.key == "bash"
+    with pytest.raises(UnusableEvent, match=r"entities of sync\.yaml: project, release"):
+        mirror.collection_of("person")
+
+
+@pytest.mark.parametrize(("more", "taken"), [(0, True), (1, False)])
+def test_the_key_of_a_child_has_1024_bytes_at_most(make: Make, more: int, taken: bool) -> None:
+    name = "é" * 508 + "x" * (1 + more)
+    event = changed({"releases": [{"version": "1", "architecture": name}]})
+    assert len(f"bash/1/{name}".encode()) == 1024 + more
+    if taken:
+        assert make(SPLIT).prepare(event).children
+    else:
+        assert "its key has more than 1024 bytes" in refused(make(SPLIT), event)
+
+
+def test_the_place_of_a_wrong_value_is_said_step_by_step(make: Make) -> None:
+    schema = "{properties: {a: {items: {properties: {b: {type: integer}}}}}}"
+    mirror = make(f"project: {{collection: projects, schema: {schema}}}")
+    text = refused(mirror, changed({"a": [{}, {"b": "x"}]}))
+    assert text.startswith("schema: data.a[1].b: ")
+
+
+def test_kinds_of_data_are_converted_each_in_its_way_however_many_there_were(make: Make) -> None:
+    """What is to be converted is remembered by the types of the values: 1000 of them."""
+    fields = ", ".join(f"f{number}: integer" for number in range(11))
+    mirror = make(f"project: {{collection: projects, fields: {{{fields}}}}}")
+    for number in range(1100):
+        data = {f"f{bit}": ("7" if number >> bit & 1 else 7) for bit in range(11)}
+        assert set(document(mirror, data).values()) == {"bash", 7}
+
+
 class TestHooks:
     def test_a_hook_has_the_last_word(self, make: Make) -> None:
         mirror = make(f"project: {{collection: projects, hook: {__name__}:double}}")

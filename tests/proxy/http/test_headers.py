@@ -206,11 +206,12 @@ class TestEachName:
     def test_everything_else_goes_on(self, name: str, trusted: bool) -> None:
         assert (name, "1") in sent([(name, "1")], trusted=trusted)
 
+    @pytest.mark.parametrize("trusted", [False, True])
     @pytest.mark.parametrize("name", [*SAID_BY_US, "host", "x-request-id"])
-    def test_what_we_say_is_said_once_and_by_us(self, name: str) -> None:
-        got = values(sent([(name, "invented")]), name)
-        assert got == values(sent([]), name)
-        assert len(got) == 1
+    def test_what_we_say_is_said_once_and_by_us(self, name: str, trusted: bool) -> None:
+        [got] = values(sent([(name, "6.6.6.6")], trusted=trusted), name)
+        if not trusted:
+            assert [got] == values(sent([]), name)
 
     @pytest.mark.parametrize("connection", ["X-Own", " x-own ,close", "close,\tX-OWN"])
     def test_what_connection_names_goes(self, connection: str) -> None:
@@ -279,7 +280,15 @@ def test_a_backend_finds_itself_by_its_own_name(name: str, value: str, shown: st
     assert renamed(headers, client, "https://old.internal", "/app") == expected
 
 
-HIDDEN = frozenset({("old.internal", 80), ("old.internal", 443), ("10.0.0.7", 8080)})
+HIDDEN = frozenset(
+    {
+        ("old.internal", 80),
+        ("old.internal", 443),
+        ("10.0.0.7", 8080),
+        ("tls.internal", 443),
+        ("plain.internal", 80),
+    }
+)
 SEEN = PublicOrigin("https", "www.example.org:8443", HIDDEN)
 MOVED = PublicOrigin("https", "www.example.org", HIDDEN, "/app")
 
@@ -296,6 +305,10 @@ class TestAddresses:
             ("http://10.0.0.7:8080?a", "https://www.example.org:8443?a"),
             ("//old.internal/a", "https://www.example.org:8443/a"),
             ("//10.0.0.7:8080/a", "https://www.example.org:8443/a"),
+            ("//tls.internal/a", "https://www.example.org:8443/a"),
+            ("//plain.internal/a", "https://www.example.org:8443/a"),
+            ("http://tls.internal/a", None),
+            ("https://plain.internal/a", None),
             ("http://u@old.internal/a", "https://www.example.org:8443/a"),
             ("//10.0.0.7/a", None),
             ("http://10.0.0.7/a", None),
