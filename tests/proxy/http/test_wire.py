@@ -546,6 +546,12 @@ def test_a_line_of_chunking_has_8192_bytes_at_most(before: bytes, length: int, t
     """Also where its end has not come."""
     assert lasts(before, length, b"") is taken
     assert lasts(before, length, b"\r\n") is taken
+    line = before + (b"X:" if before else b"1;") + b"x" * (length - 2) + b"\r\n"
+    if taken:
+        ChunkedReader().feed(line)
+    else:
+        with pytest.raises(WireError):
+            ChunkedReader().feed(line)
 
 
 @pytest.mark.parametrize(("more", "taken"), [(0, True), (1, False)])
