@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 from bson.decimal128 import Decimal128
@@ -19,6 +20,7 @@ from bridge.queue.events import Event
 from bridge.settings import Settings
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.entities import load
+from bridge.sync.types.keys import Unlookable
 from bridge.sync.types.values import CONVERSIONS
 
 Make = Callable[[str], Mirror]
@@ -263,6 +265,70 @@ def test_kinds_of_data_are_converted_each_in_its_way_however_many_there_were(mak
     for number in range(1100):
         data = {f"f{bit}": ("7" if number >> bit & 1 else 7) for bit in range(11)}
         assert set(document(mirror, data).values()) == {"bash", 7}
+
+
+class Whole(NamedTuple):
+    """What is known of a table, as far as documents ask for it: whole numbers, and a key that is
+    written without zeros in front."""
+
+    rules: dict[str, Any]
+    key: tuple[Any, ...] = ()
+
+    def canonical(self, key: str) -> str:
+        if "/" in key:
+            raise Unlookable("it has a slash")
+        return key.lstrip("0")
+
+
+def whole(value: Any) -> int:
+    return int(value)
+
+
+def known(*fields: str, plain: type | None = int, misfit: str = "null") -> Any:
+    """What is known of a table with these columns."""
+    return Whole(
+        {one: SimpleNamespace(plain=plain, convert=whole, misfit=misfit) for one in fields}
+    )
+
+
+class TestKnownTables:
+    def test_what_is_known_of_a_table_converts_its_fields_and_its_keys(self, make: Make) -> None:
+        mirror = make("project: {collection: projects, drop: [gone], fields: {text: integer}}")
+        types = known("n", "gone")
+        mirror.learn("project", types)
+        assert mirror.typed("project") is types
+        made = mirror.prepare(changed({"n": "5", "gone": "x", "text": "6"}, key="007"))
+        assert made.own.document == {"_id": "7", "_v": 7, "n": 5, "text": 6}
+        assert made.own.key == "7"
+        mirror.learn("project", None)
+        mirror.learn("project", None)
+        made = mirror.prepare(changed({"n": "5"}, key="007"))
+        assert made.own.document == {"_id": "007", "_v": 7, "n": "5"}
+
+    def test_a_key_that_no_row_has_is_refused(self, make: Make) -> None:
+        mirror = make(PLAIN)
+        mirror.learn("project", known())
+        text = refused(mirror, changed({}, key="x/y"))
+        assert text == "no row has the key 'x/y': it has a slash"
+
+    def test_a_value_that_does_not_fit_becomes_what_the_rule_says(self, make: Make) -> None:
+        mirror = make("project: {collection: p, fields: {n: {type: integer, misfit: text}}}")
+        assert document(mirror, {"n": "x"})["n"] == "x"
+        mirror.learn("project", known("n", misfit="null"))
+        assert document(mirror, {"n": "x"})["n"] is None
+
+    def test_a_value_of_the_plain_type_is_not_converted(self, make: Make) -> None:
+        mirror = make(PLAIN)
+        mirror.learn("project", known("n", plain=float))
+        assert document(mirror, {"n": 1.5})["n"] == 1.5
+        assert document(mirror, {"n": "1"})["n"] == 1
+
+    def test_children_have_the_types_of_their_own_table(self, make: Make) -> None:
+        mirror = make(SPLIT)
+        members = [{"version": str(n), "architecture": "a", "n": n} for n in ("1", 2)]
+        mirror.learn("release", known("n"))
+        made = mirror.prepare(changed({"releases": members}))
+        assert [one.document["n"] for one in made.children] == [1, 2]
 
 
 class TestHooks:
