@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from bench.fronts import FRONT, LENGTH, Front, gunicorn, prepare, routes_yaml, visitor
 from bench.report import BenchmarkFailed
-from bridge.proxy.telemetry.metrics import scrape
+from bridge.proxy.telemetry.scrape import scrape
 from stack.bridge import BridgeServe, Gunicorn, PythonServer
 from stack.load import UNSEEN, Page
 from stack.nginx import Nginx

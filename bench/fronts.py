@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.report import BenchmarkFailed
 from bridge.proxy.decision.buckets import bucket, inside
-from bridge.proxy.telemetry.metrics import scrape
+from bridge.proxy.telemetry.scrape import scrape
 from stack.bridge import BridgeServe, Gunicorn
 from stack.load import Page
 from stack.nginx import Nginx

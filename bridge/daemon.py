@@ -10,14 +10,10 @@ from dataclasses import asdict
 from typing import Any
 
 from bridge import logs
-from bridge.cached import Cached
-from bridge.operator import application, check_address, serve_in_thread
-from bridge.queue.ingest import Ingest, PublisherPool
-from bridge.queue.status import KEEP, metrics
+from bridge.operator import check_address, serve_in_thread
+from bridge.overview import whole
 from bridge.queue.vitals import Vitals
 from bridge.settings import Settings
-from bridge.sync.reconcile import results as reconciled
-from bridge.sync.relay import Sources, queue_status
 
 __all__ = ["Daemon"]
 
@@ -46,27 +42,11 @@ class Daemon:
             signal.signal(number, lambda signum, frame: self.stop.set())
         with ExitStack() as ends:
             if self._operator:
-                self._listen(ends)
+                app = whole(self._settings, ends, proxy=False)
+                ends.callback(serve_in_thread(self._operator, app))
             ends.enter_context(self._vitals)
             self._ends = ends.pop_all()
         return self.stop
 
     def __exit__(self, *error: object) -> None:
         self._ends.close()
-
-    def _listen(self, ends: ExitStack) -> None:
-        settings = self._settings
-        sources = Sources.of(settings)
-        watch = Cached(lambda: queue_status(settings, sources), KEEP)
-        last = reconciled.LastWatch(settings)
-        ends.callback(last.close)
-        largest = sources.file.max_event
-        pool = PublisherPool.of(settings.broker_url, max_event=largest)
-        ends.callback(pool.close)
-        app = application(
-            settings,
-            metrics=lambda: metrics(watch()) + reconciled.metrics(last()),
-            health=lambda: "; ".join(f"{k}: {v}" for k, v in watch().errors.items()),
-            ingest=Ingest(pool.publish_many, max_event=largest),
-        )
-        ends.callback(serve_in_thread(self._operator, app))

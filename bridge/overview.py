@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +22,7 @@ from bridge import logs
 from bridge.cached import Cached
 from bridge.errors import BridgeError, ConfigError
 from bridge.operator import application, check_address, forget, listen, tell
-from bridge.proxy.telemetry import metrics
-from bridge.proxy.telemetry import scrape as samples
-from bridge.proxy.telemetry import workers as status
+from bridge.proxy.telemetry import scrape, workers
 from bridge.queue.ingest import Ingest, PublisherPool
 from bridge.queue.status import KEEP
 from bridge.queue.status import metrics as queue_metrics
@@ -35,31 +34,42 @@ from bridge.units import several
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["beside_serve", "without_mirror"]
+__all__ = ["whole", "without_mirror"]
 
 
-def beside_serve(settings: Settings) -> WSGIApplication:
-    """The application beside `bridgectl serve`: it reads what the workers write to the state
-    directory, and takes events for BRIDGE_BROKER_URL."""
-
-    sources = Sources.of(settings)
+def whole(settings: Settings, ends: ExitStack, *, proxy: bool) -> WSGIApplication:
+    """The application that shows the queue and the mirror, and takes events for BRIDGE_BROKER_URL;
+    with `proxy` also what the workers of `bridgectl serve` write to the state directory. `ends`
+    closes what it opens. Raises ConfigError."""
+    sources, state_dir = Sources.of(settings), settings.state_dir
     largest = sources.file.max_event
     pool = PublisherPool.of(settings.broker_url, max_event=largest)
     watch = Cached(lambda: queue_status(settings, sources), KEEP)
     last = reconciled.LastWatch(settings)
+    ends.callback(pool.close)
+    ends.callback(last.close)
+
+    def mirror() -> bytes:
+        return queue_metrics(watch()) + reconciled.metrics(last())
 
     def everything() -> bytes:
-        found = metrics.scrape(settings.state_dir) + status.metrics(settings.state_dir)
-        found += queue_metrics(watch())
-        return found + reconciled.metrics(last())
+        return scrape.scrape(state_dir) + workers.metrics(state_dir) + mirror()
 
+    ingest = Ingest(pool.publish_many, max_event=largest)
+    if not proxy:
+        return application(
+            settings,
+            metrics=mirror,
+            health=lambda: "; ".join(f"{k}: {v}" for k, v in watch().errors.items()),
+            ingest=ingest,
+        )
     return application(
         settings,
         metrics=everything,
-        health=lambda: _health(settings.state_dir),
-        tables=lambda: list(status.tables(settings.state_dir)),
-        routes=lambda: _tables(settings.state_dir),
-        ingest=Ingest(pool.publish_many, max_event=largest),
+        health=lambda: _health(state_dir),
+        tables=lambda: list(workers.tables(state_dir)),
+        routes=lambda: _tables(state_dir),
+        ingest=ingest,
     )
 
 
@@ -72,7 +82,7 @@ def without_mirror(settings: Settings, error: ConfigError) -> WSGIApplication:
     says = f"sync.yaml is broken, so the state of the queue is unknown: {error}"
     return application(
         settings,
-        metrics=lambda: metrics.scrape(settings.state_dir),
+        metrics=lambda: scrape.scrape(settings.state_dir),
         health=lambda: "\n".join(filter(None, (_health(settings.state_dir), says))),
         routes=lambda: _tables(settings.state_dir),
         ingest=unusable,
@@ -80,24 +90,22 @@ def without_mirror(settings: Settings, error: ConfigError) -> WSGIApplication:
 
 
 def _health(state_dir: Path) -> str:
-
-    workers = status.read_all(state_dir)
-    if not workers:
+    found = workers.read_all(state_dir)
+    if not found:
         return "no worker runs here"
     wrong = []
-    if stopped := [str(worker.pid) for worker in workers if worker.stopped]:
+    if stopped := [str(worker.pid) for worker in found if worker.stopped]:
         wrong.append(f"stopped, and answering no requests: {', '.join(stopped)}")
-    if any(worker.error for worker in workers):
+    if any(worker.error for worker in found):
         wrong.append("routes.yaml, or a handler that it names, is broken")
-    if unwatched := samples.unwatched(state_dir):
+    if unwatched := scrape.unwatched(state_dir):
         who = several(unwatched, "worker does", "workers do")
         wrong.append(f"{who} not notice changes of routes.yaml; restart")
     return "\n".join(wrong)
 
 
 def _tables(state_dir: Path) -> object:
-
-    return [asdict(worker) for worker in status.read_all(state_dir)]
+    return [asdict(worker) for worker in workers.read_all(state_dir)]
 
 
 def main() -> None:
@@ -109,7 +117,7 @@ def main() -> None:
     try:
         check_address(sys.argv[1], settings.operator_token)
         try:
-            app, without = beside_serve(settings), False
+            app, without = whole(settings, ExitStack(), proxy=True), False
         except ConfigError as error:
             app, without = without_mirror(settings, error), True
         listener = listen(sys.argv[1], app)
@@ -133,7 +141,6 @@ def main() -> None:
 
 def _loads(settings: Settings) -> bool:
     """Whether sync.yaml is good."""
-
     try:
         Sources.of(settings)
     except ConfigError:

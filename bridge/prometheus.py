@@ -31,7 +31,7 @@ def family(
     """The lines of one metric; `samples` are labels and a value each."""
     return [
         *header(name, kind, text),
-        *(f"{sample(name, labels)} {float(value)}" for labels, value in samples),
+        *(f"{sample(name, labels)} {value}" for labels, value in samples),
     ]
 
 

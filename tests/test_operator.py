@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from bridge import doctor
 from bridge.errors import BridgeError
 from bridge.listener import Limits
 from bridge.operator import application, check_address, serve_in_thread
-from bridge.overview import beside_serve
+from bridge.overview import whole
 from bridge.proxy.routing.reload import Reloader
-from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import metrics, scrape
 from bridge.proxy.telemetry import workers as status
 from stack.ports import free_port, is_open
 from stack.waiting import wait_for
@@ -131,7 +132,7 @@ def test_what_is_wrong_is_in_the_health() -> None:
 def test_health_tells_no_worker_from_a_broken_file(tmp_path: Path) -> None:
     file = tmp_path / "routes.yaml"
     file.write_text(TOP + f'  - {{name: a, path: /a, handler: "{VIEW}", python: 0%}}\n')
-    app = beside_serve(replace(settings(), state_dir=tmp_path))
+    app = whole(replace(settings(), state_dir=tmp_path), ExitStack(), proxy=True)
     with Listening(app) as listening:
 
         def health() -> tuple[int, bytes]:
@@ -152,11 +153,11 @@ def test_a_worker_that_watches_no_more_is_in_the_health_and_seen_by_doctor(tmp_p
     file = tmp_path / "routes.yaml"
     file.write_text(TOP + f'  - {{name: a, path: /a, handler: "{VIEW}", python: 0%}}\n')
     status.write(tmp_path, 0, Reloader(file))
-    metrics.prepare(tmp_path)
+    scrape.prepare(tmp_path)
     worker = metrics.Metrics(tmp_path, metrics.take_slot(tmp_path))
     ours = replace(settings(), state_dir=tmp_path, routes=file)
     try:
-        with Listening(beside_serve(ours)) as listening:
+        with Listening(whole(ours, ExitStack(), proxy=True)) as listening:
             for watches in (True, False, True):
                 worker.state(metrics.State(0, 0, 0, {}, {}, watches=watches))
                 answer = listening.get("/health")
@@ -319,7 +320,7 @@ def test_health_and_metrics_say_which_table_is_served(tmp_path: Path) -> None:
     file = tmp_path / "routes.yaml"
     page = f'  - {{name: a, path: /a, handler: "{VIEW}", python: 0%}}\n'
     file.write_text(TOP + page)
-    app = beside_serve(replace(settings(), state_dir=tmp_path))
+    app = whole(replace(settings(), state_dir=tmp_path), ExitStack(), proxy=True)
     with Listening(app) as listening:
         assert listening.get("/health").get("Bridge-Table") == ""
         assert status.metrics(tmp_path) == b""

@@ -32,5 +32,5 @@ def test_prometheus_reads_every_label_and_value(
 
 def test_a_sample_without_labels_has_no_brackets() -> None:
     assert page(family("bridge_up", "counter", "It", [({}, 3)])) == (
-        b"# HELP bridge_up It\n# TYPE bridge_up counter\nbridge_up 3.0\n"
+        b"# HELP bridge_up It\n# TYPE bridge_up counter\nbridge_up 3\n"
     )

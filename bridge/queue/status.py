@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import prometheus_client as prometheus
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.errors import BridgeError
+from bridge.prometheus import family, page
 from bridge.queue import vitals
 from bridge.queue.broker.connection import Link
 from bridge.queue.relay.spool import Spool
@@ -130,35 +130,20 @@ _GAUGES = {
 
 def metrics(status: QueueStatus) -> bytes:
     """The status in Prometheus' text format; what is not known is left out."""
-    families: list[Any] = []
+    lines: list[str] = []
     for name, (metric, text) in _GAUGES.items():
         if (value := getattr(status, name)) is not None:
-            families.append(GaugeMetricFamily(metric, text, value=value))
-    up = GaugeMetricFamily("bridge_up", "1 where it answers", labels=["what"])
-    for what in status.asked:
-        up.add_metric([what], 0 if what in status.errors else 1)
-    families.append(up)
-    totals = CounterMetricFamily(
-        "bridge_queue_events", "What workers and relays did", labels=["process", "outcome"]
+            lines += family(metric, "gauge", text, [({}, float(value))])
+    up = [({"what": what}, float(what not in status.errors)) for what in status.asked]
+    lines += family("bridge_up", "gauge", "1 where it answers", up)
+    totals, rates = (
+        [
+            ({"process": f"{one.kind}-{one.pid}", "outcome": outcome}, float(value))
+            for one in status.processes
+            for outcome, value in numbers(one).items()
+        ]
+        for numbers in (attrgetter("totals"), attrgetter("rates"))
     )
-    rates = GaugeMetricFamily(
-        "bridge_queue_rate", "The same per second, over the last two", labels=["process", "outcome"]
-    )
-    for one in status.processes:
-        process = f"{one.kind}-{one.pid}"
-        for outcome, value in one.totals.items():
-            totals.add_metric([process, outcome], value)
-        for outcome, rate in one.rates.items():
-            rates.add_metric([process, outcome], rate)
-    families += [totals, rates]
-    registry = prometheus.CollectorRegistry()
-    registry.register(_Families(families))
-    return prometheus.generate_latest(registry)
-
-
-class _Families:
-    def __init__(self, families: list[Any]) -> None:
-        self._families = families
-
-    def collect(self) -> list[Any]:
-        return self._families
+    lines += family("bridge_queue_events_total", "counter", "What workers and relays did", totals)
+    text = "The same per second, over the last two"
+    return page([*lines, *family("bridge_queue_rate", "gauge", text, rates)])

@@ -16,7 +16,7 @@ import redis
 import requests
 from pymongo.database import Database
 
-from bridge.proxy.telemetry.metrics import scrape
+from bridge.proxy.telemetry.scrape import scrape
 from stack.bridge import BridgeWorker
 from stack.check import AccessLog
 from stack.php import PhpServer, run_php

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import scrape
 from bridge.proxy.telemetry.workers import WorkerStatus
 from stack.php import PhpServer
 from stack.ports import free_port
@@ -54,7 +54,7 @@ def hello(site: BridgeSite) -> None:
 
 def counted(site: BridgeSite, name: str = REQUESTS) -> float:
     """One sample of the numbers of all workers."""
-    lines = metrics.scrape(site.state).decode().splitlines()
+    lines = scrape.scrape(site.state).decode().splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from bridge.cli import cli
 from bridge.errors import BridgeError
 from bridge.proxy.hooks import Outcome
-from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import metrics, scrape
 from stack.ports import free_port
 from tests.proxy.shells.double import Backend, plain
 from tests.proxy.site import TOP, VIEW
@@ -81,7 +81,7 @@ def test_check_follow_wants_addresses_of_a_site(file: Path) -> None:
 
 def test_status_shows_the_loops_that_were_stopped(file: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
-    metrics.prepare(state)
+    scrape.prepare(state)
     for slot in (0, 1):
         with closing(metrics.Metrics(state, slot)) as worker:
             for name in ("a (php) → b (python)", "c (php)")[slot:]:

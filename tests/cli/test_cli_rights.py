@@ -18,7 +18,7 @@ from bridge.cli import cli
 from bridge.cli.output import visible
 from bridge.errors import BridgeError
 from bridge.proxy.routing.reload import Reloader
-from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import metrics, scrape
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.tools.flip import flip
 from bridge.queue.vitals import Vitals
@@ -58,7 +58,7 @@ def site() -> Iterator[Path]:
         flip(file, "page", "40%", who="me", why="first")
         state = file.parent / "state"
         status.write(state, 0, Reloader(file))
-        metrics.prepare(state)
+        scrape.prepare(state)
         metrics.Metrics(state, 0).close()
         with Vitals(state, "worker", dict):
             dead = state / "queue" / "worker-0.json"

@@ -21,7 +21,7 @@ from bridge import settings as bridge_settings
 from bridge.cli import cli
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.routing.reload import Reloader
-from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import scrape
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.metrics import Metrics, State
 from bridge.queue.status import metrics as queue_metrics
@@ -144,7 +144,7 @@ def test_the_workers_of_the_proxy_are_shown_with_their_errors(file: Path) -> Non
 
 def open_breakers(state: Path) -> None:
     """What two workers leave behind, one with open breakers."""
-    metrics.prepare(state)
+    scrape.prepare(state)
     for slot in (0, 1):
         with closing(Metrics(state, slot)) as worker:
             closed = {("page", "failures"): (False, 1), ("well", "failures"): (False, 0)}
@@ -269,7 +269,7 @@ def test_a_legacy_that_is_down_is_named(file: Path, legacy: Backend) -> None:
 
 def test_shares_are_shown_with_who_answered_and_why_not_python(file: Path) -> None:
     state = file.parent / ".bridge"
-    metrics.prepare(state)
+    scrape.prepare(state)
     for slot in (0, 1):
         with closing(Metrics(state, slot)) as worker:
             for backend, fallback in (("python", ""), ("php", "python-error"), ("php", "")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 from bridge.proxy.decision.decide import Decider, Decision
@@ -51,13 +50,13 @@ def head(
     return Head(method, parse_target(method, target), host, (("Host", host), *pairs), "192.0.2.7")
 
 
-@lru_cache(maxsize=4)
-def _decider(table: RouteTable) -> Decider:
-    """One for each table, as a process has it."""
-    return Decider(table)
-
-
 def decided(
-    table: RouteTable, head: Head, now: float = 0.0, fresh_key: str = "fresh-key", secret: str = ""
+    by: RouteTable | Decider,
+    head: Head,
+    now: float = 0.0,
+    fresh_key: str = "fresh-key",
+    secret: str = "",
 ) -> Decision:
-    return _decider(table).decide(head, table.trusted.client(head), now, fresh_key, secret)
+    """By a table, or by a decider, which remembers what was asked before."""
+    decider = by if isinstance(by, Decider) else Decider(by)
+    return decider.decide(head, decider.table.trusted.client(head), now, fresh_key, secret)

@@ -36,7 +36,7 @@ from bridge.proxy.serve.arbiter import BridgeArbiter
 from bridge.proxy.serve.binding import check_addresses, check_certificate, check_operator
 from bridge.proxy.serve.engineworker import EngineWorker, Loaded
 from bridge.proxy.serve.lock import PID_FILE, Lock
-from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import metrics, scrape
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.accesslog import AccessLog
 from bridge.settings import Settings, import_limit
@@ -288,7 +288,7 @@ def serve(settings: Settings, options: ServeOptions, start_gate: StartGate) -> N
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
         lock = Lock(state_dir)
         if not takes_over:
-            metrics.prepare(state_dir)
+            scrape.prepare(state_dir)
             status.prepare(state_dir)
             operator.forget(state_dir)
         # Nobody else has the lock, so a file that is there was left behind.

@@ -18,59 +18,11 @@ from bridge.proxy.decision.decide import PYTHON
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.telemetry import cells as counters
+from bridge.proxy.telemetry import scrape as shown
 from bridge.proxy.telemetry.cells import Cells, Histogram
-from bridge.proxy.telemetry.scrape import (
-    ABORTED,
-    BREAKER,
-    BROKEN,
-    BUCKETS,
-    CACHE_BYTES,
-    CACHE_CHANGES,
-    CACHE_ENTRIES,
-    CACHE_READS,
-    CONNECTIONS,
-    DOWN,
-    FAILED,
-    FALLBACKS,
-    FOLDER,
-    FRESHNESS,
-    GENERATION,
-    HANDLERS,
-    IN_FLIGHT,
-    KINDS,
-    LOADS,
-    LOOPS,
-    LOOPS_SEEN,
-    ODD,
-    OPENED,
-    REQUESTS,
-    SECONDS,
-    STAGES,
-    UNWATCHED,
-    VISITORS,
-    WORKERS,
-    breakers,
-    freshness,
-    loops,
-    loops_seen,
-    prepare,
-    scrape,
-)
 from bridge.reasons import Stage
 
-__all__ = [
-    "KINDS",
-    "Metrics",
-    "State",
-    "breakers",
-    "clear",
-    "freshness",
-    "loops",
-    "loops_seen",
-    "prepare",
-    "scrape",
-    "take_slot",
-]
+__all__ = ["Metrics", "State", "clear", "take_slot"]
 
 _ERROR_LENGTH = 200  # characters of the first line
 _MOST_LOOPS = 200  # that are counted by name in a slot
@@ -104,28 +56,30 @@ _Usual = tuple[int, Histogram]
 def clear(state_dir: Path) -> None:
     """What workers that are gone had is gone too, also if they could not say so; what they have
     counted stays."""
-    for slot in counters.free_slots(state_dir / FOLDER):
+    for slot in counters.free_slots(state_dir / shown.FOLDER):
         Metrics(state_dir, slot).close()
 
 
 def take_slot(state_dir: Path) -> int:
     """A slot that this process has alone, until it ends."""
-    return counters.take_slot(state_dir / FOLDER)
+    return counters.take_slot(state_dir / shown.FOLDER)
 
 
 class Metrics(Hooks):
     """The metrics of the worker in `slot`. Thread-safe."""
 
     def __init__(self, state_dir: Path, slot: int) -> None:
-        self._folder, self._slot = state_dir / FOLDER, slot
+        self._folder, self._slot = state_dir / shown.FOLDER, slot
         self._cells = Cells(self._folder, slot)
         self._lock = threading.Lock()
         self._usual: dict[tuple[str, str, int], _Usual] = {}
         self._legacy: dict[str, tuple[Histogram, Histogram, Histogram]] = {}
         self._handler: Histogram | None = None
         known = self._cells.known()
-        self._loops = {labels[0] for name, labels, _ in known if name in (LOOPS, LOOPS_SEEN)}
-        self._odd = {labels[1] for name, labels, _ in known if name == ODD}
+        self._loops = {
+            labels[0] for name, labels, _ in known if name in (shown.LOOPS, shown.LOOPS_SEEN)
+        }
+        self._odd = {labels[1] for name, labels, _ in known if name == shown.ODD}
         self._reached: dict[tuple[str, ...], int] = {}
         self._backends: set[str] = set()
         self._alone: set[tuple[str, str]] = set()  # that ever were
@@ -134,7 +88,7 @@ class Metrics(Hooks):
     def _set_to_zero(self) -> None:
         """Forget what the worker before this one had."""
         for name, _, index in self._cells.known():
-            if (kind := KINDS.get(name)) and kind.kind == "gauge":
+            if (kind := shown.KINDS.get(name)) and kind.kind == "gauge":
                 self._cells.values[index] = 0
 
     def after_response(self, outcome: Outcome) -> None:
@@ -151,16 +105,16 @@ class Metrics(Hooks):
                     handler = self._handler = self._stage(PYTHON, Stage.HANDLER)
                 handler.observe(outcome.handler)
             if outcome.fallback:
-                self._add(FALLBACKS, outcome.route, outcome.fallback)
+                self._add(shown.FALLBACKS, outcome.route, outcome.fallback)
             if outcome.freshness:
-                self._add(FRESHNESS, outcome.freshness)
+                self._add(shown.FRESHNESS, outcome.freshness)
             if outcome.loop:
                 name = _few(outcome.loop, self._loops, _MOST_LOOPS)
-                self._add(LOOPS if outcome.status == 508 else LOOPS_SEEN, name)
+                self._add(shown.LOOPS if outcome.status == 508 else shown.LOOPS_SEEN, name)
             for line in outcome.odd:
-                self._add(ODD, outcome.legacy, _few(line, self._odd, _MOST_ODD))
+                self._add(shown.ODD, outcome.legacy, _few(line, self._odd, _MOST_ODD))
             if outcome.aborted:
-                self._add(ABORTED, outcome.backend, outcome.aborted_by)
+                self._add(shown.ABORTED, outcome.backend, outcome.aborted_by)
 
     def _legacy_stages(self, outcome: Outcome) -> None:
         name = outcome.legacy
@@ -178,16 +132,16 @@ class Metrics(Hooks):
         if outcome.first_byte >= 0:
             stages[2].observe(outcome.first_byte)
         if outcome.stage:
-            self._add(FAILED, name, outcome.stage)
+            self._add(shown.FAILED, name, outcome.stage)
 
     def _stage(self, backend: str, stage: Stage) -> Histogram:
-        return self._cells.histogram(STAGES, (backend, stage), BUCKETS)
+        return self._cells.histogram(shown.STAGES, (backend, stage), shown.BUCKETS)
 
     def _labelled(self, key: tuple[str, str, int]) -> _Usual:
         route, backend, status = key
         found = (
-            self._cells.index(REQUESTS, (route or "-", backend, f"{status}xx")),
-            self._cells.histogram(SECONDS, (backend,), BUCKETS),
+            self._cells.index(shown.REQUESTS, (route or "-", backend, f"{status}xx")),
+            self._cells.histogram(shown.SECONDS, (backend,), shown.BUCKETS),
         )
         self._usual[key] = found
         return found
@@ -201,24 +155,24 @@ class Metrics(Hooks):
     def state(self, state: State) -> None:
         """Show what there is at this moment."""
         with self._lock:
-            self._set(WORKERS, to=1)
-            self._set(UNWATCHED, to=not state.watches)
-            self._set(VISITORS, to=state.visitors)
-            self._set(IN_FLIGHT, to=state.in_flight)
-            self._set(HANDLERS, to=state.handlers)
+            self._set(shown.WORKERS, to=1)
+            self._set(shown.UNWATCHED, to=not state.watches)
+            self._set(shown.VISITORS, to=state.visitors)
+            self._set(shown.IN_FLIGHT, to=state.in_flight)
+            self._set(shown.HANDLERS, to=state.handlers)
             # A backend that is no longer in the table has no connections.
             gone = dict.fromkeys(self._backends - state.backends.keys(), (0, 0, 0))
             self._backends.update(state.backends)
             for backend, counts in {**state.backends, **gone}.items():
                 for what, count in zip(("active", "idle", "waiting"), counts, strict=True):
-                    self._set(CONNECTIONS, backend, what, to=count)
+                    self._set(shown.CONNECTIONS, backend, what, to=count)
             alone = {(name, url) for name, urls in state.alone.items() for url in urls}
             self._alone |= alone
             for server in self._alone:
-                self._set(DOWN, *server, to=server in alone)
+                self._set(shown.DOWN, *server, to=server in alone)
             for key, (is_open, opened) in state.breakers.items():
-                self._set(BREAKER, *key, to=is_open)
-                self._up_to(OPENED, *key, now=opened)
+                self._set(shown.BREAKER, *key, to=is_open)
+                self._up_to(shown.OPENED, *key, now=opened)
             if state.cache:
                 self._cache(state.cache)
 
@@ -229,11 +183,11 @@ class Metrics(Hooks):
             "miss": cache["misses"],
         }
         for result, count in reads.items():
-            self._up_to(CACHE_READS, result, now=count)
+            self._up_to(shown.CACHE_READS, result, now=count)
         for what in ("fills", "rejected", "evicted", "invalidated", "flushes"):
-            self._up_to(CACHE_CHANGES, what, now=cache[what])
-        self._set(CACHE_ENTRIES, to=cache["entries"])
-        self._set(CACHE_BYTES, to=cache["bytes"])
+            self._up_to(shown.CACHE_CHANGES, what, now=cache[what])
+        self._set(shown.CACHE_ENTRIES, to=cache["entries"])
+        self._set(shown.CACHE_BYTES, to=cache["bytes"])
 
     def _up_to(self, name: str, *labels: str, now: int) -> None:
         """Count what has come since the last time; `now` counts from the start of this process."""
@@ -254,9 +208,9 @@ class Metrics(Hooks):
     def on_reload(self, reloader: Reloader) -> None:
         """For `Reloader`'s on_change."""
         with self._lock:
-            self._add(LOADS, "broken" if reloader.error else "good")
-            self._set(BROKEN, to=1 if reloader.error else 0)
-            self._set(GENERATION, to=reloader.table().generation)
+            self._add(shown.LOADS, "broken" if reloader.error else "good")
+            self._set(shown.BROKEN, to=1 if reloader.error else 0)
+            self._set(shown.GENERATION, to=reloader.table().generation)
         if reloader.error:
             first = (str(reloader.error).splitlines() or [""])[0][:_ERROR_LENGTH]
             content = json.dumps([round(time.time(), 3), first])

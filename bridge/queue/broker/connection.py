@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 from bridge.errors import BridgeError, ServerAway
 from bridge.queue.broker.broker import DEAD_QUEUE, EVENTS_QUEUE, Broker
@@ -26,7 +25,7 @@ def kind_of(url: str) -> type[Broker]:
     """Which kind of broker `url` names."""
     if redisurl.is_redis(url):
         return Streams
-    return RabbitMQ if urlsplit(url).scheme in SCHEMES else Broker
+    return RabbitMQ if url.partition(":")[0].lower() in SCHEMES else Broker
 
 
 def connect(url: str, *, consumes: bool = False, **options: Any) -> Broker:

@@ -6,10 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
-import prometheus_client as prometheus
-from prometheus_client.core import GaugeMetricFamily
 from pymongo import MongoClient, ReadPreference
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
@@ -17,6 +14,7 @@ from pymongo.read_concern import ReadConcern
 
 from bridge.cached import Cached
 from bridge.errors import BridgeError
+from bridge.prometheus import family, page
 from bridge.settings import Settings
 from bridge.sync.documents import Document
 from bridge.sync.entities import STATE, load
@@ -173,29 +171,16 @@ _GAUGES: dict[str, tuple[str, Callable[[LastResult], float]]] = {
 
 def metrics(results: Sequence[LastResult]) -> bytes:
     """The results in Prometheus' text format."""
-    families: list[Any] = []
+    if not results:
+        return b""
+    lines: list[str] = []
     for name, (text, value) in _GAUGES.items():
-        family = GaugeMetricFamily(name, text, labels=["entity"])
-        for last in results:
-            family.add_metric([last.entity], value(last))
-        families.append(family)
-    kinds = GaugeMetricFamily(
-        "bridge_reconcile_differences_by_kind",
-        "What it left different, by kind",
-        labels=["entity", "kind"],
-    )
-    for last in results:
-        for kind, count in last.differences.items():
-            kinds.add_metric([last.entity, kind], count)
-    families.append(kinds)
-    registry = prometheus.CollectorRegistry()
-    registry.register(_Families(families))
-    return prometheus.generate_latest(registry) if results else b""
-
-
-class _Families:
-    def __init__(self, families: list[Any]) -> None:
-        self._families = families
-
-    def collect(self) -> list[Any]:
-        return self._families
+        samples = [({"entity": last.entity}, float(value(last))) for last in results]
+        lines += family(name, "gauge", text, samples)
+    kinds = [
+        ({"entity": last.entity, "kind": kind}, float(count))
+        for last in results
+        for kind, count in last.differences.items()
+    ]
+    name, text = "bridge_reconcile_differences_by_kind", "What it left different, by kind"
+    return page([*lines, *family(name, "gauge", text, kinds)])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import VisitorError
 from bridge.proxy.decision import preview
-from bridge.proxy.decision.decide import PYTHON
+from bridge.proxy.decision.decide import PYTHON, Decider
 from bridge.proxy.request.cookies import PREVIEW_COOKIE, SHARE_COOKIE
 from bridge.proxy.request.head import Head
 from bridge.proxy.routing.load import Handlers, load_text
@@ -232,7 +232,7 @@ ANSWERS: list[tuple[Head, str | None, str, dict[str, str]]] = [
 @given(st.randoms(use_true_random=False))
 def test_what_was_asked_before_changes_no_decision(random: Random) -> None:
     """Whatever is remembered of a path: other methods, queries, cookies and headers differ."""
-    ours = table(*MANY)
+    ours = Decider(table(*MANY))
     for request, name, backend, params in random.sample(ANSWERS * 2, len(ANSWERS) * 2):
         decision = decided(ours, request)
         assert (decision.route.name if decision.route else None) == name
@@ -241,11 +241,11 @@ def test_what_was_asked_before_changes_no_decision(random: Random) -> None:
 
 def test_what_is_asked_for_most_is_decided_once() -> None:
     """For 4096 paths of up to 256 characters: visitors can send any number of them."""
-    ours = table(route("all", "/<path:rest>", "100%"))
+    ours = Decider(table(route("all", "/<path:rest>", "100%")))
     for length, remembered in ((256, True), (257, False)):
         long = head("/" + "x" * (length - 1))
         assert (decided(ours, long) is decided(ours, long)) is remembered
-    ours = table(route("all", "/<path:rest>", "100%"))
+    ours = Decider(table(route("all", "/<path:rest>", "100%")))
     first = decided(ours, head("/0"))
     for number in range(1, 4096):
         decided(ours, head(f"/{number}"))
@@ -255,7 +255,7 @@ def test_what_is_asked_for_most_is_decided_once() -> None:
 
 
 def test_an_odd_target_is_decided_anew_for_each_oddity() -> None:
-    ours = table()
+    ours = Decider(table())
     for _ in range(2):
         assert "//" in decided(ours, head("//")).detail
         assert "dot" in decided(ours, head("/./")).detail

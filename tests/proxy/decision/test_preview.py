@@ -13,7 +13,6 @@ from itsdangerous import URLSafeSerializer
 
 from bridge.errors import PreviewUnavailable
 from bridge.proxy.decision.preview import (
-    COOKIE,
     EVERY_ROUTE,
     LONGEST,
     Side,
@@ -23,6 +22,7 @@ from bridge.proxy.decision.preview import (
     picked,
     side_for,
 )
+from bridge.proxy.request.cookies import PREVIEW_COOKIE
 from tests.proxy.site import head, route, table
 
 RANDOM = base64.b64encode(hashlib.shake_256(b"this can hardly be packed").digest(400)).decode()
@@ -117,12 +117,12 @@ GOOD = make("s3cret", "python", "route:page", 2000)
     ("before", "side"), [(0, "python"), (1, "python"), (2, "python"), (7, "python"), (8, None)]
 )
 def test_of_many_cookies_eight_are_verified(before: int, side: Side | None) -> None:
-    cookies = "; ".join([f"{COOKIE}=x"] * before + ["other=1", f"{COOKIE}={GOOD}"])
+    cookies = "; ".join([f"{PREVIEW_COOKIE}=x"] * before + ["other=1", f"{PREVIEW_COOKIE}={GOOD}"])
     assert picked("s3cret", head("/p", Cookie=cookies), "route:page", 1000) == side
 
 
 def test_only_cookies_of_this_name_pick_a_side() -> None:
-    for cookies in (f"other={GOOD}", f"{COOKIE}=x; other={GOOD}", ""):
+    for cookies in (f"other={GOOD}", f"{PREVIEW_COOKIE}=x; other={GOOD}", ""):
         assert picked("s3cret", head("/p", Cookie=cookies), "route:page", 1000) is None
 
 
@@ -140,8 +140,8 @@ def test_a_cookie_is_ignored_where_it_could_have_picked_a_side_and_nobody_can_ve
     secret: str, path: str, cookie: str, ignored: bool
 ) -> None:
     ours = table(route("page", "/p"), 'name: old, path: "/l"')
-    request = head(path, Cookie=f"{COOKIE}={cookie}") if cookie else head(path)
-    found = ours.match(request, "forge")
+    request = head(path, Cookie=f"{PREVIEW_COOKIE}={cookie}") if cookie else head(path)
+    found, _ = ours.look_up(request, "forge")
     assert is_ignored(secret, found[0] if found else None, request) is ignored
 
 

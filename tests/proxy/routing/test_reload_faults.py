@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import shutil
@@ -440,8 +441,15 @@ def lose_what_one_worker_said(state: Path) -> None:
 
 
 def become_a_file(state: Path) -> None:
-    shutil.rmtree(state)
-    state.write_text("")
+    """Again and again: the reloader may make the folder anew meanwhile."""
+
+    def changed() -> bool:
+        shutil.rmtree(state, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            state.write_text("")
+        return state.is_file()
+
+    wait_for(changed, 10, "a file in the place of the folder")
 
 
 @pytest.mark.parametrize("harm", [vanish, become_a_file, lose_what_one_worker_said])

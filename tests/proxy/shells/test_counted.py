@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import scrape
 from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND, OK, Backend, Call
 from tests.proxy.shells.serving import Bridge
@@ -19,7 +19,7 @@ Samples = Counter[str]
 
 def scraped(bridge: Bridge) -> Samples:
     found: Samples = Counter()
-    for line in metrics.scrape(bridge.state).decode().splitlines():
+    for line in scrape.scrape(bridge.state).decode().splitlines():
         if not line.startswith("#"):
             name, _, value = line.rpartition(" ")
             found[name] = int(float(value))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import scrape
 from bridge.proxy.telemetry.workers import read_all
 from stack.waiting import wait_for
 from tests.proxy.shells.double import Backend
@@ -35,13 +35,13 @@ def test_200_workers_one_after_the_other_leave_a_few_files(
             pids |= {worker.pid for worker in read_all(bridge.state)}
         counted = 'bridge_requests_total{backend="main",route="-",status="2xx"}'
         wait_for(
-            lambda: f"{counted} {asked}.0" in metrics.scrape(bridge.state).decode(),
+            lambda: f"{counted} {asked}.0" in scrape.scrape(bridge.state).decode(),
             what="every request of every worker counted",
         )
         files = list((bridge.state / "metrics").iterdir())
         assert len(files) <= 2 * PLACES
         began = time.process_time()
-        metrics.scrape(bridge.state)
+        scrape.scrape(bridge.state)
         spent = time.process_time() - began
         print(f"{asked} requests, {len(pids)} workers: {spent * 1000:.2f} ms of CPU for a scrape")
     finally:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from bridge.proxy.telemetry.metrics import scrape
+from bridge.proxy.telemetry.scrape import scrape
 from stack.nginx import NginxPhp
 from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND, Backend, Call, answer, plain

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import scrape
 from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND, Backend, plain
 from tests.proxy.shells.serving import Bridge
@@ -68,7 +68,7 @@ def test_a_loop_that_is_told_is_counted(bridge: Bridge, backend: Backend) -> Non
     def goes_round() -> bool:
         for _ in range(10):
             visitor.ask("/forced")
-        return seen in metrics.scrape(bridge.state).decode()
+        return seen in scrape.scrape(bridge.state).decode()
 
     wait_for(goes_round, 3 * BOUND, "a loop that was seen")
 

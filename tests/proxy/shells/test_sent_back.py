@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import scrape
 from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND, Backend, plain
 from tests.proxy.shells.serving import Bridge
@@ -40,5 +40,5 @@ def test_the_route_goes_back_to_legacy_after_five_rounds(
     assert bridge.outcomes("/py/text")[-1]["backend"] == "python"
     # And the operator sees both.
     is_open = f'bridge_breaker_open{{cause="redirect-loop",route="{route}"}} 1.0'
-    wait_for(lambda: is_open in metrics.scrape(bridge.state).decode(), BOUND, "an open breaker")
-    assert metrics.loops(bridge.state)[f"- (main) → {route} (python)"] == 1
+    wait_for(lambda: is_open in scrape.scrape(bridge.state).decode(), BOUND, "an open breaker")
+    assert scrape.loops(bridge.state)[f"- (main) → {route} (python)"] == 1

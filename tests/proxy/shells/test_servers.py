@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from bridge.cli import cli
-from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import scrape
 from bridge.proxy.telemetry.workers import read_all
 from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND, Backend, Call, plain
@@ -125,7 +125,7 @@ def test_the_operator_sees_which_server_is_left_alone_and_why(
     down = f'bridge_backend_server_down{{backend="probed",server="{url}"}}'
 
     def count() -> float:
-        lines = metrics.scrape(pair_bridge.state).decode().splitlines()
+        lines = scrape.scrape(pair_bridge.state).decode().splitlines()
         return next((float(one.split()[-1]) for one in lines if one.startswith(down)), 0.0)
 
     def alone() -> dict[str, str]:

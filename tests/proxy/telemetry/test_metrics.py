@@ -17,7 +17,7 @@ from bridge.errors import BridgeError
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.telemetry import cells as counters
-from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import metrics, scrape
 from bridge.proxy.telemetry.metrics import Metrics, State
 from tests.proxy.site import TOP, route
 
@@ -29,7 +29,7 @@ Worker = Callable[..., Metrics]
 
 @pytest.fixture
 def state_dir(tmp_path: Path) -> Path:
-    metrics.prepare(tmp_path)
+    scrape.prepare(tmp_path)
     return tmp_path
 
 
@@ -54,7 +54,7 @@ def by_legacy(**fields: object) -> Outcome:
 
 def scraped(state_dir: Path) -> dict[str, float]:
     """Every sample by its name and labels."""
-    lines = metrics.scrape(state_dir).decode().splitlines()
+    lines = scrape.scrape(state_dir).decode().splitlines()
     pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
     return {name: float(value) for name, _, value in pairs}
 
@@ -63,7 +63,7 @@ def test_prometheus_can_read_it(worker: Worker, state_dir: Path) -> None:
     fill(worker())
     families = {
         family.name: family
-        for family in text_string_to_metric_families(metrics.scrape(state_dir).decode())
+        for family in text_string_to_metric_families(scrape.scrape(state_dir).decode())
     }
     assert families["bridge_requests"].type == "counter"
     assert families["bridge_stage_seconds"].type == "histogram"
@@ -120,15 +120,15 @@ def test_fallbacks_loops_and_freshness_are_counted(worker: Worker, state_dir: Pa
     one.after_response(outcome(status=508, loop="a (php) → b (python)"))
     found = scraped(state_dir)
     assert found['bridge_fallbacks_total{reason="python-timeout",route="page"}'] == 1
-    assert metrics.freshness(state_dir) == {"at_once": 1}
-    assert metrics.loops(state_dir) == {"a (php) → b (python)": 1}
+    assert scrape.freshness(state_dir) == {"at_once": 1}
+    assert scrape.loops(state_dir) == {"a (php) → b (python)": 1}
 
 
 def test_very_many_kinds_of_loops_are_counted_together(worker: Worker, state_dir: Path) -> None:
     one = worker()
     for number in range(300):
         one.after_response(outcome(status=508, loop=f"{number}"))
-    found = metrics.loops(state_dir)
+    found = scrape.loops(state_dir)
     assert len(found) == 201
     assert found["others"] == 100
 
@@ -202,7 +202,7 @@ def test_the_last_error_of_a_reload_is_shown_also_after_it_was_mended(
     reloader.start()
     try:
         one.on_reload(reloader)
-        assert "bridge_routes_last_error" not in metrics.scrape(state_dir).decode()
+        assert "bridge_routes_last_error" not in scrape.scrape(state_dir).decode()
         reloader.error = BridgeError('routes.yaml:3:1: "sites" is missing\nand more')
         one.on_reload(reloader)
         assert scraped(state_dir)["bridge_routes_broken"] == 1
@@ -229,7 +229,7 @@ def fill(one: Metrics, routes: int = 20) -> None:
 def size(state_dir: Path) -> tuple[int, int, int]:
     """Files that a scrape reads, their bytes, and the lines that it gives."""
     files = list((state_dir / "metrics").iterdir())
-    lines = metrics.scrape(state_dir).count(b"\n")
+    lines = scrape.scrape(state_dir).count(b"\n")
     return len(files), sum(file.stat().st_size for file in files), lines
 
 
@@ -248,7 +248,7 @@ def test_a_scrape_after_200_recycled_workers_reads_what_it_read_after_the_first(
     found = scraped(state_dir)
     assert found['bridge_requests_total{backend="php",route="route-7",status="2xx"}'] == 204
     began = time.process_time()
-    metrics.scrape(state_dir)
+    scrape.scrape(state_dir)
     spent = time.process_time() - began
     print(f"a scrape of {first[2]} lines after 200 workers: {spent * 1000:.1f} ms of CPU")
 
@@ -315,7 +315,7 @@ def test_what_the_cache_of_the_mirror_does_is_counted_over_workers(
 TAKE = """\
 import sys
 from pathlib import Path
-from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import metrics, scrape
 print(metrics.take_slot(Path(sys.argv[1])), flush=True)
 sys.stdin.read()
 """

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from bridge.cli import cli
 from bridge.errors import StateUnreadable
 from bridge.proxy.routing.reload import Reloader
-from bridge.proxy.telemetry import metrics
+from bridge.proxy.telemetry import scrape
 from bridge.proxy.telemetry import workers as status
 from stack.waiting import wait_for
 from tests.proxy.site import TOP, route
@@ -96,9 +96,9 @@ def test_a_single_file_that_cannot_be_read_is_no_reason_to_say_that_nobody_serve
 
 def test_the_numbers_are_not_for_everybody_either(shared: Path) -> None:
     state_dir = shared / "state"
-    metrics.prepare(state_dir)
+    scrape.prepare(state_dir)
     with stranger(state_dir), pytest.raises(StateUnreadable):
-        metrics.loops(state_dir)
+        scrape.loops(state_dir)
 
 
 def test_bridge_routes_says_that_it_cannot_look(shared: Path, reloader: Reloader) -> None:
