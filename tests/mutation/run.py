@@ -189,9 +189,9 @@ def _tested(subject: Subject) -> int:
         deadline=None,
         phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
     )
-    hypothesis.settings.load_profile("mutation")
-    words = ["-m", "not long and not slow and not programs and not acceptance"]
-    words += ["-x", "-q", "--no-header", "--tb=no", "-pno:cacheprovider", "-pno:xdist"]
+    words = ["-x", "-q", "--no-header", "--tb=no", "-pno:cacheprovider", "-pno:xdist"]
+    words += ["-m", "not long and not slow and not programs and not acceptance"]
+    words.append("--hypothesis-profile=mutation")
     words.append("-Wignore::pytest.PytestAssertRewriteWarning")  # plugins came before the fork
     return pytest.main([*words, *map(str, subject.tests)], plugins=[_UnitTests()])
 

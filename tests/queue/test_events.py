@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import UndecodableMessage
 from bridge.queue.events import (
+    LARGEST_EVENT_BYTES,
     MAX_DEPTH,
     MAX_EVENT_BYTES,
     MAX_VERSION,
@@ -311,6 +312,10 @@ def test_what_is_not_an_object_is_named() -> None:
             Event.parse(message)
 
 
+def test_no_limit_is_above_twice_the_largest_document_of_mongodb() -> None:
+    assert LARGEST_EVENT_BYTES == 2 * 16_777_216
+
+
 def test_an_event_may_be_as_large_as_the_limit_and_no_larger() -> None:
     event = Event("project", "changed", "k", 1, {"text": "é"})
     size = len(event.to_json().encode())
@@ -364,9 +369,14 @@ def test_what_is_no_json_says_why(text: bytes | str, why: str) -> None:
     assert str(caught.value).startswith(why)
 
 
+class Odd(int):
+    """An integer of another class."""
+
+
 @pytest.mark.parametrize(
     "data",
     [
+        {"n": Odd(5), "m": Odd(-(2**63)), "o": [Odd(2**63 - 1)]},
         {"n": 2**63 - 1, "m": -(2**63)},
         {"a": ["é", {"ü": "ö"}], "f": 1.5, "t": True, "z": None},
         {"a": {"_b": 1}, "c$": 1},
@@ -382,6 +392,8 @@ def test_what_mongodb_gives_back_as_it_was_is_taken(data: dict[str, Any]) -> Non
     [
         ({"n": 2**63}, "data.n: is an integer of more than 64 bits; send it as a string"),
         ({"n": -(2**63) - 1}, "data.n: is an integer of more than 64 bits; send it as a string"),
+        ({"n": Odd(2**63)}, "data.n: is an integer"),
+        ({"n": Odd(-(2**63) - 1)}, "data.n: is an integer"),
         ({"n": [[2**70]]}, "data.n[0][0]: is an integer"),
         ({"f": float("inf")}, "data.f: is inf, which JSON does not have"),
         ({"a": {1: 2}}, "data.a: has a name that is no string: 1"),

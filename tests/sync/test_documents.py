@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 from bson.decimal128 import Decimal128
@@ -19,6 +20,7 @@ from bridge.queue.events import Event
 from bridge.settings import Settings
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.entities import load
+from bridge.sync.types.keys import Unlookable
 from bridge.sync.types.values import CONVERSIONS
 
 Make = Callable[[str], Mirror]
@@ -149,6 +151,184 @@ def test_data_that_do_not_fit_the_schema_are_refused_with_the_place(make: Make) 
 def test_a_value_that_cannot_be_converted_is_named(make: Make) -> None:
     mirror = make("project: {collection: projects, fields: {n: integer}}")
     assert refused(mirror, changed({"n": "many"})) == "data.n is no whole number: 'many'"
+
+
+@pytest.mark.parametrize("names", ["ab", "ba", "acb", "bca"])
+def test_no_two_fields_become_one(make: Make, names: str) -> None:
+    """In whatever order they come."""
+    mirror = make("project: {collection: projects, fields: {a: {as: b}}}")
+    event = changed(dict.fromkeys(names, 1))
+    assert "data.a becomes b, which is there, too" in refused(mirror, event)
+
+
+def test_fields_may_change_their_names_with_each_other(make: Make) -> None:
+    mirror = make("project: {collection: p, fields: {a: {as: b}, b: {as: c}, c: {as: a}}}")
+    assert document(mirror, {"a": 1, "b": 2, "c": 3}) == {
+        "_id": "bash",
+        "_v": 7,
+        "b": 1,
+        "c": 2,
+        "a": 3,
+    }
+
+
+@pytest.mark.parametrize("kind", ["integer", "number", "datetime", "boolean", "binary", "json"])
+def test_what_is_null_or_absent_is_not_converted(make: Make, kind: str) -> None:
+    mirror = make(f"project: {{collection: projects, fields: {{n: {kind}}}}}")
+    assert document(mirror, {"n": None}) == {"_id": "bash", "_v": 7, "n": None}
+    assert document(mirror, {}) == {"_id": "bash", "_v": 7}
+
+
+def test_a_message_shows_300_characters(make: Make) -> None:
+    mirror = make(f"project: {{collection: p, hook: {__name__}:failing}}")
+    start = f"the hook {__name__}:failing failed: ValueError: "
+    for length, shown in ((300 - len(start), "x" * (300 - len(start))), (301 - len(start), None)):
+        text = refused(mirror, changed({"n": "x" * length}))
+        assert len(text) == 300
+        assert text == (start + shown if shown else start + "x" * (297 - len(start)) + "...")
+
+
+def failing(data: Document, event: Event) -> Document:
+    """A hook that says why it fails."""
+    raise ValueError(data["n"])
+
+
+def named_by_the_data(data: Document, event: Event) -> Document:
+    """A hook that names its field as the data say."""
+    return {data["n"]: 1}
+
+
+@pytest.mark.parametrize("name", ["_x", "$x", "", "a\0b", "\0", 5, None])
+def test_a_hook_gives_no_name_that_is_the_mirrors_or_mongodbs(make: Make, name: Any) -> None:
+    mirror = make(f"project: {{collection: p, hook: {__name__}:named_by_the_data}}")
+    assert "gave a field" in refused(mirror, changed({"n": name}))
+
+
+@pytest.mark.parametrize("name", ["x", "a_b", "a$b", "é", " "])
+def test_a_hook_gives_any_other_name(make: Make, name: str) -> None:
+    mirror = make(f"project: {{collection: p, hook: {__name__}:named_by_the_data}}")
+    assert document(mirror, {"n": name})[name] == 1
+
+
+@pytest.mark.parametrize("change", ["changed", "deleted"])
+@pytest.mark.parametrize("rewrite", [False, True])
+def test_every_write_of_an_event_says_whether_it_is_a_rewrite(
+    make: Make, change: str, rewrite: bool
+) -> None:
+    members = [{"version": "1", "architecture": "a"}]
+    data = {"releases": members} if change == "changed" else None
+    event = Event("project", change, "bash", 7, data, rewrite=rewrite)
+    made = make(SPLIT).prepare(event)
+    assert {one.rewrite for one in (made.own, *made.children)} == {rewrite}
+    assert {one.version for one in (made.own, *made.children)} == {7}
+    assert made.event is event
+    assert (made.own.key, made.own.collection) == ("bash", "projects")
+    assert [(one.key, one.collection) for one in made.children] == (
+        [("bash/1/a", "releases")] if data else []
+    )
+
+
+def test_where_an_entity_goes_is_known(make: Make) -> None:
+    mirror = make(SPLIT)
+    assert mirror.collection_of("release") == "releases"
+    assert mirror.parent_of == {"release": "project"}
+    assert mirror.typed("project") is None
+    assert mirror.key_of("project", "a/b") == "a/b"
+    mirror.learn("project", None)
+    assert mirror.prepare(Event("project", "deleted", "bash", 8)).own.key == "bash"
+    with pytest.raises(UnusableEvent, match=r"entities of sync\.yaml: project, release"):
+        mirror.collection_of("person")
+
+
+@pytest.mark.parametrize(("more", "taken"), [(0, True), (1, False)])
+def test_the_key_of_a_child_has_1024_bytes_at_most(make: Make, more: int, taken: bool) -> None:
+    name = "é" * 508 + "x" * (1 + more)
+    event = changed({"releases": [{"version": "1", "architecture": name}]})
+    assert len(f"bash/1/{name}".encode()) == 1024 + more
+    if taken:
+        assert make(SPLIT).prepare(event).children
+    else:
+        assert "its key has more than 1024 bytes" in refused(make(SPLIT), event)
+
+
+def test_the_place_of_a_wrong_value_is_said_step_by_step(make: Make) -> None:
+    schema = "{properties: {a: {items: {properties: {b: {type: integer}}}}}}"
+    mirror = make(f"project: {{collection: projects, schema: {schema}}}")
+    text = refused(mirror, changed({"a": [{}, {"b": "x"}]}))
+    assert text.startswith("schema: data.a[1].b: ")
+
+
+def test_kinds_of_data_are_converted_each_in_its_way_however_many_there_were(make: Make) -> None:
+    """What is to be converted is remembered by the types of the values: 1000 of them."""
+    fields = ", ".join(f"f{number}: integer" for number in range(11))
+    mirror = make(f"project: {{collection: projects, fields: {{{fields}}}}}")
+    for number in range(1100):
+        data = {f"f{bit}": ("7" if number >> bit & 1 else 7) for bit in range(11)}
+        assert set(document(mirror, data).values()) == {"bash", 7}
+
+
+class Whole(NamedTuple):
+    """What is known of a table, as far as documents ask for it: whole numbers, and a key that is
+    written without zeros in front."""
+
+    rules: dict[str, Any]
+    key: tuple[Any, ...] = ()
+
+    def canonical(self, key: str) -> str:
+        if "/" in key:
+            raise Unlookable("it has a slash")
+        return key.lstrip("0")
+
+
+def whole(value: Any) -> int:
+    return int(value)
+
+
+def known(*fields: str, plain: type | None = int, misfit: str = "null") -> Any:
+    """What is known of a table with these columns."""
+    return Whole(
+        {one: SimpleNamespace(plain=plain, convert=whole, misfit=misfit) for one in fields}
+    )
+
+
+class TestKnownTables:
+    def test_what_is_known_of_a_table_converts_its_fields_and_its_keys(self, make: Make) -> None:
+        mirror = make("project: {collection: projects, drop: [gone], fields: {text: integer}}")
+        types = known("n", "gone")
+        mirror.learn("project", types)
+        assert mirror.typed("project") is types
+        made = mirror.prepare(changed({"n": "5", "gone": "x", "text": "6"}, key="007"))
+        assert made.own.document == {"_id": "7", "_v": 7, "n": 5, "text": 6}
+        assert made.own.key == "7"
+        mirror.learn("project", None)
+        mirror.learn("project", None)
+        made = mirror.prepare(changed({"n": "5"}, key="007"))
+        assert made.own.document == {"_id": "007", "_v": 7, "n": "5"}
+
+    def test_a_key_that_no_row_has_is_refused(self, make: Make) -> None:
+        mirror = make(PLAIN)
+        mirror.learn("project", known())
+        text = refused(mirror, changed({}, key="x/y"))
+        assert text == "no row has the key 'x/y': it has a slash"
+
+    def test_a_value_that_does_not_fit_becomes_what_the_rule_says(self, make: Make) -> None:
+        mirror = make("project: {collection: p, fields: {n: {type: integer, misfit: text}}}")
+        assert document(mirror, {"n": "x"})["n"] == "x"
+        mirror.learn("project", known("n", misfit="null"))
+        assert document(mirror, {"n": "x"})["n"] is None
+
+    def test_a_value_of_the_plain_type_is_not_converted(self, make: Make) -> None:
+        mirror = make(PLAIN)
+        mirror.learn("project", known("n", plain=float))
+        assert document(mirror, {"n": 1.5})["n"] == 1.5
+        assert document(mirror, {"n": "1"})["n"] == 1
+
+    def test_children_have_the_types_of_their_own_table(self, make: Make) -> None:
+        mirror = make(SPLIT)
+        members = [{"version": str(n), "architecture": "a", "n": n} for n in ("1", 2)]
+        mirror.learn("release", known("n"))
+        made = mirror.prepare(changed({"releases": members}))
+        assert [one.document["n"] for one in made.children] == [1, 2]
 
 
 class TestHooks:

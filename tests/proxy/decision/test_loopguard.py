@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from hashlib import shake_256
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -251,6 +254,24 @@ def test_the_domain_of_a_cookie_is_one_that_the_site_has_listed(
     patterns: tuple[str, ...], host: str, domain: str
 ) -> None:
     assert domain_for(patterns, host) == domain
+
+
+def test_a_cookie_of_more_than_2048_characters_is_not_looked_at() -> None:
+    """Whatever it holds; and one that counts for nothing does not hide another one."""
+    signed = Signed("s3cret")
+    good = signed.write(Trail("a", (Step(1.0, "x" * 8, "s"),)))
+    sizes: dict[int, bool] = {}
+    for number in range(1500, 2100):
+        noise = RANDOM[:number]
+        value = signed.write(Trail("a", (Step(1.0, "x" * 8, noise),)))
+        sizes[len(value)] = signed.read([value], "a") is not None
+    assert {2047, 2048, 2049} <= set(sizes)
+    assert all(read == (length <= 2048) for length, read in sizes.items())
+    for bad in ("x" * 3000, "x", ""):
+        assert signed.read([bad, good], "a") == signed.read([good], "a") is not None
+
+
+RANDOM = base64.b64encode(shake_256(b"this can hardly be packed").digest(1600)).decode()
 
 
 class TestCookie:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bridge.errors import VisitorError
 from bridge.proxy.engine.reading import (
     LONGEST_FIELD,
+    LONGEST_HEAD,
     LONGEST_LINE,
     MOST_FIELDS,
     Block,
@@ -144,6 +145,9 @@ class TestFields:
         assert len(long) == LONGEST_FIELD == 16380
         assert len(block("A: b", long).headers) == 2
         assert refused("A: b", f"A{long}") == 431
+
+    def test_a_block_may_have_64_kib(self) -> None:
+        assert LONGEST_HEAD == 65_536
 
     def test_the_limits_may_be_others(self) -> None:
         raw = b"A: b\r\nA: bb\r\n"

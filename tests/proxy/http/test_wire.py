@@ -270,6 +270,13 @@ class TestResponseHead:
         assert head(("X", "1"), ("WWW-Authenticate", value)).binds is whole
         assert not head(("X", value)).binds
 
+    def test_an_answer_that_asks_for_a_new_form_has_no_content(self) -> None:
+        """Whatever it says (RFC 9110, section 15.3.6)."""
+        for lengths in ([], ["5"], ["5", "5"]):
+            headers = [("X", "1"), *(("content-length", one) for one in lengths)]
+            expected = [("X", "1"), ("Content-Length", "0")]
+            assert head(*headers, status=205).plain_length() == expected
+
     def test_a_length_said_twice_is_one_length(self) -> None:
         parsed = head(("Content-Length", "5, 5"), ("X", "1"), ("content-length", "5"))
         assert parsed.plain_length() == [("Content-Length", "5"), ("X", "1")]
@@ -546,6 +553,12 @@ def test_a_line_of_chunking_has_8192_bytes_at_most(before: bytes, length: int, t
     """Also where its end has not come."""
     assert lasts(before, length, b"") is taken
     assert lasts(before, length, b"\r\n") is taken
+    line = before + (b"X:" if before else b"1;") + b"x" * (length - 2) + b"\r\n"
+    if taken:
+        ChunkedReader().feed(line)
+    else:
+        with pytest.raises(WireError):
+            ChunkedReader().feed(line)
 
 
 @pytest.mark.parametrize(("more", "taken"), [(0, True), (1, False)])

@@ -124,3 +124,13 @@ def test_any_text_can_be_read(text: str) -> None:
 )
 def test_the_name_of_a_condition_is_the_key_that_php_has(name: str, key: str | None) -> None:
     assert php_name(name) == key
+
+
+@pytest.mark.parametrize(("levels", "kept"), [(1, True), (64, True), (65, False)])
+@pytest.mark.parametrize("index", ["[]", "[a]", "[ab]"])
+def test_arrays_of_up_to_64_levels_are_kept(levels: int, kept: bool, index: str) -> None:
+    """Each in its brackets, whatever its index is."""
+    name = "a" + index * levels
+    assert read_query(f"{name}=1") == ({"a": None} if kept else {})
+    assert read_query(f"{name}x=1") == read_query(f"{name}=1")
+    assert read_cookies(f"{name}=1") == read_query(f"{name}=1")

@@ -80,6 +80,7 @@ class TestOriginForm:
             ("/a/%2e%2E/b", "dot segment in the path"),
             ("/a/.", "dot segment in the path"),
             ("/a#b", "a # in the target"),
+            ("/a%1f", "backslash or control character in the path"),
         ],
     )
     def test_what_could_be_read_in_two_ways_has_no_canonical_path(
@@ -101,6 +102,8 @@ class TestOriginForm:
             ("/a;b=c", "/a;b=c"),
             ("/.hidden/..x", "/.hidden/..x"),
             ("/a?b//../c", "/a"),
+            ("/http:/a/b", "/http:/a/b"),
+            ("/%20", "/ "),
         ],
     )
     def test_a_path_is_decoded_once(self, raw: str, path: str) -> None:

@@ -60,6 +60,12 @@ def asked(condition: str, request: Head, site: str = "forge") -> tuple[str, Ques
         ("cookies: {wp_*: false}", head("/p", Cookie="wp_x=1"), "cookie wp_* is present: wp_x"),
         ("cookies: {wp_*: b}", head("/p", Cookie="wp_x=a; wp_y=b"), ""),
         ("cookies: {wp_*: b}", head("/p", Cookie="wp_x=a; b=b"), "cookie wp_* is not b"),
+        (
+            "cookies: {wp_settings_*: true}",
+            head("/p", Cookie="wp_x=1"),
+            "cookie wp_settings_* is absent",
+        ),
+        ("query: {'__a': b}", head("/p?__a=b"), ""),
         ("cookies: {a: b, c: d}", head("/p", Cookie="a=b"), "cookie c is not d"),
         ("headers: {X-A: b}", head("/p", x_a="b"), ""),
         ("headers: {X-A: b}", head("/p", x_a="c"), "header X-A is not b"),

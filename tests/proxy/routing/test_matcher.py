@@ -232,3 +232,22 @@ def test_a_rule_may_be_long() -> None:
     rule = "/" + "/".join(f"<v{number}>-<w{number}>" for number in range(150))
     assert fits(rule, "/" + "/".join(["a-b"] * 150))
     assert not fits(rule, "/" + "/".join(["a-b"] * 149))
+
+
+def test_a_path_has_200_segments_at_most() -> None:
+    assert fits("/a" * 200, "/a" * 200)
+    with pytest.raises(ValueError, match="a path of more than 200 segments"):
+        fits("/a" * 201, "/a")
+
+
+def test_where_patterns_crowd_a_rule_of_the_last_one_is_named() -> None:
+    ours = Matcher([("/<a>/x", "a"), ("/<int:b>/y/<c>", "b"), ("/z/<d>", "d"), ("/z/w", "w")])
+    assert sorted(ours.crowded()) == [("a", 2), ("b", 1), ("d", 1)]
+    assert list(Matcher([("/", "root"), ("/a", "a")]).crowded()) == []
+
+
+def test_a_rule_that_does_not_hold_hides_no_other_one() -> None:
+    ours = Matcher([("/a", 1), ("/a", 2), ("/<x>", 3), ("/<path:y>", 4)])
+    for least, found in ((1, (1, {})), (2, (2, {})), (3, (3, {"x": "a"})), (4, (4, {"y": "a"}))):
+        assert ours.find("/a", lambda one, least=least: one >= least) == found
+    assert ours.find("/a", lambda one: one > 4) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import threading
@@ -98,6 +99,30 @@ def test_a_tombstone_is_no_document_but_has_a_version(cache: Cache) -> None:
 def test_entities_have_keys_of_their_own(cache: Cache) -> None:
     put(cache, 7)
     assert cache.get("release", "a") is None
+
+
+def test_what_it_holds_and_for_how_long_where_nobody_says_it(clock: Clock) -> None:
+    cache = confirmed(clock)
+    assert cache.bound == 2.0
+    put(cache, 7)
+    assert cache.shelves["project"]["a"].expires == clock.now + 600
+    cache.apply([Change("project", "a", 8, 10)])
+    for later, floors in ((120.0, 1), (0.5, 0)):
+        clock.now += later
+        cache.apply([])
+        assert cache.stats().floors == floors
+    defaults = inspect.signature(Cache).parameters
+    assert defaults["max_entries"].default == 100_000
+    assert defaults["max_bytes"].default == 268_435_456
+    assert defaults["max_floors"].default == 20_000
+
+
+def test_before_anything_was_heard_every_read_is_new_enough(clock: Clock) -> None:
+    cache = Cache(clock=clock)
+    assert cache.moment("project") == 0
+    assert cache.begin("project", "a").moment == 0
+    cache.restart(0)
+    assert cache.moment("project") == 0
 
 
 # Floors.
