@@ -6,54 +6,22 @@ import functools
 import getpass
 import os
 import shlex
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 
 import click
 
 from bridge.cli.options import ALL, complete_names, seconds
 from bridge.cli.output import Format, format_option, say, show_rows
-from bridge.errors import BridgeError, ConfigError, StateUnreadable, WrongUsage
+from bridge.errors import ConfigError, WrongUsage
 from bridge.proxy.decision.decide import PYTHON
 from bridge.proxy.routing import lastgood
 from bridge.proxy.routing.load import Handlers, load
 from bridge.proxy.routing.models import parse_percent
-from bridge.proxy.telemetry import scrape as samples
-from bridge.proxy.telemetry import workers as status
-from bridge.proxy.telemetry.surroundings import Compared, compare
 from bridge.proxy.tools import flip as flipping
+from bridge.proxy.tools.live import Answered, Live, wait_until_live
 from bridge.settings import Settings
 from bridge.units import several
-
-_LIVE_WITHIN = 5.0  # seconds that `flip` waits for the workers
-_WATCH = 2.0  # seconds that it then looks who answers
-_QUIET = 0.5  # seconds without any visitor after which it looks no longer
-_ENOUGH = 20  # answers that tell who answers
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """How many workers there are, how many of them have the new shares, and after how long;
-    `without`: in how many a route that was flipped has no Python side that can be imported, and
-    what they say of it; `differs`: what they run with otherwise than this shell."""
-
-    workers: int
-    live: int
-    seconds: float
-    without: int
-    says: str
-    differs: Compared
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """Who answered the flipped routes since the flip was live: requests by backend, and those
-    among them that legacy answered instead of Python, by reason. Seconds it was looked for."""
-
-    by: dict[str, int]
-    fallbacks: dict[str, int]
-    seconds: float
 
 
 def _with_remedy(verb: Callable[..., None]) -> Callable[..., None]:
@@ -127,7 +95,7 @@ def flip(name: str, share: str, why: str, who: str, watch: float | None, output:
         done = flipping.flip(settings.routes, name, share, who=who, why=why)
     if done.unrecorded:
         click.echo(f"bridge: changed, but not in the history: {done.unrecorded}", err=True)
-    live = _wait_live(settings, done.flips)
+    live = wait_until_live(settings, done.flips)
     data = {
         **(
             {"flips": [asdict(one) for one in done.flips]} if name == ALL else asdict(done.flips[0])
@@ -152,7 +120,7 @@ def flip(name: str, share: str, why: str, who: str, watch: float | None, output:
             return
     if output == "table":
         _show(settings, done, live)
-    answered = _watch(settings, done, watch) if live.live and done.changed else None
+    answered = watch_answers(settings, done, watch) if live.live and done.changed else None
     problem = _what_is_answered(done, live, answered, output)
     if output == "json":
         say({**data, "answered": answered and asdict(answered)}, output)
@@ -228,81 +196,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
-
-
-def _wait_live(settings: Settings, flips: Sequence[flipping.Flip]) -> Live:
-    """Wait until all workers have the new shares.
-
-    The share is looked for and not only the table that the flip made: another flip may have
-    replaced that before a worker loaded it.
-    """
-    begin = time.monotonic()
-    wanted = {one.name for one in flips if parse_percent(one.new)}
-    while True:
-        try:
-            workers = status.read_all(settings.state_dir)
-        except StateUnreadable as error:
-            raise BridgeError(
-                f"changed, but {error.folder} cannot be read as this user: "
-                "not known whether it is live"
-            ) from None
-        live = sum(
-            all(
-                one.digest == worker.digest or worker.share_of(one.name) == one.new for one in flips
-            )
-            for worker in workers
-        )
-        without = [worker for worker in workers if worker.missing(wanted)]
-        waited = time.monotonic() - begin
-        if (live == len(workers) and not without) or waited > _LIVE_WITHIN:
-            break
-        time.sleep(0.02)
-    says = next((worker.error for worker in without if worker.error), "it cannot be imported")
-    return Live(len(workers), live, waited, len(without), says, compare(workers, settings))
-
-
-def _watch(settings: Settings, done: flipping.Done, patience: float | None) -> Answered | None:
-    """Look who answers the flipped routes, until there are enough answers or the time is over."""
-    if patience == 0:
-        return None
-    names = {one.name for one in done.flips if one.changed}
-    routes = {
-        row["route"]
-        for worker in status.read_all(settings.state_dir)
-        for row in worker.rows
-        if names & {row["route"], row["group"]}
-    }
-    before, failed = _counts(settings)
-    begin = time.monotonic()
-    while True:
-        now, fallbacks = _counts(settings)
-        waited = time.monotonic() - begin
-        new = {key: count - before.get(key, 0) for key, count in now.items()}
-        by: dict[str, int] = {}
-        for (route, backend), count in new.items():
-            if route in routes and count > 0:
-                by[backend] = by.get(backend, 0) + count
-        enough = sum(by.values()) >= _ENOUGH and patience is None
-        quiet = patience is None and waited > _QUIET and not any(new.values())
-        if enough or quiet or waited > (patience or _WATCH):
-            break
-        time.sleep(0.02)
-    reasons: dict[str, int] = {}
-    for (route, reason), count in fallbacks.items():
-        if route in routes and (more := count - failed.get((route, reason), 0)) > 0:
-            reasons[reason] = reasons.get(reason, 0) + more
-    return Answered(by, reasons, waited)
-
-
-Counts = dict[tuple[str, str], int]
-
-
-def _counts(settings: Settings) -> tuple[Counts, Counts]:
-    """Answers by route and backend, and fallbacks by route and reason."""
-    return (
-        samples.answered(settings.state_dir),
-        samples.by_two(settings.state_dir, samples.FALLBACKS),
-    )
 
 
 @click.command()

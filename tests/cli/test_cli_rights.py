@@ -100,7 +100,7 @@ def stranger(closed: Path, mode: int) -> Iterator[None]:
 def test_whoever_may_not_look_is_told_so(
     site: Path, closed: str, mode: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.cli.flip._LIVE_WITHIN", 0.1)  # no worker is there
+    monkeypatch.setattr("bridge.proxy.tools.live._LIVE_WITHIN", 0.1)  # no worker is there
     for words in VERBS.values():  # what a verb imports, a stranger may not read either
         run(words, site)
     with stranger(site.parent / closed, mode):
