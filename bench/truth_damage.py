@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.sync.reconcile.findings import Result
+from bridge.sync.reconcile.findings import ReconcileResult
 
 __all__ = ["Damage", "Found", "mistakes", "named"]
 
@@ -40,7 +40,7 @@ def named(keys: Iterable[str], *kinds: str) -> Found:
     return {key: set(kinds) for key in keys}
 
 
-def mistakes(expected: Found, result: Result) -> tuple[list[str], list[str]]:
+def mistakes(expected: Found, result: ReconcileResult) -> tuple[list[str], list[str]]:
     """What was missed, and what was found that is not there."""
     missed: list[str] = []
     false: list[str] = []

@@ -23,7 +23,7 @@ from bridge.sync.checksums import BUCKETS
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
 from bridge.sync.reconcile.contents import TOLERANT
-from bridge.sync.reconcile.findings import Result
+from bridge.sync.reconcile.findings import ReconcileResult
 from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.sql.sums import KeyedRows
@@ -236,7 +236,7 @@ class Scene:
             source = SqlSource(self.engine, name, self.mirror)
             apply(self.database, self.mirror, source.chunk(None, 10_000).events)
 
-    def reconcile(self, name: str = "", **asked: Any) -> Result:
+    def reconcile(self, name: str = "", **asked: Any) -> ReconcileResult:
         """Both sides, deeply and without waiting."""
         how = ReconcileOptions(**{"wait": 0.0, "deep": True, **asked})
         reconciler = Reconciler(self.engine, self.database, self.mirror, how)

@@ -66,7 +66,7 @@ def propose(
       bridgectl sync propose wp_posts wp_postmeta --write
     """
     from bridge.sync.entities import load
-    from bridge.sync.propose.proposal import Options
+    from bridge.sync.propose.proposal import ProposalOptions
     from bridge.sync.propose.proposal import propose as proposed
     from bridge.sync.propose.written import as_data, written
 
@@ -78,10 +78,10 @@ def propose(
             f"{settings.sync} is there already: leave --write out to see the proposal, or replace "
             "the file with --write --force"
         )
-    options = Options(rows, version)
+    options = ProposalOptions(rows, version)
     # `> sync.yaml` has made an empty file of it already.
     with suppress(ConfigError):
-        options = Options(rows, version, load(settings.sync).outbox.table)
+        options = ProposalOptions(rows, version, load(settings.sync).outbox.table)
     with _database(settings, "the tables to propose") as engine, _progress() as tell:
         found = proposed(engine, tables, options, tell)
     text = written(found, redact_url(settings.sql_url))

@@ -22,7 +22,7 @@ from bridge.cli.output import Format, format_option, show_rows
 from bridge.settings import Settings
 
 if TYPE_CHECKING:
-    from bridge.sync.snapshot.load import Progress, Result
+    from bridge.sync.snapshot.load import Progress, SnapshotResult
 
 __all__ = ["snapshot"]
 
@@ -128,7 +128,7 @@ def snapshot(
     """
     from bridge.errors import Stopped
     from bridge.sync.documents import Mirror
-    from bridge.sync.snapshot.load import Options, run
+    from bridge.sync.snapshot.load import SnapshotOptions, run
 
     settings = Settings.from_environ()
     if pause and go_on:
@@ -144,7 +144,9 @@ def snapshot(
     if pause or go_on:
         _pause(settings, entities, pause, output)
         return
-    options = Options(restart, rewrite, chunk, max_lag, max_waiting, rate, max_dead, bury_all)
+    options = SnapshotOptions(
+        restart, rewrite, chunk, max_lag, max_waiting, rate, max_dead, bury_all
+    )
     # What is imported by now stays; looking through it again and again costs a fifth of the time.
     gc.collect()
     gc.freeze()
@@ -161,7 +163,7 @@ def snapshot(
     _tell(results, output)
 
 
-def _tell(results: list[Result], output: Format) -> None:
+def _tell(results: list[SnapshotResult], output: Format) -> None:
     data = [asdict(result) for result in results]
     rows = [{name: _number(value) for name, value in row.items()} for row in data]
     show_rows(rows, COLUMNS, output, data=data)

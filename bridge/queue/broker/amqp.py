@@ -24,9 +24,9 @@ from bridge.queue.broker.broker import put
 __all__ = [
     "HEARTBEAT",
     "PATIENCE",
-    "Channel",
     "Confirms",
     "Heartbeats",
+    "PatientChannel",
     "no_limit",
     "prepare",
 ]
@@ -42,7 +42,7 @@ def prepare(connection: Connection, patience: float = PATIENCE) -> None:
     raw: Any = connection.connection
     # py-amqp waits without end where it is not told otherwise, also when it closes.
     raw.sock.settimeout(patience)
-    raw.Channel = Channel
+    raw.Channel = PatientChannel
     # With this capability py-amqp looks before each message whether the broker is full, and spins
     # when a frame is cut in two meanwhile. The time limit finds out.
     raw.client_properties.get("capabilities", {}).pop("connection.blocked", None)
@@ -67,7 +67,7 @@ def _read(raw: Any, end: float) -> None:
     raw.blocking_read(left)
 
 
-class Channel(pyamqp.Channel):
+class PatientChannel(pyamqp.Channel):
     """A channel that waits for an answer as long as the connection's time limit says. The limit of
     the socket alone does not: a broker that is stuck with our question sends heartbeats on."""
 

@@ -22,7 +22,7 @@ from bridge.queue.streams.contents import Contents
 from bridge.queue.streams.delivery import Message, QoS, tag_of
 from bridge.queue.streams.entry import to_message
 from bridge.queue.streams.exchanges import Exchanges
-from bridge.queue.streams.group import Entry, Group, Limits
+from bridge.queue.streams.group import Group, Limits, StreamEntry
 from bridge.queue.streams.routing import RoutingChannel
 
 __all__ = ["LONGEST_WAIT", "Channel"]
@@ -62,7 +62,7 @@ class Channel(RoutingChannel):
         self.is_delivering = False
         # By queue: consumer tag, no_ack, callback. Kombu's own table is the whole connection's.
         self._receivers: dict[str, list[tuple[str, bool, Any]]] = {}
-        self._fetched: deque[Entry] = deque()
+        self._fetched: deque[StreamEntry] = deque()
         limits = Limits(
             self.heartbeat, self.reclaim_idle, self.reclaim_every, self.batch_bytes, self.largest
         )
@@ -95,7 +95,7 @@ class Channel(RoutingChannel):
     # What streams can do and queues of other brokers cannot.
 
     def browse(self, queue: str) -> Iterator[tuple[bytes, Any]]:
-        """Entry id and message of every entry, oldest first; nothing is taken."""
+        """StreamEntry id and message of every entry, oldest first; nothing is taken."""
         for entry in self.contents.browse(queue):
             yield entry.id, self.Message(self._payload(entry), channel=self)
 
@@ -144,7 +144,7 @@ class Channel(RoutingChannel):
             self.qos.flush()
         return super().drain_events(timeout, callback)
 
-    def _get_entry(self, queue: str) -> Entry:
+    def _get_entry(self, queue: str) -> StreamEntry:
         self.qos.flush()
         for entry in self._fetched:
             if entry.stream == queue:
@@ -194,14 +194,14 @@ class Channel(RoutingChannel):
             self.is_delivering = False
         self.qos.settle()
 
-    def _hold(self, entry: Entry, no_ack: bool) -> Any:
+    def _hold(self, entry: StreamEntry, no_ack: bool) -> Any:
         message = self.Message(self._payload(entry), channel=self)
         self.qos.append(message, message.delivery_tag)
         if no_ack:
             self.qos.ack(message.delivery_tag)
         return message
 
-    def _payload(self, entry: Entry) -> dict[str, Any]:
+    def _payload(self, entry: StreamEntry) -> dict[str, Any]:
         return to_message(entry.stream, tag_of(entry.stream, entry.id), entry.fields, entry.before)
 
     def _in_hand(self, queue: str, id: bytes) -> bool:
@@ -209,7 +209,7 @@ class Channel(RoutingChannel):
             entry.id == id and entry.stream == queue for entry in self._fetched
         )
 
-    def _give_back(self, entries: Sequence[Entry]) -> None:
+    def _give_back(self, entries: Sequence[StreamEntry]) -> None:
         for entry in entries:
             self.group.put_back([(entry.stream, entry.id)], counted=False)
             self._fetched.remove(entry)

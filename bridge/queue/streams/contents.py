@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from bridge.queue.streams import scripts as lua
-from bridge.queue.streams.group import Entry
+from bridge.queue.streams.group import StreamEntry
 
 __all__ = ["Contents"]
 
@@ -52,12 +52,12 @@ class Contents:
         keys, args = [name, self._prefix + stream], [limit, BYTES_PER_MOVE]
         return int(self._client.register_script(lua.MOVE)(keys=keys, args=args))
 
-    def browse(self, stream: str, after: bytes = b"", count: int = 100) -> Iterator[Entry]:
+    def browse(self, stream: str, after: bytes = b"", count: int = 100) -> Iterator[StreamEntry]:
         """Every entry behind the id `after`, oldest first, held or not; nothing is taken. count:
         of one answer of Redis."""
         while reply := self._range(stream, b"(" + after if after else b"-", b"+", count):
             for after, fields in reply:
-                yield Entry(stream, after, fields)
+                yield StreamEntry(stream, after, fields)
             if len(reply) < count:
                 return
 

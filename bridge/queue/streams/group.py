@@ -30,7 +30,7 @@ from bridge.queue.streams import scripts as lua
 from bridge.queue.streams.heartbeat import Heartbeat
 from bridge.queue.waiting import retry_wait
 
-__all__ = ["Entry", "Group", "Limits"]
+__all__ = ["Group", "Limits", "StreamEntry"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _ENTRIES_PER_STEP = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class StreamEntry:
     """One entry in hand. before: how often it was delivered before."""
 
     stream: str
@@ -102,7 +102,7 @@ class Group:
         count: int,
         wait: float,
         in_hand: Callable[[str, bytes], bool],
-    ) -> list[Entry]:
+    ) -> list[StreamEntry]:
         """Up to `count` entries: what was lost on the way to us, then what dead consumers held,
         then new ones, for which it waits up to `wait` seconds.
 
@@ -127,8 +127,8 @@ class Group:
 
     def _lost_or_left(
         self, streams: Sequence[str], count: int, in_hand: Callable[[str, bytes], bool]
-    ) -> list[Entry]:
-        found: list[Entry] = []
+    ) -> list[StreamEntry]:
+        found: list[StreamEntry] = []
         for stream in streams:
             if stream not in self._recovered:
                 self._join(keys=[self._prefix + stream], args=[self._group, self.name])
@@ -158,7 +158,7 @@ class Group:
             if "BUSYGROUP" not in str(error):
                 raise
 
-    def reclaim(self, stream: str, count: int) -> list[Entry]:
+    def reclaim(self, stream: str, count: int) -> list[StreamEntry]:
         """Up to `count` entries of consumers that are dead, as far as all of them may be of the
         largest kind; those without entries are forgotten.
 
@@ -207,7 +207,7 @@ class Group:
                 pipe.exists(self._heartbeat_key(name))
             return [name for name, alive in zip(names, pipe.execute(), strict=True) if not alive]
 
-    def _claim(self, stream: str, ids: Sequence[bytes], deliveries: int) -> list[Entry]:
+    def _claim(self, stream: str, ids: Sequence[bytes], deliveries: int) -> list[StreamEntry]:
         """Take pending entries over; those that somebody else was faster to take are left out."""
         reply: Any = self._client.execute_command(
             "XCLAIM",
@@ -217,13 +217,13 @@ class Group:
             int(self._limits.reclaim_idle * 1000),
             *ids,
         )
-        return [Entry(stream, id, fields, deliveries) for id, fields in _pairs(reply)]
+        return [StreamEntry(stream, id, fields, deliveries) for id, fields in _pairs(reply)]
 
-    def _recover(self, stream: str, in_hand: Callable[[str, bytes], bool]) -> list[Entry]:
+    def _recover(self, stream: str, in_hand: Callable[[str, bytes], bool]) -> list[StreamEntry]:
         """Entries that Redis gave to this name and that never arrived; their deliveries are not
         counted, because no one had them."""
         key = self._prefix + stream
-        found: list[Entry] = []
+        found: list[StreamEntry] = []
         start = "-"
         while True:
             rows: list[dict[str, Any]] = self._client.xpending_range(
@@ -241,12 +241,12 @@ class Group:
                 reply: Any = self._client.execute_command(
                     *("XCLAIM", key, self._group, self.name, 0, id, "RETRYCOUNT", deliveries)
                 )
-                found += [Entry(stream, id, f, deliveries - 1) for id, f in _pairs(reply)]
+                found += [StreamEntry(stream, id, f, deliveries - 1) for id, f in _pairs(reply)]
             if len(rows) < _ENTRIES_PER_STEP:
                 return found
             start = f"({_text(rows[-1]['message_id'])}"
 
-    def _read(self, streams: Sequence[str], count: int, wait: float) -> list[Entry]:
+    def _read(self, streams: Sequence[str], count: int, wait: float) -> list[StreamEntry]:
         """New entries: up to `count` in all, from every stream its share."""
         if len(streams) > count:
             # Not enough for one of each. Only a look at one at a time keeps to the number.
@@ -263,7 +263,7 @@ class Group:
             return count
         return max(1, min(count, self._limits.batch_bytes // max(1, self._limits.largest)))
 
-    def _read_group(self, streams: Sequence[str], count: int, wait: float) -> list[Entry]:
+    def _read_group(self, streams: Sequence[str], count: int, wait: float) -> list[StreamEntry]:
         if self._limits.batch_bytes:
             keys = [self._prefix + stream for stream in streams]
             args: list[Any] = [self._group, self.name, count, self._limits.batch_bytes]
@@ -276,10 +276,10 @@ class Group:
         words += ["STREAMS", *(self._prefix + stream for stream in streams), *[">"] * len(streams)]
         return self._entries(streams, self._client.execute_command(*words))
 
-    def _entries(self, streams: Sequence[str], reply: Any) -> list[Entry]:
+    def _entries(self, streams: Sequence[str], reply: Any) -> list[StreamEntry]:
         names = {(self._prefix + stream).encode(): stream for stream in streams}
         return [
-            Entry(names[key], id, fields)
+            StreamEntry(names[key], id, fields)
             for key, entries in reply or ()
             for id, fields in _pairs(entries)
         ]

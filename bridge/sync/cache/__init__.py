@@ -5,6 +5,6 @@ What handlers call is `bridge.sync.Store`.
 """
 
 from bridge.sync.cache.follower import Follower
-from bridge.sync.cache.memory import Cache, Change, Entry, Fill, Slot, Stats
+from bridge.sync.cache.memory import Cache, CacheEntry, Change, Fill, Slot, Stats
 
-__all__ = ["Cache", "Change", "Entry", "Fill", "Follower", "Slot", "Stats"]
+__all__ = ["Cache", "CacheEntry", "Change", "Fill", "Follower", "Slot", "Stats"]

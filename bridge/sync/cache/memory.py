@@ -16,7 +16,7 @@ the stream. It is compared when a value is read: a follower that hangs or died m
 useless within `bound` seconds, never stale.
 
 *Hits take no lock.* `Store.get` reads `until`, then `shelves`, then the clock, in this order. It
-relies on a look into a dict by a string being one step under the GIL, and on an Entry never
+relies on a look into a dict by a string being one step under the GIL, and on an CacheEntry never
 being changed once it is in `shelves`, but for `used` and `live`, which only eviction looks at.
 Counts of hits may lose one where threads meet.
 """
@@ -34,13 +34,13 @@ from typing import NamedTuple
 
 from bridge.sync.cache.frozen import NEVER, Frozen
 
-__all__ = ["Cache", "Change", "Entry", "Fill", "Slot", "Stats"]
+__all__ = ["Cache", "CacheEntry", "Change", "Fill", "Slot", "Stats"]
 
 Slot = tuple[str, str]
 """Entity and key."""
 
 OVERHEAD = 340
-"""Bytes of an entry besides its document: Entry, slot, key, and places in the dict and the ring;
+"""Bytes of an entry besides its document: itself, slot, key, and places in the dict and the ring;
 measured with 100,000 of them."""
 
 JITTER = 0.1
@@ -79,7 +79,7 @@ class _Floor(NamedTuple):
     moment: int
 
 
-class Entry:
+class CacheEntry:
     """One cached answer. document: None when there is none."""
 
     __slots__ = ("document", "expires", "live", "size", "slot", "used", "version")
@@ -144,10 +144,10 @@ class Cache:
         self._heard = threading.Condition(self._lock)
         self._waiting = 0
         # By entity, then by key: a tuple of both would have to be made for each read.
-        self.shelves: dict[str, dict[str, Entry]] = {}
+        self.shelves: dict[str, dict[str, CacheEntry]] = {}
         self._count = 0
         self.until = -math.inf
-        self._ring: deque[Entry] = deque()  # second chance: eviction looks at its left end
+        self._ring: deque[CacheEntry] = deque()  # second chance: eviction looks at its left end
         self._bytes = self._dead_bytes = 0
         self._floors: dict[Slot, _Floor] = {}
         self._ages: deque[tuple[Slot, int, float]] = deque()  # slot, sequence, born
@@ -169,7 +169,7 @@ class Cache:
 
     # For those who read.
 
-    def get(self, entity: str, key: str) -> Entry | None:
+    def get(self, entity: str, key: str) -> CacheEntry | None:
         """The cached answer, None when there is none that counts. `Store.get` has these lines
         within itself."""
         until = self.until
@@ -223,7 +223,7 @@ class Cache:
             if old is not None:
                 self._remove(old)
             ttl = self._ttl * (1 + JITTER * (2 * self._random() - 1))
-            entry = Entry(fill.slot, found, size, now + ttl)
+            entry = CacheEntry(fill.slot, found, size, now + ttl)
             self._shelve(entry)
             self._ring.append(entry)
             self._fills += 1
@@ -305,19 +305,19 @@ class Cache:
                 followed=self._followed,
             )
 
-    def _entry(self, entity: str, key: str) -> Entry | None:
+    def _entry(self, entity: str, key: str) -> CacheEntry | None:
         shelf = self.shelves.get(entity)
         return None if shelf is None else shelf.get(key)
 
     # All below is called with the lock held.
 
-    def _shelve(self, entry: Entry) -> None:
+    def _shelve(self, entry: CacheEntry) -> None:
         entity, key = entry.slot
         self.shelves.setdefault(entity, {})[key] = entry
         self._count += 1
         self._bytes += entry.size
 
-    def _unshelve(self, entry: Entry) -> None:
+    def _unshelve(self, entry: CacheEntry) -> None:
         entity, key = entry.slot
         del self.shelves[entity][key]
         entry.live = False
@@ -380,7 +380,7 @@ class Cache:
         self._ring.clear()
         self._bytes = self._dead_bytes = 0
 
-    def _remove(self, entry: Entry) -> None:
+    def _remove(self, entry: CacheEntry) -> None:
         """Off its shelf; the ring still has it until the hand comes by, or it is made anew."""
         self._unshelve(entry)
         self._dead_bytes += entry.size

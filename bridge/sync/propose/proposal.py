@@ -21,14 +21,14 @@ from bridge.sync.types.column import Table
 from bridge.sync.types.typed import typed
 from bridge.yamlfile import did_you_mean
 
-__all__ = ["LeftOut", "Options", "Progress", "Proposal", "propose"]
+__all__ = ["LeftOut", "Progress", "Proposal", "ProposalOptions", "propose"]
 
 Progress = Callable[[str, int, int], None]
 """Is told a table, which of them it is, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ProposalOptions:
     """rows: of each table to look at, 0 for none. version: the column that is a version, in the
     tables that have it. outbox: the name of our table."""
 
@@ -60,7 +60,7 @@ class Proposal:
 def propose(
     engine: sql.Engine,
     tables: Sequence[str],
-    options: Options,
+    options: ProposalOptions,
     progress: Progress = lambda table, number, many: None,
 ) -> Proposal:
     """Of these tables, or of all of the connection's schema.

@@ -26,7 +26,7 @@ from bridge.sync.reconcile.contents import differences
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.types.keys import Unlookable
 
-__all__ = ["COLUMNS", "Change", "Rewritten", "rewritten", "summary"]
+__all__ = ["COLUMNS", "Rewritten", "TypeChange", "rewritten", "summary"]
 
 ROWS_PER_STEP = 1000
 """Rows of one read."""
@@ -59,7 +59,7 @@ _NAMES: dict[type, str] = {
 
 
 @dataclass
-class Change:
+class TypeChange:
     """One field that changes from one type to another. documents: how many. key, before, after:
     the first one."""
 
@@ -90,7 +90,7 @@ class Rewritten:
     unusable: int = 0
     old_keys: int = 0
     old_key: str = ""
-    changes: dict[tuple[str, str, str], Change] = field(default_factory=dict)
+    changes: dict[tuple[str, str, str], TypeChange] = field(default_factory=dict)
 
 
 def rewritten(
@@ -197,7 +197,9 @@ def _document(into: Rewritten, write: Write, old: Document) -> None:
         was, becomes = _kind(old, name), _kind(new, name)
         change = into.changes.get((name, was, becomes))
         if change is None:
-            change = Change(name, was, becomes, 0, write.key, _shown(old, name), _shown(new, name))
+            change = TypeChange(
+                name, was, becomes, 0, write.key, _shown(old, name), _shown(new, name)
+            )
             into.changes[name, was, becomes] = change
         change.documents += 1
     if changed:

@@ -16,10 +16,10 @@ from typing import NamedTuple
 from bridge.sync.checksums import Listed, Sums, bucket_of, sum_of
 from bridge.sync.reconcile.doubts import Pair
 
-__all__ = ["Account", "Entry"]
+__all__ = ["Account", "KeyEntry"]
 
 
-class Entry(NamedTuple):
+class KeyEntry(NamedTuple):
     """What both sides list under one key: the versions of its rows, mostly one, and that of its
     document, None where there is none."""
 
@@ -47,7 +47,7 @@ class Account:
     def __init__(self, rows: Sums, documents: Sums) -> None:
         self.rows, self.documents = rows, documents
         self.differing = rows.differing(documents)
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, KeyEntry] = {}
         self.wrong: dict[str, str] = {}
         self.odd: set[str] = set()
         self._listed = Sums(), Sums()
@@ -80,7 +80,7 @@ class Account:
         self._entered |= set(buckets)
         doubtful = []
         for key, bucket in places.items():
-            entry = Entry(in_sql.get(key, ()), in_mongodb.get(key))
+            entry = KeyEntry(in_sql.get(key, ()), in_mongodb.get(key))
             if entry.rows != (entry.document,):
                 self._doubted.add(bucket)
                 doubtful.append(key)

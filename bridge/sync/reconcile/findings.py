@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from bridge.sync.reconcile.doubts import KINDS, Kind
 
-__all__ = ["Difference", "Result"]
+__all__ = ["Difference", "ReconcileResult"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Difference:
 
 
 @dataclass(slots=True)
-class Result:
+class ReconcileResult:
     """What came of one entity.
 
     rows, documents: alive, in SQL and in MongoDB. explained: how many more rows than documents

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from bridge.sync.checksums import NO_VERSION
 from bridge.sync.reconcile.account import Account
 from bridge.sync.reconcile.doubts import KINDS, Doubt, KeyState
-from bridge.sync.reconcile.findings import Difference, Result
+from bridge.sync.reconcile.findings import Difference, ReconcileResult
 from bridge.sync.reconcile.mirrored import Foreign
 from bridge.sync.reconcile.sides import KeySnapshot
 
@@ -96,7 +96,7 @@ def bucket(number: int, account: Account) -> Difference:
     return Difference("", "unexplained", detail=text, count=max(1, abs(account.missed(number))))
 
 
-def not_adding_up(result: Result) -> Difference:
+def not_adding_up(result: ReconcileResult) -> Difference:
     """Numbers that contradict each other although nothing else was found."""
     text = (
         f"there are {result.rows:,} rows and {result.documents:,} documents, and the keys that "

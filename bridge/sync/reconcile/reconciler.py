@@ -34,7 +34,7 @@ from bridge.sync.reconcile.account import Account
 from bridge.sync.reconcile.confirm import Confirmation
 from bridge.sync.reconcile.deep import Deep
 from bridge.sync.reconcile.doubts import KINDS, TOLD, Doubt, Pair, look
-from bridge.sync.reconcile.findings import Result
+from bridge.sync.reconcile.findings import ReconcileResult
 from bridge.sync.reconcile.listing import (
     foreign_documents,
     listed,
@@ -116,11 +116,11 @@ class Reconciler:
                 names.append(name)
         return sorted(names, key=lambda name: name in self._mirror.parent_of), not_these
 
-    def run(self, name: str) -> Result:
+    def run(self, name: str) -> ReconcileResult:
         """Reconcile one entity."""
         began = monotonic()
         sides = Sides(self._engine, self._database, self._mirror, name)
-        result = Result(name)
+        result = ReconcileResult(name)
         foreign = Foreign()
         self._settled = {}
         account = self._sum_up(sides, foreign)
@@ -179,7 +179,7 @@ class Reconciler:
 
     # 3.
 
-    def _compare(self, sides: Sides, result: Result) -> dict[str, None]:
+    def _compare(self, sides: Sides, result: ReconcileResult) -> dict[str, None]:
         """The keys that a look at whole documents makes doubtful. Children are compared with
         their parents: that is one event."""
         owner, name = sides.owner, sides.name
@@ -291,7 +291,11 @@ class Reconciler:
     # 6.
 
     def _repair(
-        self, sides: Sides, doubts: dict[str, Doubt], looks: dict[str, KeySnapshot], result: Result
+        self,
+        sides: Sides,
+        doubts: dict[str, Doubt],
+        looks: dict[str, KeySnapshot],
+        result: ReconcileResult,
     ) -> tuple[dict[str, Doubt], dict[str, KeySnapshot]]:
         assert self._asked.repair
         before = Counter(one.kind for one in doubts.values())

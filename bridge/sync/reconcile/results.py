@@ -19,7 +19,7 @@ from bridge.settings import Settings
 from bridge.sync.documents import Document
 from bridge.sync.entities import STATE, load
 from bridge.sync.mongodb import as_outage, connect
-from bridge.sync.reconcile.findings import Result
+from bridge.sync.reconcile.findings import ReconcileResult
 from bridge.sync.state import State
 
 __all__ = ["LastResult", "LastWatch", "id_of", "keep", "metrics", "read_all", "status_row"]
@@ -34,7 +34,7 @@ KEEP = 15.0
 @dataclass(frozen=True, slots=True)
 class LastResult:
     """The last result of one entity. age: seconds since its end, by the clock of this machine;
-    the others as in `bridge.sync.reconcile.reconciler.Result`."""
+    the others as in `ReconcileResult`."""
 
     entity: str
     age: float
@@ -61,7 +61,7 @@ def id_of(entity: str) -> str:
     return f"{PREFIX}{entity}"
 
 
-def keep(state: State, result: Result, *, deep: bool) -> None:
+def keep(state: State, result: ReconcileResult, *, deep: bool) -> None:
     """Put a result in the place of the one before. Raises ServerAway."""
     state.put(
         id_of(result.entity),

@@ -23,7 +23,7 @@ from bridge.sync.documents import Document, Mirror
 from bridge.sync.models import Reconcile
 from bridge.sync.mongodb import connect
 from bridge.sync.reconcile import results as reconciled
-from bridge.sync.reconcile.findings import Result
+from bridge.sync.reconcile.findings import ReconcileResult
 from bridge.sync.reconcile.lag import outbox_lag
 from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
 from bridge.sync.reconcile.repair import Repair
@@ -155,7 +155,7 @@ class Scheduled:
         if state.keep(LEASE, self._owner, {}) is None:
             raise Stopped("another worker reconciles now")
 
-    def _tell(self, result: Result) -> None:
+    def _tell(self, result: ReconcileResult) -> None:
         tell = self._log.info if result.equal else self._log.warning
         tell(
             "reconcile.done",

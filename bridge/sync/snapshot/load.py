@@ -38,7 +38,7 @@ from bridge.sync.snapshot.throttle import Throttle
 from bridge.sync.sql.source import BadRow, Chunk, SqlSource
 from bridge.sync.state import State
 
-__all__ = ["Options", "Progress", "Result", "run"]
+__all__ = ["Progress", "SnapshotOptions", "SnapshotResult", "run"]
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ WALK = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class SnapshotOptions:
     """restart: begin anew, whatever was done. rewrite: write the same versions, too. chunk: rows
     at once. max_lag: seconds, and max_waiting: messages, beyond which it waits; 0 for no limit.
     rate: rows a second, 0 for no limit. max_dead: rows of one run that may become dead letters, 0
@@ -79,7 +79,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SnapshotResult:
     """What came of one entity. rows and the counts: of all runs since the beginning. seconds: of
     all runs, and rate: rows a second in this one. resumed: whether an earlier run had begun it."""
 
@@ -97,12 +97,12 @@ class Result:
 def run(
     settings: Settings,
     names: Sequence[str],
-    options: Options,
+    options: SnapshotOptions,
     *,
     stop: threading.Event,
     say: Callable[[str], None] = lambda line: None,
     show: Callable[[Progress], None] = lambda progress: None,
-) -> list[Result]:
+) -> list[SnapshotResult]:
     """Load entities, all that have a source by default, one after the other.
 
     say: is told a line where something happens that a person should know; show: how far it is.
@@ -147,7 +147,7 @@ class _Load:
         leases: Leases,
         letters: Link,
         throttle: Throttle,
-        options: Options,
+        options: SnapshotOptions,
         stop: threading.Event,
         say: Callable[[str], None],
         show: Callable[[Progress], None],
@@ -161,7 +161,7 @@ class _Load:
         self._since = self._counted = monotonic()
         self._paused = False
 
-    def entity(self, name: str, source: SqlSource) -> Result:
+    def entity(self, name: str, source: SqlSource) -> SnapshotResult:
         """Load one entity, from where it is."""
         self._name, self._rows, self._dead = name, 0, 0
         self._since = self._counted = monotonic()
@@ -180,7 +180,7 @@ class _Load:
         self._show(Progress(name, self._point, self._rows))
         rate = self._rows / reading_seconds if self._rows else 0.0
         point = self._point
-        return Result(
+        return SnapshotResult(
             name,
             point.rows,
             point.written,

@@ -14,7 +14,7 @@ from bridge.queue.sql.database import connect, reading
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
 from bridge.sync.propose.draft import Draft
-from bridge.sync.propose.proposal import Options, Proposal, propose
+from bridge.sync.propose.proposal import Proposal, ProposalOptions, propose
 from bridge.sync.propose.written import written
 from bridge.sync.types.learn import learn
 
@@ -78,7 +78,7 @@ def test_what_is_proposed_fits_the_database_it_is_of(engine: sql.Engine, tmp_pat
         "CREATE TABLE log (line VARCHAR(50))",
     )
 
-    found = propose(engine, [], Options())
+    found = propose(engine, [], ProposalOptions())
 
     (tmp_path / "sync.yaml").write_text(written(found, "there"), encoding="utf-8")
     mirror = Mirror(load(tmp_path / "sync.yaml"))
@@ -96,8 +96,10 @@ def test_a_table_that_is_named_and_not_there_is_told_with_the_nearest(engine: sq
     """A typing error is the most likely cause."""
     run(engine, "CREATE TABLE people (id INTEGER PRIMARY KEY)")
     with pytest.raises(BridgeError, match="no table peple: did you mean `people`"):
-        propose(engine, ["peple"], Options())
-    assert [one.name for one in propose(engine, ["people"], Options()).entities] == ["people"]
+        propose(engine, ["peple"], ProposalOptions())
+    assert [one.name for one in propose(engine, ["people"], ProposalOptions()).entities] == [
+        "people"
+    ]
 
 
 def test_bytes_that_are_text_are_found(engine: sql.Engine) -> None:
@@ -111,7 +113,7 @@ def test_bytes_that_are_text_are_found(engine: sql.Engine) -> None:
         run(engine, f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, body {kind})")
         fill(engine, name, "body", values)
 
-    found = propose(engine, [], Options())
+    found = propose(engine, [], ProposalOptions())
 
     assert entity(found, "letters").said["fields"] == {
         "body": {"text": {"stored": "utf-8", "column": "binary"}}
@@ -138,7 +140,7 @@ def test_utf8_in_latin1_columns_is_found(
     run(mariadb_engine, "CREATE TABLE t (id INT PRIMARY KEY, body VARCHAR(90)) CHARSET latin1")
     fill(mariadb_engine, "t", "body", values)
 
-    [one] = propose(mariadb_engine, [], Options()).entities
+    [one] = propose(mariadb_engine, [], ProposalOptions()).entities
 
     wanted = {"fields": {"body": {"text": {"stored": "utf-8", "column": "latin1"}}}}
     assert {name: one.said[name] for name in one.said if name == "fields"} == (
@@ -155,11 +157,11 @@ def test_the_newest_rows_are_looked_at_too(mariadb_engine: sql.Engine) -> None:
         "INSERT INTO t SELECT seq, 'plain' FROM seq_1_to_3000",
         "UPDATE t SET body = X'6772C3BC6E' WHERE id > 2990",
     )
-    [one] = propose(mariadb_engine, [], Options(rows=1000)).entities
+    [one] = propose(mariadb_engine, [], ProposalOptions(rows=1000)).entities
     assert "fields" in one.said
     [rows] = [note.text for note in one.notes if note.kind == "rows"]
     assert rows.startswith("its first and newest 2,000 of about")
-    [one] = propose(mariadb_engine, [], Options(rows=0)).entities
+    [one] = propose(mariadb_engine, [], ProposalOptions(rows=0)).entities
     assert "fields" not in one.said
     assert not one.notes
 
@@ -172,7 +174,7 @@ def test_dates_and_values_that_do_not_fit_are_counted(mariadb_engine: sql.Engine
         "CREATE TABLE t (id INT PRIMARY KEY, born DATETIME NOT NULL, seen TIMESTAMP NULL)",
         "INSERT INTO t VALUES (1, 0, NULL), (2, '2005-03-00', '2005-03-01'), (3, '2005-03-01', 0)",
     )
-    found = propose(mariadb_engine, [], Options())
+    found = propose(mariadb_engine, [], ProposalOptions())
     texts = [note.text for note in found.entities[0].notes if note.kind in ("zero-date", "misfit")]
     assert any("`born`: 1 of 3 are zero dates" in text for text in texts)
     assert any(
@@ -187,7 +189,7 @@ def test_rows_that_are_larger_than_a_document_raise_the_limit(engine: sql.Engine
     kind = "LONGTEXT" if engine.dialect.name == "mysql" else "TEXT"
     run(engine, f"CREATE TABLE t (id INTEGER PRIMARY KEY, body {kind})")
     run(engine, "INSERT INTO t VALUES (1, :body)", body="x" * 1_200_000)
-    found = propose(engine, [], Options())
+    found = propose(engine, [], ProposalOptions())
     assert "max_document: 16MiB" in written(found, "there")
     assert kinds(found.entities[0]) == {"large"}
 
@@ -201,7 +203,7 @@ def test_engines_cascades_and_caches_are_told(mariadb_engine: sql.Engine) -> Non
         "FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE)",
         "CREATE TABLE object_cache (id INT PRIMARY KEY) ENGINE=MyISAM",
     )
-    found = propose(mariadb_engine, [], Options())
+    found = propose(mariadb_engine, [], ProposalOptions())
     assert kinds(entity(found, "p")) == {"version", "secret"}
     assert kinds(entity(found, "c")) == {"cascade"}
     assert kinds(entity(found, "object_cache")) == {"engine", "churn"}
@@ -216,7 +218,7 @@ def test_types_without_a_rule_are_dropped_and_full_text_is_no_index(
         "CREATE TABLE t (id INT PRIMARY KEY, place GEOMETRY NOT NULL, body TEXT, "
         "SPATIAL INDEX (place), FULLTEXT INDEX (body), INDEX (body(20)))",
     )
-    [one] = propose(mariadb_engine, [], Options()).entities
+    [one] = propose(mariadb_engine, [], ProposalOptions()).entities
     assert one.said["drop"] == ["place"]
     assert "indexes" not in one.said
 
@@ -238,7 +240,7 @@ def test_odd_types_of_postgresql_are_proposed(postgres_url: str) -> None:
             "INSERT INTO t VALUES ('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '{a}', 'ok', 'x', "
             "'[1,3)', '10.0.0.1/8', '{\"a\": 1}', 'a b', 'infinity', '(1,2)')",
         )
-        [one] = propose(engine, [], Options()).entities
+        [one] = propose(engine, [], ProposalOptions()).entities
     finally:
         engine.dispose()
     assert one.said["indexes"] == ["at", "w"]

@@ -19,7 +19,7 @@ from bridge.settings import Settings
 from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
-from bridge.sync.reconcile.findings import Result
+from bridge.sync.reconcile.findings import ReconcileResult
 from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.worker import run_worker
@@ -113,7 +113,9 @@ class Site:
         """What a worker does."""
         apply(self.database, self.mirror, events)
 
-    def reconcile(self, name: str = "project", *, wait: float = 0.0, **asked: Any) -> Result:
+    def reconcile(
+        self, name: str = "project", *, wait: float = 0.0, **asked: Any
+    ) -> ReconcileResult:
         """Reconcile one entity."""
         how = ReconcileOptions(wait=wait, **asked)
         return Reconciler(self.engine, self.database, self.mirror, how).run(name)

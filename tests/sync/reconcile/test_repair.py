@@ -13,7 +13,7 @@ from bridge.errors import ServerAway
 from bridge.queue.broker.publisher import Publisher
 from bridge.queue.events import Event
 from bridge.settings import Settings
-from bridge.sync.reconcile.findings import Result
+from bridge.sync.reconcile.findings import ReconcileResult
 from bridge.sync.reconcile.repair import Repair
 from stack.ports import free_port
 from stack.waiting import wait_for
@@ -43,7 +43,7 @@ def settings(site: Site, redis_url: str, mongodb_url: str, tmp_path: Path) -> Se
     return settings_of(site, tmp_path, broker_url=redis_url, mongodb_url=mongodb_url)
 
 
-def repair(site: Site, settings: Settings, name: str, wait: float = 5.0) -> Result:
+def repair(site: Site, settings: Settings, name: str, wait: float = 5.0) -> ReconcileResult:
     """Reconcile and repair while a worker runs. What is there now is there for good, so the first
     look needs no time."""
     with Publisher(settings.broker_url) as publisher:

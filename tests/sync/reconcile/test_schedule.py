@@ -15,7 +15,7 @@ from bridge.errors import BridgeError
 from bridge.settings import Settings
 from bridge.sync.documents import Mirror
 from bridge.sync.reconcile import results as reconciled
-from bridge.sync.reconcile.findings import Difference, Result
+from bridge.sync.reconcile.findings import Difference, ReconcileResult
 from bridge.sync.reconcile.schedule import LEASE, Scheduled
 from bridge.sync.state import Owner, State
 from tests.sync.reconcile.site import Site, in_background, run_a_worker, settings_of
@@ -88,7 +88,7 @@ def test_what_was_found_is_kept(site: Site, settings: Settings, wait_for: WaitFo
 def test_only_what_is_due_is_done(site: Site, settings: Settings, wait_for: WaitFor) -> None:
     state = State(site.database)
     for entity, hours in (("project", 1), ("release", 7), ("person", 1)):
-        reconciled.keep(state, Result(entity, rows=-1), deep=True)
+        reconciled.keep(state, ReconcileResult(entity, rows=-1), deep=True)
         state.update(reconciled.id_of(entity), {"at": datetime.now(UTC) - timedelta(hours=hours)})
 
     one = scheduled(settings)
@@ -196,7 +196,7 @@ def test_only_some_of_many_differences_are_kept(site: Site) -> None:
     many = [Difference(str(n), "missing") for n in range(1000)]
     state = State(site.database)
 
-    reconciled.keep(state, Result("project", differences=many), deep=False)
+    reconciled.keep(state, ReconcileResult("project", differences=many), deep=False)
 
     kept = state.get("reconcile:project")
     assert kept

@@ -34,7 +34,7 @@ from bridge.sync.documents import Mirror
 from bridge.sync.snapshot import choice, reader, throttle
 from bridge.sync.snapshot import load as snapshot
 from bridge.sync.snapshot.checkpoint import Checkpoint, forget_reason, state_id
-from bridge.sync.snapshot.load import Options, Progress, Result
+from bridge.sync.snapshot.load import Progress, SnapshotOptions, SnapshotResult
 from bridge.sync.snapshot.throttle import why
 from bridge.sync.sql.source import Chunk
 from bridge.sync.state import Owner, State
@@ -106,11 +106,11 @@ class Site:
         stop: threading.Event | None = None,
         show: Callable[[Progress], None] = lambda progress: None,
         **options: Any,
-    ) -> Result:
+    ) -> SnapshotResult:
         """The result of the first entity."""
         options = {"chunk": 3, "max_lag": 0, "max_waiting": 0} | options
         stop = stop or threading.Event()
-        made = Options(**options)
+        made = SnapshotOptions(**options)
         return snapshot.run(self.settings, names, made, stop=stop, say=self.said.append, show=show)[
             0
         ]
@@ -283,7 +283,7 @@ elif step == "burial":
     apply.apply = dying(apply.apply, True)
 elif step == "buried":
     apply.apply = dying(apply.apply, False)
-options = snapshot.Options(chunk=3, max_lag=0, max_waiting=0)
+options = snapshot.SnapshotOptions(chunk=3, max_lag=0, max_waiting=0)
 snapshot.run(Settings.from_environ(), [], options, stop=threading.Event())
 """
 
@@ -573,7 +573,9 @@ def test_without_a_broker_a_dead_letter_is_waited_for(site: Site) -> None:
         stop.set()
 
     with pytest.raises(Stopped):
-        snapshot.run(site.settings, [], Options(max_lag=0, max_waiting=0), stop=stop, say=say)
+        snapshot.run(
+            site.settings, [], SnapshotOptions(max_lag=0, max_waiting=0), stop=stop, say=say
+        )
     assert "project: waiting for the broker" in site.said[0]
     assert site.checkpoint()["rows"] == 0
 
@@ -753,7 +755,7 @@ def test_both_servers_are_killed_and_come_back(tmp_path: Path) -> None:
                 with killing:
                     dead.pop().start()
 
-        options = Options(chunk=3, max_lag=0, max_waiting=0)
+        options = SnapshotOptions(chunk=3, max_lag=0, max_waiting=0)
         stop = threading.Event()
         [result] = snapshot.run(site.settings, [], options, stop=stop, say=say, show=show)
         site.engine.dispose()

@@ -20,7 +20,7 @@ from bridge.queue.sql.outbox import Outbox
 from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
-from bridge.sync.reconcile.findings import Result
+from bridge.sync.reconcile.findings import ReconcileResult
 from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.touched import Fetcher
@@ -121,7 +121,7 @@ class Site:
         applied = apply(self.database, self.mirror, events)
         assert not applied.failed, applied.failed
 
-    def reconcile(self, name: str) -> Result:
+    def reconcile(self, name: str) -> ReconcileResult:
         """Both sides, with their contents."""
         asked = ReconcileOptions(wait=0.0, deep=True)
         return Reconciler(self.engine, self.database, self.mirror, asked).run(name)
