@@ -90,9 +90,6 @@ class Broker:
         return "the broker", "start the broker that BRIDGE_BROKER_URL names"
 
     def __init__(self, url: str, *, consumes: bool = False, **options: Any) -> None:
-        if not urlsplit(url).scheme:
-            # Kombu would take it for the name of a RabbitMQ host.
-            raise ValueError("it has no scheme")
         self.connection = self._connection(url, options)
         errors = (
             *self.connection.connection_errors,
@@ -106,6 +103,9 @@ class Broker:
         self._consumer: Consumer | None = None
 
     def _connection(self, url: str, options: dict[str, Any]) -> Connection:
+        if not urlsplit(url).scheme:
+            # Kombu would take it for the name of a RabbitMQ host.
+            raise ValueError("it has no scheme")
         return Connection(url, connect_timeout=CONNECT_SECONDS)
 
     def open(self, tries: int) -> None:

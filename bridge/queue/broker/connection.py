@@ -25,7 +25,7 @@ def kind_of(url: str) -> type[Broker]:
     """Which kind of broker `url` names."""
     if redisurl.is_redis(url):
         return Streams
-    return RabbitMQ if url.partition(":")[0].lower() in SCHEMES else Broker
+    return RabbitMQ if redisurl.scheme_of(url) in SCHEMES else Broker
 
 
 def connect(url: str, *, consumes: bool = False, **options: Any) -> Broker:

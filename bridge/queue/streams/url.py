@@ -24,7 +24,16 @@ from redis.sentinel import MasterNotFoundError, Sentinel
 
 from bridge.settings import redact_url
 
-__all__ = ["client", "hidden", "is_redis", "kombu_url", "of_connection", "plain", "start_command"]
+__all__ = [
+    "client",
+    "hidden",
+    "is_redis",
+    "kombu_url",
+    "of_connection",
+    "plain",
+    "scheme_of",
+    "start_command",
+]
 
 SENTINEL_PORT = 26379
 CONNECT_TIMEOUT, SOCKET_TIMEOUT = 3.0, 5.0
@@ -35,7 +44,13 @@ _NOT_IN_A_URL = frozenset({"protocol", "decode_responses", "encoding", "encoding
 
 def is_redis(url: str) -> bool:
     """Whether `url` names a Redis, in any of the forms above."""
-    return _split(url).scheme.split("+")[0] in ("redis", "rediss")
+    return scheme_of(url).split("+")[0] in ("redis", "rediss")
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of a URL, however wrong the rest of it is; empty where there is none."""
+    before, colon, _ = url.strip().partition(":")
+    return before.lower() if colon else ""
 
 
 def start_command(url: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from kombu.exceptions import OperationalError
 
 from bridge.errors import BridgeError, ServerAway
@@ -21,6 +23,15 @@ from bridge.queue.broker.redis_streams import Streams
 )
 def test_the_scheme_says_which_kind_of_broker_it_is(kind: type[Broker], schemes: list[str]) -> None:
     assert [kind_of(f"{scheme}://host/0") for scheme in schemes] == [kind] * len(schemes)
+
+
+@example(url="//[")
+@example(url="redis://[")
+@example(url="redis+sentinel://[::1]:1,[::2]:2/name/0")
+@given(url=st.text() | st.text(st.sampled_from("redisamqp+:/[]@?;, \x00")))
+def test_any_text_names_some_kind(url: str) -> None:
+    assert issubclass(kind_of(url), Broker)
+    assert all(kind_of(url).server(url))
 
 
 def break_off(broker: Broker) -> None:
