@@ -7,6 +7,8 @@ wrong document never for an outage, or a worker would wait for ever.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from bson.errors import BSONError
@@ -33,6 +35,7 @@ __all__ = [
     "connect",
     "documents_fault",
     "message_of",
+    "outages",
     "ping",
     "servers_fault",
 ]
@@ -117,11 +120,8 @@ def connect(
 def ping(url: str) -> None:
     """Ask whether it answers and has a primary, for two seconds at most. Raises ServerAway when
     not, and BridgeError for a URL that cannot be used."""
-    with connect(url, answer=2.0) as client:
-        try:
-            client.admin.command("ping")
-        except PyMongoError as error:
-            raise as_outage(error) from error
+    with connect(url, answer=2.0) as client, outages():
+        client.admin.command("ping")
 
 
 def documents_fault(error: OperationFailure) -> bool:
@@ -147,3 +147,12 @@ def message_of(error: Exception) -> str:
 def as_outage(error: PyMongoError) -> ServerAway:
     """The same as an outage, which callers wait for."""
     return ServerAway(f"{type(error).__name__}: {message_of(error)}")
+
+
+@contextmanager
+def outages() -> Iterator[None]:
+    """Inside, what the driver raises is an outage."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise as_outage(error) from error

@@ -17,12 +17,12 @@ from typing import Any, Self
 
 from pymongo import ReadPreference, ReturnDocument
 from pymongo.database import Database
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from bridge.sync.documents import Document
 from bridge.sync.entities import STATE
-from bridge.sync.mongodb import MAJORITY, as_outage
+from bridge.sync.mongodb import MAJORITY, outages
 
 __all__ = ["Owner", "State"]
 
@@ -84,32 +84,24 @@ class State:
 
     def get(self, id: str) -> Document | None:
         """The document, None when it is not there."""
-        try:
+        with outages():
             return self._collection.find_one({"_id": id})
-        except PyMongoError as error:
-            raise as_outage(error) from error
 
     def put(self, id: str, fields: Mapping[str, Any]) -> None:
         """Put this in place of what is there."""
-        try:
+        with outages():
             self._collection.replace_one({"_id": id}, {**fields, "_id": id}, upsert=True)
-        except PyMongoError as error:
-            raise as_outage(error) from error
 
     def update(self, id: str, fields: Mapping[str, Any]) -> bool:
         """Set fields of a document, whoever owns it; whether it was there."""
-        try:
+        with outages():
             found = self._collection.update_one({"_id": id}, {"$set": dict(fields)})
             return found.matched_count == 1
-        except PyMongoError as error:
-            raise as_outage(error) from error
 
     def delete(self, id: str) -> None:
         """Remove the document; does nothing when it is not there."""
-        try:
+        with outages():
             self._collection.delete_one({"_id": id})
-        except PyMongoError as error:
-            raise as_outage(error) from error
 
     def take(self, id: str, owner: Owner, seconds: float) -> Document | None:
         """Own the document, made where it is not there, and give it back; None while another
@@ -119,7 +111,7 @@ class State:
         held = self.get(id)
         if held and (other := Owner.of(held)) and other.is_dead:
             free.append({"owner.id": other.id})
-        try:
+        with outages():
             if held is None:
                 with suppress(DuplicateKeyError):
                     self._collection.insert_one({"_id": id})
@@ -128,27 +120,21 @@ class State:
                 [{"$set": {"owner": {"$literal": asdict(owner)}, "beat": "$$NOW"}}],
                 return_document=ReturnDocument.AFTER,
             )
-        except PyMongoError as error:
-            raise as_outage(error) from error
 
     def keep(self, id: str, owner: Owner, fields: Mapping[str, Any]) -> Document | None:
         """Set fields and give a sign of life; the document then, or None when it is not ours any
         more. With no fields it is a sign of life only."""
         change = {name: {"$literal": value} for name, value in fields.items()}
-        try:
+        with outages():
             return self._collection.find_one_and_update(
                 {"_id": id, "owner.id": owner.id},
                 [{"$set": {**change, "beat": "$$NOW"}}],
                 return_document=ReturnDocument.AFTER,
             )
-        except PyMongoError as error:
-            raise as_outage(error) from error
 
     def release(self, id: str, owner: Owner, fields: Mapping[str, Any]) -> None:
         """Set fields and own it no more; does nothing when it is not ours."""
-        try:
+        with outages():
             self._collection.update_one(
                 {"_id": id, "owner.id": owner.id}, {"$set": {**fields, "owner": None}}
             )
-        except PyMongoError as error:
-            raise as_outage(error) from error

@@ -27,7 +27,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference, UpdateOne
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError
 from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError
@@ -35,7 +35,7 @@ from bridge.settings import Settings
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.entities import load
 from bridge.sync.models import TWIN, File, Index
-from bridge.sync.mongodb import MAJORITY, as_outage, connect, servers_fault
+from bridge.sync.mongodb import MAJORITY, connect, outages, servers_fault
 from bridge.units import in_portions
 
 __all__ = [
@@ -92,11 +92,9 @@ def settle(collection: Collection[Document], keys: Sequence[Any] | None = None) 
     """
     ours = collection.with_options(write_concern=MAJORITY, read_preference=ReadPreference.PRIMARY)
     left = 0
-    try:
+    with outages():
         for some in _marked(ours, keys):
             left += _take_off(ours, some)
-    except PyMongoError as error:
-        raise as_outage(error) from error
     return left
 
 
@@ -195,7 +193,7 @@ def find(
         collection = database[mirror.entities[name].collection].with_options(
             read_preference=ReadPreference.PRIMARY
         )
-        try:
+        with outages():
             for document in collection.find(MARKED).limit(MOST_LOOKED_AT):
                 for index in indexes:
                     other = _other(collection, index, document)
@@ -204,8 +202,6 @@ def find(
                         twins.append(Twin(name, fields, str(document["_id"]), other))
                 if len(twins) >= limit:
                     return twins[:limit]
-        except PyMongoError as error:
-            raise as_outage(error) from error
     return twins
 
 

@@ -17,11 +17,10 @@ import sqlalchemy as sql
 from bson.codec_options import CodecOptions
 from bson.decimal128 import Decimal128
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
 
 from bridge.errors import UnusableEvent
 from bridge.sync.documents import Document, Mirror, Write
-from bridge.sync.mongodb import as_outage
+from bridge.sync.mongodb import outages
 from bridge.sync.reconcile.contents import differences
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.types.keys import Unlookable
@@ -143,7 +142,7 @@ def _look_at_keys(database: Database[Document], mirror: Mirror, into: Rewritten,
     """Count the documents that a snapshot leaves where they are, because no row is called so."""
     collection = database[mirror.collection_of(into.entity)]
     alive = collection.find({"_del": {"$ne": True}}, {"_id": True}).limit(rows)
-    try:
+    with outages():
         for document in alive:
             key = document["_id"]
             if not isinstance(key, str):
@@ -155,8 +154,6 @@ def _look_at_keys(database: Database[Document], mirror: Mirror, into: Rewritten,
             if now != key:
                 into.old_keys += 1
                 into.old_key = into.old_key or key
-    except PyMongoError as error:
-        raise as_outage(error) from error
 
 
 def _compare(database: Database[Document], into: Rewritten, writes: Sequence[Write]) -> None:
@@ -164,11 +161,9 @@ def _compare(database: Database[Document], into: Rewritten, writes: Sequence[Wri
         return
     keys = [write.key for write in writes]
     options: CodecOptions[Document] = CodecOptions(tz_aware=False)
-    try:
+    with outages():
         collection = database.get_collection(writes[0].collection, codec_options=options)
         there = {one["_id"]: one for one in collection.find({"_id": {"$in": keys}})}
-    except PyMongoError as error:
-        raise as_outage(error) from error
     for write in writes:
         old = there.get(write.key)
         if old is None or old.get("_del"):

@@ -7,7 +7,6 @@ comparison. Reading it for visitors is `bridge.sync.store`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,6 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from bridge.sync.checksums import (
@@ -30,7 +28,7 @@ from bridge.sync.checksums import (
     version_in,
 )
 from bridge.sync.documents import Document
-from bridge.sync.mongodb import MAJORITY, as_outage
+from bridge.sync.mongodb import MAJORITY, outages
 from bridge.sync.reconcile.contents import TOLERANT, decode, has_doubles
 from bridge.sync.reconcile.doubts import KeyState
 from bridge.units import in_portions
@@ -86,19 +84,19 @@ class Mirrored:
 
     def count(self) -> int:
         """About how many documents there are, for a progress bar."""
-        with _errors():
+        with outages():
             return self._collection.estimated_document_count()
 
     def sums(self, progress: Progress, foreign: Foreign, chunk: int) -> Sums:
         """All documents that are alive. `progress` is told how many more were looked at."""
         sums = Sums()
-        with _errors():
+        with outages():
             add_all(sums, self._batches(foreign, chunk), progress)
         return sums
 
     def keys(self, buckets: frozenset[int], progress: Progress, chunk: int) -> Iterator[Listed]:
         """The documents that are alive and in these buckets."""
-        with _errors():
+        with outages():
             for batch in self._batches(Foreign(), chunk):
                 for key, version in batch:
                     one = listed(key, version)
@@ -110,7 +108,7 @@ class Mirrored:
         """The states of what is under these keys, tombstones included."""
         projection = {"_v": 1, "_del": 1, "_parent": 1}
         found: dict[str, DocumentState] = {}
-        with _errors():
+        with outages():
             for some in _portions(keys):
                 for document in self._collection.find({"_id": {"$in": some}}, projection):
                     found[document["_id"]] = DocumentState(_state(document), document)
@@ -119,7 +117,7 @@ class Mirrored:
     def whole(self, keys: Sequence[str]) -> dict[str, DocumentState]:
         """All of what is under these keys, tombstones included."""
         found: dict[str, DocumentState] = {}
-        with _errors():
+        with outages():
             for some in _portions(keys):
                 for raw in self._raw.find({"_id": {"$in": some}}):
                     one = _found(raw.raw)
@@ -128,7 +126,7 @@ class Mirrored:
 
     def raws(self, keys: Sequence[str]) -> Iterator[bytes]:
         """The same, undecoded."""
-        with _errors():
+        with outages():
             for some in _portions(keys):
                 for raw in self._raw.find({"_id": {"$in": some}}):
                     yield raw.raw
@@ -140,7 +138,7 @@ class Mirrored:
     def tombstones(self, chunk: int) -> Iterator[list[DocumentState]]:
         """All that is deleted and can be a mirrored one, `chunk` at a time."""
         some: list[DocumentState] = []
-        with _errors(), self._raw.find({"_del": True}).batch_size(chunk) as cursor:
+        with outages(), self._raw.find({"_del": True}).batch_size(chunk) as cursor:
             for raw in cursor:
                 one = _found(raw.raw)
                 if is_text(one.document["_id"]):
@@ -153,7 +151,7 @@ class Mirrored:
     def children_of(self, parents: Sequence[str]) -> list[str]:
         """The keys of the documents that are alive and name one of these as their parent."""
         found: list[str] = []
-        with _errors():
+        with outages():
             for some in _portions(parents):
                 these = {"_parent": {"$in": some}, **alive()}
                 found += [one["_id"] for one in self._collection.find(these, {"_id": 1})]
@@ -174,7 +172,7 @@ class Mirrored:
             }
         ]
         same = {"_id": key, "_v": found.document.get("_v"), **alive()}
-        with _errors():
+        with outages():
             return self._collection.update_one(same, tombstone).modified_count == 1
 
     def mend(self, key: str, found: DocumentState, *, child: bool) -> bool:
@@ -184,7 +182,7 @@ class Mirrored:
         if child and isinstance(found.document.get("_parent"), str):
             fields["_parent"] = "$_parent"
         same = {"_id": key, "_v": found.document.get("_v"), "_del": True}
-        with _errors():
+        with outages():
             done = self._collection.update_one(same, [{"$replaceWith": fields}])
             return done.modified_count == 1
 
@@ -207,11 +205,3 @@ def _portions(keys: Sequence[str]) -> Iterator[list[str]]:
     """What can be asked for: a key that is no text of UTF-8 is under no document of ours."""
     for some in in_portions(keys, KEYS_PER_QUESTION):
         yield [key for key in some if is_text(key)]
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except PyMongoError as error:
-        raise as_outage(error) from error

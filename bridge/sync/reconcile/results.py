@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 from pymongo import MongoClient, ReadPreference
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from bridge.cached import Cached
@@ -18,7 +17,7 @@ from bridge.prometheus import family, page
 from bridge.settings import Settings
 from bridge.sync.documents import Document
 from bridge.sync.entities import STATE, load
-from bridge.sync.mongodb import as_outage, connect
+from bridge.sync.mongodb import connect, outages
 from bridge.sync.reconcile.findings import ReconcileResult
 from bridge.sync.state import State
 
@@ -87,10 +86,8 @@ def read_all(database: Database[Document]) -> list[LastResult]:
     )
     # All of them, and no pattern: the strings from `reconcile:` to `reconcile;`.
     mine = {"_id": {"$gte": PREFIX, "$lt": PREFIX[:-1] + ";"}}
-    try:
+    with outages():
         found = list(collection.find(mine, {"listed": 0}, sort=[("_id", 1)]))
-    except PyMongoError as error:
-        raise as_outage(error) from error
     return [last for document in found if (last := _last(document)) is not None]
 
 

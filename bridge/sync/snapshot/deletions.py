@@ -12,13 +12,12 @@ from contextlib import suppress
 
 from pymongo import ReadPreference
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from bridge.errors import BridgeError
 from bridge.queue.events import MAX_VERSION, Event
 from bridge.sync.documents import Document
-from bridge.sync.mongodb import as_outage
+from bridge.sync.mongodb import outages
 from bridge.sync.reconcile.mirrored import Mirrored
 from bridge.sync.types.keys import Unlookable
 from bridge.sync.types.typed import Typed
@@ -50,15 +49,13 @@ def walk(
         read_preference=ReadPreference.PRIMARY,
     )
     where: Document = {"$gte": ""} if after is None else {"$gt": after}
-    try:
+    with outages():
         found = list(
             majority.find({"_id": where}, {"_v": 1, "_del": 1})
             .sort("_id", 1)
             .hint([("_id", 1)])
             .limit(size)
         )
-    except PyMongoError as error:
-        raise as_outage(error) from error
     alive = {
         document["_id"]: int(version)
         for document in found
