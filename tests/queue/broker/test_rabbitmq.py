@@ -400,7 +400,7 @@ def test_a_queue_that_somebody_deletes_is_made_again_and_consumed(
         def there() -> bool:
             try:
                 return bool(channel.queue_declare(broker.EVENTS_QUEUE, passive=True))
-            except connection.channel_errors:
+            except connection.errors:
                 return False
 
         wait_for(there)
