@@ -205,7 +205,7 @@ def shelves(tmp_path: Path) -> Mirror:
     return mirror_of(tmp_path, SHELVES)
 
 
-Write = Callable[[Db, Mirror, list[Event]], mongodb.Applied]
+Write = Callable[[Db, Mirror, list[Event]], mongodb.BatchResult]
 both_ways = pytest.mark.parametrize("write", [mongodb.apply, mongodb.load])
 
 

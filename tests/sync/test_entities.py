@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigError
-from bridge.queue.sources import Column
+from bridge.queue.sources import ColumnValue
 from bridge.sync.entities import SCHEMA, File, load, schema_text
 from bridge.sync.models import FieldRule
 
@@ -94,7 +94,7 @@ def test_all_that_may_stand_there_is_read(tmp_path: Path) -> None:
     assert file.spool == ["/var/spool/bridge", "/srv/other"]
     assert file.lists == ["celery"]
     first, second = file.queues
-    assert first.change == Column(
+    assert first.change == ColumnValue(
         column="action", values={"I": "changed", "U": "changed", "D": "deleted", 3: "deleted"}
     )
     assert first.done == {"processed": 1, "note": "taken"}

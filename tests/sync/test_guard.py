@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.queue.events import Event, Rejected
-from bridge.sync.guard import Applied, Encoded, guarded, make_ready, newer, sweep
+from bridge.sync.guard import BatchResult, Encoded, guarded, make_ready, newer, sweep
 from tests.minimal_sync import mirror_of
 
 MISSING = object()
@@ -250,7 +250,7 @@ def odd(data: dict[str, Any], event: Event) -> dict[str, Any]:
 
 COUNTS = st.integers(0, 9)
 APPLIED = st.builds(
-    Applied,
+    BatchResult,
     st.lists(st.sampled_from([event("a"), event("b")]), max_size=2).map(tuple),
     st.lists(st.just(Rejected(event("c"), "why")), max_size=2).map(tuple),
     COUNTS,
@@ -260,8 +260,8 @@ APPLIED = st.builds(
 
 
 @given(APPLIED, APPLIED)
-def test_two_batches_come_to_what_both_did(one: Applied, other: Applied) -> None:
+def test_two_batches_come_to_what_both_did(one: BatchResult, other: BatchResult) -> None:
     both = one + other
-    for name in Applied.__slots__:
+    for name in BatchResult.__slots__:
         assert getattr(both, name) == getattr(one, name) + getattr(other, name)
-    assert one + Applied() == one
+    assert one + BatchResult() == one

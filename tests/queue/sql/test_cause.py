@@ -17,7 +17,7 @@ from bridge.errors import BridgeError, ServerAway, ServerMissing
 from bridge.queue.sql import cause as sqlcause
 from bridge.queue.sql.cause import Cause, cause_of
 from bridge.queue.sql.database import connect
-from bridge.sync.sql.rows import trouble
+from bridge.sync.sql.rows import as_bridge_error
 from stack.mariadb import MariaDB
 from stack.ports import free_port
 from stack.postgres import Postgres
@@ -317,7 +317,7 @@ def test_what_may_pass_by_itself_is_waited_for_and_all_else_is_told(mariadb_site
         engine = connect(mariadb_site.urls[name])
         with pytest.raises(sql.exc.SQLAlchemyError) as caught, engine.connect() as connection:
             connection.execute(sql.text(statement))
-        told = trouble(caught.value, "item", engine)
+        told = as_bridge_error(caught.value, "item", engine)
         engine.dispose()
         assert type(told) is expected
 
