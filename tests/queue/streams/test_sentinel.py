@@ -96,7 +96,7 @@ def test_messages_are_consumed_on_after_the_master_was_killed(
         for message in reader.messages[1:]:
             message.ack()
         made.default_channel.qos.flush()
-        assert made.default_channel.length("q") == 0
+        assert made.default_channel.contents.length("q") == 0
         assert made.default_channel.client.info("server")["tcp_port"] != master.port
 
     # And so does a new connection.

@@ -73,7 +73,7 @@ def test_what_is_published_in_one_block_arrives_by_one_transaction(
 
     stats = clean_redis.info("commandstats")
     assert (stats["cmdstat_exec"]["calls"], stats["cmdstat_xadd"]["calls"]) == (1, 3)
-    assert channel.length("q") == 3
+    assert channel.contents.length("q") == 3
 
 
 def test_nothing_of_a_block_is_published_when_it_fails(
@@ -420,7 +420,7 @@ def test_bodies_survive(
     content = message.body if serializer is None else message.decode()
     assert (content, message.headers["h"]) == (body, 1)
     assert message.properties["correlation_id"] == "c"
-    assert connection.default_channel.length("очередь/ü") == 0
+    assert connection.default_channel.contents.length("очередь/ü") == 0
 
 
 def test_ten_megabytes_arrive_and_can_be_put_back(connection: kombu.Connection) -> None:
