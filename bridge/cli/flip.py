@@ -19,7 +19,7 @@ from bridge.proxy.routing import lastgood
 from bridge.proxy.routing.load import Handlers, load
 from bridge.proxy.routing.models import parse_percent
 from bridge.proxy.tools import flip as flipping
-from bridge.proxy.tools.live import Answered, Live, wait_until_live
+from bridge.proxy.tools.live import Answered, Live, wait_until_live, watch_answers
 from bridge.settings import Settings
 from bridge.units import several
 

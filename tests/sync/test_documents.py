@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import textwrap
 from collections.abc import Callable
 from datetime import datetime
@@ -486,6 +487,8 @@ def test_what_is_converted_stays_as_it_is(kind: Any, value: Any) -> None:
         found = CONVERSIONS[kind](value)
     except ValueError:
         return
+    if isinstance(found, float) and not math.isfinite(found):
+        return  # a database's word for it; as a number it is what became too large in JSON
     assert CONVERSIONS[kind](found) == found
     assert type(CONVERSIONS[kind](found)) is type(found)
 

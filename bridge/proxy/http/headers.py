@@ -265,7 +265,7 @@ class PublicOrigin:
 
     def cookie(self, value: str) -> str:
         """`value` of a Set-Cookie header; untouched unless it names the backend."""
-        if "domain=" not in value.lower() and not self.prefix:
+        if "domain" not in value.lower() and not self.prefix:
             return value
         kept = []
         for index, part in enumerate(value.split(";")):
