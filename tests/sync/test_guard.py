@@ -17,7 +17,7 @@ from bridge.queue.events import Event, Rejected
 from bridge.sync.guard import BatchResult, Encoded, guarded, make_ready, newer, sweep
 from tests.minimal_sync import mirror_of
 
-MISSING = object()
+MISSING = type("missing", (), {})  # a class: its name is the same in every process
 DOCUMENT = {"_id": "bash", "_v": 5, "name": "bash", "path": "$PATH", "_at": None}
 HELD = [MISSING, None, -1, 0, 4, 4.5, 5, 5.0, 5.5, 6, 2**63 - 1, True, False, "5", b"5", [5], {}]
 """What `_v` of a document may be: also what somebody else has written there."""
