@@ -370,6 +370,7 @@ class TestAddresses:
         [
             ("a=b; Domain=old.internal; Path=/", "a=b; Path=/"),
             ("a=b; domain= .OLD.internal", "a=b"),
+            ("a=b; Domain = old.internal", "a=b"),  # as browsers read it too
             ("a=b; Domain=internal", "a=b"),
             ("a=b; Domain=example.org", "a=b; Domain=example.org"),
             ("a=b; Domain=www.example.org", "a=b; Domain=www.example.org"),
