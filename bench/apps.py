@@ -9,6 +9,7 @@ from wsgiref.types import WSGIApplication
 from werkzeug.middleware.http_proxy import ProxyMiddleware
 from werkzeug.wrappers import Request, Response
 
+from bridge.proxy.front import Front
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.telemetry.accesslog import AccessLog
 from bridge.proxy.telemetry.metrics import Metrics
@@ -45,4 +46,4 @@ def dispatcher() -> WSGIApplication:
     metrics = Metrics(state, 0)
     reloader = Reloader(Path(os.environ["BRIDGE_ROUTES"]), state, metrics.on_reload)
     hooks = (metrics, AccessLog(os.environ["BENCH_ACCESS_LOG"]))
-    return Dispatcher(reloader.table, secret=os.environ["BRIDGE_SECRET"], hooks=hooks)
+    return Dispatcher(Front(reloader.table, secret=os.environ["BRIDGE_SECRET"], hooks=hooks))

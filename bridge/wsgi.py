@@ -11,6 +11,7 @@ import os
 from bridge import logs
 from bridge.files import LOOP_TOKEN, shared_token
 from bridge.gating import start_gate
+from bridge.proxy.front import Front
 from bridge.proxy.hooks import Hooks
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.telemetry.accesslog import AccessLog
@@ -29,11 +30,13 @@ def build(settings: Settings, access_log: str = "") -> Dispatcher:
     gate, _ = start_gate(settings)
     hooks: list[Hooks] = [AccessLog(access_log)] if access_log else []
     return Dispatcher(
-        reloader.table,
-        secret=settings.secret,
-        loop_secret=shared_token(settings.state_dir / LOOP_TOKEN),
-        hooks=hooks,
-        gate=gate,
+        Front(
+            reloader.table,
+            secret=settings.secret,
+            loop_secret=shared_token(settings.state_dir / LOOP_TOKEN),
+            hooks=hooks,
+            gate=gate,
+        )
     )
 
 

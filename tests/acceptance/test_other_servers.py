@@ -6,6 +6,7 @@ from pathlib import Path
 import requests
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
+from bridge.proxy.front import Front
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.routing.load import load_text
 from bridge.proxy.wsgi.dispatcher import Dispatcher
@@ -79,7 +80,7 @@ def test_a_server_that_hides_the_raw_target_is_refused_not_guessed_at() -> None:
         ROUTES.format(address="localhost", legacy="http://127.0.0.1:9"), Path("routes.yaml")
     )
     kept = _Keep()
-    dispatcher = Dispatcher(lambda: table, hooks=[kept])
+    dispatcher = Dispatcher(Front(lambda: table, hooks=[kept]))
     environ = EnvironBuilder("/a%2Fb").get_environ()
     environ.pop("RAW_URI")
     environ.pop("REQUEST_URI")

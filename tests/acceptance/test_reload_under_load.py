@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from werkzeug.test import create_environ, run_wsgi_app
 
+from bridge.proxy.front import Front
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.routing.load import load_text
 from bridge.proxy.routing.table import RouteTable
@@ -148,7 +149,7 @@ def test_a_request_reads_the_table_once(php: PhpServer, target: str, side: str) 
     def read() -> RouteTable:
         return reads.pop() if reads else other
 
-    dispatcher = Dispatcher(read, hooks=[Seen()])
+    dispatcher = Dispatcher(Front(read, hooks=[Seen()]))
     environ = create_environ("/across", f"http://{site}")
     environ |= {"RAW_URI": target, "QUERY_STRING": target.partition("?")[2]}
     body, status, headers = run_wsgi_app(dispatcher, environ, buffered=True)

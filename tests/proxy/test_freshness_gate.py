@@ -12,6 +12,7 @@ import pytest
 from werkzeug.test import Client, TestResponse
 
 from bridge.errors import ConfigError, UseLegacy
+from bridge.proxy.front import Front
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 from bridge.sync.freshness import SETTLING, Entry, Gate, Keys, wanted
@@ -97,7 +98,9 @@ class Site:
             patience=0.01,
             clock=lambda: clock,
         )
-        self.dispatcher = Dispatcher(lambda: routes, hooks=[Tell()], gate=gate, clock=lambda: clock)
+        self.dispatcher = Dispatcher(
+            Front(lambda: routes, hooks=[Tell()], gate=gate, clock=lambda: clock)
+        )
         self.client = Client(self.dispatcher, use_cookies=False)
 
     def look(self, entries: Sequence[Entry]) -> Collection[Entry]:

@@ -29,6 +29,7 @@ from werkzeug.test import create_environ, run_wsgi_app
 from bridge.errors import BridgeError, WrongUsage
 from bridge.proxy.decision.buckets import ALL
 from bridge.proxy.decision.decide import PYTHON
+from bridge.proxy.front import Front
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.request.cookies import TRAIL_COOKIE
 from bridge.proxy.request.hosts import as_ascii, host_of
@@ -159,7 +160,7 @@ class _Sides(Hooks):
         self._now, self._apart = time.time(), table.file.redirect_loops.within + _APART
         self._outcome: Outcome | None = None
         self._of = {
-            side: Dispatcher(_always(table.at(share)), hooks=[self], clock=self._clock)
+            side: Dispatcher(Front(_always(table.at(share)), hooks=[self], clock=self._clock))
             for side, share in ((PYTHON, ALL), (LEGACY, 0))
         }
         self.requests = 0

@@ -1,15 +1,11 @@
 """The WSGI shell: one application that answers every request of the site.
 
-Steps of a request: (1) capture the table, (2) read the head, (3) refuse what cannot be
-answered, (4) decide, (5) let Python answer, (6) else legacy, (7) apply the response rules,
-(8) stream the body and report the outcome. What each step means is `bridge.proxy.conversation`'s
-and the pure modules' below it; this one does the I/O between them, blocking.
+The steps of a request are `bridge.proxy.conversation`'s; this does the I/O between them, blocking.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -17,8 +13,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from bridge.errors import UseLegacy
 from bridge.proxy.conversation import Answered, Conversation
 from bridge.proxy.front import Front
-from bridge.proxy.gate import Gate
-from bridge.proxy.hooks import Hooks, Outcome
+from bridge.proxy.hooks import Outcome
 from bridge.proxy.http import pages
 from bridge.proxy.http.wire import content_length
 from bridge.proxy.pools import Pools
@@ -26,7 +21,6 @@ from bridge.proxy.python.environ import environ_for_handler
 from bridge.proxy.python.threads import Answer, HandlerThreads, PythonFailed
 from bridge.proxy.request.head import Headers
 from bridge.proxy.routing.handlers import PARAMS
-from bridge.proxy.routing.table import RouteTable
 from bridge.proxy.wsgi.body import ReportedBody
 from bridge.proxy.wsgi.environ import body_of, cut_off, head_of, limited
 from bridge.proxy.wsgi.legacy import Exchange, LegacyPool
@@ -38,28 +32,11 @@ __all__ = ["Dispatcher"]
 
 
 class Dispatcher:
-    """A WSGI application over the routing table that `table` returns.
+    """A WSGI application on what all requests share; at most `handler_threads` handlers run at a
+    time."""
 
-    `secret` verifies preview cookies and names this bridge in its loop guard; where it
-    is empty, `loop_secret` signs what visitors carry of their redirects. At most
-    `handler_threads` handlers run at a time. `gate` keeps visitors from missing their own edits.
-    """
-
-    def __init__(
-        self,
-        table: Callable[[], RouteTable],
-        *,
-        secret: str = "",
-        loop_secret: str = "",
-        hooks: Sequence[Hooks] = (),
-        handler_threads: int = 16,
-        gate: Gate | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.front = Front(
-            table, secret=secret, loop_secret=loop_secret, hooks=hooks, gate=gate, clock=clock
-        )
-        self.threads = HandlerThreads(handler_threads)
+    def __init__(self, front: Front, handler_threads: int = 16) -> None:
+        self.front, self.threads = front, HandlerThreads(handler_threads)
         self.pools: Pools[LegacyPool] = Pools(LegacyPool)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

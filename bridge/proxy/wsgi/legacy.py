@@ -95,9 +95,9 @@ class LegacyPool:
         method: str,
         target: str,
         headers: Headers,
-        body: RequestBody | None = None,
-        on_hints: OnHints | None = None,
-        outcome: Outcome | None = None,
+        body: RequestBody | None,
+        on_hints: OnHints | None,
+        outcome: Outcome,
     ) -> Exchange:
         """Send a request and read the head of its answer. How long the stages take is noted in
         `outcome`.
@@ -114,7 +114,6 @@ class LegacyPool:
             target = self.spec.prefix + target
         head = request_head(method, target, framed)
         # A request that cannot be repeated gets a fresh connection: it must not meet a stale one.
-        outcome = outcome or Outcome("", 0, "")
         outcome.legacy = self.name
         connection = self._take(outcome, fresh=binding or not repeatable)
         try:

@@ -24,6 +24,7 @@ from bridge.proxy.decision.loopguard import (
     senders,
     sent_to,
 )
+from bridge.proxy.front import Front
 from bridge.proxy.hooks import Hooks, Outcome
 from bridge.proxy.request.hosts import Hosts
 from bridge.proxy.wsgi.dispatcher import Dispatcher
@@ -401,7 +402,7 @@ ROUTES = [
 def workers(count: int, **options: str) -> tuple[list[Dispatcher], Seen]:
     seen = Seen()
     ours = table(*ROUTES, top=TOP.replace("forge.example", "localhost"))
-    return [Dispatcher(lambda: ours, hooks=[seen], **options) for _ in range(count)], seen
+    return [Dispatcher(Front(lambda: ours, hooks=[seen], **options)) for _ in range(count)], seen
 
 
 def follow(made: list[Dispatcher], *, cookies: bool = True) -> tuple[int, int]:

@@ -11,14 +11,19 @@ import pytest
 
 from bridge.errors import LegacyError, VisitorError
 from bridge.proxy.backends.servers import Server
+from bridge.proxy.hooks import Outcome
 from bridge.proxy.routing import models
 from bridge.proxy.wsgi.connection import Connection
-from bridge.proxy.wsgi.legacy import LegacyPool
+from bridge.proxy.wsgi.legacy import Exchange, LegacyPool
 from bridge.proxy.wsgi.upload import EarlyAnswer
 from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND, Backend, Call, plain
 
 Pair = tuple[Connection, socket.socket]
+
+
+def ask(pool: LegacyPool) -> Exchange:
+    return pool.exchange("GET", "/", [("Host", "a")], None, None, Outcome("", 0, ""))
 
 
 @pytest.fixture
@@ -106,7 +111,7 @@ class TestPool:
     def test_it_says_how_many_connections_it_has(self, backend: Backend) -> None:
         pool = self.pool(backend)
         assert repr(pool) == "<LegacyPool php: 0 active, 0 idle>"
-        exchange = pool.exchange("GET", "/", [("Host", "a")])
+        exchange = ask(pool)
         assert b"".join(exchange) == b"ok"
         exchange.close()
         assert repr(pool) == "<LegacyPool php: 0 active, 1 idle>"
@@ -116,7 +121,7 @@ class TestPool:
     def test_an_answer_that_nobody_reads_gives_its_place_back(self, backend: Backend) -> None:
         backend.when("/", plain(body=b"x" * 1_000_000))
         pool = self.pool(backend)
-        exchange = pool.exchange("GET", "/", [("Host", "a")])
+        exchange = ask(pool)
         assert repr(pool) == "<LegacyPool php: 1 active, 0 idle>"
         exchange.close()
         exchange.close()
@@ -137,7 +142,7 @@ class TestPool:
 
         def ask() -> bool:
             try:
-                exchange = pool.exchange("GET", "/", [("Host", "a")])
+                exchange = ask(pool)
             except LegacyError as error:
                 return error.stage != "first_byte"
             return b"".join(exchange) == b"ok"
@@ -156,12 +161,12 @@ class TestPool:
         url = f"http://127.0.0.1:{backend.port}"
         timeouts = models.Timeouts.model_validate({"wait": "10s"})
         pool = LegacyPool("php", models.Backend(url=url, limits=limits, timeouts=timeouts))
-        first = pool.exchange("GET", "/", [("Host", "a")])
+        first = ask(pool)
         with ThreadPoolExecutor(1) as threads:
             second = threads.submit(pool.exchange, "GET", "/", [("Host", "a")])
             wait_for(lambda: pool._waiting == 1, BOUND, "the second in the line")
             with pytest.raises(LegacyError, match="1 requests are in flight") as caught:
-                pool.exchange("GET", "/", [("Host", "a")])
+                ask(pool)
             assert (caught.value.stage, caught.value.status) == ("wait", 503)
             first.close()
             with contextlib.closing(second.result(BOUND)) as answer:
@@ -171,7 +176,7 @@ class TestPool:
     def test_a_pool_that_is_closed_keeps_no_connection(self, backend: Backend) -> None:
         """A reload has replaced it; what still runs on it ends well."""
         pool = self.pool(backend)
-        exchange = pool.exchange("GET", "/", [("Host", "a")])
+        exchange = ask(pool)
         pool.close()
         assert b"".join(exchange) == b"ok"
         exchange.close()

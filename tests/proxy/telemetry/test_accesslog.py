@@ -35,7 +35,7 @@ def test_a_failed_handler_is_logged_without_its_local_variables(
     structlog.reset_defaults()  # as under a server where nobody configured the log
     top = TOP.replace("forge.example", "localhost").replace(":8090", ":1")
     ours = table(f'name: x, path: /x, handler: "{FAILING}", python: 100%', top=top)
-    Client(Dispatcher(lambda: ours)).get("/x")
+    Client(Dispatcher(Front(lambda: ours))).get("/x")
     written = capsys.readouterr()
     said = written.out + written.err
     assert "no answer for 7 characters" in said
@@ -109,7 +109,7 @@ def test_a_preview_cookie_that_nobody_can_verify_is_in_the_log() -> None:
     top = TOP.replace("forge.example", "localhost").replace(":8090", ":1")
     ours = table(f'name: x, path: /x, handler: "{FAILING}", python: 0%', top=top)
     for secret in ("", "a secret"):
-        client = Client(Dispatcher(lambda: ours, secret=secret, hooks=[Seen()]))
+        client = Client(Dispatcher(Front(lambda: ours, secret=secret, hooks=[Seen()])))
         client.set_cookie("bridge_preview", "x")
         client.get("/x", buffered=True)
     assert details == ["0%; preview cookie ignored: BRIDGE_SECRET is not set", "0%"]

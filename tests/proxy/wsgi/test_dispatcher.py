@@ -10,6 +10,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 from werkzeug.test import EnvironBuilder
 
+from bridge.proxy.front import Front
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 from tests.proxy.shells.double import BOUND, Backend
 from tests.proxy.site import TOP, table
@@ -28,7 +29,7 @@ class Print(Hooks):
         os.write(1, f"{outcome.request_id}\\n".encode())
 
 ours = table(top=TOP.replace("forge.example", "localhost").replace(":8090", ":1"))
-client = Client(Dispatcher(lambda: ours, hooks=[Print()]))
+client = Client(Dispatcher(Front(lambda: ours, hooks=[Print()])))
 client.get("/", buffered=True)
 child = os.fork()
 for _ in range(5):
@@ -66,7 +67,7 @@ def test_a_head_that_the_server_refuses_takes_no_place_for_good() -> None:
     route = f"name: py, path: /py, wsgi: '{__name__}:streams', python: 100%"
     with Backend() as backend:
         ours = table(route, top=TOP.replace(":8090", f":{backend.port}"))
-        dispatcher = Dispatcher(lambda: ours, handler_threads=1)
+        dispatcher = Dispatcher(Front(lambda: ours), handler_threads=1)
         for path in ("/", "/py") * 3:
             environ = EnvironBuilder(path, base_url="http://forge.example").get_environ()
             closed.clear()
