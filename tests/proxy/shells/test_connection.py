@@ -22,7 +22,7 @@ from tests.proxy.shells.double import BOUND, Backend, Call, plain
 Pair = tuple[Connection, socket.socket]
 
 
-def ask(pool: LegacyPool) -> Exchange:
+def asked(pool: LegacyPool) -> Exchange:
     return pool.exchange("GET", "/", [("Host", "a")], None, None, Outcome("", 0, ""))
 
 
@@ -111,7 +111,7 @@ class TestPool:
     def test_it_says_how_many_connections_it_has(self, backend: Backend) -> None:
         pool = self.pool(backend)
         assert repr(pool) == "<LegacyPool php: 0 active, 0 idle>"
-        exchange = ask(pool)
+        exchange = asked(pool)
         assert b"".join(exchange) == b"ok"
         exchange.close()
         assert repr(pool) == "<LegacyPool php: 0 active, 1 idle>"
@@ -121,7 +121,7 @@ class TestPool:
     def test_an_answer_that_nobody_reads_gives_its_place_back(self, backend: Backend) -> None:
         backend.when("/", plain(body=b"x" * 1_000_000))
         pool = self.pool(backend)
-        exchange = ask(pool)
+        exchange = asked(pool)
         assert repr(pool) == "<LegacyPool php: 1 active, 0 idle>"
         exchange.close()
         exchange.close()
@@ -142,7 +142,7 @@ class TestPool:
 
         def ask() -> bool:
             try:
-                exchange = ask(pool)
+                exchange = asked(pool)
             except LegacyError as error:
                 return error.stage != "first_byte"
             return b"".join(exchange) == b"ok"
@@ -161,12 +161,12 @@ class TestPool:
         url = f"http://127.0.0.1:{backend.port}"
         timeouts = models.Timeouts.model_validate({"wait": "10s"})
         pool = LegacyPool("php", models.Backend(url=url, limits=limits, timeouts=timeouts))
-        first = ask(pool)
+        first = asked(pool)
         with ThreadPoolExecutor(1) as threads:
-            second = threads.submit(pool.exchange, "GET", "/", [("Host", "a")])
+            second = threads.submit(asked, pool)
             wait_for(lambda: pool._waiting == 1, BOUND, "the second in the line")
             with pytest.raises(LegacyError, match="1 requests are in flight") as caught:
-                ask(pool)
+                asked(pool)
             assert (caught.value.stage, caught.value.status) == ("wait", 503)
             first.close()
             with contextlib.closing(second.result(BOUND)) as answer:
@@ -176,7 +176,7 @@ class TestPool:
     def test_a_pool_that_is_closed_keeps_no_connection(self, backend: Backend) -> None:
         """A reload has replaced it; what still runs on it ends well."""
         pool = self.pool(backend)
-        exchange = ask(pool)
+        exchange = asked(pool)
         pool.close()
         assert b"".join(exchange) == b"ok"
         exchange.close()

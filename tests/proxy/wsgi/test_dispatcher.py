@@ -21,6 +21,7 @@ FORKING = """
 import os
 from werkzeug.test import Client
 from bridge.proxy.wsgi.dispatcher import Dispatcher
+from bridge.proxy.front import Front
 from bridge.proxy.hooks import Hooks
 from tests.proxy.site import TOP, table
 
