@@ -296,9 +296,8 @@ class Conversation:
             self.head,
             self.client,
             trusted_peer=self.trusted,
-            request_id=self.outcome.request_id,
             hops=self.admission.hops,
-            **rules,
+            **({"request_id": self.outcome.request_id} | rules),
         )
 
     def legacy_headers(self, **rules: Any) -> Headers:

@@ -293,12 +293,7 @@ class Turn(Arriving):
     def _lines(self, name: str, *, expect: bool, upgrade: str) -> tuple[str, str, Upstream, bool]:
         """The header lines for legacy before and after the request's id, the pool, and whether
         the request authenticates its connection."""
-        outcome = self.conversation.outcome
-        own, outcome.request_id = outcome.request_id, _MARK
-        try:
-            headers = self.conversation.legacy_headers(expect=expect, upgrade=upgrade)
-        finally:
-            outcome.request_id = own
+        headers = self.conversation.legacy_headers(request_id=_MARK, expect=expect, upgrade=upgrade)
         before, _, after = "".join([f"{n}: {v}\r\n" for n, v in headers]).partition(_MARK)
         pool = self.engine.upstreams.get(self.conversation.table, name)
         # Few requests have one, and the names of all the others need not be looked at.
