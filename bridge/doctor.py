@@ -329,8 +329,7 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
         try:
             check(sources.site.engine)
             yield from examine_sources(sources.site.engine, mirror)
-            for one in triggers(sources.site.engine, mirror, sources.site):
-                yield Finding(one.state, "triggers", one.where, one.says, one.do)
+            yield from triggers(sources.site.engine, mirror, sources.site)
             found = sources.site.backlog()
             late = found.lag > _LATE
             yield Finding(

@@ -70,9 +70,9 @@ def reconcile(
     from bridge.sync.documents import Mirror
     from bridge.sync.mongodb import connect
     from bridge.sync.reconcile import results as reconciled
-    from bridge.sync.reconcile.lag import outbox_lag
     from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
     from bridge.sync.reconcile.repair import Repair
+    from bridge.sync.relay import Sources
     from bridge.sync.server_errors import check_broker, mongodb_missing, no_entities
     from bridge.sync.state import State
 
@@ -97,7 +97,7 @@ def reconcile(
             check_broker(settings.broker_url)
             publisher = Publisher(settings.broker_url)
             repairing = Repair(publisher, mirror.file.max_event)
-        lag = outbox_lag(settings)
+        lag = Sources.of(settings).lag
         database = client.get_default_database()
         with _progress() as tell:
             reconciler = Reconciler(

@@ -29,6 +29,7 @@ from bridge.sync.mongodb import (
     connect,
     documents_fault,
     message_of,
+    outages,
     servers_fault,
 )
 from bridge.sync.twins import is_double, settle
@@ -110,14 +111,12 @@ def _held(collection: Collection[Document], keys: Sequence[str]) -> dict[str, Do
     majority = collection.with_options(
         read_concern=ReadConcern("majority"), read_preference=ReadPreference.PRIMARY
     )
-    try:
+    with outages():
         return {
             document["_id"]: document
             for some in in_portions(keys, MOST_KEYS)
             for document in majority.find({"_id": {"$in": some}}, {"_v": 1, "_del": 1})
         }
-    except PyMongoError as error:
-        raise as_outage(error) from error
 
 
 def _write(collection: Collection[Document], batch: Sequence[Ready]) -> BatchResult:

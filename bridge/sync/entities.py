@@ -106,9 +106,8 @@ def _with_schemas(yaml: YamlFile, folder: Path) -> tuple[Any, list[Problem]]:
             if not isinstance(schema, dict):
                 raise ValueError("it holds no object")
         except (ValueError, RecursionError) as error:
-            text = str(error)
-            hint = f"paths are beside {yaml.name}"
-            problems.append(yaml.problem(where, f"{found} is no JSON Schema: {text}", hint))
+            text, hint = f"{found} is no JSON Schema: {error}", f"paths are beside {yaml.name}"
+            problems.append(yaml.problem(where, text, hint))
             schema = {}
         read[name] = {**entity, "schema": schema}
     return {**yaml.data, "entities": {**entities, **read}}, problems
@@ -125,9 +124,8 @@ def _misfits(file: File, yaml: YamlFile) -> list[Problem]:
         here: Location = ("entities", name)
         if (other := collections.get(entity.collection)) is not None:
             text = f"the collection {entity.collection} is that of {other}"
-            problems.append(
-                yaml.problem((*here, "collection"), text, "give each entity its own collection")
-            )
+            hint = "give each entity its own collection"
+            problems.append(yaml.problem((*here, "collection"), text, hint))
         elif entity.collection.startswith("system."):
             text = "collections that begin with system. are MongoDB's own"
             problems.append(yaml.problem((*here, "collection"), text, "choose another name"))
@@ -206,11 +204,8 @@ def _child_misfits(
                 f"the key of the source of `{child.entity}` must be that of `{name}` and then "
                 f"{several(len(child.key), 'column')} for {', '.join(child.key)}"
             )
-            yield (
-                where,
-                text,
-                f"its first columns are those that hold {'/'.join(entity.source.key)}",
-            )
+            hint = f"its first columns are those that hold {'/'.join(entity.source.key)}"
+            yield where, text, hint
 
 
 def schema_text() -> str:

@@ -146,12 +146,9 @@ def rights(outbox: Outbox) -> Iterator[Finding]:
         except sql.exc.SQLAlchemyError as error:
             cause = cause_of(error, outbox.engine.url)
             if cause.kind == "no right":
-                do = cause.do.replace("GRANT SELECT", f"GRANT {_verb(attempt)}")
+                verb = type(attempt).__name__.upper()
+                do = cause.do.replace("GRANT SELECT", f"GRANT {verb}")
                 yield Finding("bad", "outbox", table.fullname, f"the database {cause.says}", do)
-
-
-def _verb(attempt: object) -> str:
-    return type(attempt).__name__.upper()
 
 
 def collections(settings: Settings) -> Iterator[Finding]:

@@ -125,17 +125,7 @@ def guarded(write: Encoded, *, twin: bool = False) -> UpdateOne:
         new.append({TWIN: {"$literal": write.key}})
     return UpdateOne(
         {"_id": write.key},
-        [
-            {
-                "$replaceWith": {
-                    "$cond": [
-                        guard,
-                        {"$mergeObjects": new},
-                        "$$ROOT",
-                    ]
-                }
-            }
-        ],
+        [{"$replaceWith": {"$cond": [guard, {"$mergeObjects": new}, "$$ROOT"]}}],
         upsert=True,
     )
 

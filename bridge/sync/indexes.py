@@ -107,11 +107,9 @@ def _plan(database: Database[Document], mirror: Mirror) -> list[tuple[Step, Decl
 def _there(database: Database[Document], collection: str) -> list[Mapping[str, Any]]:
     try:
         return [dict(index) for index in database[collection].list_indexes()]
-    except OperationFailure as error:
-        if error.code == NAMESPACE_NOT_FOUND:
-            return []
-        raise as_outage(error) from error
     except PyMongoError as error:
+        if isinstance(error, OperationFailure) and error.code == NAMESPACE_NOT_FOUND:
+            return []
         raise as_outage(error) from error
 
 
@@ -242,9 +240,8 @@ def _make(database: Database[Document], steps: Iterable[tuple[Step, Declared | N
         except OperationFailure as error:
             where = f"the index {step.index} of {step.collection} cannot be made"
             if error.code in INDEX_CONFLICTS:
-                raise BridgeError(
-                    f"{where}: {message_of(error)} Drop what is in the way."
-                ) from error
+                text = f"{where}: {message_of(error)} Drop what is in the way."
+                raise BridgeError(text) from error
             if error.code == DUPLICATE_KEY:
                 text = f"{where}: its values are not unique: {message_of(error)}"
                 raise BridgeError(text) from error

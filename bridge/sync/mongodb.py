@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from bson.errors import BSONError
-from pymongo import MongoClient, WriteConcern
+from pymongo import MongoClient, ReadPreference, WriteConcern
+from pymongo.collection import Collection
+from pymongo.database import Database
 from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
@@ -21,6 +23,7 @@ from pymongo.errors import (
     OperationFailure,
     PyMongoError,
 )
+from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 
 from bridge.errors import BridgeError, ServerAway
@@ -34,6 +37,7 @@ __all__ = [
     "as_outage",
     "connect",
     "documents_fault",
+    "majority",
     "message_of",
     "outages",
     "ping",
@@ -122,6 +126,13 @@ def ping(url: str) -> None:
     not, and BridgeError for a URL that cannot be used."""
     with connect(url, answer=2.0) as client, outages():
         client.admin.command("ping")
+
+
+def majority(database: Database[Any], name: str, **more: Any) -> Collection[Any]:
+    """A collection, of which the primary is asked for what a majority has. more: options."""
+    return database.get_collection(
+        name, read_concern=ReadConcern("majority"), read_preference=ReadPreference.PRIMARY, **more
+    )
 
 
 def documents_fault(error: OperationFailure) -> bool:

@@ -6,7 +6,7 @@ How rows move is `bridge.queue.relay.relay`; here are only the connections that 
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +78,15 @@ class Sources:
         """Those that are there: a relay makes the one for spools when it starts."""
         spooled = self.spooled is not None and Path(str(self.spooled.engine.url.database)).exists()
         return [one for one in self.outboxes if one is not self.spooled or spooled]
+
+    def lag(self) -> float:
+        """The age in seconds of the oldest change that MongoDB does not hold, 0 where there is
+        none, no outbox, or no answer."""
+        found = 0.0
+        for outbox in self.in_use():
+            with suppress(sql.exc.SQLAlchemyError):
+                found = max(found, outbox.backlog().lag)
+        return found
 
 
 def queue_status(settings: Settings, sources: Sources, *, mongodb: bool = True) -> QueueStatus:

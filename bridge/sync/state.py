@@ -15,14 +15,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from pymongo import ReadPreference, ReturnDocument
+from pymongo import ReturnDocument
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
-from pymongo.read_concern import ReadConcern
 
 from bridge.sync.documents import Document
 from bridge.sync.entities import STATE
-from bridge.sync.mongodb import MAJORITY, outages
+from bridge.sync.mongodb import MAJORITY, majority, outages
 
 __all__ = ["Owner", "State"]
 
@@ -75,12 +74,7 @@ class State:
     """The documents of one mirror, by their `_id`. Every method raises ServerAway."""
 
     def __init__(self, database: Database[Document]) -> None:
-        self._collection = database.get_collection(
-            STATE,
-            write_concern=MAJORITY,
-            read_concern=ReadConcern("majority"),
-            read_preference=ReadPreference.PRIMARY,
-        )
+        self._collection = majority(database, STATE, write_concern=MAJORITY)
 
     def get(self, id: str) -> Document | None:
         """The document, None when it is not there."""

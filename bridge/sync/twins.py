@@ -91,11 +91,8 @@ def settle(collection: Collection[Document], keys: Sequence[Any] | None = None) 
     keys: those to look at, all by default. Raises ServerAway.
     """
     ours = collection.with_options(write_concern=MAJORITY, read_preference=ReadPreference.PRIMARY)
-    left = 0
     with outages():
-        for some in _marked(ours, keys):
-            left += _take_off(ours, some)
-    return left
+        return sum(_take_off(ours, some) for some in _marked(ours, keys))
 
 
 def _marked(
@@ -196,8 +193,7 @@ def find(
         with outages():
             for document in collection.find(MARKED).limit(MOST_LOOKED_AT):
                 for index in indexes:
-                    other = _other(collection, index, document)
-                    if other is not None:
+                    if (other := _other(collection, index, document)) is not None:
                         fields = tuple(field for field, _ in index.named)
                         twins.append(Twin(name, fields, str(document["_id"]), other))
                 if len(twins) >= limit:
@@ -211,10 +207,7 @@ def look(settings: Settings) -> list[Twin]:
     mirror = load(settings.sync)
     if not _with_unique(mirror):
         return []
-    with (
-        suppress(BridgeError),
-        connect(settings.mongodb_url, patience=1.0, answer=2.0) as client,
-    ):
+    with suppress(BridgeError), connect(settings.mongodb_url, patience=1.0, answer=2.0) as client:
         return find(client.get_default_database(), mirror)
     return []
 

@@ -107,20 +107,16 @@ def run_worker(
     return counters
 
 
+@dataclass
 class _Writer:
     """Writes batches to MongoDB, however long it is away."""
 
-    def __init__(
-        self,
-        database: Database[Document],
-        mirror: Mirror,
-        watch: TypeWatch,
-        counters: Counters,
-        stop: threading.Event,
-        log: FilteringBoundLogger,
-    ) -> None:
-        self._database, self._mirror, self._watch = database, mirror, watch
-        self._counters, self._stop, self._log = counters, stop, log
+    _database: Database[Document]
+    _mirror: Mirror
+    _watch: TypeWatch
+    _counters: Counters
+    _stop: threading.Event
+    _log: FilteringBoundLogger
 
     def __call__(self, events: Sequence[Event]) -> Sequence[Rejected]:
         """Write, or raise Stopped when told to stop while a server is away."""

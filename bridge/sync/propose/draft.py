@@ -71,7 +71,7 @@ def why_not(table: Table, outbox: str) -> Note | None:
             "nothing names its rows; add one, or write a `query:` with a key and a version",
         )
     if not _key(table):
-        names = ", ".join(f"{name} {_declared(table, name)}" for name in table.key)
+        names = ", ".join(f"{name} {_named(table, name).declared}" for name in table.key)
         return Note("no-key", f"the database does not find rows by its key ({names}) again")
     return None
 
@@ -92,7 +92,7 @@ def draft(table: Table, taken: Collection[str], version: str = "") -> Draft:
     notes: list[Note] = []
     source: dict[str, Any] = {"table": table.full_name, "key": key[0] if len(key) == 1 else [*key]}
     column = table.column(version) if version else None
-    if column is not None and _grows(column):
+    if column is not None and _WHOLE.match(column.type) and not (column.scale or column.nullable):
         source["version"] = column.name
     ours = source.get("version")
     columns, renamed = _columns(table, ours, notes)
@@ -105,7 +105,7 @@ def draft(table: Table, taken: Collection[str], version: str = "") -> Draft:
     if unruled:
         said["drop"] = unruled
     for field_ in unruled:
-        declared = _declared(table, columns[field_])
+        declared = _named(table, columns[field_]).declared
         text = f"`{field_}` is {declared}, which has no rule: it is dropped"
         notes.append(Note("no-rule", f"{text}; a `query:` can select it as text"))
     fields = {name: field for field, name in columns.items() if field not in unruled}
@@ -149,21 +149,12 @@ def _named(table: Table, name: str) -> Column:
     return found
 
 
-def _declared(table: Table, name: str) -> str:
-    return _named(table, name).declared
-
-
 def _has_rule(table: Table, column: Column) -> bool:
     try:
         rule(column, table.dialect)
     except Unknown:
         return False
     return True
-
-
-def _grows(column: Column) -> bool:
-    """Whether a column can be a version."""
-    return bool(_WHOLE.match(column.type)) and not column.scale and not column.nullable
 
 
 def _columns(

@@ -32,15 +32,13 @@ def listed(types: Typed, entity: Entity, zone: str | None) -> Iterator[dict[str,
         part = parts.get(column.name)
         rule = types.rules.get(field)
         said = entity.fields.get(field)
-        row = {
+        row = dict.fromkeys(COLUMNS, "") | {
             "entity": types.entity,
             "field": field if said is None or said.as_ is None else said.as_,
             "column": column.name,
             "declared": _declared(column),
             "document": "dropped",
-            "misfit": "",
             "key": "" if part is None else part.kind.words,
-            "note": "",
         }
         if rule is not None and field not in entity.drop:
             row["document"] = rule.family.value
@@ -54,25 +52,17 @@ def listed(types: Typed, entity: Entity, zone: str | None) -> Iterator[dict[str,
         yield row
     for name, part in parts.items():
         if name not in seen:
-            yield {
+            yield dict.fromkeys(COLUMNS, "") | {
                 "entity": types.entity,
-                "field": "",
                 "column": name,
                 "declared": _declared(part.column),
-                "document": "",
-                "misfit": "",
                 "key": part.kind.words,
-                "note": "",
             }
 
 
 def _declared(column: Column) -> str:
-    words = [column.declared]
-    if column.charset:
-        words.append(column.charset)
-    if not column.nullable:
-        words.append("NOT NULL")
-    return " ".join(words)
+    null = "" if column.nullable else "NOT NULL"
+    return " ".join(filter(None, (column.declared, column.charset, null)))
 
 
 def _notes(

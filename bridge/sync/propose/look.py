@@ -122,8 +122,7 @@ def look(
             seen.all = True
             break
         try:
-            key = position(types.key, looking.key_of(found[-1]))
-            last = from_position(types.key, key)
+            last = from_position(types.key, position(types.key, looking.key_of(found[-1])))
         except (UndecodableMessage, ValueError):
             break
     if not seen.all and rows:
@@ -146,7 +145,6 @@ class _Looking:
             _Field(types.rows.c[types.columns[name].name], types.columns[name], rule, self._dialect)
             for name, rule in types.rules.items()
         ]
-        self._names = list(types.rules)
 
     def select(self) -> sql.Select[Any]:
         wanted: list[Any] = [column.printed for column in self._types.key]
@@ -186,11 +184,9 @@ class _Looking:
     def _add(self, row: Any) -> None:
         place, size = len(self._types.key), 0
         self.seen.rows += 1
-        for name, one in zip(self._names, self._fields, strict=True):
+        for name, one in zip(self._types.rules, self._fields, strict=True):
             value = row[place]
-            length = None
-            if one.measured:
-                length = row[place + 1]
+            length = row[place + 1] if one.measured else None
             place += len(one.wanted)
             if value is not None:
                 size += one.add(self.seen.columns[name], value, length)
@@ -267,18 +263,14 @@ def _bytes_of(column: Column, rule: Rule, dialect: str) -> Callable[[Any], bytes
     """What makes bytes of what the driver gives; None for columns whose bytes say nothing."""
     kind = rule.family.kind
     if kind == "binary":
-        return _as_bytes
+        return lambda value: (
+            bytes(value) if isinstance(value, bytearray | memoryview) else _encoded(value, "utf-8")
+        )
     if kind != "string" or column.members or rule.family.read == "text":
         return None
     if dialect == "mysql" and column.charset == "latin1":
         return lambda value: _encoded(value, "bridge-latin1")
     return lambda value: _encoded(value, "utf-8")
-
-
-def _as_bytes(value: Any) -> bytes | None:
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    return _encoded(value, "utf-8")
 
 
 def _encoded(value: Any, codec: str) -> bytes | None:

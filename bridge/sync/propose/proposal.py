@@ -92,9 +92,7 @@ def propose(
             continue
         made = draft(found, taken, options.version)
         taken |= {made.name, str(made.said["collection"])}
-        seen = TableSample()
-        if options.rows:
-            seen = _look(engine, made, options.rows, usual)
+        seen = _look(engine, made, options.rows, usual) if options.rows else TableSample()
         over = over or bool(seen.over)
         drafts.append(advised(made, seen))
     progress("", len(chosen), len(chosen))

@@ -73,11 +73,11 @@ class TypeChange:
 
 @dataclass
 class Rewritten:
-    """What would become of the documents of one entity. rows: looked at, of a child
-    those of its parent. all: whether these were
-    all. same: documents that stay as they are; changed: that would be replaced; missing: not
-    there; other: of another version; unusable: rows or events that make no document. old_keys:
-    documents under a key that is written otherwise now; old_key: one of them."""
+    """What would become of the documents of one entity. rows: looked at, of a child those of its
+    parent. all: whether these were all. same: documents that stay as they are; changed: that would
+    be replaced; missing: not there; other: of another version; unusable: rows or events that make
+    no document. old_keys: documents under a key that is written otherwise now; old_key: one of
+    them."""
 
     entity: str
     rows: int = 0
@@ -197,20 +197,16 @@ def _document(into: Rewritten, write: Write, old: Document) -> None:
             )
             into.changes[name, was, becomes] = change
         change.documents += 1
-    if changed:
-        into.changed += 1
-    else:
-        into.same += 1
+    into.changed += changed
+    into.same += not changed
 
 
 def _kind(document: Document, name: str) -> str:
     if name not in document:
         return "nothing"
     value = document[name]
-    for kind, word in _NAMES.items():
-        if isinstance(value, kind):
-            return word
-    return type(value).__name__
+    words = (word for kind, word in _NAMES.items() if isinstance(value, kind))
+    return next(words, type(value).__name__)
 
 
 def _shown(document: Document, name: str) -> str:

@@ -134,11 +134,10 @@ def in_words(gaps: list[Gap]) -> str:
     """The first difference, and how many there are."""
     if not gaps:
         return ""
-    more = len(gaps) - 1
-    if not more:
+    if len(gaps) == 1:
         return gaps[0].words
     least = "at least " if len(gaps) >= MOST_GAPS else ""
-    return f"{gaps[0].words}, and {least}{more} more"
+    return f"{gaps[0].words}, and {least}{len(gaps) - 1} more"
 
 
 def _documents(expected: Document, found: Document) -> Iterator[Gap]:

@@ -11,24 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
-from pymongo import ReadPreference
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.read_concern import ReadConcern
 
-from bridge.sync.checksums import (
-    Listed,
-    Sums,
-    add_all,
-    alive,
-    is_dead,
-    is_text,
-    listed,
-    of_cursor,
-    version_in,
-)
+from bridge.sync import checksums
+from bridge.sync.checksums import Listed, Sums, alive, is_dead, is_text, version_in
 from bridge.sync.documents import Document
-from bridge.sync.mongodb import MAJORITY, outages
+from bridge.sync.mongodb import MAJORITY, majority, outages
 from bridge.sync.reconcile.contents import TOLERANT, decode, has_doubles
 from bridge.sync.reconcile.doubts import KeyState
 from bridge.units import in_portions
@@ -69,12 +58,8 @@ class Mirrored:
     """One collection. Every method raises ServerAway."""
 
     def __init__(self, database: Database[Document], collection: str) -> None:
-        self._collection: Collection[Document] = database.get_collection(
-            collection,
-            codec_options=TOLERANT,
-            read_concern=ReadConcern("majority"),
-            read_preference=ReadPreference.PRIMARY,
-            write_concern=MAJORITY,
+        self._collection: Collection[Document] = majority(
+            database, collection, codec_options=TOLERANT, write_concern=MAJORITY
         )
         options = TOLERANT.with_options(document_class=RawBSONDocument)
         self._raw: Collection[Any] = self._collection.with_options(options)
@@ -91,7 +76,7 @@ class Mirrored:
         """All documents that are alive. `progress` is told how many more were looked at."""
         sums = Sums()
         with outages():
-            add_all(sums, self._batches(foreign, chunk), progress)
+            checksums.add_all(sums, self._batches(foreign, chunk), progress)
         return sums
 
     def keys(self, buckets: frozenset[int], progress: Progress, chunk: int) -> Iterator[Listed]:
@@ -99,7 +84,7 @@ class Mirrored:
         with outages():
             for batch in self._batches(Foreign(), chunk):
                 for key, version in batch:
-                    one = listed(key, version)
+                    one = checksums.listed(key, version)
                     if one.bucket in buckets:
                         yield one
                 progress(len(batch))
@@ -116,13 +101,7 @@ class Mirrored:
 
     def whole(self, keys: Sequence[str]) -> dict[str, DocumentState]:
         """All of what is under these keys, tombstones included."""
-        found: dict[str, DocumentState] = {}
-        with outages():
-            for some in _portions(keys):
-                for raw in self._raw.find({"_id": {"$in": some}}):
-                    one = _found(raw.raw)
-                    found[one.document["_id"]] = one
-        return found
+        return {one.document["_id"]: one for one in map(_found, self.raws(keys))}
 
     def raws(self, keys: Sequence[str]) -> Iterator[bytes]:
         """The same, undecoded."""
@@ -160,20 +139,8 @@ class Mirrored:
     def bury(self, key: str, found: DocumentState) -> bool:
         """Put a tombstone of the same version in the place of exactly this document; whether it
         was still there."""
-        tombstone = [
-            {
-                "$replaceWith": {
-                    "_id": "$_id",
-                    "_v": "$_v",
-                    "_del": True,
-                    "_parent": "$_parent",
-                    "_at": "$$NOW",
-                }
-            }
-        ]
-        same = {"_id": key, "_v": found.document.get("_v"), **alive()}
-        with outages():
-            return self._collection.update_one(same, tombstone).modified_count == 1
+        fields = {"_id": "$_id", "_v": "$_v", "_del": True, "_parent": "$_parent", "_at": "$$NOW"}
+        return self._replace({"_id": key, **alive()}, found, fields)
 
     def mend(self, key: str, found: DocumentState, *, child: bool) -> bool:
         """Make of a tombstone that is not as it must be one of the same version that is; whether
@@ -181,15 +148,17 @@ class Mirrored:
         fields: Document = {"_id": "$_id", "_v": "$_v", "_del": True, "_at": "$$NOW"}
         if child and isinstance(found.document.get("_parent"), str):
             fields["_parent"] = "$_parent"
-        same = {"_id": key, "_v": found.document.get("_v"), "_del": True}
+        return self._replace({"_id": key, "_del": True}, found, fields)
+
+    def _replace(self, which: Document, found: DocumentState, fields: Document) -> bool:
+        same = {**which, "_v": found.document.get("_v")}
         with outages():
             done = self._collection.update_one(same, [{"$replaceWith": fields}])
             return done.modified_count == 1
 
     def _batches(self, foreign: Foreign, chunk: int) -> Iterator[list[tuple[str, int]]]:
-        cursor = self._collection.find(alive(), {"_v": 1}).batch_size(chunk)
-        with cursor:
-            yield from of_cursor(cursor, chunk, foreign)
+        with self._collection.find(alive(), {"_v": 1}).batch_size(chunk) as cursor:
+            yield from checksums.of_cursor(cursor, chunk, foreign)
 
 
 def _state(document: Document) -> KeyState:

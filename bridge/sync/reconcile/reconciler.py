@@ -30,17 +30,12 @@ from bridge.errors import Stopped
 from bridge.sync.checksums import Listed, Sums
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.pace import Pace
+from bridge.sync.reconcile import listing
 from bridge.sync.reconcile.account import Account
 from bridge.sync.reconcile.confirm import Confirmation
 from bridge.sync.reconcile.deep import Deep
 from bridge.sync.reconcile.doubts import KINDS, TOLD, Doubt, Pair, look
 from bridge.sync.reconcile.findings import ReconcileResult
-from bridge.sync.reconcile.listing import (
-    foreign_documents,
-    listed,
-    nameless_rows,
-    not_adding_up,
-)
 from bridge.sync.reconcile.mirrored import Foreign
 from bridge.sync.reconcile.repair import Repair
 from bridge.sync.reconcile.sides import KeySnapshot, Sides
@@ -136,15 +131,15 @@ class Reconciler:
         if self._asked.repair and doubts:
             doubts, looks = self._repair(sides, doubts, looks, result)
         result.differences = [
-            *listed(doubts, looks, values=self._asked.values),
+            *listing.listed(doubts, looks, values=self._asked.values),
             *(confirmation.differences if confirmation else ()),
-            *nameless_rows(sides.rows.without_key()),
-            *foreign_documents(foreign),
+            *listing.nameless_rows(sides.rows.without_key()),
+            *listing.foreign_documents(foreign),
         ]
         riddles = confirmation.riddles if confirmation else set()
         result.explained = account.explained(account.open() - riddles) - foreign.count
         if not (result.adds_up or result.differences or result.more):
-            result.differences.append(not_adding_up(result))
+            result.differences.append(listing.not_adding_up(result))
         result.seconds = monotonic() - began
         return result
 
@@ -153,12 +148,11 @@ class Reconciler:
     def _sum_up(self, sides: Sides, foreign: Foreign) -> Account:
         total = max(sides.rows.count(), sides.mirrored.count())
         ours, theirs = self._paces(f"{sides.name}: sums", total)
-        return Account(
-            *self._both(
-                lambda: sides.rows.sums(ours, ours.at_once),
-                lambda: sides.mirrored.sums(theirs, foreign, theirs.at_once),
-            )
+        rows, documents = self._both(
+            lambda: sides.rows.sums(ours, ours.at_once),
+            lambda: sides.mirrored.sums(theirs, foreign, theirs.at_once),
         )
+        return Account(rows, documents)
 
     def _list(
         self, sides: Sides, account: Account, buckets: Sequence[int]
@@ -238,9 +232,7 @@ class Reconciler:
 
     def _lags(self, now: float, began: float) -> bool:
         """Whether the outbox still holds changes from before the start, within reason."""
-        if now - began >= PATIENCE * self._asked.wait:
-            return False
-        return self._lag() > now - began
+        return now - began < PATIENCE * self._asked.wait and self._lag() > now - began
 
     def _look(
         self,
@@ -255,8 +247,7 @@ class Reconciler:
         for some in in_portions(keys, KEYS_PER_STEP):
             self._check()
             for key, seen in sides.look(some, whole).items():
-                before = doubts.get(key)
-                doubt = look(before, seen.pair, monotonic(), beside=sides.beside)
+                doubt = look(doubts.get(key), seen.pair, monotonic(), beside=sides.beside)
                 if doubt is None:
                     self._settled[key] = seen.pair
                 else:
@@ -308,10 +299,8 @@ class Reconciler:
             key: Doubt(doubts[key].kind, doubts[key].first, now, looks[key].pair) for key in sent
         }
         left, found = self._wait(sides, again, {key: looks[key] for key in sent}, whole, now)
-        for key in left:
-            notes[key] = (
-                found[key].detail or "sent, and not there yet: does a `bridgectl worker` run?"
-            )
+        late = "sent, and not there yet: does a `bridgectl worker` run?"
+        notes |= {key: found[key].detail or late for key in left}
         doubts = {key: left.get(key, doubts[key]) for key in notes}
         after = Counter(one.kind for one in doubts.values())
         result.repaired = {kind: n for kind in KINDS if (n := before[kind] - after[kind]) > 0}

@@ -92,8 +92,7 @@ class Repair:
                 rows.setdefault(seen.owner, []).append(key)
             else:
                 rows[key] = [key]
-        owners = list(rows)
-        for some in in_portions(owners, EVENTS_PER_BATCH):
+        for some in in_portions(list(rows), EVENTS_PER_BATCH):
             found, bad = sides.source.rows_by_keys(some)
             told = {event.key for event in found} | {one.key for one in bad}
             lacking = [owner for owner in some if owner not in told]
@@ -142,11 +141,9 @@ class Repair:
 def _deletion(entity: str, key: str, seen: KeySnapshot, notes: dict[str, str]) -> list[Event]:
     pair = seen.pair
     assert pair.mongodb is not None
-    version = (
-        pair.mongodb.version if pair.sql is None else max(pair.mongodb.version, pair.sql.version)
-    )
+    version = max(0, pair.mongodb.version, 0 if pair.sql is None else pair.sql.version)
     try:
-        return [Event(entity, "deleted", key, max(version, 0), rewrite=True)]
+        return [Event(entity, "deleted", key, version, rewrite=True)]
     except UndecodableMessage as error:
         notes[key] = f"no event can be made of it: {error}"
         return []
@@ -169,6 +166,5 @@ def _is_late(seen: KeySnapshot) -> bool:
 
 
 def _is_foreign(seen: KeySnapshot) -> bool:
-    if (held := seen.found) is None or held.state.version != NO_VERSION:
-        return False
-    return held.document.get("_v") is not None
+    held = seen.found
+    return bool(held and held.state.version == NO_VERSION and held.document.get("_v") is not None)

@@ -7,9 +7,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
-from pymongo import MongoClient, ReadPreference
+from pymongo import MongoClient
 from pymongo.database import Database
-from pymongo.read_concern import ReadConcern
 
 from bridge.cached import Cached
 from bridge.errors import BridgeError
@@ -17,7 +16,7 @@ from bridge.prometheus import family, page
 from bridge.settings import Settings
 from bridge.sync.documents import Document
 from bridge.sync.entities import STATE, load
-from bridge.sync.mongodb import connect, outages
+from bridge.sync.mongodb import connect, majority, outages
 from bridge.sync.reconcile.findings import ReconcileResult
 from bridge.sync.state import State
 
@@ -81,13 +80,10 @@ def keep(state: State, result: ReconcileResult, *, deep: bool) -> None:
 
 def read_all(database: Database[Document]) -> list[LastResult]:
     """The last result of each entity that has one. Raises ServerAway."""
-    collection = database.get_collection(
-        STATE, read_concern=ReadConcern("majority"), read_preference=ReadPreference.PRIMARY
-    )
     # All of them, and no pattern: the strings from `reconcile:` to `reconcile;`.
     mine = {"_id": {"$gte": PREFIX, "$lt": PREFIX[:-1] + ";"}}
     with outages():
-        found = list(collection.find(mine, {"listed": 0}, sort=[("_id", 1)]))
+        found = list(majority(database, STATE).find(mine, {"listed": 0}, sort=[("_id", 1)]))
     return [last for document in found if (last := _last(document)) is not None]
 
 
@@ -159,10 +155,7 @@ _GAUGES: dict[str, tuple[str, Callable[[LastResult], float]]] = {
     "bridge_reconcile_seconds": ("How long it took", lambda last: last.seconds),
     "bridge_reconcile_rows": ("Rows that were alive in SQL", lambda last: last.rows),
     "bridge_reconcile_differences": ("What it left different", lambda last: last.total),
-    "bridge_reconcile_repaired": (
-        "What it repaired",
-        lambda last: sum(last.repaired.values()),
-    ),
+    "bridge_reconcile_repaired": ("What it repaired", lambda last: sum(last.repaired.values())),
 }
 
 

@@ -23,10 +23,9 @@ from bridge.sync.documents import Document, Mirror
 from bridge.sync.models import Reconcile
 from bridge.sync.mongodb import connect
 from bridge.sync.reconcile import results as reconciled
-from bridge.sync.reconcile.findings import ReconcileResult
-from bridge.sync.reconcile.lag import outbox_lag
 from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
 from bridge.sync.reconcile.repair import Repair
+from bridge.sync.relay import Sources
 from bridge.sync.state import Owner, State
 
 __all__ = ["Scheduled"]
@@ -122,7 +121,7 @@ class Scheduled:
                 database,
                 self._mirror,
                 ReconcileOptions(plan.rate, WAIT, repair=repair if plan.repair else None),
-                lag=outbox_lag(self._settings),
+                lag=Sources.of(self._settings).lag,
                 stop=self._stop,
                 progress=lambda what, done, total: self._beat(state),
             )
@@ -145,7 +144,16 @@ class Scheduled:
             self._log.warning("reconcile.failed", entity=name, cause=str(error))
         else:
             reconciled.keep(state, result, deep=False)
-            self._tell(result)
+            tell = self._log.info if result.equal else self._log.warning
+            tell(
+                "reconcile.done",
+                entity=name,
+                rows=result.rows,
+                differences=result.by_kind,
+                repaired=result.repaired,
+                seconds=round(result.seconds, 1),
+                keys=[one.key for one in result.differences[:5]],
+            )
 
     def _beat(self, state: State) -> None:
         """Say now and then that we live. Raises Stopped when the lease is somebody else's now."""
@@ -154,15 +162,3 @@ class Scheduled:
         self._beat_at = monotonic() + BEAT_SECONDS
         if state.keep(LEASE, self._owner, {}) is None:
             raise Stopped("another worker reconciles now")
-
-    def _tell(self, result: ReconcileResult) -> None:
-        tell = self._log.info if result.equal else self._log.warning
-        tell(
-            "reconcile.done",
-            entity=result.entity,
-            rows=result.rows,
-            differences=result.by_kind,
-            repaired=result.repaired,
-            seconds=round(result.seconds, 1),
-            keys=[one.key for one in result.differences[:5]],
-        )

@@ -13,9 +13,8 @@ from typing import NamedTuple
 import sqlalchemy as sql
 from pymongo.database import Database
 
-from bridge.queue.events import Event
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.guard import Encoded, Ready, make_ready
+from bridge.sync.guard import Encoded, make_ready
 from bridge.sync.reconcile.bookkeeping import tombstone_fault
 from bridge.sync.reconcile.contents import Gap, decode, differences, in_words
 from bridge.sync.reconcile.doubts import KeyState, Pair, verdict
@@ -91,9 +90,7 @@ class Sides:
         """Those of these tombstones that are not as they must be; their keys."""
         held = {one.document["_id"]: one for one in tombstones}
         looks = self._states(list(held), held)
-        return [
-            key for key, seen in looks.items() if verdict(self._examined(seen).pair) is not None
-        ]
+        return [key for key, seen in looks.items() if verdict(self._examined(seen).pair)]
 
     def _look(self, keys: Sequence[str], whole: Sequence[str]) -> dict[str, KeySnapshot]:
         found = self.mirrored.find(keys)
@@ -119,10 +116,9 @@ class Sides:
                 if key not in told and key not in unlookable
             }
             parents, _ = self._owners.states(sorted(set(guessed.values())))
+            owners |= guessed
             for key, owner in guessed.items():
-                owners[key] = owner
-                parent = parents.get(owner)
-                if parent is not None and not parent.state.wrong:
+                if (parent := parents.get(owner)) is not None and not parent.state.wrong:
                     # Not in the list of this version: deleted with it.
                     above = parent.state
                     states[key] = KeyState(above.version, False, row=False, most=above.highest)
@@ -178,20 +174,13 @@ class Sides:
         wrong = {one.key: one.error for one in bad}
         wrong |= {one.event.key: one.error for one in rejected}
         versions = {one.event.key: one.event.version for one in ready}
-        return _Writes(self.of_this_collection(ready), versions, wrong)
-
-    def of_this_collection(self, ready: Sequence[Ready]) -> dict[str, Encoded]:
-        """Those of the writes that are for documents of this entity."""
-        return {
+        writes = {
             write.key: write
             for one in ready
             for write in (one.own, *one.children)
             if write.collection == self.collection
         }
-
-    def events(self, owners: Sequence[str]) -> list[Event]:
-        """The events of these rows, which also replace the same version."""
-        return self.source.rows_by_keys(owners)[0]
+        return _Writes(writes, versions, wrong)
 
     def _owner_of(self, key: str, found: DocumentState | None) -> str:
         parent = None if found is None else found.document.get("_parent")

@@ -75,10 +75,6 @@ class Checkpoint:
         """Everything is done."""
         self.phase, self.position, self.finished = "done", None, _now()
 
-    def kept(self) -> Document:
-        """What to keep."""
-        return asdict(self)
-
 
 def digest(mirror: Mirror, entity: str) -> str:
     """Of all that decides which rows are read, as what, and in which order."""
@@ -148,7 +144,7 @@ class Leases:
     def keep(self, entity: str, checkpoint: Checkpoint) -> Document:
         """Keep it; the document then. Raises ServerAway, and BridgeError when another process has
         gone on with it meanwhile."""
-        return self._mine(entity, checkpoint.kept())
+        return self._mine(entity, asdict(checkpoint))
 
     def look(self, entity: str) -> Document:
         """The document, and a sign of life. Raises as `keep` does."""
@@ -164,8 +160,7 @@ class Leases:
         return found
 
     def _refusal(self, entity: str) -> str:
-        held = self._state.get(state_id(entity)) or {}
-        owner = Owner.of(held)
+        owner = Owner.of(self.load(entity))
         who = f" ({owner})" if owner else ""
         return (
             f"a snapshot of {entity} is under way{who}: stop it with Ctrl-C there, or pause it "

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from pymongo import ReadPreference
 from pymongo.database import Database
-from pymongo.read_concern import ReadConcern
 
 from bridge.errors import BridgeError
 from bridge.queue.events import MAX_VERSION, Event
 from bridge.sync.documents import Document
-from bridge.sync.mongodb import outages
+from bridge.sync.mongodb import majority, outages
 from bridge.sync.reconcile.mirrored import Mirrored
 from bridge.sync.types.keys import Unlookable
 from bridge.sync.types.typed import Typed
@@ -43,19 +41,10 @@ def walk(
 
     What has no text as its `_id`, or no version, is not ours and left out. Raises ServerAway.
     """
-    majority = database.get_collection(
-        collection,
-        read_concern=ReadConcern("majority"),
-        read_preference=ReadPreference.PRIMARY,
-    )
     where: Document = {"$gte": ""} if after is None else {"$gt": after}
     with outages():
-        found = list(
-            majority.find({"_id": where}, {"_v": 1, "_del": 1})
-            .sort("_id", 1)
-            .hint([("_id", 1)])
-            .limit(size)
-        )
+        wanted = majority(database, collection).find({"_id": where}, {"_v": 1, "_del": 1})
+        found = list(wanted.sort("_id", 1).hint([("_id", 1)]).limit(size))
     alive = {
         document["_id"]: int(version)
         for document in found

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import TypeVar
 
@@ -137,29 +138,22 @@ def run(
                 engine.dispose()
 
 
+@dataclass
 class _Load:
     """One run over any number of entities."""
 
-    def __init__(
-        self,
-        database: Database[Document],
-        mirror: Mirror,
-        leases: Leases,
-        letters: Link,
-        throttle: Throttle,
-        options: SnapshotOptions,
-        stop: threading.Event,
-        say: Callable[[str], None],
-        show: Callable[[Progress], None],
-    ) -> None:
-        self._database, self._mirror, self._leases = database, mirror, leases
-        self._letters, self._throttle, self._options = letters, throttle, options
-        self._stop, self._say, self._show = stop, say, show
-        self._name = ""
-        self._point = Checkpoint("")
-        self._rows = self._dead = 0
-        self._since = self._counted = monotonic()
-        self._paused = False
+    _database: Database[Document]
+    _mirror: Mirror
+    _leases: Leases
+    _letters: Link
+    _throttle: Throttle
+    _options: SnapshotOptions
+    _stop: threading.Event
+    _say: Callable[[str], None]
+    _show: Callable[[Progress], None]
+    _name: str = ""
+    _point: Checkpoint = field(default_factory=lambda: Checkpoint(""))
+    _paused: bool = False
 
     def entity(self, name: str, source: SqlSource) -> SnapshotResult:
         """Load one entity, from where it is."""
@@ -260,13 +254,9 @@ class _Load:
         while True:
             self._wait()
             self._show(Progress(self._name, self._point, self._rows))
-            found, after = self._mongodb(
-                lambda after=after: gone.walk(self._database, collection, after, WALK)  # type: ignore[misc]
-            )
-            keys = list(found)
-            there, unlookable = self._sql(
-                lambda keys=keys: source.existing(keys)  # type: ignore[misc]
-            )
+            walk = partial(gone.walk, self._database, collection, after, WALK)
+            found, after = self._mongodb(walk)
+            there, unlookable = self._sql(partial(source.existing, list(found)))
             alive += len(found)
             odd |= unlookable
             suspects |= {
@@ -291,12 +281,8 @@ class _Load:
         self._sleep(SETTLE)
         for some in gone.batches(suspects, WALK):
             self._wait()
-            events = self._sql(
-                lambda some=some: gone.burial(self._name, some, source.existing)  # type: ignore[misc]
-            )
-            result = self._mongodb(
-                lambda events=events: mongodb.apply(self._database, self._mirror, events)  # type: ignore[misc]
-            )
+            events = self._sql(partial(gone.burial, self._name, some, source.existing))
+            result = self._mongodb(partial(mongodb.apply, self._database, self._mirror, events))
             self._point.buried += result.written
             self._keep()
 

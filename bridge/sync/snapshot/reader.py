@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 from bridge.sync.sql.source import Chunk, Position, SqlSource
 
@@ -62,11 +63,7 @@ class Reader:
         position, size = self._position, min(FIRST, self._chunk)
         try:
             while not self._closed.is_set():
-
-                def read(position: Position | None = position, size: int = size) -> Chunk:
-                    return self._source.chunk(position, size)
-
-                chunk = self._patiently(read)
+                chunk = self._patiently(partial(self._source.chunk, position, size))
                 if chunk.rows or chunk.bad:
                     self._ready.put(chunk)
                 if chunk.rows < size:

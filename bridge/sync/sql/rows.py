@@ -164,7 +164,12 @@ class Rows:
             }
         else:
             fields = {name: name for name in present if name not in (version, deleted)}
-            self._check_names(fields)
+            if wrong := [name for name in fields if name.startswith(("_", "$"))]:
+                raise BridgeError(
+                    f"entity {self.entity}: {self.place} has the column {wrong[0]}, and a field "
+                    f"cannot be named so: write {self._hint} columns:` the columns of the data, "
+                    "each with the name of its field"
+                )
         columns: list[Any] = [sql.column(name) for name in present]
         rows = sql.text(f"{query}\n").columns(*columns).subquery()
         self.table = self.origin = rows
@@ -195,15 +200,6 @@ class Rows:
             f"{', '.join(present)}. Write {self._hint} {where}:` one of these"
         )
 
-    def _check_names(self, fields: dict[str, str]) -> None:
-        wrong = [name for name in fields if name.startswith(("_", "$"))]
-        if wrong:
-            raise BridgeError(
-                f"entity {self.entity}: {self.place} has the column {wrong[0]}, and a field cannot "
-                f"be named so: write {self._hint} columns:` the columns of the data, each with the "
-                "name of its field"
-            )
-
     # Of both.
 
     def _arrange(self) -> None:
@@ -225,9 +221,8 @@ class Rows:
         self._values_of = _getter(values)
         self.text_of = _namer(self.key)
         # Most values are what JSON has already: which are not is known of a table.
-        self._convert = [
-            (name, make) for name, make in zip(self.names, self._plain, strict=True) if make
-        ]
+        makers = zip(self.names, self._plain, strict=True)
+        self._convert = [(name, make) for name, make in makers if make]
 
     def data(self, row: Any) -> dict[str, Any]:
         """The data of an event. Raises UndecodableMessage."""
@@ -245,6 +240,11 @@ class Rows:
     def select(self) -> sql.Select[Any]:
         """SELECT of what is needed."""
         return sql.select(*self._wanted).select_from(self.origin)
+
+    def count(self, connection: sql.Connection, *where: sql.ColumnElement[bool]) -> int:
+        """How many rows there are, deleted ones included."""
+        counted = sql.select(sql.func.count()).select_from(self.table).where(*where)
+        return int(fetch(connection, counted)[0][0])
 
     def select_keys(self) -> sql.Select[Any]:
         """SELECT of what `text_of` takes."""

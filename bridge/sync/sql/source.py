@@ -119,11 +119,7 @@ class SqlSource:
 
     def count(self) -> int:
         """How many rows there are, deleted ones included."""
-        return self._ask(
-            lambda connection, rows: int(
-                fetch(connection, sql.select(sql.func.count()).select_from(rows.table))[0][0]
-            )
-        )
+        return self._ask(lambda connection, rows: rows.count(connection))
 
     def chunk(self, after_: Position | None, size: int) -> Chunk:
         """Up to `size` rows after a position, from the beginning for None.
@@ -229,7 +225,9 @@ class SqlSource:
         except Exception as error:
             if (told := as_bridge_error(error, self.name, self._engine)) is None:
                 raise
-            self._forget()
+            self._rows = None  # columns may have changed
+            for name in filter(self._mirror.typed, self._names):
+                self._mirror.learn(name, None)
             raise told from error
 
     def _learn(self, connection: sql.Connection) -> Rows:
@@ -245,23 +243,12 @@ class SqlSource:
     def _has_changed(self, connection: sql.Connection) -> bool:
         if self._rows is None:
             return False
-        refresh(
-            connection, self._mirror, [name for name in self._names if self._mirror.typed(name)]
-        )
-        if all(
-            self._mirror.typed(name) is known
-            for name, known in zip(self._names, self._types, strict=True)
-        ):
+        typed = self._mirror.typed
+        refresh(connection, self._mirror, [name for name in self._names if typed(name)])
+        if all(typed(name) is known for name, known in zip(self._names, self._types, strict=True)):
             return False
         self._rows = None
         return True
-
-    def _forget(self) -> None:
-        """Columns may have changed."""
-        self._rows = None
-        for name in self._names:
-            if self._mirror.typed(name) is not None:
-                self._mirror.learn(name, None)
 
     def _events(
         self, connection: sql.Connection, rows: Rows, found: Sequence[Any]

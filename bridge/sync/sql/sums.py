@@ -28,7 +28,7 @@ from bridge.sync.sql import versions
 from bridge.sync.sql.expressions import bucket_in, sum_in
 from bridge.sync.sql.keys import Key, after, from_position, position, up_to
 from bridge.sync.sql.rows import KEYS_PER_QUESTION, Lookup, Rows, as_bridge_error, fetch
-from bridge.sync.types.catalog import dialect_of as _dialect
+from bridge.sync.types.catalog import dialect_of
 from bridge.sync.types.column import Column
 from bridge.sync.types.keys import join
 from bridge.sync.types.learn import refresh
@@ -126,30 +126,27 @@ class KeyedRows:
         base = versions.base_of(connection, self.name) or 0
         entries: dict[str, int] = {}
         for some in in_portions(keys, KEYS_PER_QUESTION):
-            asked = versions.entry_of(self.name, some, _dialect(connection))
+            asked = versions.entry_of(self.name, some, dialect_of(connection))
             for id, version in fetch(connection, asked):
                 text = id.decode("utf-8", "surrogateescape") if isinstance(id, bytes) else id
                 entries[text] = int(version)
         found = {}
         for key in keys:
             version = entries.get(key, NO_VERSION)
-            found[key] = RowState(
-                KeyState(version, False, row=False, most=max(version, base)), key, 0
-            )
+            state = KeyState(version, False, row=False, most=max(version, base))
+            found[key] = RowState(state, key, 0)
         return found
 
     def without_key(self) -> int:
         """How many rows have no key at all, because one of its columns is NULL."""
         with self._errors(), reading(self._engine) as connection:
             own = self._learn(connection).own
-            nameless = sql.select(sql.func.count()).select_from(own.table)
-            return int(fetch(connection, nameless.where(sql.not_(own.named())))[0][0])
+            return own.count(connection, sql.not_(own.named()))
 
     def count(self) -> int:
         """How many rows there are, for a progress bar."""
         with self._errors(), reading(self._engine) as connection:
-            own = self._learn(connection).own
-            return int(fetch(connection, sql.select(sql.func.count()).select_from(own.table))[0][0])
+            return self._learn(connection).own.count(connection)
 
     def _look(self) -> _Plan:
         with reading(self._engine) as connection:
@@ -170,7 +167,7 @@ class KeyedRows:
                     )
                 above = Rows(connection, self._mirror, parent)
             own = Rows(connection, self._mirror, self.name)
-            self._plan = _Plan(connection, own, above)
+            self._plan = _Plan(own, above)
         return self._plan
 
     @contextmanager
@@ -211,8 +208,8 @@ class _Server:
 class _Plan:
     """How the rows of an entity are read: alone, or joined with those of the parent."""
 
-    def __init__(self, connection: sql.Connection, own: Rows, parent: Rows | None) -> None:
-        self.own, dialect = own, own.dialect
+    def __init__(self, own: Rows, parent: Rows | None) -> None:
+        self.own = own
         self.is_its_own = parent is None
         self.typed = [side.entity for side in (own, parent) if side and side.types is not None]
         self.deleted = [side.deleted for side in (own, parent) if side and side.deleted is not None]
@@ -228,19 +225,19 @@ class _Plan:
             on = sql.and_(*(theirs.left == ours.left for theirs, ours in same))
             self.source = parent.origin.join(own.table, on)
         self.named = own.named()
-        self.server = self._server(connection, own, parent, dialect)
+        self.server = self._server([own] if parent is None else [own, parent], own.dialect)
 
-    def _server(
-        self, connection: sql.Connection, own: Rows, parent: Rows | None, dialect: str
-    ) -> _Server | None:
-        sides = [own] if parent is None else [own, parent]
+    def _server(self, sides: Sequence[Rows], dialect: str) -> _Server | None:
         if dialect not in ("mysql", "postgresql") or any(side.types is None for side in sides):
             return None
         if (text := key_in_sql(self.key, dialect)) is None:
             return None
         last = sides[-1]
-        if not last.beside and not _is_integer(_column(last, self._version_of(last))):
-            return None
+        if not last.beside:
+            version = _column(last, str(last.version.name))
+            # With ZEROFILL the database's text has zeros that the number does not have.
+            if version.type not in _INTEGERS or version.zerofill:
+                return None
         alive = []
         for side in sides:
             if side.deleted is not None:
@@ -250,9 +247,6 @@ class _Plan:
                     return None
                 alive.append(condition)
         return _Server(self, text, [self.named, *alive], dialect)
-
-    def _version_of(self, rows: Rows) -> str:
-        return str(rows.version.name)
 
     def rows(self) -> sql.Select[Any]:
         """SELECT of key, version, and the columns that say whether a row is deleted."""
@@ -312,13 +306,8 @@ class _Plan:
     def alive_batches(self, engine: sql.Engine, chunk: int) -> Iterator[list[tuple[str, int]]]:
         """Key and version of the rows that are alive."""
         for found in self._batches(engine, chunk, self.rows()):
-            read = self.read
-            batch = []
-            for row in found:
-                key, state, _ = read(row)
-                if state.alive:
-                    batch.append((key, state.version))
-            yield batch
+            states = map(self.read, found)
+            yield [(key, state.version) for key, state, _ in states if state.alive]
 
     def listed(
         self, engine: sql.Engine, chunk: int, buckets: frozenset[int], progress: Progress
@@ -357,11 +346,6 @@ def _column(rows: Rows, name: str) -> Column:
     found = rows.types.table.column(name)
     assert found is not None
     return found
-
-
-def _is_integer(column: Column) -> bool:
-    # With ZEROFILL the database's text has zeros that the number does not have.
-    return column.type in _INTEGERS and not column.zerofill
 
 
 _INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "int2", "int4", "int8"})

@@ -106,34 +106,27 @@ class Triggers:
 
     def check(self, names: Sequence[str]) -> list[TriggerState]:
         """What is there."""
-        with self._reading() as connection:
+        with self._errors(), reading(self._engine) as connection:
             return [self._look(connection, name)[0] for name in self.entities(names)]
 
     def script(self, names: Sequence[str]) -> str:
         """All of the SQL, whatever is there, for the client program of the database."""
-        with self._reading() as connection:
+        with self._errors(), reading(self._engine) as connection:
             dialect = dialect_of(connection)
             statements = [*self._tables(connection)]
             if dialect == "mysql":
                 statements += mysql.SESSION
             for name in self.entities(names):
-                _, plan = self._look(connection, name)
-                if plan is None:
-                    continue
-                statements += [one for made in plan.made for one in made.create]
-                statements.append(versions.raise_base(dialect, name, anew=False))
-        scripts = {
-            "mysql": mysql.script,
-            "postgresql": postgresql.script,
-            "sqlite": sqlite.script,
-        }
+                if (plan := self._look(connection, name)[1]) is not None:
+                    statements += [one for made in plan.made for one in made.create]
+                    statements.append(versions.raise_base(dialect, name, anew=False))
+        scripts = {"mysql": mysql.script, "postgresql": postgresql.script, "sqlite": sqlite.script}
         return scripts[dialect](statements)
 
     def apply(self, names: Sequence[str]) -> list[TriggerState]:
         """Make what is not there as it has to be."""
         with self._errors(), self._engine.begin() as connection:
-            for statement in self._tables(connection):
-                _run(connection, statement)
+            _run(connection, *self._tables(connection))
         return [self._apply(name) for name in self.entities(names)]
 
     def drop(self, names: Sequence[str]) -> list[TriggerState]:
@@ -148,8 +141,7 @@ class Triggers:
             with self._errors(), self._engine.begin() as connection:
                 _be_quick(connection)
                 statements = left_over(connection, name, self._schema(connection))
-                for statement in statements:
-                    _run(connection, statement)
+                _run(connection, *statements)
                 if sql.inspect(connection).has_table("bridge_versions"):
                     _run(connection, versions.forget_base(dialect_of(connection), name))
             did = f"{len(statements)} dropped" if statements else "there were none"
@@ -183,11 +175,9 @@ class Triggers:
                 return state
             dialect = dialect_of(connection)
             if dialect == "mysql":
-                for statement in mysql.SESSION:
-                    _run(connection, statement)
+                _run(connection, *mysql.SESSION)
             for made in plan.wrong:
-                for statement in made.create:
-                    _run(connection, statement)
+                _run(connection, *made.create)
             # What changed while one was missing is not known. MySQL cannot replace one at once.
             gap = state.state == "missing" or (state.state == "outdated" and state.unproven)
             had = self._base(connection, name) is not None
@@ -215,12 +205,11 @@ class Triggers:
         one = noted(self._mirror, types, outbox)
         if dialect == "postgresql":
             # The search_path of the function does not lead there.
-            full = replace(one.table, schema=schema_of(connection, one.table))
-            one = replace(one, table=full)
+            one = replace(one, table=replace(one.table, schema=schema_of(connection, one.table)))
         strange: Sequence[str] = ()
         heirs: Sequence[tuple[str, bool]] = ()
         if dialect == "mysql":
-            made = mysql.triggers(one, mariadb=_is_mariadb(connection))
+            made = mysql.triggers(one, mariadb=catalog.is_mariadb(connection))
         elif dialect == "postgresql":
             made = postgresql.triggers(one, schema)
             heirs = below(connection, str(one.table.schema), one.table.name)
@@ -244,15 +233,14 @@ class Triggers:
             is_,
             do=do,
             unseen=tuple(unseen(types.table, strange, heirs)),
-            unproven=dialect == "mysql" and not _is_mariadb(connection),
+            unproven=dialect == "mysql" and not catalog.is_mariadb(connection),
         )
         return state, _Plan(one, state, made, wrong)
 
     def _schema(self, connection: sql.Connection) -> str:
         if dialect_of(connection) != "postgresql":
             return ""
-        found = connection.execute(sql.text("SELECT current_schema()")).scalar()
-        return str(found)
+        return str(connection.execute(sql.text("SELECT current_schema()")).scalar())
 
     def _outbox_name(self, connection: sql.Connection, schema: str | None) -> str:
         """The outbox as a trigger on a table of this schema names it."""
@@ -279,7 +267,7 @@ class Triggers:
         there = catalog.read(connection, table.fullname)
         if there is None:
             # What is printed may be run again. MySQL cannot say so of an index, MariaDB can.
-            again = dialect != "mysql" or bool(getattr(connection.dialect, "is_mariadb", False))
+            again = dialect != "mysql" or catalog.is_mariadb(connection)
             make: Any = sql.schema.CreateTable(table, if_not_exists=True)
             yield str(make.compile(dialect=connection.dialect)).strip()
             for index in table.indexes:
@@ -294,11 +282,6 @@ class Triggers:
                     "utf8mb4 COLLATE utf8mb4_bin NOT NULL"
                 )
         yield versions.definition(dialect)
-
-    @contextmanager
-    def _reading(self) -> Iterator[sql.Connection]:
-        with self._errors(), reading(self._engine) as connection:
-            yield connection
 
     @contextmanager
     def _errors(self, name: str = "") -> Iterator[None]:
@@ -318,9 +301,11 @@ class Triggers:
             ) from error
 
 
-def _run(connection: sql.Connection, statement: str) -> None:
+def _run(connection: sql.Connection, *statements: str) -> None:
     # Without parameters nobody looks for any: a percent sign is one.
-    connection.execution_options(no_parameters=True).exec_driver_sql(statement)
+    plain = connection.execution_options(no_parameters=True)
+    for statement in statements:
+        plain.exec_driver_sql(statement)
 
 
 def _be_quick(connection: sql.Connection) -> None:
@@ -333,8 +318,3 @@ def _be_quick(connection: sql.Connection) -> None:
     }
     if statement := settings.get(dialect_of(connection)):
         _run(connection, statement)
-
-
-def _is_mariadb(connection: sql.Connection) -> bool:
-    dialect: Any = connection.dialect
-    return bool(getattr(dialect, "is_mariadb", False))

@@ -4,17 +4,17 @@ seen. Only asks."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError, ServerAway
+from bridge.findings import Finding
 from bridge.queue.sql.outbox import Outbox
 from bridge.sync.documents import Mirror
 from bridge.sync.triggers.commands import Triggers
 from bridge.sync.triggers.noted import with_triggers
 
-__all__ = ["TriggerFinding", "findings"]
+__all__ = ["findings"]
 
 _SAYS = {
     "missing": "changes are not noted: triggers are missing",
@@ -23,16 +23,7 @@ _SAYS = {
 }
 
 
-class TriggerFinding(NamedTuple):
-    """state: ok, bad or note. where: the entity and its table; do: what to do about it."""
-
-    state: str
-    where: str
-    says: str
-    do: str = ""
-
-
-def findings(engine: sql.Engine, mirror: Mirror, outbox: Outbox) -> Iterator[TriggerFinding]:
+def findings(engine: sql.Engine, mirror: Mirror, outbox: Outbox) -> Iterator[Finding]:
     """Of every entity that needs triggers; nothing where none does. Raises ServerAway."""
     triggers = Triggers(engine, mirror, outbox)
     for name in with_triggers(mirror):
@@ -41,19 +32,21 @@ def findings(engine: sql.Engine, mirror: Mirror, outbox: Outbox) -> Iterator[Tri
         except ServerAway:
             raise
         except BridgeError as error:
-            yield TriggerFinding("bad", name, str(error))
+            yield Finding("bad", "triggers", name, str(error))
             continue
         where = f"{name} ({state.table})"
         if not state.good:
-            yield TriggerFinding("bad", where, _SAYS.get(state.state, state.state), state.do)
+            says = _SAYS.get(state.state, state.state)
+            yield Finding("bad", "triggers", where, says, state.do)
         else:
-            yield TriggerFinding("ok", where, "every change is noted")
+            yield Finding("ok", "triggers", where, "every change is noted")
         for one in state.unseen:
             what, _, do = one.partition(": ")
-            yield TriggerFinding("note", where, f"no trigger sees {what}", do)
+            yield Finding("note", "triggers", where, f"no trigger sees {what}", do)
         if state.unproven:
-            yield TriggerFinding(
+            yield Finding(
                 "note",
+                "triggers",
                 where,
                 "MySQL is what these triggers were written for, and never tried with: unproven",
                 "try them on a copy of the site; MariaDB 10.11 is proven",

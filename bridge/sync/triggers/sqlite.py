@@ -27,19 +27,13 @@ def triggers(noted: TriggerSpec, unique: Sequence[Unique]) -> list[DatabaseObjec
         "i": ("AFTER INSERT", [_insert(noted, "NEW")]),
         "u": (
             "AFTER UPDATE",
-            [
-                _insert(noted, "NEW"),
-                _insert(noted, "OLD", where=_differ(noted, "OLD", "NEW")),
-            ],
+            [_insert(noted, "NEW"), _insert(noted, "OLD", where=_differ(noted, "OLD", "NEW"))],
         ),
         "d": ("AFTER DELETE", [_insert(noted, "OLD")]),
     }
     if others:
         bodies["ri"] = ("BEFORE INSERT", [_replaced(noted, columns, "NEW") for columns in others])
-        bodies["ru"] = (
-            "BEFORE UPDATE",
-            [_replaced(noted, columns, "OLD") for columns in others],
-        )
+        bodies["ru"] = ("BEFORE UPDATE", [_replaced(noted, columns, "OLD") for columns in others])
     made = []
     for what, (event, statements) in bodies.items():
         name = name_of(noted.entity, what)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sql
 
 from bridge.sync.types.column import Column, ForeignKey, Table
 
-__all__ = ["dialect_of", "digest", "names", "read", "split_name"]
+__all__ = ["dialect_of", "digest", "is_mariadb", "names", "read", "split_name"]
 
 _AUTO_INCREMENT = re.compile(r" AUTO_INCREMENT=\d+")
 _DECLARED = re.compile(r"\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
@@ -27,6 +28,11 @@ def dialect_of(connection: sql.Connection) -> str:
     """`mysql`, which MariaDB is, too, `postgresql` or `sqlite`."""
     name = connection.dialect.name
     return "mysql" if name == "mariadb" else name
+
+
+def is_mariadb(connection: sql.Connection) -> bool:
+    """Whether what `dialect_of` calls `mysql` is MariaDB."""
+    return bool(getattr(connection.dialect, "is_mariadb", False))
 
 
 def split_name(name: str) -> tuple[str | None, str]:
@@ -45,9 +51,8 @@ def read(connection: sql.Connection, name: str) -> Table | None:
     schema, table = split_name(name)
     reader = {"mysql": _mysql, "postgresql": _postgresql, "sqlite": _sqlite}
     dialect = dialect_of(connection)
-    if dialect not in reader:
-        return None
-    return reader[dialect](connection, schema, table)
+    found = reader[dialect](connection, schema, table) if dialect in reader else None
+    return found and replace(found, digest=digest(connection, name))
 
 
 def digest(connection: sql.Connection, name: str) -> str:
@@ -101,6 +106,17 @@ def _definition(connection: sql.Connection, schema: str | None, table: str) -> s
     return _AUTO_INCREMENT.sub("", found[1]) if found else ""
 
 
+def _foreign(rows: Iterable[Sequence[Any]]) -> tuple[ForeignKey, ...]:
+    """rows: name of the key, column, the other table, what deleting and what updating does."""
+    keys: dict[Any, list[Sequence[Any]]] = {}
+    for row in rows:
+        keys.setdefault(row[0], []).append(row)
+    return tuple(
+        ForeignKey(tuple(str(row[1]) for row in parts), *map(str, parts[0][2:5]))
+        for parts in keys.values()
+    )
+
+
 # MySQL and MariaDB.
 
 _MYSQL_COLUMNS = """
@@ -145,7 +161,7 @@ def _mysql(connection: sql.Connection, schema: str | None, name: str) -> Table |
     if not found:
         return None
     json_columns: set[str] = set()
-    if getattr(connection.dialect, "is_mariadb", False):
+    if is_mariadb(connection):
         json_columns = {
             str(row[0]).casefold()
             for row in connection.execute(sql.text(_MARIADB_JSON), where)
@@ -158,40 +174,22 @@ def _mysql(connection: sql.Connection, schema: str | None, name: str) -> Table |
         whole = column is not None and part is None
         indexes.setdefault(str(index), []).append((str(column), bool(non_unique), whole))
     key = tuple(column for column, _, _ in indexes.get("PRIMARY", ()))
-    foreign: dict[str, list[Any]] = {}
-    for row in connection.execute(sql.text(_MYSQL_FOREIGN), where):
-        foreign.setdefault(str(row[0]), []).append(row)
     engine = connection.execute(sql.text(_MYSQL_ENGINE), where).scalar()
-    usable = {n: parts for n, parts in indexes.items() if all(whole for _, _, whole in parts)}
+    usable = [
+        (tuple(column for column, _, _ in parts), parts[0][1])
+        for index, parts in indexes.items()
+        if index != "PRIMARY" and all(whole for _, _, whole in parts)
+    ]
     return Table(
         "mysql",
         schema,
         name,
         columns,
         key,
-        tuple(
-            tuple(column for column, _, _ in parts)
-            for index, parts in usable.items()
-            if index != "PRIMARY"
-            and not parts[0][1]
-            and not nullable & {column for column, _, _ in parts}
-        ),
-        tuple(
-            tuple(column for column, _, _ in parts)
-            for index, parts in usable.items()
-            if index != "PRIMARY"
-        ),
-        tuple(
-            ForeignKey(
-                tuple(str(row[1]) for row in rows),
-                str(rows[0][2]),
-                str(rows[0][3]),
-                str(rows[0][4]),
-            )
-            for rows in foreign.values()
-        ),
+        tuple(these for these, twice in usable if not twice and not nullable & {*these}),
+        tuple(these for these, _ in usable),
+        _foreign(connection.execute(sql.text(_MYSQL_FOREIGN), where)),
         str(engine or ""),
-        digest(connection, name if schema is None else f"{schema}.{name}"),
     )
 
 
@@ -295,9 +293,7 @@ def _postgresql(connection: sql.Connection, schema: str | None, name: str) -> Ta
     for row in connection.execute(sql.text(_PG_KEYS), {"oid": oid}):
         indexes.setdefault(row[0], []).append(row)
     whole = {n: rows for n, rows in indexes.items() if all(row[3] is not None for row in rows)}
-    foreign: dict[int, list[Any]] = {}
-    for row in connection.execute(sql.text(_PG_FOREIGN), {"oid": oid}):
-        foreign.setdefault(row[0], []).append(row)
+    foreign = connection.execute(sql.text(_PG_FOREIGN), {"oid": oid})
     return Table(
         "postgresql",
         schema,
@@ -310,17 +306,9 @@ def _postgresql(connection: sql.Connection, schema: str | None, name: str) -> Ta
             if rows[0][2] and not rows[0][1] and all(row[4] for row in rows)
         ),
         tuple(_fourth(rows) for rows in whole.values() if not rows[0][1]),
-        tuple(
-            ForeignKey(
-                tuple(str(row[1]) for row in rows),
-                str(rows[0][2]),
-                _PG_ACTIONS.get(str(rows[0][3]), ""),
-                _PG_ACTIONS.get(str(rows[0][4]), ""),
-            )
-            for rows in foreign.values()
+        _foreign(
+            (*row[:3], *(_PG_ACTIONS.get(str(action), "") for action in row[3:])) for row in foreign
         ),
-        "",
-        digest(connection, name if schema is None else f"{schema}.{name}"),
     )
 
 
@@ -377,9 +365,7 @@ def _sqlite(connection: sql.Connection, schema: str | None, name: str) -> Table 
         indexes.append(these)
         if row[2] and not nullable & set(these):
             unique.append(these)
-    foreign: dict[int, list[Any]] = {}
-    for row in connection.exec_driver_sql(f"PRAGMA {prefix}foreign_key_list({table})").all():
-        foreign.setdefault(row[0], []).append(row)
+    foreign = connection.exec_driver_sql(f"PRAGMA {prefix}foreign_key_list({table})").all()
     return Table(
         "sqlite",
         schema,
@@ -388,17 +374,7 @@ def _sqlite(connection: sql.Connection, schema: str | None, name: str) -> Table 
         primary,
         tuple(unique),
         tuple(indexes),
-        tuple(
-            ForeignKey(
-                tuple(str(row[3]) for row in rows),
-                str(rows[0][2]),
-                str(rows[0][6]),
-                str(rows[0][5]),
-            )
-            for rows in foreign.values()
-        ),
-        "",
-        digest(connection, name if schema is None else f"{schema}.{name}"),
+        _foreign((row[0], row[3], row[2], row[6], row[5]) for row in foreign),
     )
 
 

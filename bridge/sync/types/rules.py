@@ -88,15 +88,8 @@ def _families() -> Iterator[Family]:
     yield Family("mysql", ("float",), "number", "double with the 6 digits that SELECT prints",
                  "as is", "printed")  # fmt: skip
     yield Family("mysql", ("double",), "number", "double", "as is", "printed")
-    yield Family(
-        "postgresql",
-        ("float4", "float8"),
-        "number",
-        "double",
-        "as is",
-        "printed",
-        "NaN, infinities stay",
-    )
+    yield Family("postgresql", ("float4", "float8"), "number", "double", "as is", "printed",
+                 "NaN, infinities stay")  # fmt: skip
     yield Family("sqlite", ("REAL", "FLOA…", "DOUB…"), "number", "double", "as is", "stored")
     text = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set")
     yield Family("mysql", text, "string", "text", "as is", "text")

@@ -98,10 +98,10 @@ def _fitted(
         said = entity.fields.get(field)
         if said is not None and said.text is not None:
             _check_charset(field, column, said, wrong)
-        if said is not None and said.zone is None and said.type == "datetime":
-            said = _zoned(said, column, zone)
-        elif said is None and zone is not None and column.type == "timestamp":
-            said = _zoned(FieldRule.model_validate({}), column, zone)
+        # Only texts of TIMESTAMP are in the zone of whoever reads them.
+        unzoned = said is None or (said.zone is None and said.type == "datetime")
+        if unzoned and zone is not None and column.type == "timestamp":
+            said = (said or FieldRule.model_validate({})).model_copy(update={"zone": zone})
         try:
             rules[field] = rule(column, table.dialect, said)
         except Unknown as error:
@@ -205,10 +205,3 @@ def _check_charset(field: str, column: Column, said: FieldRule, wrong: list[Misf
     if not same:
         text = f"has {really} in the column of {field}, not {declared}"
         wrong.append(Misfit(("fields", field, "text", "column"), text))
-
-
-def _zoned(said: FieldRule, column: Column, zone: str | None) -> FieldRule:
-    """Only texts of TIMESTAMP are in the zone of whoever reads them."""
-    if zone is None or column.type != "timestamp":
-        return said
-    return said.model_copy(update={"zone": zone})

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sql
@@ -250,8 +251,8 @@ def key_column(reference: Any, column: Column, rule: Rule, dialect: str) -> KeyC
     elif family.key == "printed":
         left = text
     elif dialect == "postgresql":
-        casts = {"uuid": sql.UUID(), "day": sql.Date(), "moment": sql.DateTime()}
-        bound = _cast_to(casts[family.key])
+        casts: dict[str, Any] = {"uuid": sql.UUID(), "day": sql.Date(), "moment": sql.DateTime()}
+        bound = partial(sql.cast, type_=casts[family.key])
     return KeyColumn(column, kind, printed, left, text, printed_text, bound)
 
 
@@ -319,10 +320,6 @@ class _InCharset(sql.sql.functions.FunctionElement[str]):
 def _compile_in_charset(element: Any, compiler: Any, **options: Any) -> str:
     parameter, charset, collation = (compiler.process(one, **options) for one in element.clauses)
     return f"CONVERT({parameter} USING {charset}) COLLATE {collation}"
-
-
-def _cast_to(kind: Any) -> Callable[[Any], Expression]:
-    return lambda parameter: sql.cast(parameter, kind)
 
 
 def _bytes(reference: Any, column: Column, dialect: str) -> KeyColumn:
