@@ -11,6 +11,7 @@ from dataclasses import asdict
 import click
 from click.shell_completion import get_completion_class
 
+from bridge.cli.options import how_many
 from bridge.cli.output import Format, format_option, say, show_problems, show_rows
 from bridge.crosscheck import misfits
 from bridge.errors import BridgeError, ConfigError, Problem, StateUnreadable
@@ -45,9 +46,7 @@ from bridge.units import several
     "--header", "headers", multiple=True, metavar="'Name: value'", help="With --follow. Repeatable."
 )
 @click.option("--cookie", "cookies", multiple=True, metavar="name=value", help="The same.")
-@click.option(
-    "--hops", default=20, show_default=True, type=click.IntRange(2, 50), help="Most redirects."
-)
+@how_many("--hops", 20, 2, "Most redirects.", most=50)
 @click.option(
     "--sql/--no-sql",
     "ask_sql",
@@ -111,10 +110,8 @@ def check(
         looked = _look_at_tables(settings, ask_sql, errors, warnings)
     found = None
     if follow and table and not errors:
-        pairs = [*_pairs(headers), *([("Cookie", "; ".join(cookies))] if cookies else [])]
-        found = following.follow(
-            table, [following.start_of(table, url) for url in urls], headers=pairs, hops=hops
-        )
+        starts = [following.start_of(table, url) for url in urls]
+        found = following.follow(table, starts, headers=_pairs(headers, cookies), hops=hops)
     if output == "json":
         result: dict[str, object] = {
             "ok": not errors and (found is None or found.good),
@@ -224,15 +221,15 @@ def _show_found(found: Found, urls: int, hops: int) -> None:
         click.echo(f"no redirect loop from {addresses}, {requests}")
 
 
-def _pairs(headers: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Headers as written on the command line."""
+def _pairs(headers: tuple[str, ...], cookies: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Headers and cookies as written on the command line."""
     pairs = []
     for header in headers:
         name, colon, value = header.partition(":")
         if not colon:
             raise click.BadParameter(f"{header!r}: write 'Name: value'", param_hint="--header")
         pairs.append((name.strip(), value.strip()))
-    return pairs
+    return [*pairs, ("Cookie", "; ".join(cookies))] if cookies else pairs
 
 
 @click.command()
@@ -260,9 +257,7 @@ def explain(
     """
     settings = Settings.from_environ()
     table = load(settings.routes, handlers=Handlers.NAMED)
-    pairs = _pairs(headers)
-    if cookies:
-        pairs.append(("Cookie", "; ".join(cookies)))
+    pairs = _pairs(headers, cookies)
     try:
         head = head_for(table, method.upper(), url, pairs, peer)
     except BridgeError as error:
@@ -285,11 +280,8 @@ def explain(
         "workers": otherwise,
         "routes": [asdict(verdict) for verdict in found.verdicts],
     }
-    if decision is None:
+    if decision is None or output == "json":
         say(result, output, f"refused with {found.status}: {found.why}")
-        return
-    if output == "json":
-        say(result, output)
         return
     route = decision.route.name if decision.route else "no route"
     variables = ", ".join(f"{key}={value}" for key, value in decision.params.items())

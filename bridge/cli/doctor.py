@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
 from bridge.cli.output import Format, format_option, show_rows
@@ -18,7 +20,7 @@ def doctor(output: Format) -> None:
     Example:
       bridgectl doctor -o json
     """
-    findings = [finding.row() for finding in examine(Settings.from_environ())]
+    findings = [asdict(finding) for finding in examine(Settings.from_environ())]
     columns = {"state": "", "what": "What", "where": "Where", "says": "Finding", "do": "To do"}
     show_rows(findings, columns, output)
     if any(finding["state"] == "bad" for finding in findings):

@@ -28,6 +28,8 @@ __all__ = [
     "Format",
     "as_json",
     "format_option",
+    "headings",
+    "printable",
     "report",
     "say",
     "show_problems",
@@ -59,6 +61,12 @@ def visible(text: str) -> str:
     return _UNFIT.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
+def printable(text: str, kept: str = "") -> str:
+    """Without what a terminal could take for a command, but for the signs `kept`: the text is the
+    site's, or a sender's."""
+    return "".join(c if c.isprintable() or c in kept else f"\\x{ord(c):02x}" for c in text)
+
+
 def as_json(data: object) -> str:
     """One line of JSON that any terminal and any program can take."""
     text = json.dumps(data, ensure_ascii=False)
@@ -83,6 +91,12 @@ def say(data: object, output: Format, text: str = "") -> None:
         click.echo(as_json(data))
     else:
         console().print(visible(text), highlight=False, markup=False, soft_wrap=True)
+
+
+def headings(*columns: str) -> dict[str, str]:
+    """Keys with their headings, written `key: Heading`, or `key` where that is the heading, too."""
+    pairs = (column.partition(": ") for column in columns)
+    return {key: says or key.capitalize() for key, _, says in pairs}
 
 
 def show_rows(

@@ -189,6 +189,7 @@ def look(settings: Settings) -> Proxy:
     answered = samples.answered(settings.state_dir)
     fallbacks = samples.by_two(settings.state_dir, samples.FALLBACKS)
     dead = killed(settings.state_dir)
+    was_killed = f"bridgectl serve (process {dead}) was killed or crashed: {AFTER_A_KILL}"
     return Proxy(
         used=is_there or bool(workers),
         workers=workers,
@@ -206,15 +207,11 @@ def look(settings: Settings) -> Proxy:
         loops_seen=samples.loops_seen(settings.state_dir),
         killed=dead,
         errors={
-            **({} if dead is None else {"proxy": _was_killed(dead)}),
+            **({} if dead is None else {"proxy": was_killed}),
             **{f"legacy {name}": one.says for name, one in legacy if not one.well},
             **{f"proxy {worker.pid}": "stopped" for worker in workers if worker.stopped},
         },
     )
-
-
-def _was_killed(pid: int) -> str:
-    return f"bridgectl serve (process {pid}) was killed or crashed: {AFTER_A_KILL}"
 
 
 def _shares(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.progress import TextColumn, TimeRemainingColumn
 
-from bridge.cli.options import check_entities, seconds
-from bridge.cli.output import Format, format_option, show_rows
+from bridge.cli.options import check_entities, how_many, seconds
+from bridge.cli.output import Format, format_option, headings, show_rows
+from bridge.cli.working import bar, collect_seldom
 from bridge.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,16 +28,10 @@ __all__ = ["snapshot"]
 LINE_EVERY = 5.0
 """Seconds between two lines where there is no terminal for a bar."""
 
-COLUMNS = {
-    "entity": "Entity",
-    "rows": "Rows",
-    "written": "Written",
-    "stale": "As new already",
-    "buried": "Row gone",
-    "dead": "Dead letters",
-    "seconds": "Seconds",
-    "rate": "Rows/s",
-}
+COLUMNS = headings(
+    *("entity", "rows", "written", "stale: As new already", "buried: Row gone"),
+    *("dead: Dead letters", "seconds", "rate: Rows/s"),
+)
 
 
 @click.command()
@@ -52,21 +45,8 @@ COLUMNS = {
     is_flag=True,
     help="With --rewrite: only show which documents would change, and how.",
 )
-@click.option(
-    "--rows",
-    type=click.IntRange(0),
-    default=10_000,
-    show_default=True,
-    metavar="N",
-    help="With --dry-run: rows of each entity to read; 0: all.",
-)
-@click.option(
-    "--chunk",
-    type=click.IntRange(1, 100_000),
-    default=1000,
-    show_default=True,
-    help="Rows in one chunk.",
-)
+@how_many("--rows", 10_000, 0, "With --dry-run: rows of each entity to read; 0: all.", n="N")
+@how_many("--chunk", 1000, 1, "Rows in one chunk.", most=100_000)
 @click.option("--rate", type=click.IntRange(0), default=0, metavar="N", help="Most rows a second.")
 @click.option(
     "--max-lag",
@@ -75,20 +55,8 @@ COLUMNS = {
     callback=seconds,
     help="Pause while the outbox is further behind; 0s: never.",
 )
-@click.option(
-    "--max-waiting",
-    type=click.IntRange(0),
-    default=10_000,
-    show_default=True,
-    help="Pause while more messages wait on the queue; 0: never.",
-)
-@click.option(
-    "--max-dead",
-    type=click.IntRange(0),
-    default=10_000,
-    show_default=True,
-    help="Stop when so many rows have become dead letters; 0: never.",
-)
+@how_many("--max-waiting", 10_000, 0, "Pause while more messages wait on the queue; 0: never.")
+@how_many("--max-dead", 10_000, 0, "Stop when so many rows have become dead letters; 0: never.")
 @click.option("--bury-all", is_flag=True, help="Delete documents that have no row, however many.")
 @click.option("--pause", is_flag=True, help="Make the running one wait.")
 @click.option("--continue", "go_on", is_flag=True, help="Let the waiting one go on.")
@@ -147,10 +115,7 @@ def snapshot(
     options = SnapshotOptions(
         restart, rewrite, chunk, max_lag, max_waiting, rate, max_dead, bury_all
     )
-    # What is imported by now stays; looking through it again and again costs a fifth of the time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
+    collect_seldom()
     stop = threading.Event()
     try:
         with _signals(stop), _Display() as display:
@@ -210,16 +175,8 @@ class _Display:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, soft_wrap=True)
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
+        note = TextColumn("{task.fields[note]}")
+        self._bar = bar(note, TimeRemainingColumn(), console=self._console)
         self._tasks: dict[str, Any] = {}
         self._since: dict[str, float] = {}
         self._line_at = monotonic() + LINE_EVERY

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,10 +11,8 @@ from bridge.cli.output import Format, format_option, say, show_rows
 from bridge.cli.proxystatus import Row, look, row
 from bridge.files import is_stopped
 from bridge.queue.status import QueueStatus, missing
+from bridge.queue.vitals import ProcessStatus
 from bridge.settings import Settings, redact_url
-
-if TYPE_CHECKING:
-    from bridge.queue.vitals import ProcessStatus
 
 __all__ = ["status"]
 
