@@ -20,18 +20,15 @@ from bridge.proxy.routing.load import Handlers, load
 from bridge.proxy.telemetry import scrape as samples
 from bridge.proxy.telemetry.surroundings import compare
 from bridge.proxy.telemetry.workers import WorkerStatus, alone, read_all
+from bridge.proxy.tools import explain as explaining
 from bridge.proxy.tools import redirects as following
 from bridge.proxy.tools import views
-from bridge.proxy.tools.explain import explain as explain_request
-from bridge.proxy.tools.explain import head_for
 from bridge.proxy.tools.lint import lint, lint_the_rest
-from bridge.proxy.tools.redirects import Found
 from bridge.proxy.tools.schema import text as schema_text
 from bridge.reasons import Reason
 from bridge.settings import Settings, doubts
+from bridge.sync import entities
 from bridge.sync.documents import Mirror
-from bridge.sync.entities import read
-from bridge.sync.entities import schema_text as sync_schema_text
 from bridge.units import several
 
 
@@ -153,7 +150,7 @@ def _look_at_tables(
 ) -> str:
     """Compare sync.yaml with the database; what was looked at, in words. Raises ServerMissing
     where that was asked for and it does not answer."""
-    file, yaml = read(settings.sync)
+    file, yaml = entities.read(settings.sync)
     tables = [name for name, one in file.entities.items() if one.source and one.source.table]
     if not tables or yaml is None:
         return ""
@@ -188,7 +185,7 @@ def _look_at_tables(
     return f"columns of {several(found.tables, 'table')} were checked"
 
 
-def _show_found(found: Found, urls: int, hops: int) -> None:
+def _show_found(found: following.Found, urls: int, hops: int) -> None:
     """What --follow has found, for people."""
     requests = several(found.requests, "request")
     for number, loop in enumerate(found.loops, 1):
@@ -259,10 +256,10 @@ def explain(
     table = load(settings.routes, handlers=Handlers.NAMED)
     pairs = _pairs(headers, cookies)
     try:
-        head = head_for(table, method.upper(), url, pairs, peer)
+        head = explaining.head_for(table, method.upper(), url, pairs, peer)
     except BridgeError as error:
         raise click.BadParameter(str(error), param_hint="URL") from None
-    found = explain_request(table, head, time.time(), secrets.token_urlsafe(12), settings.secret)
+    found = explaining.explain(table, head, time.time(), secrets.token_urlsafe(12), settings.secret)
     decision = found.decision
     workers = _workers(settings)
     breakers = _open_breakers(settings, decision, workers) if decision else {}
@@ -367,7 +364,7 @@ def schema(file: str) -> None:
 
         click.echo(table(), nl=False)
         return
-    click.echo(schema_text() if file == "routes" else sync_schema_text(), nl=False)
+    click.echo(schema_text() if file == "routes" else entities.schema_text(), nl=False)
 
 
 @click.command()

@@ -13,15 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bridge.errors import (
-    BridgeError,
-    ConfigError,
-    ExampleExists,
-    FlipRefused,
-    Problem,
-    ServerMissing,
-    WrongUsage,
-)
+from bridge import errors
 
 __all__ = [
     "EXIT_CODES",
@@ -127,7 +119,7 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def show_problems(problems: Iterable[Problem], *, level: str) -> None:
+def show_problems(problems: Iterable[errors.Problem], *, level: str) -> None:
     """Problems on standard error, one a line, as compilers write them."""
     for problem in problems:
         where = f"{problem.file}:{problem.line}:{problem.column}" if problem.line else problem.file
@@ -142,16 +134,16 @@ def console() -> Console:
     return Console(width=wide)
 
 
-def report(error: BridgeError) -> int:
+def report(error: errors.BridgeError) -> int:
     """Say what is wrong on standard error; returns the exit code."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, errors.ConfigError):
         show_problems(error.problems, level="error")
         if error.remedy:
             click.echo(visible(f"bridge: {error.remedy}"), err=True)
         return 3
     click.echo(visible(f"bridge: {error}"), err=True)
-    if isinstance(error, WrongUsage):
+    if isinstance(error, errors.WrongUsage):
         return 2
-    if isinstance(error, ServerMissing):
+    if isinstance(error, errors.ServerMissing):
         return 4
-    return 5 if isinstance(error, FlipRefused | ExampleExists) else 1
+    return 5 if isinstance(error, errors.FlipRefused | errors.ExampleExists) else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from time import monotonic
@@ -18,7 +18,8 @@ from rich.progress import TextColumn, TimeRemainingColumn
 from bridge.cli.options import check_entities, how_many, seconds
 from bridge.cli.output import Format, format_option, headings, show_rows
 from bridge.cli.working import bar, collect_seldom
-from bridge.settings import Settings
+from bridge.errors import BridgeError, ServerAway, ServerMissing, Stopped
+from bridge.settings import Settings, redact_url
 
 if TYPE_CHECKING:
     from bridge.sync.snapshot.load import Progress, SnapshotResult
@@ -94,7 +95,6 @@ def snapshot(
       bridgectl snapshot project --pause      the running one waits, wherever it runs
       bridgectl snapshot project --continue   and goes on
     """
-    from bridge.errors import Stopped
     from bridge.sync.documents import Mirror
     from bridge.sync.snapshot.load import SnapshotOptions, run
 
@@ -105,9 +105,7 @@ def snapshot(
     if dry_run:
         if not rewrite:
             raise click.UsageError("--dry-run is for --rewrite")
-        from bridge.cli.rewrite import dry_run as only_show
-
-        only_show(settings, entities, rows, output)
+        _only_show(settings, entities, rows, output)
         return
     if pause or go_on:
         _pause(settings, entities, pause, output)
@@ -135,6 +133,50 @@ def _tell(results: list[SnapshotResult], output: Format) -> None:
     if any(result.dead for result in results):
         click.echo("bridge: some rows became dead letters: bridgectl dead list", err=True)
         raise click.exceptions.Exit(1)
+
+
+def _only_show(settings: Settings, entities: Sequence[str], rows: int, output: Format) -> None:
+    """Show which documents would change, and how. Raises ServerMissing, and BridgeError where a
+    source does not fit."""
+    from bridge.queue.sql import cause as sqlcause
+    from bridge.queue.sql.database import connect
+    from bridge.sync.documents import Mirror
+    from bridge.sync.mongodb import connect as connect_mongodb
+    from bridge.sync.propose import rewritten as rewriting
+    from bridge.sync.server_errors import mongodb_missing
+    from bridge.sync.snapshot.choice import choose
+
+    mirror = Mirror.of(settings)
+    chosen = choose(mirror, entities)
+    if not settings.sql_url:
+        raise BridgeError("set BRIDGE_SQL_URL to the site's database, which is to be compared")
+    engine = connect(settings.sql_url)
+    found: list[rewriting.Rewritten] = []
+    try:
+        sqlcause.check(engine)
+        with connect_mongodb(settings.mongodb_url) as client:
+            database = client.get_default_database()
+            for name in chosen:
+                found += rewriting.rewritten(engine, database, mirror, name, rows)
+    except ServerAway as error:
+        if str(error).startswith("the SQL database"):
+            where = redact_url(settings.sql_url)
+            raise ServerMissing("the SQL database", where, "its service", error) from error
+        raise mongodb_missing(settings.mongodb_url, error) from error
+    finally:
+        engine.dispose()
+    data = [{**asdict(one), "changes": [asdict(c) for c in one.changes.values()]} for one in found]
+    table = [
+        {"entity": one.entity, **asdict(change), "documents": f"{change.documents:,}"}
+        for one in found
+        for change in one.changes.values()
+    ]
+    if output == "json" or table:
+        show_rows(table, rewriting.COLUMNS, output, data=data)
+    for one in found:
+        click.echo(f"bridge: {rewriting.summary(one)}", err=True)
+    if table:
+        click.echo("bridge: to write them: bridgectl snapshot --rewrite", err=True)
 
 
 def _pause(settings: Settings, entities: tuple[str, ...], paused: bool, output: Format) -> None:
