@@ -322,6 +322,7 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
         return
     if sources.site is not None:
         where = redact_url(settings.sql_url)
+        bad = partial(Finding, "bad", "outbox", where)
         try:
             check(sources.site.engine)
             yield from examine_sources(sources.site.engine, mirror)
@@ -341,13 +342,11 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
             )
             if found.buried:
                 says = f"the events of {several(found.buried, 'row')} are dead letters"
-                yield Finding(
-                    "bad", "outbox", where, says, "bridgectl dead list, then retry or drop"
-                )
+                yield bad(says, "bridgectl dead list, then retry or drop")
             if found.ahead > _SKEW:
                 says = f"its oldest row is {found.ahead:.0f} s in the future"
                 do = "the machine that wrote it needs an NTP client, or a newer BridgeProducer.php"
-                yield Finding("bad", "outbox", where, says, do)
+                yield bad(says, do)
             yield from rights(sources.site)
         except SQLAlchemyError as error:
             yield _unreadable(sources.site, where, error)

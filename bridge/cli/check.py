@@ -282,9 +282,8 @@ def explain(
         return
     route = decision.route.name if decision.route else "no route"
     variables = ", ".join(f"{key}={value}" for key, value in decision.params.items())
-    say(
-        None, output, f"{decision.backend} answers: {route}" + (f" ({variables})" * bool(variables))
-    )
+    with_them = f" ({variables})" if variables else ""
+    say(None, output, f"{decision.backend} answers: {route}{with_them}")
     say(None, output, f"because: {decision.reason} – {found.why}")
     for cause, count in breakers.items():
         workers_are = several(count, "worker")
@@ -379,6 +378,5 @@ def completion(shell: str) -> None:
     from bridge.cli import cli
 
     kind = get_completion_class(shell)
-    if kind is None:
-        raise click.UsageError(f"no completion for {shell}")
+    assert kind is not None  # click knows all of these shells
     click.echo(kind(cli, {}, "bridgectl", "_BRIDGECTL_COMPLETE").source())

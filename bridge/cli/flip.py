@@ -106,15 +106,10 @@ def flip(name: str, share: str, why: str, who: str, watch: float | None, output:
         "old_code": list(live.differs.code),
         "answered": None,
     }
-    if not done.changed:
-        nothing = (
-            "everything is at 0% already"
-            if name == ALL
-            else f"{name} is at {done.flips[0].new} already"
-        )
-        if not done.left:
-            say(data, output, f"{nothing}; nothing changed")
-            return
+    if not done.changed and not done.left:
+        at = "everything is at 0%" if name == ALL else f"{name} is at {done.flips[0].new}"
+        say(data, output, f"{at} already; nothing changed")
+        return
     if output == "table":
         _show(settings, done, live)
     answered = watch_answers(settings, done, watch) if live.live and done.changed else None
