@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import redis
@@ -284,32 +285,27 @@ def _broker(settings: Settings) -> Iterator[Finding]:
 
 
 def _redis(client: Any, where: str) -> Iterator[Finding]:
+    bad = partial(Finding, "bad", "Redis", where)
     try:
         before = time.time()
         seconds, micro = client.time()
         info = client.info()
         yield Finding("ok", "Redis", where, f"answers, version {info['redis_version']}")
         if not info.get("aof_enabled"):
-            yield Finding(
-                "bad",
-                "Redis",
-                where,
+            yield bad(
                 "has no append-only file: kill -9 loses acknowledged events",
                 "redis-cli config set appendonly yes, and in redis.conf",
             )
         if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
-            yield Finding(
-                "bad",
-                "Redis",
-                where,
+            yield bad(
                 f"maxmemory-policy is {policy}: a full Redis drops events",
                 "redis-cli config set maxmemory-policy noeviction, and in redis.conf",
             )
         if int(str(info["redis_version"]).split(".")[0]) < 7:
-            yield Finding("bad", "Redis", where, "is older than 7.0", "install Redis 7.0 or newer")
+            yield bad("is older than 7.0", "install Redis 7.0 or newer")
         yield from _skew("Redis", where, seconds + micro / 1e6, before)
     except redis.RedisError as error:
-        yield Finding("bad", "Redis", where, f"does not work: {error}", "look into its log")
+        yield bad(f"does not work: {error}", "look into its log")
 
 
 def _outbox(settings: Settings) -> Iterator[Finding]:
@@ -326,6 +322,7 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
         return
     if sources.site is not None:
         where = redact_url(settings.sql_url)
+        bad = partial(Finding, "bad", "outbox", where)
         try:
             check(sources.site.engine)
             yield from examine_sources(sources.site.engine, mirror)
@@ -344,13 +341,11 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
             )
             if found.buried:
                 says = f"the events of {several(found.buried, 'row')} are dead letters"
-                yield Finding(
-                    "bad", "outbox", where, says, "bridgectl dead list, then retry or drop"
-                )
+                yield bad(says, "bridgectl dead list, then retry or drop")
             if found.ahead > _SKEW:
                 says = f"its oldest row is {found.ahead:.0f} s in the future"
                 do = "the machine that wrote it needs an NTP client, or a newer BridgeProducer.php"
-                yield Finding("bad", "outbox", where, says, do)
+                yield bad(says, do)
             yield from rights(sources.site)
         except SQLAlchemyError as error:
             yield _unreadable(sources.site, where, error)
@@ -378,15 +373,13 @@ def _unreadable(outbox: Outbox, where: str, error: SQLAlchemyError) -> Finding:
 
 def _mongodb(url: str) -> Iterator[Finding]:
     where = redact_url(url)
-    start = "mongod --replSet rs0 --dbpath DIR, once then rs.initiate()"
+    bad = partial(Finding, "bad", "MongoDB", where)
     patience = int(_PATIENCE * 1000)
+    client: MongoClient[dict[str, Any]]
     try:
-        client: MongoClient[dict[str, Any]] = MongoClient(
-            url, serverSelectionTimeoutMS=patience, tz_aware=True
-        )
+        client = MongoClient(url, serverSelectionTimeoutMS=patience, tz_aware=True)
     except (PyMongoError, ValueError) as error:
-        says = f"the URL is wrong: {redact_text(error, url)}"
-        yield Finding("bad", "MongoDB", where, says, "BRIDGE_MONGODB_URL")
+        yield bad(f"the URL is wrong: {redact_text(error, url)}", "BRIDGE_MONGODB_URL")
         return
     with client:
         try:
@@ -394,18 +387,15 @@ def _mongodb(url: str) -> Iterator[Finding]:
             hello = client.admin.command("hello")
         except PyMongoError as error:
             says = f"does not answer: {str(error).partition(' (configured')[0].partition(',')[0]}"
-            yield Finding("bad", "MongoDB", where, says, start)
+            yield bad(says, "mongod --replSet rs0 --dbpath DIR, once then rs.initiate()")
             return
         if "setName" not in hello:
-            yield Finding(
-                "bad",
-                "MongoDB",
-                where,
+            yield bad(
                 "is not a replica set: no majority writes, no change streams",
                 "start it with --replSet rs0, then rs.initiate()",
             )
         elif not hello.get("isWritablePrimary") and not hello.get("primary"):
-            yield Finding("bad", "MongoDB", where, "has no primary", "rs.status() says why")
+            yield bad("has no primary", "rs.status() says why")
         else:
             yield Finding("ok", "MongoDB", where, f"answers, replica set {hello['setName']}")
         local: datetime = hello["localTime"]

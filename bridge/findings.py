@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 __all__ = ["Finding"]
 
@@ -16,7 +16,3 @@ class Finding:
     where: str
     says: str
     do: str = ""
-
-    def row(self) -> dict[str, str]:
-        """Its fields, for a table or JSON."""
-        return asdict(self)

@@ -21,6 +21,7 @@ from email.message import Message
 from typing import IO, TYPE_CHECKING, Any, cast
 from wsgiref.headers import Headers
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
+from wsgiref.types import WSGIApplication
 
 import structlog
 
@@ -28,7 +29,6 @@ from bridge.logs import traceback_text
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-    from _typeshed.wsgi import WSGIApplication
 
 __all__ = ["BrokenBody", "Limits", "Listener"]
 

@@ -17,7 +17,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from wsgiref.types import WSGIApplication
 
 import structlog
 from werkzeug.wrappers import Request, Response
@@ -26,9 +26,6 @@ from bridge.errors import BridgeError, WrongUsage
 from bridge.files import write_atomically
 from bridge.listener import Limits, Listener, advice
 from bridge.settings import Settings
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
 
 __all__ = [
     "TABLE",

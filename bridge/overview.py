@@ -14,7 +14,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from wsgiref.types import WSGIApplication
 
 from werkzeug.wrappers import Request, Response
 
@@ -30,9 +30,6 @@ from bridge.settings import Settings
 from bridge.sync.reconcile import results as reconciled
 from bridge.sync.relay import Sources, queue_status
 from bridge.units import several
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
 
 __all__ = ["whole", "without_mirror"]
 

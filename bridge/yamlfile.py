@@ -133,8 +133,9 @@ class YamlFile:
             if "duplicate key" in what:
                 what, hint = what.split(" with value")[0], "keep one of the two"
             elif sign := _needs_quotes(text, error):
-                line, column = sign.line, sign.column
-                what, hint = f"`{sign.word}` has a meaning of its own in YAML", sign.hint
+                word, line, column = sign
+                what = f"`{word}` has a meaning of its own in YAML"
+                hint = f"put `{word}` in quotes: '{word}'"
             raise ConfigError([Problem(name, line, column, what, hint)]) from None
         except YAMLError as error:
             # A character that may not be there; ruamel counts them from the beginning.
@@ -234,28 +235,15 @@ class YamlFile:
         return isinstance(found, list | Mapping) and len(found) >= detail["ctx"]["min_length"]
 
 
-@dataclass(frozen=True)
-class _Unquoted:
-    """A word that begins with a sign of YAML's, and where."""
-
-    word: str
-    line: int
-    column: int
-
-    @property
-    def hint(self) -> str:
-        return f"put `{self.word}` in quotes: '{self.word}'"
-
-
-def _needs_quotes(text: str, error: MarkedYAMLError) -> _Unquoted | None:
+def _needs_quotes(text: str, error: MarkedYAMLError) -> tuple[str, int, int] | None:
     """The word at which reading failed because of its first sign: `*`, which names an alias, or
-    one that YAML keeps for itself."""
+    one that YAML keeps for itself; and its line and column."""
     for mark in (error.problem_mark, error.context_mark):
         if mark is None or mark.line >= text.count("\n") + 1:
             continue
         found = _SIGN.match(text.split("\n")[mark.line], mark.column)
         if found:
-            return _Unquoted(found[0], mark.line + 1, mark.column + 1)
+            return found[0], mark.line + 1, mark.column + 1
     return None
 
 

@@ -19,7 +19,7 @@ _VERBS = {
     "check": "bridge.cli.check",
     "completion": "bridge.cli.check",
     "dead": "bridge.cli.queue",
-    "doctor": "bridge.cli.doctor",
+    "doctor": "bridge.cli.status",
     "example": "bridge.cli.example",
     "explain": "bridge.cli.check",
     "flip": "bridge.cli.flip",

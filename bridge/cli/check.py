@@ -11,6 +11,7 @@ from dataclasses import asdict
 import click
 from click.shell_completion import get_completion_class
 
+from bridge.cli.options import how_many
 from bridge.cli.output import Format, format_option, say, show_problems, show_rows
 from bridge.crosscheck import misfits
 from bridge.errors import BridgeError, ConfigError, Problem, StateUnreadable
@@ -19,18 +20,15 @@ from bridge.proxy.routing.load import Handlers, load
 from bridge.proxy.telemetry import scrape as samples
 from bridge.proxy.telemetry.surroundings import compare
 from bridge.proxy.telemetry.workers import WorkerStatus, alone, read_all
+from bridge.proxy.tools import explain as explaining
 from bridge.proxy.tools import redirects as following
 from bridge.proxy.tools import views
-from bridge.proxy.tools.explain import explain as explain_request
-from bridge.proxy.tools.explain import head_for
 from bridge.proxy.tools.lint import lint, lint_the_rest
-from bridge.proxy.tools.redirects import Found
 from bridge.proxy.tools.schema import text as schema_text
 from bridge.reasons import Reason
 from bridge.settings import Settings, doubts
+from bridge.sync import entities
 from bridge.sync.documents import Mirror
-from bridge.sync.entities import read
-from bridge.sync.entities import schema_text as sync_schema_text
 from bridge.units import several
 
 
@@ -45,9 +43,7 @@ from bridge.units import several
     "--header", "headers", multiple=True, metavar="'Name: value'", help="With --follow. Repeatable."
 )
 @click.option("--cookie", "cookies", multiple=True, metavar="name=value", help="The same.")
-@click.option(
-    "--hops", default=20, show_default=True, type=click.IntRange(2, 50), help="Most redirects."
-)
+@how_many("--hops", 20, 2, "Most redirects.", most=50)
 @click.option(
     "--sql/--no-sql",
     "ask_sql",
@@ -111,10 +107,8 @@ def check(
         looked = _look_at_tables(settings, ask_sql, errors, warnings)
     found = None
     if follow and table and not errors:
-        pairs = [*_pairs(headers), *([("Cookie", "; ".join(cookies))] if cookies else [])]
-        found = following.follow(
-            table, [following.start_of(table, url) for url in urls], headers=pairs, hops=hops
-        )
+        starts = [following.start_of(table, url) for url in urls]
+        found = following.follow(table, starts, headers=_pairs(headers, cookies), hops=hops)
     if output == "json":
         result: dict[str, object] = {
             "ok": not errors and (found is None or found.good),
@@ -156,7 +150,7 @@ def _look_at_tables(
 ) -> str:
     """Compare sync.yaml with the database; what was looked at, in words. Raises ServerMissing
     where that was asked for and it does not answer."""
-    file, yaml = read(settings.sync)
+    file, yaml = entities.read(settings.sync)
     tables = [name for name, one in file.entities.items() if one.source and one.source.table]
     if not tables or yaml is None:
         return ""
@@ -191,7 +185,7 @@ def _look_at_tables(
     return f"columns of {several(found.tables, 'table')} were checked"
 
 
-def _show_found(found: Found, urls: int, hops: int) -> None:
+def _show_found(found: following.Found, urls: int, hops: int) -> None:
     """What --follow has found, for people."""
     requests = several(found.requests, "request")
     for number, loop in enumerate(found.loops, 1):
@@ -224,15 +218,15 @@ def _show_found(found: Found, urls: int, hops: int) -> None:
         click.echo(f"no redirect loop from {addresses}, {requests}")
 
 
-def _pairs(headers: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Headers as written on the command line."""
+def _pairs(headers: tuple[str, ...], cookies: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Headers and cookies as written on the command line."""
     pairs = []
     for header in headers:
         name, colon, value = header.partition(":")
         if not colon:
             raise click.BadParameter(f"{header!r}: write 'Name: value'", param_hint="--header")
         pairs.append((name.strip(), value.strip()))
-    return pairs
+    return [*pairs, ("Cookie", "; ".join(cookies))] if cookies else pairs
 
 
 @click.command()
@@ -260,14 +254,12 @@ def explain(
     """
     settings = Settings.from_environ()
     table = load(settings.routes, handlers=Handlers.NAMED)
-    pairs = _pairs(headers)
-    if cookies:
-        pairs.append(("Cookie", "; ".join(cookies)))
+    pairs = _pairs(headers, cookies)
     try:
-        head = head_for(table, method.upper(), url, pairs, peer)
+        head = explaining.head_for(table, method.upper(), url, pairs, peer)
     except BridgeError as error:
         raise click.BadParameter(str(error), param_hint="URL") from None
-    found = explain_request(table, head, time.time(), secrets.token_urlsafe(12), settings.secret)
+    found = explaining.explain(table, head, time.time(), secrets.token_urlsafe(12), settings.secret)
     decision = found.decision
     workers = _workers(settings)
     breakers = _open_breakers(settings, decision, workers) if decision else {}
@@ -285,17 +277,13 @@ def explain(
         "workers": otherwise,
         "routes": [asdict(verdict) for verdict in found.verdicts],
     }
-    if decision is None:
+    if decision is None or output == "json":
         say(result, output, f"refused with {found.status}: {found.why}")
-        return
-    if output == "json":
-        say(result, output)
         return
     route = decision.route.name if decision.route else "no route"
     variables = ", ".join(f"{key}={value}" for key, value in decision.params.items())
-    say(
-        None, output, f"{decision.backend} answers: {route}" + (f" ({variables})" * bool(variables))
-    )
+    with_them = f" ({variables})" if variables else ""
+    say(None, output, f"{decision.backend} answers: {route}{with_them}")
     say(None, output, f"because: {decision.reason} – {found.why}")
     for cause, count in breakers.items():
         workers_are = several(count, "worker")
@@ -375,7 +363,7 @@ def schema(file: str) -> None:
 
         click.echo(table(), nl=False)
         return
-    click.echo(schema_text() if file == "routes" else sync_schema_text(), nl=False)
+    click.echo(schema_text() if file == "routes" else entities.schema_text(), nl=False)
 
 
 @click.command()
@@ -390,6 +378,5 @@ def completion(shell: str) -> None:
     from bridge.cli import cli
 
     kind = get_completion_class(shell)
-    if kind is None:
-        raise click.UsageError(f"no completion for {shell}")
+    assert kind is not None  # click knows all of these shells
     click.echo(kind(cli, {}, "bridgectl", "_BRIDGECTL_COMPLETE").source())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import getpass
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import click
@@ -24,19 +24,16 @@ from bridge.settings import Settings
 from bridge.units import several
 
 
-def _with_remedy(verb: Callable[..., None]) -> Callable[..., None]:
+@contextmanager
+def _remedy() -> Iterator[None]:
     """Says what to do at night about a file that is broken, where workers have a good one. A
     handler that cannot be imported is no such case: the file is the one that runs."""
 
-    @functools.wraps(verb)
-    def wrapped(*arguments: object, **named: object) -> None:
-        try:
-            verb(*arguments, **named)
-        except ConfigError as error:
-            error.remedy = _back_to_what_runs(Settings.from_environ())
-            raise
-
-    return wrapped
+    try:
+        yield
+    except ConfigError as error:
+        error.remedy = _back_to_what_runs(Settings.from_environ())
+        raise
 
 
 def _back_to_what_runs(settings: Settings) -> str:
@@ -66,7 +63,7 @@ def _back_to_what_runs(settings: Settings) -> str:
     help="How long to show who answers afterwards; 0s: not at all.",
 )
 @format_option
-@_with_remedy
+@_remedy()
 def flip(name: str, share: str, why: str, who: str, watch: float | None, output: Format) -> None:
     """Set the share of the visitors that Python answers, wait until every worker has it, and show
     who answers then. Write the share with its %, as in routes.yaml.
@@ -109,15 +106,10 @@ def flip(name: str, share: str, why: str, who: str, watch: float | None, output:
         "old_code": list(live.differs.code),
         "answered": None,
     }
-    if not done.changed:
-        nothing = (
-            "everything is at 0% already"
-            if name == ALL
-            else f"{name} is at {done.flips[0].new} already"
-        )
-        if not done.left:
-            say(data, output, f"{nothing}; nothing changed")
-            return
+    if not done.changed and not done.left:
+        at = "everything is at 0%" if name == ALL else f"{name} is at {done.flips[0].new}"
+        say(data, output, f"{at} already; nothing changed")
+        return
     if output == "table":
         _show(settings, done, live)
     answered = watch_answers(settings, done, watch) if live.live and done.changed else None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,7 @@ from bridge.yamlfile import did_you_mean
 if TYPE_CHECKING:
     from bridge.sync.documents import Mirror
 
-__all__ = ["ALL", "check_entities", "complete_names", "seconds"]
+__all__ = ["ALL", "check_entities", "complete_names", "how_many", "seconds"]
 
 ALL = "ALL"
 """What stands for every route and group."""
@@ -48,6 +48,15 @@ def check_entities(settings: Settings, mirror: Mirror, names: Sequence[str]) -> 
         if name not in mirror.entities:
             hint = did_you_mean(name, mirror.entities)
             raise click.UsageError(f"{settings.sync} has no entity {name}. {hint}".strip())
+
+
+def how_many(
+    name: str, default: int, least: int, text: str, *, most: int | None = None, n: str | None = None
+) -> Callable[[Any], Any]:
+    """An option with a whole number from `least` to `most`; `text` is its help, `n` how that shows
+    the number."""
+    kind = click.IntRange(least, most)
+    return click.option(name, type=kind, default=default, show_default=True, metavar=n, help=text)
 
 
 def seconds(context: click.Context, parameter: click.Parameter, text: str) -> float:

@@ -13,21 +13,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bridge.errors import (
-    BridgeError,
-    ConfigError,
-    ExampleExists,
-    FlipRefused,
-    Problem,
-    ServerMissing,
-    WrongUsage,
-)
+from bridge import errors
 
 __all__ = [
     "EXIT_CODES",
     "Format",
     "as_json",
     "format_option",
+    "headings",
+    "printable",
     "report",
     "say",
     "show_problems",
@@ -59,6 +53,12 @@ def visible(text: str) -> str:
     return _UNFIT.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
+def printable(text: str, kept: str = "") -> str:
+    """Without what a terminal could take for a command, but for the signs `kept`: the text is the
+    site's, or a sender's."""
+    return "".join(c if c.isprintable() or c in kept else f"\\x{ord(c):02x}" for c in text)
+
+
 def as_json(data: object) -> str:
     """One line of JSON that any terminal and any program can take."""
     text = json.dumps(data, ensure_ascii=False)
@@ -83,6 +83,12 @@ def say(data: object, output: Format, text: str = "") -> None:
         click.echo(as_json(data))
     else:
         console().print(visible(text), highlight=False, markup=False, soft_wrap=True)
+
+
+def headings(*columns: str) -> dict[str, str]:
+    """Keys with their headings, written `key: Heading`, or `key` where that is the heading, too."""
+    pairs = (column.partition(": ") for column in columns)
+    return {key: says or key.capitalize() for key, _, says in pairs}
 
 
 def show_rows(
@@ -113,7 +119,7 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def show_problems(problems: Iterable[Problem], *, level: str) -> None:
+def show_problems(problems: Iterable[errors.Problem], *, level: str) -> None:
     """Problems on standard error, one a line, as compilers write them."""
     for problem in problems:
         where = f"{problem.file}:{problem.line}:{problem.column}" if problem.line else problem.file
@@ -128,16 +134,16 @@ def console() -> Console:
     return Console(width=wide)
 
 
-def report(error: BridgeError) -> int:
+def report(error: errors.BridgeError) -> int:
     """Say what is wrong on standard error; returns the exit code."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, errors.ConfigError):
         show_problems(error.problems, level="error")
         if error.remedy:
             click.echo(visible(f"bridge: {error.remedy}"), err=True)
         return 3
     click.echo(visible(f"bridge: {error}"), err=True)
-    if isinstance(error, WrongUsage):
+    if isinstance(error, errors.WrongUsage):
         return 2
-    if isinstance(error, ServerMissing):
+    if isinstance(error, errors.ServerMissing):
         return 4
-    return 5 if isinstance(error, FlipRefused | ExampleExists) else 1
+    return 5 if isinstance(error, errors.FlipRefused | errors.ExampleExists) else 1

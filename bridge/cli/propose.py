@@ -8,12 +8,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
 
-from bridge.cli.options import check_entities
+from bridge.cli.options import check_entities, how_many
 from bridge.cli.output import Format, as_json, format_option, show_rows
+from bridge.cli.working import bar
 from bridge.errors import BridgeError, ConfigError
 from bridge.settings import Settings, redact_url
 from bridge.units import several
@@ -36,13 +34,13 @@ NEXT = (
 @click.argument("tables", nargs=-1, metavar="[TABLE]...")
 @click.option("--write", is_flag=True, help="Write it to BRIDGE_SYNC instead of printing it.")
 @click.option("--force", is_flag=True, help="With --write: overwrite the existing file.")
-@click.option(
+@how_many(
     "--rows",
-    type=click.IntRange(0, 1_000_000),
-    default=10_000,
-    show_default=True,
-    metavar="N",
-    help="Rows of each table to read; 0: only its definition.",
+    10_000,
+    0,
+    "Rows of each table to read; 0: only its definition.",
+    most=1_000_000,
+    n="N",
 )
 @click.option(
     "--version",
@@ -162,19 +160,10 @@ def _database(settings: Settings, what: str) -> Iterator[sql.Engine]:
 @contextmanager
 def _progress() -> Iterator[Progress]:
     """A bar on standard error where that is a terminal."""
-    console = Console(stderr=True)
-    bar = Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("tables", total=None)
+    with bar() as progress:
+        task = progress.add_task("tables", total=None)
 
         def tell(table: str, number: int, many: int) -> None:
-            bar.update(task, description=table or "tables", completed=number, total=many)
+            progress.update(task, description=table or "tables", completed=number, total=many)
 
         yield tell

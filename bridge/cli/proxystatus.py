@@ -11,16 +11,8 @@ from bridge.errors import ConfigError
 from bridge.proxy.routing.load import Handlers, load
 from bridge.proxy.serve.lock import AFTER_A_KILL, killed
 from bridge.proxy.telemetry import scrape as samples
+from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.surroundings import Compared, compare
-from bridge.proxy.telemetry.workers import (
-    Alone,
-    Stranger,
-    WorkerStatus,
-    alone,
-    read_all,
-    rows_of,
-    strangers,
-)
 from bridge.proxy.tools.reach import Reached, ask_all
 from bridge.settings import Settings
 from bridge.units import several
@@ -56,15 +48,15 @@ class Proxy:
     that was killed or crashed."""
 
     used: bool
-    workers: Sequence[WorkerStatus]
+    workers: Sequence[status.WorkerStatus]
     differs: Compared
     broken: str
     shares: Sequence[Share]
     answered: Mapping[str, int]
     failures: Counts
     legacy: Sequence[tuple[str, Reached]]
-    alone: Sequence[Alone]
-    strangers: Sequence[Stranger]
+    alone: Sequence[status.Alone]
+    strangers: Sequence[status.Stranger]
     breakers: Mapping[tuple[str, str], tuple[int, int]]
     freshness: Mapping[str, int]
     loops: Mapping[str, int]
@@ -173,14 +165,14 @@ class Proxy:
 
 def look(settings: Settings) -> Proxy:
     """Ask the state directory, routes.yaml and every backend. Raises StateUnreadable."""
-    workers = read_all(settings.state_dir)
+    workers = status.read_all(settings.state_dir)
     is_there = os.path.exists(settings.routes)
     broken, rows = "", []
     legacy: Sequence[tuple[str, Reached]] = ()
     if is_there:
         try:
             table = load(settings.routes, handlers=Handlers.NAMED)
-            rows, legacy = rows_of(table), ask_all(table.file)
+            rows, legacy = status.rows_of(table), ask_all(table.file)
         except ConfigError as error:
             broken = str(error).partition("\n")[0]
     breakers = samples.breakers(settings.state_dir)
@@ -189,6 +181,7 @@ def look(settings: Settings) -> Proxy:
     answered = samples.answered(settings.state_dir)
     fallbacks = samples.by_two(settings.state_dir, samples.FALLBACKS)
     dead = killed(settings.state_dir)
+    was_killed = f"bridgectl serve (process {dead}) was killed or crashed: {AFTER_A_KILL}"
     return Proxy(
         used=is_there or bool(workers),
         workers=workers,
@@ -198,23 +191,19 @@ def look(settings: Settings) -> Proxy:
         answered=_by_second(answered),
         failures=samples.by_two(settings.state_dir, samples.FAILED),
         legacy=legacy,
-        alone=alone(workers),
-        strangers=strangers(workers),
+        alone=status.alone(workers),
+        strangers=status.strangers(workers),
         breakers=breakers,
         freshness=samples.freshness(settings.state_dir),
         loops=samples.loops(settings.state_dir),
         loops_seen=samples.loops_seen(settings.state_dir),
         killed=dead,
         errors={
-            **({} if dead is None else {"proxy": _was_killed(dead)}),
+            **({} if dead is None else {"proxy": was_killed}),
             **{f"legacy {name}": one.says for name, one in legacy if not one.well},
             **{f"proxy {worker.pid}": "stopped" for worker in workers if worker.stopped},
         },
     )
-
-
-def _was_killed(pid: int) -> str:
-    return f"bridgectl serve (process {pid}) was killed or crashed: {AFTER_A_KILL}"
 
 
 def _shares(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import click
 import structlog
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
-from bridge.cli.output import Format, format_option, say, show_rows
+from bridge.cli.options import how_many
+from bridge.cli.output import Format, format_option, headings, printable, say, show_rows
+from bridge.cli.working import bar, collect_seldom
 from bridge.errors import BridgeError, ServerAway
 from bridge.settings import Settings
 from bridge.units import parse_duration
@@ -64,10 +64,7 @@ def worker(operator: str) -> None:
 
     settings = Settings.from_environ()
     counters = Counters()
-    # What is imported by now stays; looking through it again and again costs a fifth of the time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
+    collect_seldom()
     with Daemon(settings, "worker", counters, operator) as stop:
         run_worker(
             settings, stop=stop, log=structlog.get_logger("bridge.worker"), counters=counters
@@ -105,7 +102,7 @@ def _all_or_some(function: F) -> F:
 
 @dead.command("list")
 @_filters
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="At most.")
+@how_many("--limit", 100, 1, "At most.")
 @format_option
 def list_(limit: int, output: Format, **filters: Any) -> None:
     """Show dead letters, oldest first. They stay where they are.
@@ -116,18 +113,9 @@ def list_(limit: int, output: Format, **filters: Any) -> None:
     """
     which = _which((), filters)
     letters, total = _with_letters(lambda found: (found.letters(which, limit), len(found)))
-    columns = {
-        "id": "Id",
-        "last_time": "Last failed",
-        "count": "Times",
-        "entity": "Entity",
-        "key": "Key",
-        "version": "Version",
-        "bytes": "Bytes",
-        "error": "Error",
-    }
+    words = ("id", "last_time: Last failed", "count: Times", "entity", "key", "version", "bytes")
     rows = [_summary(letter) for letter in letters]
-    show_rows(rows, columns, output, title=f"{len(rows)} of {total} dead letters")
+    show_rows(rows, headings(*words, "error"), output, title=f"{len(rows)} of {total} dead letters")
 
 
 @dead.command()
@@ -149,10 +137,10 @@ def show(letter_id: str, output: Format) -> None:
         say({**_summary(letter), "raw": text, "first_time": letter.first_time}, "json")
         return
     facts = {**_summary(letter), "first failed": letter.first_time, "what it is": letter.part}
-    width = max(map(len, facts))
+    width, ends = max(map(len, facts)), "\n\t"
     for name, value in facts.items():
-        click.echo(f"{name:{width}}  {_printable(str(value))}")
-    click.echo(f"\n{_printable(text)}")
+        click.echo(f"{name:{width}}  {printable(str(value), ends)}")
+    click.echo(f"\n{printable(text, ends)}")
 
 
 @dead.command()
@@ -173,12 +161,12 @@ def retry(ids: tuple[str, ...], everything: bool, output: Format, **filters: Any
     about: set[tuple[str, str, int]] = set()
 
     def do(found: Any) -> tuple[int, int]:
-        with _progress() as bar:
+        with bar(TimeRemainingColumn()) as shown:
             letters = found.letters(which, None)
             about.update(row for one in letters if (row := one.row()))
-            task = bar.add_task("retry", total=len(letters))
+            task = shown.add_task("retry", total=len(letters))
             result: tuple[int, int] = found.retry(
-                which, progress=lambda done: bar.update(task, completed=done)
+                which, progress=lambda done: shown.update(task, completed=done)
             )
             return result
 
@@ -208,12 +196,9 @@ def drop(ids: tuple[str, ...], everything: bool, output: Format, **filters: Any)
 
     which = _which(ids, filters, everything=everything)
     dropped = _with_letters(lambda found: found.drop(which))
-    rows = 0
     sources = Sources.of(Settings.from_environ())
-    for letter in dropped:
-        if row := letter.row():
-            for outbox in sources.in_use():
-                rows += outbox.drop(*row)
+    about = [row for letter in dropped if (row := letter.row())]
+    rows = sum(outbox.drop(*row) for row in about for outbox in sources.in_use())
     note = f", and {rows} rows of the outbox" if rows else ""
     result = {"dropped": [letter.id for letter in dropped], "outbox_rows": rows}
     say(result, output, f"{len(dropped)} thrown away{note}")
@@ -265,20 +250,3 @@ def _with_letters(do: Callable[[Any], Any]) -> Any:
 def _summary(letter: Any) -> dict[str, Any]:
     names = ("id", "last_time", "count", "entity", "key", "version", "error", "part")
     return {name: getattr(letter, name) for name in names} | {"bytes": len(letter.raw)}
-
-
-def _printable(text: str) -> str:
-    """Without what a terminal could take for a command: the text is the sender's."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not Console(stderr=True).is_terminal,
-    )

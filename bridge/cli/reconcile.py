@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 from pymongo.errors import PyMongoError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
-from bridge.cli.options import check_entities, seconds
-from bridge.cli.output import Format, format_option, say, show_rows
+from bridge.cli.options import check_entities, how_many, seconds
+from bridge.cli.output import Format, format_option, headings, printable, say, show_rows
+from bridge.cli.working import bar
 from bridge.errors import BridgeError, ServerAway, ServerMissing
 from bridge.settings import Settings, redact_url
 
@@ -38,9 +38,7 @@ __all__ = ["reconcile"]
     callback=seconds,
     help="How long a difference must last; lag is not a difference.",
 )
-@click.option(
-    "--limit", type=click.IntRange(0), default=50, show_default=True, help="Most to show."
-)
+@how_many("--limit", 50, 0, "Most to show.")
 @format_option
 def reconcile(
     entities: tuple[str, ...],
@@ -206,38 +204,24 @@ def _show(results: Sequence[Any], unchecked: Mapping[str, str], limit: int, lag:
     rows += [
         {"entity": name, "differs": f"cannot be checked: {why}"} for name, why in unchecked.items()
     ]
-    headings = {
-        "entity": "Entity",
-        "rows": "Rows",
-        "documents": "Documents",
-        "differs": "Differs",
-        "repaired": "Repaired",
-        "seconds": "Seconds",
-    }
-    show_rows(rows, headings, "table")
+    words = ("entity", "rows", "documents", "differs", "repaired", "seconds")
+    show_rows(rows, headings(*words), "table")
     found = [(one.entity, difference) for one in results for difference in one.differences]
     if found:
         click.echo()
         shown = [
             {
                 "entity": entity,
-                "key": _printable(one.key),
+                "key": printable(one.key),
                 "kind": one.kind,
                 "sql": "–" if one.sql is None else one.sql,
                 "mongodb": "–" if one.mongodb is None else one.mongodb,
-                "note": _printable(one.detail or KINDS[one.kind]),
+                "note": printable(one.detail or KINDS[one.kind]),
             }
             for entity, one in found[:limit]
         ]
-        headings = {
-            "entity": "Entity",
-            "key": "Key",
-            "kind": "What",
-            "sql": "SQL",
-            "mongodb": "MongoDB",
-            "note": "Note",
-        }
-        show_rows(shown, headings, "table")
+        words = ("entity", "key", "kind: What", "sql: SQL", "mongodb: MongoDB", "note")
+        show_rows(shown, headings(*words), "table")
         _show_values(found[:limit])
     if len(found) > limit:
         click.echo(f"\n{len(found) - limit:,} more; --limit shows more, -o json all of them")
@@ -254,44 +238,24 @@ def _show(results: Sequence[Any], unchecked: Mapping[str, str], limit: int, lag:
 def _show_values(found: Sequence[tuple[str, Any]]) -> None:
     """Both values of each field that differs; they are on one line each already."""
     shown = [
-        {"entity": entity, "key": _printable(one.key)}
-        | {name: _printable(value) for name, value in gap.items()}
+        {"entity": entity, "key": printable(one.key)}
+        | {name: printable(value) for name, value in gap.items()}
         for entity, one in found
         for gap in one.values
     ]
     if shown:
         click.echo()
-        headings = {
-            "entity": "Entity",
-            "key": "Key",
-            "field": "Field",
-            "sql": "SQL",
-            "mongodb": "MongoDB",
-        }
-        show_rows(shown, headings, "table")
+        words = ("entity", "key", "field", "sql: SQL", "mongodb: MongoDB")
+        show_rows(shown, headings(*words), "table")
 
 
 def _numbers(by_kind: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {kind}" for kind, count in by_kind.items())
 
 
-def _printable(text: str) -> str:
-    """Without what a terminal could take for a command: the text is the site's."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-
-
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    with bar(TimeRemainingColumn()) as progress:
         task = None
         shown = ""
 
@@ -299,8 +263,8 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             nonlocal task, shown
             if task is None or what != shown:
                 if task is not None:
-                    bar.remove_task(task)
-                shown, task = what, bar.add_task(what, total=total or None)
-            bar.update(task, completed=done, total=max(done, total) or None)
+                    progress.remove_task(task)
+                shown, task = what, progress.add_task(what, total=total or None)
+            progress.update(task, completed=done, total=max(done, total) or None)
 
         yield tell

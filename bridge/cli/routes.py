@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import click
 
 from bridge.cli.options import ALL, complete_names
-from bridge.cli.output import Format, format_option, say, show_rows, visible
+from bridge.cli.output import Format, format_option, headings, say, show_rows, visible
 from bridge.errors import ConfigError, FlipRefused, StateUnreadable
 from bridge.proxy.decision import preview as previews
 from bridge.proxy.request.cookies import PREVIEW_COOKIE
@@ -43,16 +43,8 @@ def routes(output: Format) -> None:
         "workers": [{k: v for k, v in asdict(worker).items() if k != "rows"} for worker in workers],
         "routes": running,
     }
-    headings = {
-        "route": "Route",
-        "path": "Path",
-        "methods": "Methods",
-        "python": "Python",
-        "group": "Group",
-        "handler": "Handler",
-        "legacy": "Legacy",
-    }
-    show_rows(running, headings, output, data=data)
+    words = ("route", "path", "methods", "python", "group", "handler", "legacy")
+    show_rows(running, headings(*words), output, data=data)
     if output == "json":
         return
     if not workers:
@@ -73,15 +65,8 @@ def routes(output: Format) -> None:
             }
             for worker in workers
         ]
-        headings = {
-            "slot": "Worker",
-            "pid": "PID",
-            "generation": "Generation",
-            "table": "Table",
-            "since": "Live since (UTC)",
-            "state": "State",
-        }
-        show_rows(worker_rows, headings, output)
+        columns = ("slot: Worker", "pid: PID", "generation", "table", "since: Live since (UTC)")
+        show_rows(worker_rows, headings(*columns, "state"), output)
     if file_error:
         say(None, output, f"\n{settings.routes} is broken:\n{file_error}")
     for said in dict.fromkeys(worker.error for worker in workers):

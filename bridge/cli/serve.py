@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from bridge.cli.options import how_many
 from bridge.proxy.routing.load import Handlers, load
 from bridge.settings import Settings
 
@@ -18,20 +19,11 @@ broken, legacy's pages for routes whose handler is missing. Mend it, or see `bri
 @click.option(
     "--bind", multiple=True, default=["127.0.0.1:8080"], show_default=True, help="Repeatable."
 )
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(1), help="Processes.")
-@click.option(
-    "--handlers",
-    default=16,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Python handlers a process runs at a time.",
-)
-@click.option(
-    "--connections",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0),
-    help="Connections of visitors to a process; more wait. 0: as many as it has descriptors for.",
+@how_many("--workers", 2, 1, "Processes.")
+@how_many("--handlers", 16, 1, "Python handlers a process runs at a time.")
+@how_many(
+    *("--connections", 0, 0),
+    "Connections of visitors to a process; more wait. 0: as many as it has descriptors for.",
 )
 @click.option(
     "--access-log",
@@ -45,27 +37,15 @@ broken, legacy's pages for routes whose handler is missing. Mend it, or see `bri
     metavar="HOST:PORT",
     help="Serve /metrics, /health and /routes here, and take /events.",
 )
-@click.option(
-    "--graceful-timeout",
-    default=30,
-    show_default=True,
-    type=click.IntRange(0),
-    help="Seconds in which to finish requests at the end.",
-)
-@click.option(
-    "--max-requests",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0),
-    help="Replace a worker after so many requests, or up to twice as many: 2500 means 2,500 to "
+@how_many("--graceful-timeout", 30, 0, "Seconds in which to finish requests at the end.")
+@how_many(
+    *("--max-requests", 0, 0),
+    "Replace a worker after so many requests, or up to twice as many: 2500 means 2,500 to "
     "5,000. It goes on until the next one is ready. 0: never.",
 )
-@click.option(
-    "--worker-timeout",
-    default=30,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Replace a worker that gives no sign of life for so many seconds.",
+@how_many(
+    *("--worker-timeout", 30, 1),
+    "Replace a worker that gives no sign of life for so many seconds.",
 )
 @click.option("--certfile", default="", help="Use TLS with this certificate.")
 @click.option("--keyfile", default="", help="Its key, if that is in another file.")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from time import monotonic
@@ -14,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.progress import TextColumn, TimeRemainingColumn
 
-from bridge.cli.options import check_entities, seconds
-from bridge.cli.output import Format, format_option, show_rows
-from bridge.settings import Settings
+from bridge.cli.options import check_entities, how_many, seconds
+from bridge.cli.output import Format, format_option, headings, show_rows
+from bridge.cli.working import bar, collect_seldom
+from bridge.errors import BridgeError, ServerAway, ServerMissing, Stopped
+from bridge.settings import Settings, redact_url
 
 if TYPE_CHECKING:
     from bridge.sync.snapshot.load import Progress, SnapshotResult
@@ -29,16 +29,10 @@ __all__ = ["snapshot"]
 LINE_EVERY = 5.0
 """Seconds between two lines where there is no terminal for a bar."""
 
-COLUMNS = {
-    "entity": "Entity",
-    "rows": "Rows",
-    "written": "Written",
-    "stale": "As new already",
-    "buried": "Row gone",
-    "dead": "Dead letters",
-    "seconds": "Seconds",
-    "rate": "Rows/s",
-}
+COLUMNS = headings(
+    *("entity", "rows", "written", "stale: As new already", "buried: Row gone"),
+    *("dead: Dead letters", "seconds", "rate: Rows/s"),
+)
 
 
 @click.command()
@@ -52,21 +46,8 @@ COLUMNS = {
     is_flag=True,
     help="With --rewrite: only show which documents would change, and how.",
 )
-@click.option(
-    "--rows",
-    type=click.IntRange(0),
-    default=10_000,
-    show_default=True,
-    metavar="N",
-    help="With --dry-run: rows of each entity to read; 0: all.",
-)
-@click.option(
-    "--chunk",
-    type=click.IntRange(1, 100_000),
-    default=1000,
-    show_default=True,
-    help="Rows in one chunk.",
-)
+@how_many("--rows", 10_000, 0, "With --dry-run: rows of each entity to read; 0: all.", n="N")
+@how_many("--chunk", 1000, 1, "Rows in one chunk.", most=100_000)
 @click.option("--rate", type=click.IntRange(0), default=0, metavar="N", help="Most rows a second.")
 @click.option(
     "--max-lag",
@@ -75,20 +56,8 @@ COLUMNS = {
     callback=seconds,
     help="Pause while the outbox is further behind; 0s: never.",
 )
-@click.option(
-    "--max-waiting",
-    type=click.IntRange(0),
-    default=10_000,
-    show_default=True,
-    help="Pause while more messages wait on the queue; 0: never.",
-)
-@click.option(
-    "--max-dead",
-    type=click.IntRange(0),
-    default=10_000,
-    show_default=True,
-    help="Stop when so many rows have become dead letters; 0: never.",
-)
+@how_many("--max-waiting", 10_000, 0, "Pause while more messages wait on the queue; 0: never.")
+@how_many("--max-dead", 10_000, 0, "Stop when so many rows have become dead letters; 0: never.")
 @click.option("--bury-all", is_flag=True, help="Delete documents that have no row, however many.")
 @click.option("--pause", is_flag=True, help="Make the running one wait.")
 @click.option("--continue", "go_on", is_flag=True, help="Let the waiting one go on.")
@@ -126,7 +95,6 @@ def snapshot(
       bridgectl snapshot project --pause      the running one waits, wherever it runs
       bridgectl snapshot project --continue   and goes on
     """
-    from bridge.errors import Stopped
     from bridge.sync.documents import Mirror
     from bridge.sync.snapshot.load import SnapshotOptions, run
 
@@ -137,9 +105,7 @@ def snapshot(
     if dry_run:
         if not rewrite:
             raise click.UsageError("--dry-run is for --rewrite")
-        from bridge.cli.rewrite import dry_run as only_show
-
-        only_show(settings, entities, rows, output)
+        _only_show(settings, entities, rows, output)
         return
     if pause or go_on:
         _pause(settings, entities, pause, output)
@@ -147,10 +113,7 @@ def snapshot(
     options = SnapshotOptions(
         restart, rewrite, chunk, max_lag, max_waiting, rate, max_dead, bury_all
     )
-    # What is imported by now stays; looking through it again and again costs a fifth of the time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
+    collect_seldom()
     stop = threading.Event()
     try:
         with _signals(stop), _Display() as display:
@@ -170,6 +133,50 @@ def _tell(results: list[SnapshotResult], output: Format) -> None:
     if any(result.dead for result in results):
         click.echo("bridge: some rows became dead letters: bridgectl dead list", err=True)
         raise click.exceptions.Exit(1)
+
+
+def _only_show(settings: Settings, entities: Sequence[str], rows: int, output: Format) -> None:
+    """Show which documents would change, and how. Raises ServerMissing, and BridgeError where a
+    source does not fit."""
+    from bridge.queue.sql import cause as sqlcause
+    from bridge.queue.sql.database import connect
+    from bridge.sync.documents import Mirror
+    from bridge.sync.mongodb import connect as connect_mongodb
+    from bridge.sync.propose import rewritten as rewriting
+    from bridge.sync.server_errors import mongodb_missing
+    from bridge.sync.snapshot.choice import choose
+
+    mirror = Mirror.of(settings)
+    chosen = choose(mirror, entities)
+    if not settings.sql_url:
+        raise BridgeError("set BRIDGE_SQL_URL to the site's database, which is to be compared")
+    engine = connect(settings.sql_url)
+    found: list[rewriting.Rewritten] = []
+    try:
+        sqlcause.check(engine)
+        with connect_mongodb(settings.mongodb_url) as client:
+            database = client.get_default_database()
+            for name in chosen:
+                found += rewriting.rewritten(engine, database, mirror, name, rows)
+    except ServerAway as error:
+        if str(error).startswith("the SQL database"):
+            where = redact_url(settings.sql_url)
+            raise ServerMissing("the SQL database", where, "its service", error) from error
+        raise mongodb_missing(settings.mongodb_url, error) from error
+    finally:
+        engine.dispose()
+    data = [{**asdict(one), "changes": [asdict(c) for c in one.changes.values()]} for one in found]
+    table = [
+        {"entity": one.entity, **asdict(change), "documents": f"{change.documents:,}"}
+        for one in found
+        for change in one.changes.values()
+    ]
+    if output == "json" or table:
+        show_rows(table, rewriting.COLUMNS, output, data=data)
+    for one in found:
+        click.echo(f"bridge: {rewriting.summary(one)}", err=True)
+    if table:
+        click.echo("bridge: to write them: bridgectl snapshot --rewrite", err=True)
 
 
 def _pause(settings: Settings, entities: tuple[str, ...], paused: bool, output: Format) -> None:
@@ -210,16 +217,8 @@ class _Display:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, soft_wrap=True)
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
+        note = TextColumn("{task.fields[note]}")
+        self._bar = bar(note, TimeRemainingColumn(), console=self._console)
         self._tasks: dict[str, Any] = {}
         self._since: dict[str, float] = {}
         self._line_at = monotonic() + LINE_EVERY

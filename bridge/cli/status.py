@@ -1,10 +1,9 @@
-"""The verb that shows how everything is now: status."""
+"""Verbs that show how everything is now: status, and doctor, which says what to do about it."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,12 +11,10 @@ from bridge.cli.output import Format, format_option, say, show_rows
 from bridge.cli.proxystatus import Row, look, row
 from bridge.files import is_stopped
 from bridge.queue.status import QueueStatus, missing
+from bridge.queue.vitals import ProcessStatus
 from bridge.settings import Settings, redact_url
 
-if TYPE_CHECKING:
-    from bridge.queue.vitals import ProcessStatus
-
-__all__ = ["status"]
+__all__ = ["doctor", "status"]
 
 _SILENT = 15.0  # seconds; who works writes every two
 
@@ -133,3 +130,21 @@ def _queue_rows(settings: Settings, found: QueueStatus) -> list[Row]:
 
 def _number(value: int | None) -> str | None:
     return None if value is None else f"{value:,}"
+
+
+@click.command()
+@format_option
+def doctor(output: Format) -> None:
+    """Ask every configured server, and report what is wrong with it and what to do.
+
+    \b
+    Example:
+      bridgectl doctor -o json
+    """
+    from bridge.doctor import examine
+
+    findings = [asdict(finding) for finding in examine(Settings.from_environ())]
+    columns = {"state": "", "what": "What", "where": "Where", "says": "Finding", "do": "To do"}
+    show_rows(findings, columns, output)
+    if any(finding["state"] == "bad" for finding in findings):
+        raise click.exceptions.Exit(1)

@@ -10,14 +10,7 @@ from typing import Any, Self
 from kombu.connection import Connection
 
 from bridge.queue.broker import amqp
-from bridge.queue.broker.broker import (
-    CONNECT_SECONDS,
-    DEAD_QUEUE,
-    DEAD_SECONDS,
-    Broker,
-    Counts,
-    Shelf,
-)
+from bridge.queue.broker import broker as base
 
 __all__ = ["SCHEMES", "RabbitMQ"]
 
@@ -31,7 +24,7 @@ SHORTEST_WAIT = 0.0001
 """Seconds. py-amqp spins on less when a frame is cut in two."""
 
 
-class RabbitMQ(Broker):
+class RabbitMQ(base.Broker):
     """See `Broker`.
 
     consumes: whether it shows RabbitMQ that it is alive, once it consumes.
@@ -61,7 +54,7 @@ class RabbitMQ(Broker):
         if url.startswith("amqps"):
             # Checks the name in the certificate too; None means the host of the URL.
             options["ssl"] = {"server_hostname": None}
-        return Connection(url, connect_timeout=CONNECT_SECONDS, **options)
+        return Connection(url, connect_timeout=base.CONNECT_SECONDS, **options)
 
     def _prepare(self) -> None:
         amqp.prepare(self.connection, self._patience)
@@ -82,7 +75,7 @@ class RabbitMQ(Broker):
     def _arguments(self, name: str) -> dict[str, Any]:
         arguments = {"x-queue-type": "quorum"} | amqp.no_limit(self.connection)
         if name.endswith(".dead"):
-            arguments["x-message-ttl"] = DEAD_SECONDS * 1000
+            arguments["x-message-ttl"] = base.DEAD_SECONDS * 1000
         return arguments
 
     def _publish(self, queue: str, texts: Sequence[bytes], headers: Mapping[str, str]) -> None:
@@ -94,10 +87,10 @@ class RabbitMQ(Broker):
         confirms.publish(queue, texts, headers)
         self._confirms = confirms
 
-    def counts(self) -> Counts:
+    def counts(self) -> base.Counts:
         found = super().counts()
         if found.ready and found.dead:
-            self._look(DEAD_QUEUE)
+            self._look(base.DEAD_QUEUE)
         return found
 
     def _counted(self, channel: Any, queue: str, found: int) -> int:
@@ -119,7 +112,7 @@ class RabbitMQ(Broker):
             if getattr(error, "reply_code", 0) != RESOURCE_LOCKED:
                 raise
 
-    def browse(self, queue: str) -> Shelf:
+    def browse(self, queue: str) -> base.Shelf:
         errors = self.connection.channel_errors
         return _LockedShelf(self._plain(self.connection.channel()), queue, errors)
 
@@ -172,7 +165,7 @@ def _tag(message: Any) -> int:
     return int(message.delivery_tag)
 
 
-class _LockedShelf(Shelf):
+class _LockedShelf(base.Shelf):
     """The others wait for their turn instead of finding nothing. The lock is a queue that belongs
     to the connection and ends with it, however that ends."""
 

@@ -10,14 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 from kombu.connection import Connection
 
 from bridge.queue import streams
-from bridge.queue.broker.broker import (
-    CONNECT_SECONDS,
-    DEAD_QUEUE,
-    EVENTS_QUEUE,
-    Broker,
-    Counts,
-    Shelf,
-)
+from bridge.queue.broker import broker as base
 from bridge.queue.streams import url as redisurl
 from bridge.queue.streams.entry import to_message
 
@@ -35,7 +28,7 @@ LETTERS_PER_LOOK = 10
 """Entries of one answer to `after`, each of which may be large."""
 
 
-class Streams(Broker):
+class Streams(base.Broker):
     """See `Broker`. options: for `bridge.queue.streams`; those of
     URL_OPTIONS may also stand in the URL, as in redis://127.0.0.1/0?reclaim_idle=60."""
 
@@ -54,7 +47,7 @@ class Streams(Broker):
         redisurl.client(url).close()
         return Connection(
             redisurl.kombu_url(url),
-            connect_timeout=CONNECT_SECONDS,
+            connect_timeout=base.CONNECT_SECONDS,
             transport_options=from_url | options,
         )
 
@@ -66,9 +59,9 @@ class Streams(Broker):
         with self.channel.publishing():
             super()._publish(queue, texts, headers)
 
-    def counts(self) -> Counts:
-        ready, length = self.channel.group.ready(EVENTS_QUEUE), self.length(EVENTS_QUEUE)
-        return Counts(ready, max(0, length - ready), self.length(DEAD_QUEUE))
+    def counts(self) -> base.Counts:
+        ready, length = self.channel.group.ready(base.EVENTS_QUEUE), self.length(base.EVENTS_QUEUE)
+        return base.Counts(ready, max(0, length - ready), self.length(base.DEAD_QUEUE))
 
     def length(self, queue: str) -> int:
         return int(self.channel.contents.length(queue))
@@ -77,7 +70,7 @@ class Streams(Broker):
         age = self.channel.contents.age(queue)
         return float("inf") if age is None else time.time() - float(age)
 
-    def browse(self, queue: str) -> Shelf:
+    def browse(self, queue: str) -> base.Shelf:
         return _StreamShelf(self.connection.channel(), queue)
 
     def after(self, queue: str, place: bytes) -> Iterator[tuple[bytes, Any]]:
@@ -101,7 +94,7 @@ class Streams(Broker):
             self._drain(wait)  # one fetch brings all there is
 
 
-class _StreamShelf(Shelf):
+class _StreamShelf(base.Shelf):
     """A stream can be read without taking."""
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:

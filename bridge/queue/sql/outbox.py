@@ -110,7 +110,9 @@ class Outbox:
             **like,
         )
         payload: Any = self.table.c.payload
-        self._payload = sql.cast(payload, sql.Text) if _is_postgresql(engine) else payload
+        self._payload = (
+            sql.cast(payload, sql.Text) if engine.dialect.name == "postgresql" else payload
+        )
 
     def __repr__(self) -> str:
         where = redact_url(self.engine.url.render_as_string(hide_password=False))
@@ -389,7 +391,3 @@ def _ids(connection: sql.Connection, table: sql.Table, which: sql.ColumnElement[
     return list(
         connection.execute(sql.select(table.c.id).where(which).limit(_ROWS_PER_STEP)).scalars()
     )
-
-
-def _is_postgresql(engine: sql.Engine) -> bool:
-    return engine.dialect.name == "postgresql"

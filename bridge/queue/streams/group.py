@@ -168,15 +168,8 @@ class Group:
         key, count = self._prefix + stream, self._fitting(count)
         ready: list[tuple[bytes, int]] = []
         for consumer in self._without_heartbeat(self._others(stream)):
-            rows: list[dict[str, Any]] = self._client.xpending_range(
-                key,
-                self._group,
-                min="-",
-                max="+",
-                count=max(count, 100),
-                consumername=consumer,
-                idle=int(self._limits.reclaim_idle * 1000),
-            )
+            idle = int(self._limits.reclaim_idle * 1000)
+            rows = self._pending(stream, consumer, max(count, 100), idle=idle)
             if not rows:
                 self._forget(
                     keys=[key, self._heartbeat_key(consumer)], args=[self._group, consumer]
@@ -192,6 +185,12 @@ class Group:
             if found := self._claim(stream, [id], deliveries):
                 return found
         return []
+
+    def _pending(
+        self, stream: str, consumer: str, count: int, start: str = "-", idle: int | None = None
+    ) -> list[dict[str, Any]]:
+        key, group = self._prefix + stream, self._group
+        return list(self._client.xpending_range(key, group, start, "+", count, consumer, idle))
 
     def _others(self, stream: str) -> list[str]:
         rows: list[dict[str, Any]] = self._client.xinfo_consumers(
@@ -226,14 +225,7 @@ class Group:
         found: list[StreamEntry] = []
         start = "-"
         while True:
-            rows: list[dict[str, Any]] = self._client.xpending_range(
-                key,
-                self._group,
-                min=start,
-                max="+",
-                count=_ENTRIES_PER_STEP,
-                consumername=self.name,
-            )
+            rows = self._pending(stream, self.name, _ENTRIES_PER_STEP, start)
             for row in rows:
                 id, deliveries = row["message_id"], row["times_delivered"]
                 if in_hand(stream, id):
