@@ -146,7 +146,7 @@ def test_check_warns_of_what_the_environment_hardly_means(file: Path) -> None:
     odd = {"BRIDGE_SECRET": "abc", "BRIDGE_MONGO_URL": "mongodb://127.0.0.1/b"}
     said = bridge("check", file=file, **odd).stderr
     assert "BRIDGE_SECRET: warning: has 3 characters" in said
-    assert "BRIDGE_MONGO_URL: warning: nothing has this name" in said
+    assert "BRIDGE_MONGO_URL: warning: the bridge reads no such name" in said
     assert "did you mean BRIDGE_MONGODB_URL?" in said
     bridge("check", "--strict", file=file, expect=1, **odd)
 
