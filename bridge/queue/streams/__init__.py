@@ -11,9 +11,9 @@ are kept in Redis. Messages come in batches (`_get_many`) and are acknowledged i
 entry is lost is the business of `bridge.queue.streams.group`.
 
 Transport options: `batch` (messages of one fetch, 100), `batch_bytes` and `largest` (0, see
-`bridge.queue.streams.group.Limits`), `global_keyprefix`, `consumer_group` (bridge), `consumer_name`,
-`heartbeat`, `reclaim_idle`, `reclaim_every` (seconds, see there), `socket_timeout`,
-`socket_connect_timeout` (seconds).
+`bridge.queue.streams.group.Limits`), `global_keyprefix`, `consumer_group` (bridge),
+`consumer_name`, `heartbeat`, `reclaim_idle`, `reclaim_every` (seconds, see there),
+`socket_timeout`, `socket_connect_timeout` (seconds).
 
 Not offered, and refused with NotOffered: priorities inside a queue (use several queues), a time
 to live per message, queues that forget messages or move them by themselves, headers exchanges,
