@@ -98,9 +98,8 @@ class Conversation:
         """(1) One table from the first byte to the last, whatever is reloaded meanwhile. `peer`
         is the address of the connection; it stands for the visitor until they are known."""
         self.front = front
-        self.decider = decider = front.decider()
-        self.table = table = decider.table
-        digits = front.draw()
+        self.decider, digits = front.begin()
+        self.table = table = self.decider.table
         self.fresh_key = digits[16:]
         self.outcome = Outcome(
             digits[:16],

@@ -97,12 +97,15 @@ class Front:
         self._digits: list[str] = []
         os.register_at_fork(after_in_child=self._digits.clear)  # no two processes share an id
 
-    def draw(self) -> str:
-        """40 random hex digits for one request."""
+    def begin(self) -> tuple[Decider, str]:
+        """What decides by the table of the moment, and 40 random hex digits for one request."""
+        table, decider = self.table(), self._decider
+        if decider is None or decider.table is not table:
+            decider = self._decider = Decider(table)
         try:
-            return self._digits.pop()
+            return decider, self._digits.pop()
         except IndexError:
-            return self._draw()
+            return decider, self._draw()
 
     def _draw(self) -> str:
         """Digits for many requests at once. A call of the system
@@ -112,13 +115,6 @@ class Front:
         ours, *others = (drawn[at : at + 40] for at in range(0, len(drawn), 40))
         self._digits.extend(others)
         return ours
-
-    def decider(self) -> Decider:
-        """What decides by the table of the moment."""
-        table, decider = self.table(), self._decider
-        if decider is None or decider.table is not table:
-            decider = self._decider = Decider(table)
-        return decider
 
     def recognise(self, table: RouteTable, head: Head) -> Caller:
         """(3) Who asks. For origin-form targets and all methods but OPTIONS and TRACE this

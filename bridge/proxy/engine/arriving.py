@@ -10,10 +10,7 @@ from __future__ import annotations
 from bridge.errors import BridgeError, LegacyError, VisitorError
 from bridge.proxy.engine.answers import CONTINUE
 from bridge.proxy.engine.clock import clock
-from bridge.proxy.engine.engine import Engine
 from bridge.proxy.engine.exchange import Exchange
-from bridge.proxy.engine.ports import Carrier
-from bridge.proxy.engine.reading import Block
 from bridge.proxy.engine.reply import Reply
 from bridge.proxy.engine.spool import Spool
 from bridge.reasons import Stage
@@ -39,13 +36,9 @@ class Arriving(Reply):
         "spool",
     )
 
-    def __init__(
-        self, engine: Engine, carrier: Carrier, method: str, minor: int, block: Block
-    ) -> None:
-        super().__init__(engine, carrier, method, minor, block)
-        self.exchange: Exchange | None = None
-        self.spool: Spool | None = None
-        self.held: list[bytes] | None = None
+    exchange: Exchange | None
+    held: list[bytes] | None
+    spool: Spool | None
 
     def spooled(self) -> None:
         """All of the body is here, for a handler."""
@@ -183,7 +176,7 @@ class Arriving(Reply):
                 self.go_to_legacy()
 
     def _end(self) -> None:
-        super()._end()
+        Reply._end(self)  # quicker than super()
         self.exchange = None
         if self.spool is not None:
             self.spool.close()

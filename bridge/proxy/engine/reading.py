@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 import httptools
 
@@ -16,8 +17,7 @@ from bridge.errors import VisitorError
 from bridge.proxy.http.wire import LONGEST_LENGTH, ChunkedReader, WireError, field_lines, lowered
 from bridge.proxy.request.head import Headers
 from bridge.proxy.request.hosts import split_host
-from bridge.proxy.request.memory import remember
-from bridge.proxy.request.target import parse_target
+from bridge.proxy.request.target import Target, parse_target
 
 __all__ = [
     "LONGEST_FIELD",
@@ -42,25 +42,34 @@ _LINE = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}) ([\x21-\x7e\x80-\xff]+)
 _SOUND = re.compile(rb"(?:[^\x00-\x08\x0a-\x1f\x7f \t][^\x00-\x08\x0a-\x1f\x7f]*\r\n)*")
 _FRONT = b"GET / HTTP/1.1\r\n"
 
-target_of = remember(4096, 256)(parse_target)
-"""As `parse_target`; what is asked for most is parsed once."""
+_remembered = lru_cache(maxsize=4096)(parse_target)
+_REMEMBERED = 256  # characters: the memory that visitors can fill has a bound
+
+
+def target_of(method: str, raw: str) -> Target:
+    """As `parse_target`; what is asked for most is parsed once."""
+    return _remembered(method, raw) if len(raw) <= _REMEMBERED else parse_target(method, raw)
 
 
 def read_line(line: bytes, longest: int = LONGEST_LINE) -> tuple[str, str, int]:
     """Method, raw target (Latin-1) and minor version. Raises VisitorError: 400, and 414 for more
     than `longest` bytes."""
+    if len(line) <= _REMEMBERED:
+        return _known_line(line)
     if len(line) > longest:
         raise VisitorError(414, "the request line is too long")
     return _read_line(line)
 
 
-@remember(4096, 256)
 def _read_line(line: bytes) -> tuple[str, str, int]:
     match = _LINE.fullmatch(line)
     if not match:
         raise VisitorError(400, "malformed request line")
     method, target, minor = match.groups()
     return method.decode("latin-1"), target.decode("latin-1"), 0 if minor == b"0" else 1
+
+
+_known_line = lru_cache(maxsize=4096)(_read_line)
 
 
 class Block:

@@ -21,6 +21,7 @@ from bridge.proxy.engine.engine import Engine
 from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.ports import Carrier
 from bridge.proxy.engine.reading import Block, target_of
+from bridge.proxy.engine.reply import Reply
 from bridge.proxy.engine.spool import Spool
 from bridge.proxy.engine.upstream import LegacyConnection, Upstream
 from bridge.proxy.front import Caller
@@ -75,8 +76,9 @@ class Turn(Arriving):
     def __init__(
         self, engine: Engine, carrier: Carrier, method: str, minor: int, block: Block, known: Known
     ) -> None:
-        super().__init__(engine, carrier, method, minor, block)
+        Reply.__init__(self, engine, carrier, method, minor, block)  # quicker than super()
         self.known: Known | None = known
+        self.exchange = self.held = self.spool = None
 
     # (2) to (4)
 
