@@ -10,9 +10,7 @@ from __future__ import annotations
 from bridge.errors import BridgeError, LegacyError, VisitorError
 from bridge.proxy.engine.answers import CONTINUE
 from bridge.proxy.engine.clock import clock
-from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.reply import Reply
-from bridge.proxy.engine.spool import Spool
 from bridge.reasons import Stage
 
 __all__ = ["Arriving"]
@@ -21,9 +19,7 @@ _PATIENCE = 1.0  # seconds until legacy is asked although a body is not all here
 
 
 class Arriving(Reply):
-    """The asking half of a request, as far as it is a body. `held` is what came of it while
-    legacy is not asked yet; None: it has been, or is not waiting for that. `spool` has it for a
-    handler, `exchange` is how legacy is asked."""
+    """The asking half of a request, as far as it is a body."""
 
     __slots__ = (
         "_held_since",
@@ -31,14 +27,7 @@ class Arriving(Reply):
         "_measured",
         "_measured_size",
         "_most",
-        "exchange",
-        "held",
-        "spool",
     )
-
-    exchange: Exchange | None
-    held: list[bytes] | None
-    spool: Spool | None
 
     def spooled(self) -> None:
         """All of the body is here, for a handler."""
@@ -175,9 +164,7 @@ class Arriving(Reply):
             if pool.has_plenty:
                 self.go_to_legacy()
 
-    def _end(self) -> None:
-        Reply._end(self)  # quicker than super()
-        self.exchange = None
+    def _drop_body(self) -> None:
         if self.spool is not None:
             self.spool.close()
         if self.held is not None:

@@ -11,16 +11,35 @@ from typing import Any
 from bridge.proxy.conversation import Answered
 from bridge.proxy.engine.answers import answer_head, last_chunk
 from bridge.proxy.engine.engine import Engine
+from bridge.proxy.engine.exchange import Exchange
 from bridge.proxy.engine.ports import Carrier, Source
 from bridge.proxy.engine.reading import Block, Body
+from bridge.proxy.engine.spool import Spool
+from bridge.proxy.engine.upstream import Upstream
+from bridge.proxy.front import Caller
 from bridge.proxy.http import pages
 from bridge.proxy.http.wire import chunk, lowered
 from bridge.proxy.request.head import Headers
+from bridge.proxy.routing.table import RouteTable
 
-__all__ = ["Reply"]
+__all__ = ["Known", "Reply"]
 
 _BODILESS = (204, 304)
 _HEADS = 8  # that are remembered for one head of legacy's
+
+
+class Known:
+    """What follows from a header block. Browsers send the same one again and again on a
+    connection: `caller` for one table and minor version, `lines` by backend (those for it, before
+    and after the request's id; its pool; whether the request authenticates its connection), and
+    `environ`, what handlers get of it."""
+
+    __slots__ = ("caller", "environ", "lines")
+
+    def __init__(self) -> None:
+        self.caller: tuple[RouteTable, int, Caller] | None = None
+        self.lines: dict[str, tuple[str, str, Upstream, bool]] = {}
+        self.environ: dict[str, str] | None = None
 
 
 class Reply:
@@ -28,9 +47,10 @@ class Reply:
 
     engine: what all connections share.
     carrier: the connection that the request came on.
-    block: the lines of its head.
+    block: the lines of its head; known: what follows from them, None where it depends on more.
 
-    `source` makes the answer, `body` is what of the request's is missing.
+    `source` makes the answer, `exchange` is how legacy is asked. `body` is what of the request's is
+    missing; of what is here, `held` waits until legacy is asked, and `spool` is for a handler.
     """
 
     __slots__ = (
@@ -45,20 +65,28 @@ class Reply:
         "carrier",
         "conversation",
         "engine",
+        "exchange",
+        "held",
+        "known",
         "method",
         "minor",
         "outlet",
         "over",
         "source",
+        "spool",
     )
 
     def __init__(
-        self, engine: Engine, carrier: Carrier, method: str, minor: int, block: Block
+        self, engine: Engine, carrier: Carrier, method: str, minor: int, block: Block, known: Known
     ) -> None:
+        self.known: Known | None = known
         self.engine, self.carrier, self.outlet = engine, carrier, carrier.outlet
         self.method, self.minor, self.block = method, minor, block
         self.conversation = engine.began(method, carrier.peer)
         self.source: Source | None = None
+        self.exchange: Exchange | None = None
+        self.spool: Spool | None = None
+        self.held: list[bytes] | None = None
         self.body: Body | None = None  # while it is not complete
         self.answered = self.over = False
         self._chunked = self._close = self._expects = False
@@ -195,11 +223,17 @@ class Reply:
     def _end(self) -> None:
         self.over = True
         # What refers to each other would wait for the garbage collector.
-        source, self.source = self.source, None
+        source, self.source, self.exchange = self.source, None, None
         if source is not None:
             source.cancel()
+        if not self.block.plain:
+            self._drop_body()
         self.conversation.end()
         self.engine.ended(self.conversation)
+
+    def _drop_body(self) -> None:
+        """Nobody wants what is here of the request's body."""
+        raise NotImplementedError
 
     # the visitor's speed
 

@@ -17,23 +17,18 @@ from bridge.errors import UseLegacy
 from bridge.proxy.engine.answers import CONTINUE
 from bridge.proxy.engine.arriving import Arriving
 from bridge.proxy.engine.calls import NotFresh
-from bridge.proxy.engine.engine import Engine
 from bridge.proxy.engine.exchange import Exchange
-from bridge.proxy.engine.ports import Carrier
-from bridge.proxy.engine.reading import Block, target_of
-from bridge.proxy.engine.reply import Reply
+from bridge.proxy.engine.reading import target_of
 from bridge.proxy.engine.spool import Spool
 from bridge.proxy.engine.upstream import LegacyConnection, Upstream
-from bridge.proxy.front import Caller
 from bridge.proxy.http.wire import ResponseHead, binds, content_length
 from bridge.proxy.python.environ import caller_keys, header_keys, target_keys
 from bridge.proxy.python.threads import PythonFailed
 from bridge.proxy.request.forwarded import stranger
 from bridge.proxy.request.head import Head, Headers, host_of
 from bridge.proxy.routing.handlers import PARAMS
-from bridge.proxy.routing.table import RouteTable
 
-__all__ = ["Known", "Turn"]
+__all__ = ["Turn"]
 
 
 _VERSIONS = ("1.0", "1.1")
@@ -53,32 +48,10 @@ _BASE: dict[str, Any] = {
 }
 
 
-class Known:
-    """What follows from a header block. Browsers send the same one again and again on a
-    connection: `caller` for one table and minor version, `lines` by backend (those for it, before
-    and after the request's id; its pool; whether the request authenticates its connection), and
-    `environ`, what handlers get of it."""
-
-    __slots__ = ("caller", "environ", "lines")
-
-    def __init__(self) -> None:
-        self.caller: tuple[RouteTable, int, Caller] | None = None
-        self.lines: dict[str, tuple[str, str, Upstream, bool]] = {}
-        self.environ: dict[str, str] | None = None
-
-
 class Turn(Arriving):
-    """A request, from its head to the last byte of its answer. `known` is its block's; None where
-    what it says depends on more."""
+    """A request, from its head to the last byte of its answer."""
 
-    __slots__ = ("known",)
-
-    def __init__(
-        self, engine: Engine, carrier: Carrier, method: str, minor: int, block: Block, known: Known
-    ) -> None:
-        Reply.__init__(self, engine, carrier, method, minor, block)  # quicker than super()
-        self.known: Known | None = known
-        self.exchange = self.held = self.spool = None
+    __slots__ = ()
 
     # (2) to (4)
 

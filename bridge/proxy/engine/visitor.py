@@ -22,8 +22,9 @@ from bridge.proxy.engine.clock import NEVER, clock
 from bridge.proxy.engine.engine import Engine
 from bridge.proxy.engine.outlet import Outlet, delivered, is_gone, on_the_way
 from bridge.proxy.engine.reading import Block, read_block, read_line
+from bridge.proxy.engine.reply import Known
 from bridge.proxy.engine.tunnel import Tunnel
-from bridge.proxy.engine.turn import Known, Turn
+from bridge.proxy.engine.turn import Turn
 from bridge.proxy.engine.upstream import LegacyConnection, Upstream
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.http.wire import NO_TLS, TLS_HELLO
