@@ -11,7 +11,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -26,6 +25,9 @@ from tests.acceptance.fault_site import FaultSite
 
 BOUND = 2.0
 """Seconds that what is cached may be behind."""
+
+
+MODULE = "tests.acceptance.reading_process"
 
 
 class Read(NamedTuple):
@@ -71,11 +73,10 @@ class Following:
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> Self:
-        script = Path(__file__).with_name("reading_process.py")
         inherited = {key: value for key, value in os.environ.items() if key[:7] != "BRIDGE_"}
         self._errors = self.file.with_suffix(".err").open("wb")
         self._process = subprocess.Popen(
-            [sys.executable, str(script), str(self.file), str(self._entries), *WATCHED],
+            [sys.executable, "-m", MODULE, str(self.file), str(self._entries), *WATCHED],
             env={**inherited, **self._site.env, "PYTHONPATH": str(REPOSITORY)},
             cwd=REPOSITORY,
             stderr=self._errors,

@@ -1,6 +1,6 @@
 """A process that reads pages through a `Store` and writes down what it got and when.
 
-python reading_process.py FILE ENTRIES KEY…
+python -m tests.acceptance.reading_process FILE ENTRIES KEY…
 
 ENTRIES: what its cache holds at most; fewer than keys make it read MongoDB, too. It writes lines
 of JSON: begin and end of the read (CLOCK_MONOTONIC, the same for all processes), key, the version

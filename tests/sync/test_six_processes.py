@@ -48,7 +48,7 @@ class Writer:
     """One process that applies what it is given."""
 
     def __init__(self, sync: Path, url: str) -> None:
-        words = [sys.executable, str(Path(__file__).with_name("writing_process.py"))]
+        words = [sys.executable, "-m", "tests.sync.writing_process"]
         self._process = subprocess.Popen(
             [*words, str(sync), url],
             stdin=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """A process that applies events: what the tests start, feed and kill.
 
-python writing_process.py SYNC_YAML MONGODB_URL
+python -m tests.sync.writing_process SYNC_YAML MONGODB_URL
 
 It reads lines of JSON, each a list of batches of events, applies them in order, and answers each
 line with `done`. A line {"die_before": n} makes it kill itself just before it sends its nth command
