@@ -17,7 +17,7 @@ import requests
 from pymongo.database import Database
 
 from bridge.proxy.telemetry.scrape import scrape
-from stack.bridge import BridgeWorker
+from stack.bridge import BridgeRelay, BridgeWorker
 from stack.check import AccessLog
 from stack.php import PhpServer, run_php
 from stack.process import REPOSITORY
@@ -124,6 +124,8 @@ def forge(
             PhpServer(tmp_path / "php", LEGACY / "htdocs", router=LEGACY / "router.php", env=legacy)
         )
         stack.enter_context(BridgeWorker(tmp_path / "worker", env=bridge))
+        # On a busy machine PHP leaves some to it: 50 ms for Redis, and then not again for a while.
+        stack.enter_context(BridgeRelay(tmp_path / "relay", env=bridge))
         routes = ROUTES.replace("@PHP@", php.url)
         proxy = stack.enter_context(BridgeSite(tmp_path / "proxy", routes, env=bridge))
         yield Forge(php, proxy, clean_mongodb)

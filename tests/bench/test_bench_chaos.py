@@ -74,7 +74,7 @@ class Unfinished(Damaged):
 from bridge.proxy.engine.reply import Reply
 def damaged(self, reason):
     self._left = None
-    self.finish([])
+    self.on_end([])
 Reply.cut = damaged
 """
 
