@@ -264,7 +264,7 @@ def test_replacing_workers_under_load_fails_no_request(tmp_path: Path, php: PhpS
         slots = [path.stem for path in (site.state / "metrics").glob("*.cells")]
         assert 2 <= len(slots) <= 6
         living = {f"{pid}.json" for pid in site.server.processes()}
-        assert {path.name for path in (site.state / "workers").iterdir()} <= living
+        assert {path.name for path in (site.state / "workers").glob("*.json")} <= living
 
 
 # --- the operator's listener
