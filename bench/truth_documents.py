@@ -18,7 +18,7 @@ from bson.decimal128 import Decimal128
 
 from bench.truth_damage import Damage, Found, named
 from bench.truth_scenes import SHAPES, VERSION, Scene
-from bridge.sync.reconcile.contents import TOLERANT
+from bridge.sync.mongodb import TOLERANT
 
 __all__ = ["documents", "harmless"]
 

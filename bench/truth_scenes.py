@@ -22,7 +22,7 @@ from bridge.sync.apply import apply
 from bridge.sync.checksums import BUCKETS
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
-from bridge.sync.reconcile.contents import TOLERANT
+from bridge.sync.mongodb import TOLERANT
 from bridge.sync.reconcile.findings import ReconcileResult
 from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
 from bridge.sync.sql.source import SqlSource

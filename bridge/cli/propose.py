@@ -112,7 +112,7 @@ def types(entities: tuple[str, ...], output: Format) -> None:
     from bridge.sync.documents import Mirror
     from bridge.sync.propose.listed import COLUMNS, listed
     from bridge.sync.server_errors import no_entities
-    from bridge.sync.types.learn import learn
+    from bridge.sync.sql.learn import learn
 
     settings = Settings.from_environ()
     mirror = Mirror.of(settings)

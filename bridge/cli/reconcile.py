@@ -187,7 +187,7 @@ def _as_data(result: Any, mirror: Any, deep: bool) -> dict[str, Any]:
 
 
 def _show(results: Sequence[Any], unchecked: Mapping[str, str], limit: int, lag: float) -> None:
-    from bridge.sync.reconcile.doubts import KINDS
+    from bridge.sync.doubts import KINDS
     from bridge.sync.reconcile.reconciler import MOST_KEYS
 
     rows = [

@@ -22,7 +22,7 @@ from pydantic import (
 from bridge.entity import ENTITY
 from bridge.queue.events import MAX_EVENT_BYTES
 from bridge.queue.sources import COLUMN, Identifier, OutboxTable, SqlQueue, TableName
-from bridge.sync.types.charsets import codec_of
+from bridge.sync.charsets import codec_of
 from bridge.units import Duration, Model, Size, text
 
 __all__ = [

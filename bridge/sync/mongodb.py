@@ -1,5 +1,5 @@
-"""MongoDB as the sync uses it: the connection, how a write is acknowledged, and whose fault an
-error is.
+"""MongoDB as the sync uses it: the connection, how a write is acknowledged, whose fault an error
+is, and how a document is read that anybody may have written.
 
 An outage must never be taken for a wrong document, or good events would end as dead letters; and a
 wrong document never for an outage, or a worker would wait for ever.
@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bson.errors import BSONError
+import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError, InvalidBSON
 from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -33,10 +35,13 @@ __all__ = [
     "APP_NAME",
     "DRIVER_REFUSES",
     "MAJORITY",
+    "TOLERANT",
     "TOMBSTONE_SECONDS",
     "as_outage",
     "connect",
+    "decode",
     "documents_fault",
+    "has_doubles",
     "majority",
     "message_of",
     "outages",
@@ -55,6 +60,28 @@ MAJORITY = WriteConcern(w="majority", j=True, wtimeout=10_000)
 
 DRIVER_REFUSES = (DocumentTooLarge, BSONError, OverflowError, UnicodeError, RecursionError)
 """What the driver raises for a document before a byte of it is sent."""
+
+TOLERANT: CodecOptions[dict[str, Any]] = CodecOptions(
+    unicode_decode_error_handler="surrogateescape",
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+"""For what anybody may have written: no year and no text is too strange to be read."""
+
+
+class _Double(ValueError):
+    pass
+
+
+class _Once(dict[str, Any]):
+    """Refuses a second value."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name in self:
+            raise _Double(name)
+        super().__setitem__(name, value)
+
+
+_STRICT = TOLERANT.with_options(document_class=_Once)
 
 # Errors of the server with one write that say nothing about its document
 # (src/mongo/base/error_codes.yml).
@@ -167,3 +194,18 @@ def outages() -> Iterator[None]:
         yield
     except PyMongoError as error:
         raise as_outage(error) from error
+
+
+def decode(raw: bytes) -> dict[str, Any]:
+    """A document of MongoDB, whatever is in it."""
+    return bson.decode(raw, TOLERANT)
+
+
+def has_doubles(raw: bytes) -> bool:
+    """Whether a field is there twice, at any level. Drivers show the last one of them, and MongoDB
+    6.0 ends when it is to update such a document."""
+    try:
+        bson.decode(raw, _STRICT)
+    except (_Double, InvalidBSON):
+        return True
+    return False

@@ -19,11 +19,11 @@ from bridge.queue.relay.touched import CurrentRow
 from bridge.queue.sql.database import reading
 from bridge.queue.sql.values import to_json
 from bridge.sync.documents import Mirror
+from bridge.sync.sql.learn import learn
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.sql.versions import raise_entries
 from bridge.sync.triggers.noted import MOST_KEY, needs_none
 from bridge.sync.types.keys import Unlookable
-from bridge.sync.types.learn import learn
 from bridge.sync.types.typed import Typed
 
 __all__ = ["Fetcher"]

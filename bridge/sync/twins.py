@@ -35,7 +35,7 @@ from bridge.settings import Settings
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.entities import load
 from bridge.sync.models import TWIN, File, Index
-from bridge.sync.mongodb import MAJORITY, connect, outages, servers_fault
+from bridge.sync.mongodb import MAJORITY, connect, has_doubles, outages, servers_fault
 from bridge.units import in_portions
 
 __all__ = [
@@ -158,9 +158,6 @@ def mark_doubles(collection: Collection[Document], fields: Sequence[str]) -> int
 
 def _without_doubles(collection: Collection[Document], ids: Sequence[Any]) -> list[Any]:
     """Without documents that have a field twice: MongoDB 6.0 would end at their update."""
-    # What reads documents is built on what writes them, and that on this.
-    from bridge.sync.reconcile.contents import has_doubles
-
     raw = collection.with_options(CodecOptions(document_class=RawBSONDocument))
     kept: list[Any] = []
     for some in in_portions(ids, TWINS_PER_STEP):

@@ -27,8 +27,8 @@ from bridge.sync.documents import Document, Mirror
 from bridge.sync.mongodb import connect
 from bridge.sync.reconcile.schedule import Scheduled
 from bridge.sync.server_errors import check_broker, mongodb_missing, no_entities
+from bridge.sync.sql.watch import TypeWatch
 from bridge.sync.state import State
-from bridge.sync.types.watch import TypeWatch
 
 __all__ = ["Counters", "run_worker"]
 

@@ -39,7 +39,7 @@ PURE = (
     "bridge.sync.checksums",
     "bridge.sync.documents",
     "bridge.sync.guard",
-    "bridge.sync.reconcile.doubts",
+    "bridge.sync.doubts",
 )
 
 

@@ -20,10 +20,10 @@ from bridge.sync.documents import Mirror
 from bridge.sync.mongodb import connect as connect_mongodb
 from bridge.sync.propose.advice import charset_of
 from bridge.sync.propose.look import look
+from bridge.sync.sql.learn import learn
+from bridge.sync.sql.watch import STATE_ID
 from bridge.sync.state import State
-from bridge.sync.types.learn import learn
 from bridge.sync.types.typed import Typed
-from bridge.sync.types.watch import STATE_ID
 
 __all__ = ["types"]
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from bridge.sync.checksums import Listed, Sums, bucket_of, sum_of
-from bridge.sync.reconcile.doubts import Pair
+from bridge.sync.doubts import Pair
 
 __all__ = ["Account", "KeyEntry"]
 

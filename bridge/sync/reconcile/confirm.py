@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from bridge.sync.checksums import Sums, bucket_of
+from bridge.sync.doubts import Pair
 from bridge.sync.reconcile.account import Account
-from bridge.sync.reconcile.doubts import Pair
 from bridge.sync.reconcile.findings import Difference
 from bridge.sync.reconcile.listing import bucket, odd, unfound
 

@@ -14,45 +14,21 @@ from itertools import islice
 from typing import Any
 
 import bson
-from bson.codec_options import CodecOptions, DatetimeConversion
 
 from bridge.sync.documents import Document
+from bridge.sync.mongodb import TOLERANT, decode, has_doubles
 from bridge.sync.reconcile.bookkeeping import SAID, is_moment, may_have
 from bridge.sync.reconcile.shown import NOTHING, named, shown_apart
 
 __all__ = [
     "MOST_GAPS",
-    "TOLERANT",
     "Gap",
-    "decode",
     "differences",
-    "has_doubles",
     "in_words",
     "without_time",
 ]
 
-TOLERANT: CodecOptions[Document] = CodecOptions(
-    unicode_decode_error_handler="surrogateescape",
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-)
-"""For what anybody may have written: no year and no text is too strange to be read."""
-
-
-class _Double(ValueError):
-    pass
-
-
-class _Once(dict[str, Any]):
-    """Refuses a second value."""
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if name in self:
-            raise _Double(name)
-        super().__setitem__(name, value)
-
-
 WHOLE = "the document"
-_STRICT = TOLERANT.with_options(document_class=_Once)
 
 MOST_GAPS = 20
 """Differences of one document that are told."""
@@ -93,11 +69,6 @@ class Gap:
         return {"field": self.place, "sql": expected, "mongodb": found}
 
 
-def decode(raw: bytes) -> Document:
-    """A document of MongoDB, whatever is in it."""
-    return bson.decode(raw, TOLERANT)
-
-
 def without_time(raw: bytes) -> bytes:
     """A document without the value of its last field, which is `_at` in what we write: where two
     are equal so, and one of them is ours, the documents are the same. Unequal ones may be, too."""
@@ -118,16 +89,6 @@ def differences(expected: bytes, found: bytes, most: int = MOST_GAPS) -> list[Ga
         text = "a text that is no UTF-8, or a type of BSON that drivers read as another"
         return [Gap(WHOLE, NOTHING, text)]
     return gaps
-
-
-def has_doubles(raw: bytes) -> bool:
-    """Whether a field is there twice, at any level. Drivers show the last one of them, and MongoDB
-    6.0 ends when it is to update such a document."""
-    try:
-        bson.decode(raw, _STRICT)
-    except (_Double, bson.errors.InvalidBSON):
-        return True
-    return False
 
 
 def in_words(gaps: list[Gap]) -> str:

@@ -15,7 +15,8 @@ from pymongo.database import Database
 from bridge.sync.checksums import is_dead, version_in
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.guard import Encoded, make_ready
-from bridge.sync.reconcile.contents import decode, differences, without_time
+from bridge.sync.mongodb import decode
+from bridge.sync.reconcile.contents import differences, without_time
 from bridge.sync.reconcile.mirrored import Mirrored
 from bridge.sync.reconcile.sides import Sides
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from bridge.sync.reconcile.doubts import KINDS, Kind
+from bridge.sync.doubts import KINDS, Kind
 
 __all__ = ["Difference", "ReconcileResult"]
 

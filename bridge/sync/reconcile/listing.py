@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from bridge.sync.checksums import NO_VERSION
+from bridge.sync.doubts import KINDS, Doubt, KeyState
 from bridge.sync.reconcile.account import Account
-from bridge.sync.reconcile.doubts import KINDS, Doubt, KeyState
 from bridge.sync.reconcile.findings import Difference, ReconcileResult
 from bridge.sync.reconcile.mirrored import Foreign
 from bridge.sync.reconcile.sides import KeySnapshot

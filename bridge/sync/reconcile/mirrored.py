@@ -17,9 +17,8 @@ from pymongo.database import Database
 from bridge.sync import checksums
 from bridge.sync.checksums import Listed, Sums, alive, is_dead, is_text, version_in
 from bridge.sync.documents import Document
-from bridge.sync.mongodb import MAJORITY, majority, outages
-from bridge.sync.reconcile.contents import TOLERANT, decode, has_doubles
-from bridge.sync.reconcile.doubts import KeyState
+from bridge.sync.doubts import KeyState
+from bridge.sync.mongodb import MAJORITY, TOLERANT, decode, has_doubles, majority, outages
 from bridge.units import in_portions
 
 __all__ = ["DocumentState", "Mirrored"]

@@ -29,12 +29,12 @@ from pymongo.database import Database
 from bridge.errors import Stopped
 from bridge.sync.checksums import Listed, Sums
 from bridge.sync.documents import Document, Mirror
+from bridge.sync.doubts import KINDS, TOLD, Doubt, Pair, look
 from bridge.sync.pace import Pace
 from bridge.sync.reconcile import listing
 from bridge.sync.reconcile.account import Account
 from bridge.sync.reconcile.confirm import Confirmation
 from bridge.sync.reconcile.deep import Deep
-from bridge.sync.reconcile.doubts import KINDS, TOLD, Doubt, Pair, look
 from bridge.sync.reconcile.findings import ReconcileResult
 from bridge.sync.reconcile.mirrored import Foreign
 from bridge.sync.reconcile.repair import Repair

@@ -15,7 +15,7 @@ from bridge.errors import ServerAway, UndecodableMessage
 from bridge.queue.broker.publisher import Publisher
 from bridge.queue.events import MAX_EVENT_BYTES, Event
 from bridge.sync.checksums import NO_VERSION
-from bridge.sync.reconcile.doubts import KINDS, TOLD, Kind
+from bridge.sync.doubts import KINDS, TOLD, Kind
 from bridge.sync.reconcile.sides import KeySnapshot, Sides
 from bridge.units import in_portions
 

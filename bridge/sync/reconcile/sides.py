@@ -1,6 +1,6 @@
 """One entity on both sides: what SQL and MongoDB have under the same keys.
 
-MongoDB is read before SQL, always, see `bridge.sync.reconcile.doubts`.
+MongoDB is read before SQL, always, see `bridge.sync.doubts`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import sqlalchemy as sql
 from pymongo.database import Database
 
 from bridge.sync.documents import Document, Mirror
+from bridge.sync.doubts import KeyState, Pair, verdict
 from bridge.sync.guard import Encoded, make_ready
+from bridge.sync.mongodb import decode
 from bridge.sync.reconcile.bookkeeping import tombstone_fault
-from bridge.sync.reconcile.contents import Gap, decode, differences, in_words
-from bridge.sync.reconcile.doubts import KeyState, Pair, verdict
+from bridge.sync.reconcile.contents import Gap, differences, in_words
 from bridge.sync.reconcile.mirrored import DocumentState, Mirrored
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.sql.sums import KeyedRows

@@ -22,10 +22,10 @@ from bridge.sync.documents import Mirror
 from bridge.sync.models import Source
 from bridge.sync.sql import versions
 from bridge.sync.sql.keys import by_value, keys_of, one_of
+from bridge.sync.sql.learn import learn
 from bridge.sync.types import wire
 from bridge.sync.types.catalog import dialect_of
 from bridge.sync.types.keys import Unlookable, join
-from bridge.sync.types.learn import learn
 from bridge.sync.types.typed import Typed
 from bridge.sync.types.wire import KeyColumn, key_in_sql, printed_text
 from bridge.units import in_portions

@@ -21,8 +21,8 @@ from bridge.queue.sql.values import is_true, to_json, version_of
 from bridge.settings import redact_url
 from bridge.sync.documents import Mirror
 from bridge.sync.sql.keys import Key, Position, after, from_position, keys_of, one_of, position
+from bridge.sync.sql.learn import refresh
 from bridge.sync.sql.rows import KEYS_PER_QUESTION, Lookup, Rows, as_bridge_error, fetch
-from bridge.sync.types.learn import refresh
 from bridge.sync.types.typed import Typed
 from bridge.units import in_portions
 

@@ -23,15 +23,15 @@ from bridge.queue.sql.database import reading
 from bridge.queue.sql.values import is_true, version_of
 from bridge.sync.checksums import NO_VERSION, Listed, Sums, add_all, listed
 from bridge.sync.documents import Mirror
-from bridge.sync.reconcile.doubts import KeyState
+from bridge.sync.doubts import KeyState
 from bridge.sync.sql import versions
 from bridge.sync.sql.expressions import bucket_in, sum_in
 from bridge.sync.sql.keys import Key, after, from_position, position, up_to
+from bridge.sync.sql.learn import refresh
 from bridge.sync.sql.rows import KEYS_PER_QUESTION, Lookup, Rows, as_bridge_error, fetch
 from bridge.sync.types.catalog import dialect_of
 from bridge.sync.types.column import Column
 from bridge.sync.types.keys import join
-from bridge.sync.types.learn import refresh
 from bridge.sync.types.wire import as_text, key_in_sql
 from bridge.units import in_portions
 

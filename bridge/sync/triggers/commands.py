@@ -20,6 +20,7 @@ from bridge.queue.sql.database import log_text, reading
 from bridge.queue.sql.outbox import Outbox
 from bridge.sync.documents import Mirror
 from bridge.sync.sql import versions
+from bridge.sync.sql.learn import learn
 from bridge.sync.sql.rows import as_bridge_error
 from bridge.sync.triggers import mysql, postgresql, sqlite
 from bridge.sync.triggers.blind import unseen
@@ -43,7 +44,6 @@ from bridge.sync.triggers.noted import (
 )
 from bridge.sync.types import catalog
 from bridge.sync.types.catalog import dialect_of
-from bridge.sync.types.learn import learn
 
 __all__ = ["TriggerState", "Triggers"]
 

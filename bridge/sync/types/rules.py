@@ -18,9 +18,9 @@ from zoneinfo import ZoneInfo
 
 from bridge.errors import UnusableEvent
 from bridge.queue.events import Number, dump_json
+from bridge.sync.charsets import codec_of
 from bridge.sync.models import FieldRule
 from bridge.sync.types import values
-from bridge.sync.types.charsets import codec_of
 from bridge.sync.types.column import Column
 
 __all__ = ["RULES", "Family", "Rule", "Unknown", "field_convert", "rule"]

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError
+from bridge.sync.charsets import codec_of
 from bridge.sync.models import Entity, FieldRule, Source
-from bridge.sync.types.charsets import codec_of
 from bridge.sync.types.column import Column, Table
 from bridge.sync.types.keys import KINDS, Unlookable, join, split
 from bridge.sync.types.rules import Rule, Unknown, rule

@@ -21,7 +21,7 @@ from bson.decimal128 import Decimal128
 
 from bridge.errors import UndecodableMessage
 from bridge.queue.events import Number, check_data, load_json
-from bridge.sync.types.charsets import readable
+from bridge.sync.charsets import readable
 
 __all__ = [
     "BYTES",

@@ -22,7 +22,7 @@ from sqlalchemy.ext.compiler import compiles
 
 from bridge.errors import UndecodableMessage
 from bridge.queue.events import MAX_VERSION
-from bridge.sync.types.charsets import readable
+from bridge.sync.charsets import readable
 from bridge.sync.types.column import Column
 from bridge.sync.types.keys import KINDS, Kind, Unlookable
 from bridge.sync.types.rules import Rule

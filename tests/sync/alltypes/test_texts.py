@@ -16,11 +16,11 @@ from bridge.errors import UnusableEvent
 from bridge.queue.events import Event
 from bridge.queue.relay.spool import Spool
 from bridge.queue.sql.database import connect
+from bridge.sync.charsets import codec_of, readable
 from bridge.sync.documents import Mirror
 from bridge.sync.models import File
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.sql.sums import KeyedRows
-from bridge.sync.types.charsets import codec_of, readable
 from stack.mariadb import MariaDB
 from stack.php import run_php
 from tests.sync.alltypes.keyed import judge, mirror_of

@@ -16,7 +16,7 @@ from bridge.sync.entities import load
 from bridge.sync.propose.draft import Draft
 from bridge.sync.propose.proposal import Proposal, ProposalOptions, propose
 from bridge.sync.propose.written import written
-from bridge.sync.types.learn import learn
+from bridge.sync.sql.learn import learn
 
 MIXED = ["grün".encode(), b"gr\xfcn"]
 

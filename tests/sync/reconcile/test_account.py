@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from bridge.sync.checksums import BUCKETS, Listed, Sums, bucket_of, listed
+from bridge.sync.doubts import KeyState, Pair
 from bridge.sync.reconcile.account import Account
 from bridge.sync.reconcile.confirm import Confirmation
-from bridge.sync.reconcile.doubts import KeyState, Pair
 from bridge.sync.reconcile.mirrored import Mirrored
 from bridge.sync.sql import rows as sql_rows
 from bridge.sync.sql import sums as sql_sums

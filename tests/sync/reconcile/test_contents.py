@@ -13,8 +13,9 @@ from bson.decimal128 import Decimal128
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.sync.mongodb import has_doubles
 from bridge.sync.reconcile.bookkeeping import tombstone_fault
-from bridge.sync.reconcile.contents import differences, has_doubles, in_words
+from bridge.sync.reconcile.contents import differences, in_words
 from bridge.sync.reconcile.shown import LONGEST, NOTHING, shown, shown_apart
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)

@@ -18,8 +18,8 @@ from bench.truth_rows import rows
 from bench.truth_scenes import SHAPES, Scene, Shape
 from bridge.queue.broker.publisher import Publisher
 from bridge.settings import Settings
+from bridge.sync.doubts import TOLD
 from bridge.sync.reconcile import deep, sides
-from bridge.sync.reconcile.doubts import TOLD
 from bridge.sync.reconcile.repair import Repair
 from bridge.sync.worker import run_worker
 from stack.waiting import wait_for

@@ -18,8 +18,8 @@ from bridge.errors import BridgeError, ServerAway
 from bridge.queue.sql.cause import absent, cause_of
 from bridge.queue.sql.database import connect, reading
 from bridge.sync.documents import Mirror
+from bridge.sync.sql.learn import learn, refresh
 from bridge.sync.state import State
-from bridge.sync.types.learn import learn, refresh
 
 __all__ = ["STATE_ID", "TypeWatch"]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.sync.reconcile.doubts import KINDS, TOLD, Doubt, KeyState, Kind, Pair, look, verdict
+from bridge.sync.doubts import KINDS, TOLD, Doubt, KeyState, Kind, Pair, look, verdict
 
 ALIVE, DEAD = KeyState(5), KeyState(5, False)
 
