@@ -134,6 +134,7 @@ def _misfits(file: File, yaml: YamlFile) -> list[Problem]:
             *_schema_misfits(entity),
             *_field_misfits(entity),
             *_child_misfits(file, name, parents),
+            *_log_misfits(entity),
         ):
             problems.append(yaml.problem((*here, *where), message, hint))
     return problems
@@ -206,6 +207,13 @@ def _child_misfits(
             )
             hint = f"its first columns are those that hold {'/'.join(entity.source.key)}"
             yield where, text, hint
+
+
+def _log_misfits(entity: Entity) -> Iterator[tuple[Location, str, str]]:
+    if entity.source is not None and entity.source.log and entity.children:
+        text = "the log tells rows one by one, and an entity with children comes as a whole"
+        hint = "mirror the tables of its children as entities of their own, without `children:`"
+        yield ("children",), text, hint
 
 
 def schema_text() -> str:
