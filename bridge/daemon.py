@@ -22,7 +22,7 @@ class Daemon:
     """Entering gives the event that SIGTERM and SIGINT set.
 
     settings: whose state directory, and whose servers the listener asks.
-    kind: `worker` or `relay`.
+    kind: `worker`, `relay` or `capture`.
     counters: a dataclass of numbers, which are shown.
     operator: host:port of the listener; empty for none. Raises WrongUsage, or BridgeError when it
         could be reached from other machines without a token.

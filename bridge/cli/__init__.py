@@ -27,6 +27,7 @@ _VERBS = {
     "preview": "bridge.cli.routes",
     "reconcile": "bridge.cli.reconcile",
     "relay": "bridge.cli.queue",
+    "capture": "bridge.cli.queue",
     "routes": "bridge.cli.routes",
     "schema": "bridge.cli.check",
     "serve": "bridge.cli.serve",

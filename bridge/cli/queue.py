@@ -71,6 +71,30 @@ def worker(operator: str) -> None:
         )
 
 
+@click.command()
+@_OPERATOR
+def capture(operator: str) -> None:
+    """Write what the database's own log says into MongoDB until stopped.
+
+    For entities of sync.yaml with `log: true` under their `source:`. One process reads at a time;
+    another one waits, and reads on when it is gone.
+
+    \b
+    Example:
+      BRIDGE_SQL_URL=mysql://reader:password@127.0.0.1/shop  bridgectl capture
+    """
+    from bridge.daemon import Daemon
+    from bridge.sync.log.capture import Counters, run_capture
+
+    settings = Settings.from_environ()
+    counters = Counters()
+    collect_seldom()
+    with Daemon(settings, "capture", counters, operator) as stop:
+        run_capture(
+            settings, stop=stop, log=structlog.get_logger("bridge.capture"), counters=counters
+        )
+
+
 @click.group()
 def dead() -> None:
     """Dead letters: messages that could not be applied, kept for 30 days.

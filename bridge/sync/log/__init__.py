@@ -1,7 +1,7 @@
-"""How does a change of the site's tables get here that nobody told us of? From the database's own
-log: MariaDB's, and MySQL's.
+"""How does a change of the site's tables get here that nobody told us of?
 
-`replica` speaks to the server as a replica does, `format` and `rows` read its events, `cells` the
-values in them, `position` says where we are and which version follows from it, and `stream` makes
-of all that the events of entities. `capture` is the process that applies them.
+From the log of MariaDB, or MySQL. `replica` speaks to the server as a replica does, `format` and
+`rows` read its events, `cells` the values in them, `statements` what comes in words. `position`
+says where we are and which version follows from it, `stream` makes of all that changes of
+entities, `follow` sees that it is still the same log, and `capture` writes what it says to MongoDB.
 """

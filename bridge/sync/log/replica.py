@@ -17,6 +17,8 @@ from typing import Any
 from bridge.errors import BridgeError, ServerAway
 from bridge.queue.sql.cause import cause_of
 from bridge.queue.sql.database import connect
+from bridge.sync.log import format as log
+from bridge.sync.log.format import Kind
 from bridge.sync.log.position import Gtid
 
 __all__ = ["LogGone", "Replica"]
@@ -54,8 +56,9 @@ class Replica:
         self._id = 0
         with self._away():
             pooled = self._engine.raw_connection()
-            self._driver: Any = pooled.driver_connection
+            driver: Any = pooled.driver_connection
             pooled.detach()
+        self._driver = driver
         self.is_mariadb = "MariaDB" in str(self._driver.server_version)
 
     def __enter__(self) -> Replica:
@@ -87,6 +90,14 @@ class Replica:
         known = b"" if gtid is None else _set_of(gtid)
         body = struct.pack("<HIIQI", 0, self._id, 0, 4, len(known) + 8)
         self._command(_DUMP_GTID, body + struct.pack("<Q", 0 if gtid is None else 1) + known)
+
+    def made(self, file: str) -> int:
+        """When a file of the log was begun, in Unix seconds. It is the only question then."""
+        self.start_at(file, 4)
+        for raw in self.events():
+            if raw[4] == Kind.FORMAT_DESCRIPTION:
+                return log.describe(raw).made
+        raise AssertionError("the events have no end")
 
     def events(self) -> Iterator[bytes]:
         """The events, without end. Raises LogGone where the server does not have them, and

@@ -104,6 +104,23 @@ class Stream:
         """Whether a transaction has begun and not ended."""
         return self._group is not None
 
+    @property
+    def at(self) -> Position:
+        """Which transaction is being read, or was read last."""
+        if self._group is None:
+            return self.position
+        return replace(self.position, gtid=self._group.gtid)
+
+    @property
+    def made(self) -> int:
+        """When the file was begun that is read, in Unix seconds."""
+        return self._made
+
+    def follow(self, readers: Readers) -> None:
+        """From now on, these want the rows of a table."""
+        self._readers = readers
+        self.forget()
+
     def forget(self) -> None:
         """Ask for the readers of every table again."""
         self._known.clear()

@@ -27,13 +27,13 @@ from bridge.queue.waiting import Patience
 from bridge.settings import Settings
 from bridge.sync import apply as mongodb
 from bridge.sync import twins
+from bridge.sync.dead_letters import keep, letter_of, letter_of_row, too_many
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.relay import Sources, queue_status
 from bridge.sync.server_errors import check_mongodb
 from bridge.sync.snapshot import deletions as gone
 from bridge.sync.snapshot.checkpoint import Checkpoint, Leases, digest, forget_reason
 from bridge.sync.snapshot.choice import choose
-from bridge.sync.snapshot.dead_letters import keep, letter_of, letter_of_row, too_many
 from bridge.sync.snapshot.reader import Reader
 from bridge.sync.snapshot.throttle import Throttle
 from bridge.sync.sql.source import BadRow, Chunk, SqlSource

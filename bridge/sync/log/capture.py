@@ -1,0 +1,358 @@
+"""The process that reads the database's log and writes what it says to MongoDB.
+
+It goes straight to the guarded write (`bridge.sync.apply`), past the queue: the log itself keeps
+every change, in order, for as long as the server is told to, and can be read again from any place.
+A queue in between could only lose that order. A batch is written first and the position after it,
+so that a kill between the two means that it is written again, and the guard drops it.
+
+One process reads at a time, who owns the document `log` of `bridge_state`; others wait for it to be
+gone. `bridgectl capture` calls `run_capture`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+from typing import TypeVar
+
+import sqlalchemy as sql
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+from structlog.typing import FilteringBoundLogger
+
+from bridge.errors import BridgeError, ServerAway, Stopped, UndecodableMessage
+from bridge.queue.broker.connection import Link
+from bridge.queue.consumer.dead_letters import DeadLetter
+from bridge.queue.events import Event
+from bridge.queue.sql.cause import cause_of
+from bridge.queue.sql.database import connect as connect_sql
+from bridge.queue.sql.values import to_json
+from bridge.queue.waiting import Patience
+from bridge.settings import Settings, redact_url
+from bridge.sync import indexes, twins
+from bridge.sync.apply import apply
+from bridge.sync.dead_letters import keep as keep_letters
+from bridge.sync.dead_letters import letter_of, letter_of_row
+from bridge.sync.documents import Document, Mirror
+from bridge.sync.log.follow import AnotherHistory, Follower, end_of_log
+from bridge.sync.log.kept import Dirty, Halted, KeptLog
+from bridge.sync.log.position import Position
+from bridge.sync.log.stream import Altered, Change, Concerned, Found, Stream, Unreadable
+from bridge.sync.log.stream import Stopped as StoppedEntity
+from bridge.sync.log.wanted import Wanted, charsets_of
+from bridge.sync.mongodb import connect
+from bridge.sync.server_errors import mongodb_missing, no_entities
+from bridge.sync.sql.source import BadRow
+from bridge.sync.state import Owner
+
+__all__ = ["Counters", "run_capture"]
+
+T = TypeVar("T")
+
+SOURCE = "/bridge/log"
+"""The `source` of the events."""
+MOST = 1000
+"""Changes of one write."""
+LEASE = 15.0
+"""Seconds after which another process may read on where this one says nothing."""
+BEAT = 3.0
+"""Seconds between two signs of life where there is nothing to write."""
+AGAIN = 5.0
+"""Seconds until it is looked again whether what stopped the reading was mended."""
+MOST_RAW = 100_000
+"""Bytes of a row that a dead letter holds."""
+SEEN_WITHIN = 0.02
+"""Seconds within which a position is kept where nothing of the mirror was changed."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What was done since the start; written by one thread, read by any.
+
+    changes: of rows of mirrored tables. applied: those that changed MongoDB; stale: it had this
+    version or a newer one. dead: became dead letters. transactions: read, whatever they changed.
+    again: connections that were made anew. behind: seconds from the last transaction that was read
+    to its being applied.
+    """
+
+    changes: int = 0
+    applied: int = 0
+    stale: int = 0
+    dead: int = 0
+    transactions: int = 0
+    again: int = 0
+
+
+def run_capture(
+    settings: Settings,
+    *,
+    stop: threading.Event,
+    log: FilteringBoundLogger,
+    counters: Counters | None = None,
+) -> Counters:
+    """Mirror what the log says until `stop` is set; return what was done.
+
+    Raises ServerMissing when MongoDB does not answer at the start, ConfigError for a wrong
+    sync.yaml, and BridgeError when no entity is read from the log, or the server has none.
+    """
+    counters = Counters() if counters is None else counters
+    mirror = Mirror.of(settings)
+    if not mirror.entities:
+        raise no_entities(settings)
+    with connect(settings.mongodb_url) as client, Link(settings.broker_url) as letters:
+        database: Database[Document] = client.get_default_database()
+        try:
+            client.admin.command("ping")
+            indexes.ensure(database, mirror)
+        except (PyMongoError, ServerAway) as error:
+            raise mongodb_missing(settings.mongodb_url, error) from error
+        capture = _Capture(settings, mirror, database, letters, counters, stop, log)
+        log.info("capture.started", mongodb=redact_url(settings.mongodb_url))
+        with twins.TwinWatch(settings, mirror, log), suppress(Stopped):
+            capture.run()
+    log.info("capture.stopped", applied=counters.applied, stale=counters.stale, dead=counters.dead)
+    return counters
+
+
+class _Capture:
+    def __init__(
+        self,
+        settings: Settings,
+        mirror: Mirror,
+        database: Database[Document],
+        letters: Link,
+        counters: Counters,
+        stop: threading.Event,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._url, self._mirror, self._database = settings.sql_url, mirror, database
+        self._letters, self._counters, self._stop, self._log = letters, counters, stop, log
+        self._kept, self._owner = KeptLog(database), Owner.me()
+        self._engine = connect_sql(settings.sql_url)
+        self._wanted = self._patiently("sql", self._look_at_tables)
+        self._batch: list[Change] = []
+        self._halted: set[str] = set()
+        self._news = _News()
+
+    def run(self) -> None:
+        """Read until told to stop. Raises Stopped."""
+        patience = Patience(self._stop)
+        told = ""
+        while not self._stop.is_set():
+            if not self._patiently("mongodb", lambda: self._kept.take(self._owner, LEASE)):
+                if told != "another":
+                    self._log.info("capture.waiting", cause="another process reads the log")
+                told = "another"
+                self._stop.wait(LEASE / 3)
+                continue
+            try:
+                self._batch = []
+                patience.until(self._follow, self._tell_away)
+            except Stopped:
+                break
+            except BridgeError as error:
+                told = self._tell_problem(error, told)
+                self._stop.wait(AGAIN)
+            finally:
+                self._counters.again += 1
+        with suppress(ServerAway):
+            self._kept.release(self._owner)
+
+    def _tell_problem(self, error: BridgeError, told: str) -> str:
+        """Say why nobody reads on, here and to whoever looks. told: what was said last."""
+        problem, do = str(error), _cure(error)
+        self._patiently("mongodb", lambda: self._kept.cannot(self._owner, problem, do))
+        if told != problem:
+            self._log.error("capture.cannot_read_on", cause=problem, do=do)
+        return problem
+
+    def _tell_away(self, error: ServerAway, failures: int, seconds: float) -> None:
+        self._log.warning("capture.waiting", cause=str(error), seconds=round(seconds, 1))
+
+    def _patiently(self, server: str, attempt: Callable[[], T]) -> T:
+        def tell(error: ServerAway, failures: int, seconds: float) -> None:
+            self._log.warning(f"{server}.waiting", cause=str(error), seconds=round(seconds, 1))
+
+        return Patience(self._stop).until(attempt, tell)
+
+    # Tables.
+
+    def _look_at_tables(self) -> Wanted:
+        with self._asking() as connection:
+            folds = connection.exec_driver_sql("SELECT @@lower_case_table_names").scalar()
+            schema = str(connection.exec_driver_sql("SELECT DATABASE()").scalar() or "")
+            wanted = Wanted(self._mirror, schema, charsets_of(connection), folds=folds != 0)
+            if not wanted.names:
+                raise BridgeError(
+                    "no entity of sync.yaml is read from the log: write `log: true` under the "
+                    "`source:` of those that are"
+                )
+            wanted.learn(connection, wanted.names)
+        return wanted
+
+    @contextmanager
+    def _asking(self) -> Iterator[sql.Connection]:
+        """A connection outside of any transaction. Raises ServerAway."""
+        try:
+            with self._engine.connect() as connection:
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        except sql.exc.SQLAlchemyError as error:
+            raise ServerAway(f"the SQL database {cause_of(error, self._engine.url)}") from error
+
+    # The log.
+
+    def _follow(self) -> None:
+        """Read until something ends it. Raises ServerAway, and what `Follower` raises."""
+        kept = self._kept.read()
+        position = kept.position
+        if position is None:
+            position = end_of_log(self._url, 1)
+            self._kept.begin(position)
+            self._log.info("capture.begins", at=str(position))
+        self._halted = set(kept.halted)
+        self._news = _News()
+        with Follower(self._url, position, self._wanted.readers) as follower:
+            if kept.problem:
+                self._keep(position)
+            self._log.info("capture.follows", after=str(position))
+            self._read(follower)
+
+    def _read(self, follower: Follower) -> None:
+        stream = follower.stream
+        kept, since = stream.position, 0.0
+        beat = monotonic()
+        for found in follower.found():
+            for one in found:
+                if type(one) is Change:
+                    self._batch.append(one)
+                else:
+                    self._other(one, stream)
+            now = monotonic()
+            if len(self._batch) >= MOST:
+                self._apply()
+            if stream.is_within:
+                pass
+            elif stream.position is not kept:
+                since = since or now
+                if follower.is_idle or not self._batch or now - since >= SEEN_WITHIN:
+                    self._apply()
+                    self._keep(stream.position)
+                    kept, since, beat = stream.position, 0.0, now
+            if self._stop.is_set() and not stream.is_within:
+                raise Stopped("told to stop")
+            if now - beat >= BEAT:
+                self._keep(None)
+                beat = now
+
+    def _apply(self) -> None:
+        """Write the batch. Raises Stopped."""
+        if not self._batch:
+            return
+        events, self._batch = self._events(self._batch), []
+        if events:
+            result = self._patiently("mongodb", lambda: apply(self._database, self._mirror, events))
+            self._counters.applied += result.written
+            self._counters.stale += result.stale
+            self._bury([letter_of(one) for one in result.failed])
+
+    def _events(self, changes: Sequence[Change]) -> list[Event]:
+        """The newest of each key. What can be no event becomes a dead letter."""
+        newest = {(one.entity, one.key): one for one in changes}
+        self._counters.changes += len(changes)
+        moments: dict[int, str] = {}
+        events, letters = [], []
+        for one in newest.values():
+            if (moment := moments.get(one.time)) is None:
+                found = datetime.fromtimestamp(one.time, UTC).isoformat()
+                moment = moments[one.time] = found.replace("+00:00", "Z")
+            change = "deleted" if one.data is None else "changed"
+            id_ = f"{one.version}"
+            try:
+                events.append(
+                    Event(one.entity, change, one.key, one.version, one.data, id_, SOURCE, moment)
+                )
+            except UndecodableMessage as error:
+                raw = to_json(one.data).encode("utf-8", "surrogateescape")
+                letters.append(letter_of_row(one.entity, BadRow(raw, str(error), one.key)))
+        self._bury(letters)
+        return events
+
+    def _bury(self, letters: Sequence[DeadLetter]) -> None:
+        if letters:
+            self._patiently("broker", lambda: keep_letters(self._letters, letters))
+            self._counters.dead += len(letters)
+
+    def _keep(self, position: Position | None) -> None:
+        """Say how far it is. Raises Stopped, and ServerAway where another process reads now."""
+        news = self._news
+        is_ours = self._patiently(
+            "mongodb",
+            lambda: self._kept.keep(self._owner, position, news.dirty, news.halted),
+        )
+        if not is_ours:
+            raise ServerAway("another process has taken over the reading of the log")
+        self._news = _News()
+
+    # What is no change of a row.
+
+    def _other(self, found: Found, stream: Stream) -> None:
+        if isinstance(found, Unreadable):
+            raw = found.raw[:MOST_RAW]
+            self._bury([letter_of_row(found.entity, BadRow(raw, found.error, ""))])
+        elif isinstance(found, Concerned):
+            names = self._wanted.in_(found.schema, found.tables)
+            self._mark(names, found.why, stream)
+        elif isinstance(found, Altered):
+            self._altered(self._wanted.in_(found.schema, found.tables), stream)
+        elif isinstance(found, StoppedEntity) and found.entity not in self._halted:
+            do = f"bridgectl snapshot {found.entity}"
+            at = stream.at
+            self._halted.add(found.entity)
+            self._news.halted[found.entity] = Halted(str(at), at.sequence, found.why, do)
+            self._log.error("capture.stopped_entity", entity=found.entity, cause=found.why, do=do)
+
+    def _altered(self, names: Sequence[str], stream: Stream) -> None:
+        """The rows that follow are of other tables, perhaps."""
+        if not names:
+            return
+        self._apply()
+
+        def look() -> list[str]:
+            with self._asking() as connection:
+                return self._wanted.learn(connection, names)
+
+        changed = self._patiently("sql", look)
+        stream.forget()
+        again = [name for name in names if name in self._halted and self._mirror.typed(name)]
+        for name in again:
+            self._halted.discard(name)
+            self._news.halted[name] = None
+        self._mark([*changed, *again], "its table was changed", stream)
+        for name in changed:
+            self._log.warning("types.changed", entity=name, at=str(stream.at))
+
+    def _mark(self, names: Iterable[str], why: str, stream: Stream) -> None:
+        at = stream.at
+        for name in dict.fromkeys(names):
+            mark = Dirty(str(at), at.sequence, why)
+            before = self._news.dirty.get(name)
+            self._news.dirty[name] = mark if before is None else before.and_(mark)
+            self._log.warning("capture.dirty", entity=name, cause=why, at=str(at))
+
+
+@dataclass(slots=True)
+class _News:
+    """What is to be kept with the next position."""
+
+    dirty: dict[str, Dirty] = field(default_factory=dict)
+    halted: dict[str, Halted | None] = field(default_factory=dict)
+
+
+def _cure(error: BridgeError) -> str:
+    if isinstance(error, AnotherHistory):
+        return "bridgectl snapshot"
+    return ""

@@ -1,0 +1,157 @@
+"""Following a server's log from a position on, and making sure first that it is still the same log.
+
+After RESET MASTER, or on a server that was restored from a backup, the numbers of transactions and
+the names of files come again and mean other changes. So the last transaction that was applied is
+read once more, and the log is followed only where it is the same: its file was begun at the same
+second, it is at the same place, has the same number and time, and ends with the same checksum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import sqlalchemy as sql
+
+from bridge.errors import BridgeError, ServerAway
+from bridge.queue.sql.cause import cause_of
+from bridge.queue.sql.database import connect, reading
+from bridge.sync.log.format import Kind, LogUnreadable
+from bridge.sync.log.position import Gtid, Position
+from bridge.sync.log.replica import LogGone, Replica
+from bridge.sync.log.stream import Found, Readers, Stream
+
+__all__ = ["AnotherHistory", "Follower", "end_of_log"]
+
+
+class AnotherHistory(BridgeError):
+    """The log is not the one that was read before."""
+
+
+def end_of_log(url: str, epoch: int) -> Position:
+    """Where the log ends now, between two transactions.
+
+    Raises BridgeError where there is no log that can be followed, and ServerAway.
+    """
+    engine = connect(url)
+    try:
+        with engine.connect() as connection:
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            # Without a right for SHOW MASTER STATUS, too, a transaction can be asked for its place.
+            connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+            rows = connection.exec_driver_sql("SHOW STATUS LIKE 'binlog_snapshot_%%'")
+            status = {str(name).lower(): str(value) for name, value in rows}
+            file = status.get("binlog_snapshot_file", "")
+            offset = int(status.get("binlog_snapshot_position") or 0)
+            found = _gtid_at(connection, file, offset)
+            server = connection.exec_driver_sql("SELECT @@server_uid").scalar()
+            connection.exec_driver_sql("COMMIT")
+    except sql.exc.SQLAlchemyError as error:
+        cause = cause_of(error, engine.url)
+        if cause.waits:
+            raise ServerAway(f"the SQL database {cause}") from error
+        raise BridgeError(f"the SQL database {cause}") from error
+    finally:
+        engine.dispose()
+    if not file:
+        raise BridgeError(
+            "the SQL database writes no log: start it with log_bin, and see "
+            "`bridgectl sync propose --from log` for what else is needed"
+        )
+    with Replica(url) as replica:
+        made = replica.made(file)
+    return Position(epoch, Gtid.parse(found), file, 0, offset, made, server=str(server))
+
+
+def _gtid_at(connection: sql.Connection, file: str, offset: int) -> str:
+    """The transactions before a place in the log."""
+    question = sql.text("SELECT BINLOG_GTID_POS(:file, :offset)")
+    return str(connection.execute(question, {"file": file, "offset": offset}).scalar() or "")
+
+
+class Follower:
+    """Reads the log of `url` after `position`.
+
+    readers: who wants the rows of a table.
+
+    Raises AnotherHistory where the log is another one, LogGone where the server has thrown it
+    away, LogUnreadable for what cannot be followed, and ServerAway.
+    """
+
+    def __init__(self, url: str, position: Position, readers: Readers) -> None:
+        self._url, self._readers = url, readers
+        self._replica = Replica(url)
+        try:
+            self.stream = self._checked(position) if position.start else self._begun(position)
+        except LogGone as error:
+            self._replica.close()
+            raise AnotherHistory(
+                f"the server has thrown away the place in its log that was read last ({position}), "
+                f"or has another log: {error}"
+            ) from error
+        except BaseException:
+            self._replica.close()
+            raise
+
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._replica.close()
+
+    def found(self) -> Iterator[list[Found]]:
+        """What each event does, without end; an empty list for one that does nothing."""
+        for raw in self._replica.events():
+            yield self.stream.feed(raw)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a transaction has ended and nothing else has come yet."""
+        return not self.stream.is_within and not self._replica.has_more()
+
+    def _checked(self, position: Position) -> Stream:
+        """Read the last transaction once more."""
+        before = replace(position, gtid=None, end=position.start)
+        stream = Stream(before, lambda shape: ())
+        self._replica.start_at(position.file, position.start)
+        for raw in self._replica.events():
+            try:
+                stream.feed(raw)
+            except LogUnreadable as error:
+                raise AnotherHistory(f"{_NOT_THERE.format(position)}: {error}") from error
+            _same_file(stream, position)
+            if stream.position.gtid is not None:
+                break
+        if stream.position != position:
+            raise AnotherHistory(f"{_NOT_THERE.format(position)}: {stream.position} is there")
+        stream.follow(self._readers)
+        return stream
+
+    def _begun(self, position: Position) -> Stream:
+        """Begin at a place that was found without reading what is before it."""
+        engine = connect(self._url)
+        try:
+            with reading(engine) as connection:
+                found = _gtid_at(connection, position.file, position.end)
+        finally:
+            engine.dispose()
+        if Gtid.parse(found) != position.gtid:
+            raise AnotherHistory(f"{_NOT_THERE.format(position)}: {found or 'nothing'} is there")
+        stream = Stream(position, self._readers)
+        self._replica.start_at(position.file, position.end)
+        for raw in self._replica.events():
+            stream.feed(raw)
+            _same_file(stream, position)
+            if raw[4] == Kind.FORMAT_DESCRIPTION:
+                break
+        return stream
+
+
+_NOT_THERE = "the log of the server does not have {} where it was read last"
+
+
+def _same_file(stream: Stream, position: Position) -> None:
+    if stream.made != position.made:
+        raise AnotherHistory(
+            f"{_NOT_THERE.format(position)}: its file {position.file} was begun anew since"
+        )

@@ -1,0 +1,126 @@
+"""Who wants the rows of a table: the entities of sync.yaml whose changes come from the log, and the
+readers that are made for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import sqlalchemy as sql
+
+from bridge.errors import BridgeError
+from bridge.sync.documents import Mirror
+from bridge.sync.log.cells import Misread
+from bridge.sync.log.format import Shape
+from bridge.sync.log.rows import Reader
+from bridge.sync.log.stream import Stopped
+from bridge.sync.models import Entity
+from bridge.sync.sql.learn import learn, refresh
+from bridge.sync.types.typed import Typed
+
+__all__ = ["Wanted", "charsets_of", "of_the_log"]
+
+
+def of_the_log(entities: Mapping[str, Entity]) -> dict[str, Entity]:
+    """Those whose changes come from the log."""
+    return {
+        name: one
+        for name, one in entities.items()
+        if one.source is not None and one.source.log is True
+    }
+
+
+def charsets_of(connection: sql.Connection) -> dict[int, str]:
+    """The character set of every collation of the server, by its number. Raises SQLAlchemy's
+    errors."""
+    # Newer collations have a number for each character set that they are used with.
+    newer = connection.exec_driver_sql(
+        "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'information_schema' "
+        "AND TABLE_NAME = 'COLLATION_CHARACTER_SET_APPLICABILITY' AND COLUMN_NAME = 'ID'"
+    ).scalar()
+    found = connection.exec_driver_sql(
+        "SELECT ID, CHARACTER_SET_NAME FROM "
+        "information_schema.COLLATION_CHARACTER_SET_APPLICABILITY WHERE ID IS NOT NULL"
+        if newer
+        else "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATIONS"
+    )
+    return {int(number): str(name) for number, name in found}
+
+
+class Wanted:
+    """The tables of a mirror that are read from the log, as they are now.
+
+    schema: the database that tables without one are in. folds: whether the server takes names of
+    tables for the same whose letters differ in case.
+    """
+
+    def __init__(self, mirror: Mirror, schema: str, charsets: Mapping[int, str], *, folds: bool):
+        self._mirror, self._charsets, self._folds = mirror, charsets, folds
+        self._entities = of_the_log(mirror.entities)
+        self._at: dict[tuple[str, str], list[str]] = {}
+        for name, entity in self._entities.items():
+            table_name = "" if entity.source is None else entity.source.table or ""
+            place, _, table = table_name.rpartition(".")
+            self._at.setdefault(self._key(place or schema, table), []).append(name)
+        self._wrong: dict[str, str] = {}
+
+    def _key(self, schema: str, table: str) -> tuple[str, str]:
+        return (schema.casefold(), table.casefold()) if self._folds else (schema, table)
+
+    @property
+    def names(self) -> list[str]:
+        """The entities."""
+        return list(self._entities)
+
+    def in_(self, schema: str, tables: Iterable[str] | None) -> list[str]:
+        """The entities of these tables of a schema, of all for None."""
+        if tables is None:
+            place = self._key(schema, "")[0]
+            return [name for key, names in self._at.items() if key[0] == place for name in names]
+        found: dict[str, None] = {}
+        for table in tables:
+            found |= dict.fromkeys(self._at.get(self._key(schema, table), ()))
+        return list(found)
+
+    def learn(self, connection: sql.Connection, names: Iterable[str]) -> list[str]:
+        """Look what the tables of entities are now; which are others than they were. What does not
+        fit sync.yaml is kept in mind, and its rows are not read. Raises SQLAlchemy's errors."""
+        changed = []
+        for name in names:
+            before = self._mirror.typed(name)
+            try:
+                if before is None:
+                    learn(connection, self._mirror, name)
+                else:
+                    refresh(connection, self._mirror, [name])
+                self._wrong.pop(name, None)
+            except BridgeError as error:
+                self._wrong[name] = str(error)
+                self._mirror.learn(name, None)
+            after = self._mirror.typed(name)
+            if before is not None and not _same(before, after):
+                changed.append(name)
+        return changed
+
+    def readers(self, shape: Shape) -> Sequence[Reader | Stopped]:
+        """Who wants the rows of a table."""
+        found: list[Reader | Stopped] = []
+        for name in self._at.get(self._key(shape.schema, shape.table), ()):
+            types, source = self._mirror.typed(name), self._entities[name].source
+            assert source is not None
+            if types is None:
+                found.append(Stopped(name, self._wrong.get(name, "its table is not known")))
+                continue
+            try:
+                found.append(Reader(shape, types, source, self._charsets))
+            except Misread as error:
+                found.append(Stopped(name, f"{types.table.full_name} {error}"))
+        return found
+
+
+def _same(before: Typed, after: Typed | None) -> bool:
+    """Whether documents that were made by the one are what the other makes."""
+    if after is None or before.columns.keys() != after.columns.keys():
+        return False
+    return all(
+        after.columns[field].declared == column.declared for field, column in before.columns.items()
+    )
