@@ -120,6 +120,8 @@ class Replica:
             return bool(self._driver._rfile.peek(1))
         except OSError:
             return False  # TLS has no whole record yet; or whoever reads next is told
+        finally:
+            self._driver._sock.settimeout(SILENCE)
 
     def _prepare(self) -> None:
         self._id = 0x60000000 | secrets.randbits(28)

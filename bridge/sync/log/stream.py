@@ -9,6 +9,7 @@ ended that was fed whole.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -94,7 +95,7 @@ class Stream:
         self.position = position
         self._readers = readers
         self._file, self._offset, self._made = position.file, position.end, position.made
-        self._checksums = False
+        self._checksums: bool | None = None  # nobody has said so
         self._tables: dict[int, Sequence[Reader | Stopped]] = {}
         self._known: dict[bytes, Sequence[Reader | Stopped]] = {}
         self._group: _Group | None = None
@@ -139,7 +140,7 @@ class Stream:
             self._offset += head.size
             if self._offset & 0xFFFFFFFF != head.end:
                 self._offset = head.end
-        body = raw[HEADER:-4] if self._checksums else raw[HEADER:]
+        body = raw[HEADER:-4] if self._has_checksum(raw) else raw[HEADER:]
         if kind in ROWS:
             return self._rows(kind, body)
         if kind == Kind.TABLE_MAP:
@@ -166,6 +167,15 @@ class Stream:
         elif kind not in _PASSED and not head.flags & IGNORABLE:
             raise LogUnreadable(f"the log has an event of the unknown kind {kind}")
         return []
+
+    def _has_checksum(self, raw: bytes) -> bool:
+        """Whether an event ends with one, which is right."""
+        if self._checksums is False:
+            return False
+        is_right = zlib.crc32(raw[:-4]) == int.from_bytes(raw[-4:], "little")
+        if self._checksums and not is_right:
+            raise LogUnreadable("an event of the log is damaged: its checksum is wrong")
+        return is_right
 
     # Transactions.
 
