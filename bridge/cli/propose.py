@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
     from bridge.sync.propose.proposal import Progress
 
 __all__ = ["propose", "types"]
-
-NEXT = (
-    "read its comments, then: bridgectl check; bridgectl sync init; "
-    "bridgectl sync triggers --apply; "
-    "bridgectl worker and bridgectl relay; bridgectl snapshot; bridgectl reconcile --deep"
-)
 
 
 @click.command()
@@ -48,9 +43,22 @@ NEXT = (
     metavar="COLUMN",
     help="The column that every change raises, in the tables that have it.",
 )
+@click.option(
+    "--from",
+    "way",
+    type=click.Choice(["triggers", "log"]),
+    default="triggers",
+    help="How changes come: by triggers and the outbox, or from the database's own log.",
+)
 @format_option
 def propose(
-    tables: tuple[str, ...], write: bool, force: bool, rows: int, version: str, output: Format
+    tables: tuple[str, ...],
+    write: bool,
+    force: bool,
+    rows: int,
+    version: str,
+    way: str,
+    output: Format,
 ) -> None:
     """Write a sync.yaml from the database of BRIDGE_SQL_URL: all of its tables, or those named.
 
@@ -58,15 +66,19 @@ def propose(
     each table are read to find texts in another character set than their column says.
     `bridgectl check` accepts the file as it is. The database is not changed.
 
+    With `--from log` it says what the server lacks (settings, rights) so that its log can be read,
+    each with the statement that mends it, and what the log does not show of these tables.
+
     \b
     Example:
       bridgectl sync propose > sync.yaml
       bridgectl sync propose wp_posts wp_postmeta --write
+      bridgectl sync propose --from log
     """
     from bridge.sync.entities import load
     from bridge.sync.propose.proposal import ProposalOptions
     from bridge.sync.propose.proposal import propose as proposed
-    from bridge.sync.propose.written import as_data, written
+    from bridge.sync.propose.written import as_data, next_steps, written
 
     settings = Settings.from_environ()
     if force and not write:
@@ -76,10 +88,13 @@ def propose(
             f"{settings.sync} is there already: leave --write out to see the proposal, or replace "
             "the file with --write --force"
         )
-    options = ProposalOptions(rows, version)
+    log = way == "log"
+    if log and version:
+        raise click.UsageError("--version is for triggers: the log gives the versions")
+    options = ProposalOptions(rows, version, log=log)
     # `> sync.yaml` has made an empty file of it already.
     with suppress(ConfigError):
-        options = ProposalOptions(rows, version, load(settings.sync).outbox.table)
+        options = replace(options, outbox=load(settings.sync).outbox.table)
     with _database(settings, "the tables to propose") as engine, _progress() as tell:
         found = proposed(engine, tables, options, tell)
     text = written(found, redact_url(settings.sql_url))
@@ -92,7 +107,10 @@ def propose(
     if write:
         many = several(len(found.entities), "table")
         click.echo(f"bridge: {settings.sync} is written: {many}", err=True)
-        click.echo(f"bridge: {NEXT}", err=True)
+        click.echo(f"bridge: read its comments, then: {'; '.join(next_steps(log=log))}", err=True)
+    for need in found.needs or ():
+        kind = "better" if need.is_advice else "missing"
+        click.echo(f"bridge: {kind}: {need.says}: {need.do}", err=True)
 
 
 @click.command()

@@ -76,11 +76,12 @@ def why_not(table: Table, outbox: str) -> Note | None:
     return None
 
 
-def draft(table: Table, taken: Collection[str], version: str = "") -> Draft:
+def draft(table: Table, taken: Collection[str], version: str = "", *, log: bool = False) -> Draft:
     """The entity of a table for which `why_not` gives None.
 
-    taken: names of entities and collections that are there already. version: the column that
-    grows with every change, in tables that have it.
+    taken: names of entities and collections that are there already.
+    version: the column that grows with every change, in tables that have it.
+    log: whether its changes and versions come from the database's log.
     """
     name = _unused(_entity_name(table.name), taken)
     collection = table.name
@@ -94,6 +95,8 @@ def draft(table: Table, taken: Collection[str], version: str = "") -> Draft:
     column = table.column(version) if version else None
     if column is not None and _WHOLE.match(column.type) and not (column.scale or column.nullable):
         source["version"] = column.name
+    if log:
+        source["log"] = True
     ours = source.get("version")
     columns, renamed = _columns(table, ours, notes)
     if renamed:

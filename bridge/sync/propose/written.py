@@ -13,7 +13,7 @@ from bridge.sync.propose.draft import Draft
 from bridge.sync.propose.proposal import Proposal
 from bridge.units import several
 
-__all__ = ["as_data", "flow", "written"]
+__all__ = ["as_data", "flow", "next_steps", "written"]
 
 WIDTH = 100
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*")
@@ -23,7 +23,11 @@ _WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 
 def written(found: Proposal, where: str) -> str:
     """The file. where: the database, without its password."""
-    lines = [*_comment(_intro(found, where), ""), "version: 1"]
+    lines = _comment(_intro(found, where), "")
+    for need in found.needs or ():
+        kind = "Better" if need.is_advice else "Missing"
+        lines += _comment(f"- {kind}: {need.says}: {need.do}", "", hanging="  ")
+    lines.append("version: 1")
     if found.timestamps:
         lines += _comment(_about_zone(found.timestamps), "")
         lines.append("# zone: Europe/Berlin")
@@ -49,6 +53,7 @@ def as_data(found: Proposal) -> dict[str, Any]:
         "version": 1,
         "max_document": found.max_document,
         "timestamps": found.timestamps,
+        "needs": None if found.needs is None else [asdict(need) for need in found.needs],
         "entities": {
             one.name: {**one.said, "notes": [asdict(note) for note in one.notes]}
             for one in found.entities
@@ -68,9 +73,16 @@ def _intro(found: Proposal, where: str) -> str:
         f"Proposed by `bridgectl sync propose` from {where}: {tables}, "
         f"{len(found.left_out)} left out; {looked}. Remove what Python does not need, and read "
         "the comments. `bridgectl sync types` shows what each column becomes. Then: "
-        "bridgectl check, bridgectl sync init, bridgectl sync triggers --apply, bridgectl worker, "
-        "bridgectl relay, bridgectl snapshot, bridgectl reconcile --deep."
+        f"{', '.join(next_steps(log=found.needs is not None))}."
     )
+
+
+def next_steps(*, log: bool) -> list[str]:
+    """What is typed when the file was read. log: whether changes come from the database's log."""
+    way = ["sync triggers --apply", "worker", "relay", "snapshot"]
+    if log:
+        way = ["capture", "snapshot"]
+    return [f"bridgectl {one}" for one in ("check", "sync init", *way, "reconcile --deep")]
 
 
 def _about_zone(timestamps: Mapping[str, list[str]]) -> str:

@@ -122,6 +122,10 @@ def _fitted(
             text = f"has {found.name} in its key, and the database does not find a "
             text += f"{found.declared} again; name another key"
             wrong.append(Misfit(("source", "key"), text))
+        elif source.log and found.type in ("float", "double"):
+            text = f"has {found.name} in its key, and the log does not have the text of a "
+            text += f"{found.declared}; name another key, or leave `log` out"
+            wrong.append(Misfit(("source", "key"), text))
         else:
             key.append(made)
     return Typed(name, table, rows, fields, rules, tuple(key), _plain(key)), wrong

@@ -1,0 +1,217 @@
+"""What a server must have so that its log can be read: settings, rights, and what is to be typed
+where one is missing. `missing` is pure; `look` asks.
+
+Only `log_bin` needs a restart of the server; all else is changed while it runs, for sessions that
+begin later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sql
+
+from bridge.errors import BridgeError
+
+__all__ = ["QUIET", "Cascade", "Facts", "Need", "cascades", "check", "look", "missing"]
+
+SETTINGS = (
+    "log_bin",
+    "binlog_format",
+    "binlog_row_image",
+    "binlog_row_metadata",
+    "binlog_row_value_options",
+    "binlog_transaction_compression",
+    "gtid_mode",
+    "enforce_gtid_consistency",
+    "gtid_domain_id",
+    "gtid_binlog_pos",
+    "server_id",
+    "binlog_expire_logs_seconds",
+    "version",
+)
+DAY = 24 * 3600
+_KEEPS = 2 * DAY
+"""Seconds for which the server should keep its log: a weekend in which nobody looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """settings: name to value, of those that the server has. grants: what SHOW GRANTS says of this
+    user, nothing where the server has no rights. user: as the server calls it."""
+
+    settings: Mapping[str, str]
+    grants: Sequence[str]
+    user: str
+
+    @property
+    def is_mariadb(self) -> bool:
+        """Or else it is MySQL."""
+        return "mariadb" in self.settings.get("version", "").casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Something that is not as it must be. says: what, and what comes of it. do: what is to be
+    typed, or written into the server's configuration. is_advice: the log can be read without."""
+
+    says: str
+    do: str
+    is_advice: bool = False
+
+
+def look(connection: sql.Connection) -> Facts:
+    """Ask the server. Raises SQLAlchemy's errors."""
+    found: dict[str, str] = {}
+    for name, value in connection.exec_driver_sql("SHOW GLOBAL VARIABLES"):
+        if str(name) in SETTINGS:
+            found[str(name)] = str(value)
+    try:
+        grants = [str(row[0]) for row in connection.exec_driver_sql("SHOW GRANTS")]
+    except sql.exc.OperationalError:
+        grants = []  # it runs without tables of rights
+    user = str(connection.exec_driver_sql("SELECT CURRENT_USER()").scalar())
+    return Facts(found, grants, user)
+
+
+def missing(facts: Facts) -> list[Need]:
+    """What is not as it must be, and what would be better otherwise."""
+    settings, needs = facts.settings, []
+    if settings.get("log_bin", "").upper() not in ("ON", "1"):
+        needs.append(
+            Need(
+                "the server writes no log",
+                "write under [mysqld] in the server's configuration: log_bin = mysql-bin, "
+                "server_id = 1, binlog_format = ROW, binlog_row_image = FULL, "
+                "binlog_row_metadata = FULL; and restart it",
+            )
+        )
+    for name, wanted, says in _WANTED:
+        if name in settings and settings[name].upper() != wanted:
+            value = wanted or "''"
+            do = f"SET GLOBAL {name} = {value}; and write it into the server's configuration. "
+            do += "Sessions that are open keep theirs: restart PHP's persistent connections"
+            needs.append(Need(f"{name} is {settings[name]}, so that {says}", do))
+    if "binlog_row_metadata" not in settings:
+        needs.append(
+            Need(
+                f"the server ({settings.get('version', 'unknown')}) cannot write the names of "
+                "columns into its log",
+                "MariaDB can since 10.5, MySQL since 8.0.1",
+            )
+        )
+    if not facts.is_mariadb and settings.get("gtid_mode", "").upper() != "ON":
+        needs.append(
+            Need(
+                "transactions have no number",
+                "set gtid_mode and enforce_gtid_consistency to ON, in the steps that MySQL's "
+                "manual names",
+            )
+        )
+    domains = {one.partition("-")[0] for one in settings.get("gtid_binlog_pos", "").split(",")}
+    if len(domains) > 1:
+        needs.append(
+            Need(
+                f"the log has transactions of {len(domains)} domains "
+                f"({settings['gtid_binlog_pos']}), and the mirror follows one",
+                "let every server that writes have one gtid_domain_id, and FLUSH BINARY LOGS "
+                "DELETE_DOMAIN_ID = (…) those that are not used any more",
+            )
+        )
+    if not _may_read(facts.grants):
+        do = f"GRANT REPLICATION SLAVE ON *.* TO {_quoted(facts.user)}"
+        needs.append(Need(f"{facts.user} may not read the log", do))
+    keeps = settings.get("binlog_expire_logs_seconds", "")
+    if keeps.isdigit() and 0 < int(keeps) < _KEEPS:
+        needs.append(
+            Need(
+                f"the server throws its log away after {int(keeps) / DAY:.1f} days: where nobody "
+                "reads it for longer, everything is to be loaded again",
+                f"SET GLOBAL binlog_expire_logs_seconds = {7 * DAY}",
+                is_advice=True,
+            )
+        )
+    return needs
+
+
+_WANTED = (
+    ("binlog_format", "ROW", "changes come as statements, from which no row is known"),
+    ("binlog_row_image", "FULL", "the log holds parts of rows"),
+    ("binlog_row_metadata", "FULL", "the log names no columns, and no signs of numbers"),
+    ("binlog_row_value_options", "", "the log holds parts of JSON values"),
+    ("binlog_transaction_compression", "OFF", "the log is compressed in a way that is not read"),
+)
+
+
+def check(facts: Facts) -> None:
+    """Raises BridgeError with all that keeps the log from being read."""
+    wrong = [need for need in missing(facts) if not need.is_advice]
+    if wrong:
+        raise BridgeError("; ".join(f"{need.says}: {need.do}" for need in wrong))
+
+
+_READS = re.compile(r"\b(?:ALL PRIVILEGES|REPLICATION (?:SLAVE|REPLICA))\b")
+
+
+def _may_read(grants: Sequence[str]) -> bool:
+    if not grants:
+        return True  # a server without rights
+    return any(" ON *.* TO " in one and _READS.search(one) for one in grants)
+
+
+def _quoted(user: str) -> str:
+    name, _, host = user.rpartition("@")
+    return "@".join("'" + part.replace("'", "''") + "'" for part in (name, host))
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """Rows that the server changes by itself, without a word in its log, when a row that they refer
+    to goes or gets another key.
+
+    parent, child: schema and table. columns: of the parent; refers: of the child, in that order.
+    deletes, updates: what becomes of the child's rows, as the server says: `CASCADE`, `SET NULL`.
+    """
+
+    parent: tuple[str, str]
+    child: tuple[str, str]
+    columns: tuple[str, ...]
+    refers: tuple[str, ...]
+    deletes: str
+    updates: str
+
+
+QUIET = ("RESTRICT", "NO ACTION")
+"""Rules by which no row changes by itself."""
+
+
+def cascades(connection: sql.Connection) -> list[Cascade]:
+    """All that the server has. Raises SQLAlchemy's errors."""
+    rows = connection.exec_driver_sql(
+        "SELECT k.CONSTRAINT_SCHEMA, k.CONSTRAINT_NAME, k.REFERENCED_TABLE_SCHEMA, "
+        "k.REFERENCED_TABLE_NAME, k.TABLE_SCHEMA, k.TABLE_NAME, k.REFERENCED_COLUMN_NAME, "
+        "k.COLUMN_NAME, r.DELETE_RULE, r.UPDATE_RULE "
+        "FROM information_schema.REFERENTIAL_CONSTRAINTS r "
+        "JOIN information_schema.KEY_COLUMN_USAGE k ON "
+        "k.CONSTRAINT_SCHEMA = r.CONSTRAINT_SCHEMA AND k.CONSTRAINT_NAME = r.CONSTRAINT_NAME "
+        "AND k.TABLE_NAME = r.TABLE_NAME AND k.REFERENCED_TABLE_NAME IS NOT NULL "
+        "ORDER BY k.CONSTRAINT_SCHEMA, k.TABLE_NAME, k.CONSTRAINT_NAME, k.ORDINAL_POSITION"
+    )
+    found: dict[tuple[str, str, str], list[tuple[str, ...]]] = {}
+    for row in rows:
+        texts = tuple(str(value) for value in row)
+        found.setdefault((texts[0], texts[5], texts[1]), []).append(texts)
+    return [
+        Cascade(
+            (parts[0][2], parts[0][3]),
+            (parts[0][4], parts[0][5]),
+            tuple(part[6] for part in parts),
+            tuple(part[7] for part in parts),
+            parts[0][8],
+            parts[0][9],
+        )
+        for parts in found.values()
+        if not (parts[0][8] in QUIET and parts[0][9] in QUIET)
+    ]
