@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import BridgeError, ServerAway
 from bridge.settings import Settings
-from bridge.sync import freshness
+from bridge.sync import freshness, tokens
 from bridge.sync.freshness import MAX_BYTES, MAX_ENTRIES, Entry, Gate, Keys, Wanted, wanted
 
 NOW = 1_767_225_600
@@ -81,7 +81,7 @@ def test_anything_else_asks_for_nothing_and_is_no_error(value: object) -> None:
 @given(st.from_regex(r"[A-Za-z0-9._~-]{1,300}", fullmatch=True))
 def test_nonsense_that_is_signed_is_no_error(text: str) -> None:
     signed = f"1~a1~{text}"
-    KEYS.verify(f"{signed}~{freshness._signature(PAIR[1].encode(), signed)}", NOW)
+    KEYS.verify(f"{signed}~{tokens._signature(PAIR[1].encode(), signed)}", NOW)
 
 
 def test_a_huge_token_asks_for_nothing() -> None:
