@@ -91,6 +91,7 @@ class _Closed:
     """A gate that lets nobody in who has the cookie: legacy always shows the newest."""
 
     marker: Marker | None = None
+    log: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         from bridge.sync.freshness import COOKIE

@@ -95,6 +95,8 @@ class Gate(Protocol):
     """Name of the cookie that it reads; handlers do not see that one."""
     marker: Marker | None
     """What notes something in it for this gate, beside PHP itself."""
+    log: frozenset[str]
+    """The entities for which it does."""
 
     def wanted(self, cookies: Iterable[str]) -> Wanted | None:
         """What the values of the visitor's cookie ask for; None without a sound one."""

@@ -58,6 +58,7 @@ class Waits:
 
     cookie = "bv"
     marker = None
+    log: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.asked = threading.Semaphore(0)
