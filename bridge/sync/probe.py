@@ -29,14 +29,11 @@ from bridge.sync.freshness import Entry, Gate, Keys
 from bridge.sync.gtid import Gtid
 from bridge.sync.models import File
 from bridge.sync.mongodb import as_outage, connect
-from bridge.sync.reached import Applied
+from bridge.sync.reached import LOG, Applied
 
-__all__ = ["LOG", "Probe", "gate_of", "gated_entities", "kept_gate", "logged_entities"]
+__all__ = ["Probe", "gate_of", "gated_entities", "kept_gate", "logged_entities"]
 
 log = structlog.get_logger("bridge.freshness")
-
-LOG = "log"
-"""The document of the collection STATE that says how far the mirror has come with the log."""
 
 _LIMIT = 0.3  # seconds for one look
 
@@ -122,7 +119,7 @@ class Probe:
         self.of_log = logged_entities(where) if isinstance(where, File) else frozenset(of_log)
         # Of each entity one name, however much is kept of it.
         names = [f"{kind}.{name}.since" for kind in ("dirty", "stopped") for name in self.of_log]
-        self._fields = dict.fromkeys(["position.gtid", "position.epoch", *names], 1)
+        self._fields = dict.fromkeys(["position.gtid", "position.epoch", "problem", *names], 1)
         self._lock = threading.Lock()
         self._database: Database[Document] | None = None
 
@@ -142,13 +139,14 @@ class Probe:
         """How far a majority has come with the log. Raises ServerAway."""
         with self._looking():
             found = self._collection(syncfile.STATE).find_one({"_id": LOG}, self._fields) or {}
-            position = found.get("position") or {}
-            return Applied(
-                Gtid.parse(str(position.get("gtid") or "")),
-                int(position.get("epoch") or 0),
-                frozenset(found.get("dirty") or ()),
-                frozenset(found.get("stopped") or ()),
+            # With a problem nobody reads on; it may be that the log is another one.
+            position = {} if found.get("problem") else found.get("position") or {}
+            dirty, stopped = (
+                frozenset(name for name, one in (found.get(kind) or {}).items() if one)
+                for kind in ("dirty", "stopped")
             )
+            gtid = Gtid.parse(str(position.get("gtid") or ""))
+            return Applied(gtid, int(position.get("epoch") or 0), dirty, stopped)
 
     @contextmanager
     def _looking(self) -> Iterator[None]:

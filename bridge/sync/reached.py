@@ -1,6 +1,6 @@
 """How far the mirror has come with the database's log, and since when a process knows it. Pure.
 
-MongoDB has a document that says it (`bridge.sync.log`); `bridge.sync.probe` reads that.
+MongoDB has a document that says it (`bridge.sync.log.kept`); `bridge.sync.probe` reads that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 from bridge.sync.gtid import Gtid
 
-__all__ = ["Applied", "LookAtLog", "Reached", "nothing_applied"]
+__all__ = ["LOG", "Applied", "LookAtLog", "Reached", "nothing_applied"]
+
+LOG = "log"
+"""The `_id` of the document."""
 
 _SPACING = 0.1  # seconds between two moments that are remembered
 _REMEMBERED = 128
