@@ -213,7 +213,7 @@ class Store:
             return self._miss(entity, key).document
         self._ensure(want, entity, self._running())
         found = self._primary(entity, key, newest=not heard)
-        if found.version < (want.version(entity, key) or 0):
+        if least != NEVER and found.version < (want.version(entity, key) or 0):
             raise UseLegacy(Reason.FRESHNESS)
         return found.document
 

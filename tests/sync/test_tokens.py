@@ -123,8 +123,13 @@ def test_a_name_of_a_transaction_is_read_as_it_is_written(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other", "covers"),
-    [("0-1-5", "0-2-4", True), ("0-1-5", "0-1-5", True), ("0-1-5", "0-1-6", False)]
-    + [("1-1-5", "0-1-4", False), (f"{UUID}:1-9", f"{UUID}:8", True)],
+    [
+        ("0-1-5", "0-2-4", True),
+        ("0-1-5", "0-1-5", True),
+        ("0-1-5", "0-1-6", False),
+        ("1-1-5", "0-1-4", False),
+        (f"{UUID}:1-9", f"{UUID}:8", True),
+    ],
 )
 def test_a_transaction_covers_those_before_it_in_its_own_log(
     one: str, other: str, covers: bool
