@@ -216,13 +216,6 @@ def test_of_what_writes_nothing_nobody_is_asked_and_nothing_is_changed(
     assert got.get("Cache-Control") == "public, max-age=9"
 
 
-def test_a_visitor_by_https_gets_a_cookie_for_https(site: Site, engine: str) -> None:
-    """Nobody is trusted here to say that it was HTTPS."""
-    site.writes("/save", plain())
-    got = site.edit("POST", "/save", "X-Forwarded-Proto: https")
-    assert "Secure" not in given(got)[1]
-
-
 # With what others say in the same cookie
 
 VIM = Entry("project", "vim", 7, int(time.time()))
