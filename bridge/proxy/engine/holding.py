@@ -23,9 +23,8 @@ __all__ = ["Holding"]
 
 
 class Waiting(LegacyDownstream, Protocol):
-    """Who asked legacy, and waits. `answered`: the visitor has a head; `over`: wants no more."""
+    """Who asked legacy, and waits. `over`: the visitor has left, or has another answer."""
 
-    answered: bool
     over: bool
 
     @property
@@ -78,7 +77,7 @@ class Holding:
         turn, exchange = self._turn, self._exchange
         exchange.downstream = turn
         kept, self._kept = self._kept, []
-        if turn.over or turn.answered:
+        if turn.over:
             return
         self._go_on(self._question)
         for call in kept:
