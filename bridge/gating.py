@@ -58,6 +58,11 @@ def start_gate(settings: Settings) -> tuple[Gate | None, str]:
         if found is None:
             return _Closed(), broken
         gate = found
+    if gate.log and not settings.sql_url:
+        log.warning(
+            "BRIDGE_SQL_URL is not set: visitors may miss for a moment what they have just written",
+            entities=", ".join(sorted(gate.log)),
+        )
     try:
         gate.marker = _marker(settings, gate.log)
     except BridgeError as error:
@@ -71,13 +76,7 @@ def _marker(settings: Settings, of_log: Collection[str]) -> Marker | None:
 
     Raises BridgeError for the URL of the database.
     """
-    if not of_log:
-        return None
-    if not settings.sql_url:
-        log.warning(
-            "BRIDGE_SQL_URL is not set: visitors may miss for a moment what they have just written",
-            entities=", ".join(sorted(of_log)),
-        )
+    if not of_log or not settings.sql_url:
         return None
     from bridge.sync.log.end import LogEnds
     from bridge.sync.marker import Marker
