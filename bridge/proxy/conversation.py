@@ -342,13 +342,12 @@ class Conversation:
         return self._apart(headers) if decision.split or decision.conditions else headers
 
     def _marked(self, marker: Marker, headers: Headers, question: Question | None) -> Headers:
-        end = None
         if question is not None:
-            end, outcome = question.end, self.outcome
+            outcome = self.outcome
             outcome.log_end = question.how or "late"
             outcome.asked = time.perf_counter() - question.since
         secure = self.client.scheme == "https"
-        marked = mark(headers, marker, end, self.head, secure=secure)
+        marked = mark(headers, marker, question, self.head, secure=secure)
         self.is_one_visitors = marked is not headers
         return marked
 

@@ -57,14 +57,15 @@ class Wanted(Protocol):
 
 
 class Question(Protocol):
-    """Where does the site's database say that its log ends?"""
+    """Where does the site's database say that its log ends? The marker knows the answer."""
 
-    how: str
-    """What became of it, a fixed word; empty while there is no answer."""
-    end: Any
-    """The answer, None where there is none."""
-    since: float
-    """When it was asked, by `time.perf_counter()`."""
+    @property
+    def how(self) -> str:
+        """What became of it, a fixed word; empty while there is no answer."""
+
+    @property
+    def since(self) -> float:
+        """When it was asked, by `time.perf_counter()`."""
 
 
 class Marker(Protocol):
@@ -76,13 +77,15 @@ class Marker(Protocol):
     budget: float
     """Seconds that an answer may be held up."""
 
-    def ask(self, tell: Callable[[], None]) -> Question:
-        """Ask the database, and return at once. `tell` is called from another thread when there
-        is an answer; never where the question has one when it is returned."""
+    @property
+    def ask(self) -> Callable[[Callable[[], None]], Any]:
+        """Asks the database, and returns the question at once. What it is given is called from
+        another thread when there is an answer; never where the question has one already."""
 
-    def token(self, end: Any, sent: Iterable[str], given: Sequence[str]) -> str:
+    def token(self, question: Any, sent: Iterable[str], given: Sequence[str]) -> str:
         """The visitor's new cookie, empty where nothing is to be added to what they get: the
-        cookies `given` by legacy. `sent` are those that they have."""
+        cookies `given` by legacy. `sent` are those that they have. question: its own, None where
+        nothing was asked; one without an answer in time is noted, too."""
 
     def is_sound(self, value: str) -> bool:
         """Whether there is something in a cookie that legacy gives."""
@@ -131,24 +134,26 @@ def is_marked(method: str, status: int, *, writes: bool) -> bool:
 def ask(marker: Marker) -> Question:
     """Ask where the log ends, and wait for the answer as long as the budget allows."""
     told = threading.Event()
-    question = marker.ask(told.set)
+    question: Question = marker.ask(told.set)
     if not question.how:
         told.wait(marker.budget)
     return question
 
 
-def mark(headers: Headers, marker: Marker, end: Any, head: Head, *, secure: bool) -> Headers:
+def mark(
+    headers: Headers, marker: Marker, question: Question | None, head: Head, *, secure: bool
+) -> Headers:
     """The headers of legacy's answer with the visitor's new cookie; the very same ones where
     there is nothing to add.
 
-    end: where the log ends, None where it was not asked for or is not known. Then what the visitor
-    has still counts, beside what legacy gives them.
+    question: where the log ends; None where that was not asked. Then what the visitor has still
+    counts, beside what legacy gives them.
     """
     given = cookie_given(headers, marker.cookie)
-    if end is None and not given:
+    if question is None and not given:
         return headers
     sent = [value for name, value in head.cookies() if name == marker.cookie]
-    token = marker.token(end, sent, [value for value, _ in given])
+    token = marker.token(question, sent, [value for value, _ in given])
     if not token:
         return headers
     # A browser that keeps two of the name, for different places, sends both, and both count.

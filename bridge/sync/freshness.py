@@ -246,7 +246,10 @@ class Gate:
 
     def _follow(self, wanted: Wanted, end: LogEnd, of_log: frozenset[str], deadline: float) -> None:
         """Wait until the mirror has come to the end that the log had, and lacks nothing of these
-        entities. One that it does not follow is not waited for."""
+        entities. One that it does not follow is not waited for, nor an end that nobody knows."""
+        if end.gtid is None:
+            wanted.note_end(of_log, "legacy")
+            return
         how: Outcome = "at_once"
         pause = _FIRST_PAUSE
         while True:

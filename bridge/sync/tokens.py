@@ -10,7 +10,8 @@ In characters that need no escape in a URL or a cookie:
     entry     = entity "." key "." version "." time
               / "_." log-end "." time
     key       = the key's UTF-8 in base64url without "="
-    log-end   = the last transaction of the database's log, `0-1-42`, or `UUID_42` of MySQL
+    log-end   = the last transaction of the database's log, `0-1-42`, or `UUID_42` of MySQL;
+                "x" where the database did not say it in time
     time      = Unix seconds, when the entry was written
     signature = HMAC-SHA256 of all before its "~", in base64url without "="
 
@@ -61,7 +62,7 @@ MAX_BYTES: Final = 3500
 _ENTRY = re.compile(
     rf"({ENTITY.pattern})\.([A-Za-z0-9_-]{{2,1366}}|)\.(0|[1-9][0-9]{{0,18}})\.([0-9]{{1,11}})"
 )
-_END = re.compile(r"_\.([a-f0-9_-]{5,64})\.([0-9]{1,11})")
+_END = re.compile(r"_\.(x|[a-f0-9_-]{5,64})\.([0-9]{1,11})")
 _TOKEN = re.compile(r"1~([a-z0-9]{1,16})~([A-Za-z0-9_.~-]+)~([A-Za-z0-9_-]{43})")
 _MAX_COOKIES = 4  # of one name that a request may bring; others than ours may have set some
 _MAX_KEY_BYTES = 1024
@@ -85,13 +86,14 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class LogEnd:
     """What a visitor wrote is in the database's log no later than this transaction, which was its
-    last one at `time` in Unix seconds."""
+    last one at `time` in Unix seconds. gtid: None where nobody knows which one that was."""
 
-    gtid: Gtid
+    gtid: Gtid | None
     time: int
 
     def __str__(self) -> str:
-        return f"_.{str(self.gtid).replace(':', '_')}.{self.time}"
+        name = "x" if self.gtid is None else str(self.gtid).replace(":", "_")
+        return f"_.{name}.{self.time}"
 
 
 class Token(NamedTuple):
@@ -171,14 +173,18 @@ def newest(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def latest(ends: Iterable[LogEnd]) -> LogEnd | None:
-    """The one that includes the others. The order of the log counts and not that of clocks; of
-    two logs, of which a mirror follows one, the one that was written to later."""
-    best: dict[str, LogEnd] = {}
+    """The one that includes the others: one that nobody knows, where there is such. The order of
+    the log counts and not that of clocks; of two logs, of which a mirror follows one, the one that
+    was written to later."""
+    best: dict[str, tuple[int, int, LogEnd]] = {}
     for end in ends:
-        old = best.get(end.gtid.domain)
-        if old is None or (end.gtid.sequence, end.time) > (old.gtid.sequence, old.time):
-            best[end.gtid.domain] = end
-    return max(best.values(), key=lambda end: (end.time, end.gtid.domain), default=None)
+        domain, sequence = (end.gtid.domain, end.gtid.sequence) if end.gtid else ("", 0)
+        if domain not in best or (sequence, end.time) > best[domain][:2]:
+            best[domain] = sequence, end.time, end
+    if "" in best:
+        return best[""][2]
+    found = max(best.items(), key=lambda item: (item[1][1], item[0]), default=None)
+    return None if found is None else found[1][2]
 
 
 def _counts(moment: int, now: float) -> bool:
@@ -206,8 +212,11 @@ def _entry(text: str) -> Entry | None:
 def _end(text: str) -> LogEnd | None:
     if (found := _END.fullmatch(text)) is None:
         return None
+    name, moment = found[1], int(found[2])
+    if name == "x":
+        return LogEnd(None, moment)
     try:
-        gtid = Gtid.parse(found[1].replace("_", ":"))
+        gtid = Gtid.parse(name.replace("_", ":"))
     except BridgeError:
         return None
-    return None if gtid is None else LogEnd(gtid, int(found[2]))
+    return None if gtid is None else LogEnd(gtid, moment)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 
 from bridge.proxy.gate import is_marked, mark
@@ -13,21 +15,24 @@ from bridge.sync.tokens import Entry, Keys, LogEnd, Token
 
 NOW = 1_767_225_600
 KEYS = Keys([("a1", "0123456789abcdef")])
-MARKER = Marker(KEYS, lambda tell: None, 0.02, lambda: float(NOW))
 END = Gtid("0", 1, 42)
+
+
+class Asked(NamedTuple):
+    how: str = "asked"
+    end: Gtid | None = END
+    since: float = 0.0
+
+
+MARKER = Marker(KEYS, lambda tell: Asked(), 0.02, lambda: float(NOW))
 VIM = Entry("project", "vim", 7, NOW)
 
 
-def head(*cookies: str) -> Head:
-    lines = tuple(("Cookie", cookie) for cookie in cookies)
-    target = parse_target("POST", "/save")
-    return Head("POST", target, "forge.example", lines, "192.0.2.1", "http")
+HEAD = Head("POST", parse_target("POST", "/save"), "forge.example", (), "192.0.2.1", "http")
 
 
-def marked(
-    headers: Headers, *cookies: str, end: Gtid | None = END, secure: bool = False
-) -> Headers:
-    return mark(headers, MARKER, end, head(*cookies), secure=secure)
+def marked(headers: Headers, *, asked: bool = True, secure: bool = False) -> Headers:
+    return mark(headers, MARKER, Asked() if asked else None, HEAD, secure=secure)
 
 
 @pytest.mark.parametrize(
@@ -91,4 +96,4 @@ def test_a_cookie_without_attributes_stays_one() -> None:
 
 def test_what_nothing_is_added_to_is_the_same_list() -> None:
     for headers in ([("ETag", "1")], [("Set-Cookie", f"bv={KEYS.sign([VIM])}")]):
-        assert marked(headers, end=None) is headers
+        assert marked(headers, asked=False) is headers

@@ -428,6 +428,13 @@ def test_otherwise_legacy_answers(found: Applied) -> None:
     assert (it.outcome, it.refused, it.since("page")) == ("legacy", True, None)
 
 
+def test_an_end_that_nobody_knows_is_legacys_without_a_look() -> None:
+    it, capture = Wanted([], LogEnd(None, NOW)), Capture(applied(99))
+    assert not log_gate(capture).ensure(it, ["page"])
+    assert (it.outcome, capture.looks) == ("legacy", 0)
+    assert log_gate(capture).ensure(Wanted([], LogEnd(None, NOW)), ["project"])
+
+
 def test_a_mongodb_that_is_away_is_legacys_for_the_log_too() -> None:
     def away() -> Applied:
         raise ServerAway("no")

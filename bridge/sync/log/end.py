@@ -4,9 +4,9 @@ One connection and one thread for each process. Whoever asks while a question is
 the next one with all others who do, so that the database is asked one thing at a time however many
 ask, and always after legacy has answered. A question takes a fraction of a millisecond.
 
-A database that is away, or slow, costs nobody the budget of theirs: from the first failure on
-everybody has the answer `away` at once, until a question that nobody waits for was answered in
-time again.
+A database that is away, or slow, does not cost everybody their budget: from the first failure on
+they have the answer `away` at once, until a question that nobody waits for was answered in time
+again.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Question:
     def __init__(self, tell: Callable[[], None]) -> None:
         self.tell = tell
         self.since = time.perf_counter()
-        self.how, self.end = "", None
+        self.how, self.end = "", ""
 
     def answer(self, end: str) -> None:
         """From another thread than the loop's."""
@@ -58,8 +58,8 @@ class Marker:
         self.questions.append(question)
         return question
 
-    def token(self, end: Any, sent: Iterable[str], given: Sequence[str]) -> str:
-        return end or ""
+    def token(self, question: Question | None, sent: Iterable[str], given: Sequence[str]) -> str:
+        return question.end if question else ""
 
     def is_sound(self, value: str) -> bool:
         return False
