@@ -21,16 +21,19 @@ NOTHING: Final = "nothing"
 
 
 class Question(Protocol):
-    """Where does the log end? end: what is known. how: what became of it; empty before."""
+    """Where does the log end?"""
 
     @property
-    def end(self) -> Gtid | None: ...
+    def end(self) -> Gtid | None:
+        """The last transaction, None where it is not known."""
 
     @property
-    def how(self) -> str: ...
+    def how(self) -> str:
+        """What became of the question; empty while there is no answer."""
 
     @property
-    def since(self) -> float: ...
+    def since(self) -> float:
+        """When it was asked, by `time.perf_counter()`."""
 
 
 class Marker:
