@@ -1,6 +1,7 @@
-"""The proxy's gate, made of the settings: the one that keeps visitors from missing their own edits.
+"""The proxy's gate and its marker, made of the settings: visitors are not to miss their own edits.
 
-It is the mirror's (`bridge.sync.freshness`). Without keys for it no driver of MongoDB is loaded.
+They are the mirror's (`bridge.sync.freshness`, `bridge.sync.marker`). Without keys for them no
+driver of a database is loaded. The marker is for entities that come from the database's own log.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Any
 
 import structlog
 
-from bridge.errors import ConfigError
-from bridge.proxy.gate import Gate, Wanted
+from bridge.errors import BridgeError, ConfigError
+from bridge.proxy.gate import Gate, Marker, Wanted
 from bridge.settings import Settings
 
 __all__ = ["gate_of", "start_gate"]
@@ -32,7 +33,9 @@ def gate_of(settings: Settings) -> Gate | None:
         return None
     from bridge.sync import probe
 
-    return probe.gate_of(settings)
+    gate = probe.gate_of(settings)
+    gate.marker = _marker(settings, gate.log)
+    return gate
 
 
 def start_gate(settings: Settings) -> tuple[Gate | None, str]:
@@ -44,17 +47,50 @@ def start_gate(settings: Settings) -> tuple[Gate | None, str]:
     from bridge.sync import probe
 
     kept = settings.state_dir / _KEPT
+    broken = ""
     try:
-        return probe.gate_of(settings, kept), ""
+        gate = probe.gate_of(settings, kept)
     except ConfigError as error:
-        gate = probe.kept_gate(settings, kept)
-        what = "the last good one counts" if gate else "legacy answers who has just written"
+        found = probe.kept_gate(settings, kept)
+        what = "the last good one counts" if found else "legacy answers who has just written"
         log.error(f"sync.yaml is broken; {what}, until a restart", errors=str(error))
-        return gate or _Closed(), f"{error}\n({what}, until this worker is restarted)"
+        broken = f"{error}\n({what}, until this worker is restarted)"
+        if found is None:
+            return _Closed(), broken
+        gate = found
+    if gate.log and not settings.sql_url:
+        log.warning(
+            "BRIDGE_SQL_URL is not set: visitors may miss for a moment what they have just written",
+            entities=", ".join(sorted(gate.log)),
+        )
+    try:
+        gate.marker = _marker(settings, gate.log)
+    except BridgeError as error:
+        log.error("visitors' cookies do not say where the log ends", cause=str(error))
+    return gate, broken
+
+
+def _marker(settings: Settings, of_log: Collection[str]) -> Marker | None:
+    """What marks the answers of legacy for the entities of the log; None where there are none, or
+    where the database is not known. It connects when it is first asked.
+
+    Raises BridgeError for the URL of the database.
+    """
+    if not of_log or not settings.sql_url:
+        return None
+    from bridge.sync.log.end import LogEnds
+    from bridge.sync.marker import Marker
+    from bridge.sync.tokens import Keys
+
+    ends = LogEnds(settings.sql_url)
+    return Marker(Keys(settings.freshness_keys), ends.ask, ends.budget)
 
 
 class _Closed:
     """A gate that lets nobody in who has the cookie: legacy always shows the newest."""
+
+    marker: Marker | None = None
+    log: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         from bridge.sync.freshness import COOKIE

@@ -1322,7 +1322,7 @@ class BridgeProducerOutbox
 
 /**
  * The signed cookie that tells the bridge what its visitor just wrote. Its format, and what reads
- * it, is in bridge/sync/freshness.py; README.md has it too.
+ * it, is in bridge/sync/tokens.py; README.md has it too.
  */
 class BridgeProducerFreshness
 {

@@ -16,6 +16,7 @@ from bridge.cli.output import Format, format_option, say, show_problems, show_ro
 from bridge.crosscheck import misfits
 from bridge.errors import BridgeError, ConfigError, Problem, StateUnreadable
 from bridge.proxy.decision.decide import Decision
+from bridge.proxy.gate import is_marked
 from bridge.proxy.routing.load import Handlers, load
 from bridge.proxy.telemetry import scrape as samples
 from bridge.proxy.telemetry.surroundings import compare
@@ -273,6 +274,7 @@ def explain(
         "route": decision.route.name if decision and decision.route else None,
         "params": {key: str(value) for key, value in decision.params.items()} if decision else {},
         "bucket": decision.bucket if decision else None,
+        "own_edits": (own_edits := _own_edits(settings, decision, head.method)),
         "breakers": breakers,
         "workers": otherwise,
         "routes": [asdict(verdict) for verdict in found.verdicts],
@@ -285,6 +287,8 @@ def explain(
     with_them = f" ({variables})" if variables else ""
     say(None, output, f"{decision.backend} answers: {route}{with_them}")
     say(None, output, f"because: {decision.reason} – {found.why}")
+    for says in own_edits:
+        say(None, output, f"own edits: {says}")
     for cause, count in breakers.items():
         workers_are = several(count, "worker")
         say(None, output, f"but legacy answers now in {workers_are}: breaker open, {cause}")
@@ -297,6 +301,34 @@ def explain(
         for verdict in found.verdicts
     ]
     show_rows(rows, {"": "", "route": "Route", "path": "Path", "why": "Why"}, output)
+
+
+def _own_edits(settings: Settings, decision: Decision | None, method: str) -> list[str]:
+    """What is done for visitors' own edits of entities of the database's log, in sentences."""
+    if decision is None or not settings.freshness_keys:
+        return []
+    # Not before it is needed: it loads drivers.
+    from bridge.gating import gate_of
+
+    try:
+        gate = gate_of(settings)
+    except BridgeError as error:
+        return [f"not known, {error}"]
+    if gate is None or gate.marker is None:
+        return []
+    spec = decision.route.spec if decision.route else None
+    found = []
+    if of_log := sorted(gate.log.intersection(spec.reads if spec else ())):
+        found.append(
+            f"who has just written waits until {', '.join(of_log)} in MongoDB is as new as the "
+            "log was; otherwise legacy answers"
+        )
+    ends = "the database is asked where its log ends, before the answer goes on"
+    if is_marked(method, 200, writes=spec is not None and spec.writes):
+        found.append(f"after legacy's answer {ends}")
+    else:
+        found.append(f"if legacy answers with a redirect, {ends}")
+    return found
 
 
 def _workers(settings: Settings) -> list[WorkerStatus] | None:

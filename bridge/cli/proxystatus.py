@@ -59,6 +59,7 @@ class Proxy:
     strangers: Sequence[status.Stranger]
     breakers: Mapping[tuple[str, str], tuple[int, int]]
     freshness: Mapping[str, int]
+    log_ends: Mapping[str, int]
     loops: Mapping[str, int]
     loops_seen: Mapping[str, int]
     killed: int | None = None
@@ -88,6 +89,7 @@ class Proxy:
                 for (route, cause), (now, times) in self.breakers.items()
             ],
             "freshness": dict(self.freshness),
+            "log_ends": dict(self.log_ends),
             "redirect_loops": [{"routes": name, "stopped": n} for name, n in self.loops.items()],
             "redirect_loops_seen": [
                 {"routes": name, "seen": n} for name, n in self.loops_seen.items()
@@ -111,6 +113,7 @@ class Proxy:
             ),
             *self._breaker_rows(),
             *self._edit_rows(),
+            *self._log_end_rows(),
             *self._loop_rows(),
         ]
 
@@ -154,6 +157,11 @@ class Proxy:
         counts = {how.replace("_", " "): count for how, count in self.freshness.items()}
         return [row("visitors with own edits", _number(counts), _counts(counts))]
 
+    def _log_end_rows(self) -> list[Row]:
+        """How often the database was asked where its log ends, if it was."""
+        counts = self.log_ends
+        return [row("log's end asked for", _number(counts), _counts(counts))] if counts else []
+
     def _loop_rows(self) -> list[Row]:
         """A row per pair of routes that sent visitors to each other, the most frequent first."""
         return [
@@ -195,6 +203,7 @@ def look(settings: Settings) -> Proxy:
         strangers=status.strangers(workers),
         breakers=breakers,
         freshness=samples.freshness(settings.state_dir),
+        log_ends=samples.log_ends(settings.state_dir),
         loops=samples.loops(settings.state_dir),
         loops_seen=samples.loops_seen(settings.state_dir),
         killed=dead,

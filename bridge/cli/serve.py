@@ -80,7 +80,7 @@ def check_in_child(settings: Settings) -> None:
     pid = os.fork()
     if pid == 0:
         from bridge.cli.output import report
-        from bridge.errors import BridgeError, ConfigError
+        from bridge.errors import BridgeError
         from bridge.gating import gate_of
         from bridge.proxy.routing import lastgood
 
@@ -92,7 +92,7 @@ def check_in_child(settings: Settings) -> None:
                 # workers' to tell, and costs no start.
                 load(settings.routes, handlers=Handlers.NAMED if served else Handlers.NEEDED)
                 gate_of(settings)
-            except ConfigError as error:
+            except BridgeError as error:
                 if not served:
                     raise
                 report(error)

@@ -21,7 +21,7 @@ from bridge.proxy.decision import preview
 from bridge.proxy.decision.decide import PYTHON, Decision, not_ours
 from bridge.proxy.decision.rounds import REDIRECTS, Rounds
 from bridge.proxy.front import Caller, Front
-from bridge.proxy.gate import Wanted, end_when_settled
+from bridge.proxy.gate import Marker, Question, Wanted, end_when_settled, is_marked, mark
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.http import pages
 from bridge.proxy.http.compress import Press
@@ -80,6 +80,7 @@ class Conversation:
         "fresh_key",
         "front",
         "head",
+        "is_one_visitors",
         "outcome",
         "route",
         "table",
@@ -91,6 +92,8 @@ class Conversation:
     client: Client
     decision: Decision
     head: Head
+    is_one_visitors: bool
+    """Whether legacy's answer got something that is for this visitor alone."""
     route: Route
     """The one that was decided on, where Python is to answer."""
 
@@ -111,6 +114,7 @@ class Conversation:
         )
         self.trusted = False
         self.wanted: Wanted | None = None
+        self.is_one_visitors = False
         self._asked = 0.0  # when the handler was asked
         self._rounds: Rounds | None = None
 
@@ -313,16 +317,39 @@ class Conversation:
 
     # (7) for the visitor
 
-    def legacy_answer(self, status: int, given: Headers) -> Headers:
-        """The headers of a legacy answer for the visitor."""
+    def marker(self, status: int) -> Marker | None:
+        """Who is to be asked where the database's log ends, before an answer of legacy's with
+        this status goes on; None where nothing was written."""
+        gate, route = self.front.gate, self.decision.route
+        if gate is None or gate.marker is None:
+            return None
+        writes = route is not None and route.spec.writes
+        return gate.marker if is_marked(self.head.method, status, writes=writes) else None
+
+    def legacy_answer(
+        self, status: int, given: Headers, question: Question | None = None
+    ) -> Headers:
+        """The headers of a legacy answer for the visitor. question: what `marker` was asked."""
         decision = self.decision
         rules, backend = decision.rules, self.table.file.backends[decision.legacy]
         headers = to_visitor(given, self._origin(backend), accel=backend.accel, gone=rules.gone)
         if rules.set:
             headers += rules.set.items()
+        if self.front.gate is not None and self.front.gate.marker is not None:
+            headers = self._marked(self.front.gate.marker, headers, question)
         if self._rounds is not None or status in REDIRECTS:
             (self._rounds or self._new_rounds()).note(status, headers)
         return self._apart(headers) if decision.split or decision.conditions else headers
+
+    def _marked(self, marker: Marker, headers: Headers, question: Question | None) -> Headers:
+        if question is not None:
+            outcome = self.outcome
+            outcome.log_end = question.how or "late"
+            outcome.asked = time.perf_counter() - question.since
+        secure = self.client.scheme == "https"
+        marked = mark(headers, marker, question, self.head, secure=secure)
+        self.is_one_visitors = marked is not headers
+        return marked
 
     def _origin(self, backend: models.Backend) -> PublicOrigin:
         client = self.client

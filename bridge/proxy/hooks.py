@@ -22,14 +22,16 @@ class Outcome:
     page of our own. `reason` says why that side was chosen, `fallback` why Python's answer was
     not used (empty otherwise), `aborted` who cut a body short and why: it begins with `visitor`,
     with `bridge`, or with a side that answers. `freshness` says how the visitor's
-    own edits were had that the answer depends on, a fixed word. `loop` names the
+    own edits were had that the answer depends on, a fixed word; `log_end` what became of the
+    question where the database's log ends, in an answer that may tell of one. `loop` names the
     routes of a redirect loop that was stopped here (status 508) or only seen. `odd` is what began
     the lines of legacy's head that were no headers, and were dropped. `seconds` is the whole time.
 
     `legacy` is the backend that was asked, `stage` the one in which that failed. The stages, in
     seconds, -1 where there was none: `wait` for a place among the connections, `connect`,
-    `first_byte` from there to the answer's head (or its failure), `handler` from the request for
-    a thread to the handler's head.
+    `first_byte` from there to the answer's head (or its failure), `asked` from there until it was
+    known where the log ends, or not waited for any more, `handler` from the request for a thread
+    to the handler's head.
     """
 
     request_id: str
@@ -53,6 +55,7 @@ class Outcome:
     seconds: float = 0.0
     started: float = field(default=0.0, repr=False)
     freshness: str = ""
+    log_end: str = ""
     loop: str = ""
     odd: tuple[str, ...] = ()
     legacy: str = ""
@@ -60,6 +63,7 @@ class Outcome:
     wait: float = -1.0
     connect: float = -1.0
     first_byte: float = -1.0
+    asked: float = -1.0
     handler: float = -1.0
 
     @property

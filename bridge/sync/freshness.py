@@ -1,43 +1,38 @@
-"""A visitor sees their own edit: the signed cookie that says what they wrote, and the gate.
+"""A visitor sees their own edit: the gate that waits for what their cookie says.
 
-PHP gives the visitor who saved something a cookie with the entity and the version. Before
-Python answers that visitor, the gate makes sure that the mirror holds this version: at once,
-after a short wait, by a look at MongoDB's primary, or else legacy answers this one request.
+The visitor who saved something has a signed cookie (`bridge.sync.tokens`). In it PHP names the
+entity and the version, and the bridge says how far the database's log went when PHP had answered
+(`bridge.sync.marker`). Before Python answers that visitor, the gate makes sure that the mirror
+holds this version, or has come so far: at once, after a short wait, by a look at MongoDB's primary,
+or else legacy answers this one request.
 
 Nothing here talks to a server or imports a driver: looking is `bridge.sync.probe`, which is
 handed to the gate; waiting is done by whoever follows the change stream (`offer`).
-
-The cookie `bv`, in characters that need no escape in a URL or a cookie:
-
-    token     = "1~" key-id "~" entry *7("~" entry) "~" signature
-    entry     = entity "." key "." version "." time
-    key       = the key's UTF-8 in base64url without "="
-    time      = Unix seconds, when the entry was written
-    signature = HMAC-SHA256 of all before its "~", in base64url without "="
-
-At most 3,500 bytes and 8 entries, the newest first, one for each entity and key. An entry
-counts for 30 s, and for 30 s more on both sides because clocks differ. A token that is forged,
-broken, or signed with an unknown key is no error: it asks for nothing.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextvars
-import hashlib
-import hmac
-import re
 import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
-from bridge.entity import ENTITY
 from bridge.errors import ServerAway
+from bridge.sync.reached import LookAtLog, Reached, nothing_applied
+from bridge.sync.tokens import (
+    COOKIE,
+    LIFETIME,
+    MAX_BYTES,
+    MAX_ENTRIES,
+    SKEW,
+    Entry,
+    Keys,
+    LogEnd,
+    newest,
+)
 
 __all__ = [
     "COOKIE",
@@ -59,14 +54,6 @@ __all__ = [
     "wanted",
 ]
 
-COOKIE: Final = "bv"
-LIFETIME: Final = 30
-"""Seconds that an entry counts."""
-SKEW: Final = 30
-"""Seconds by which the clocks of PHP's and Python's machines may differ."""
-MAX_ENTRIES: Final = 8
-MAX_BYTES: Final = 3500
-"""The longest token; browsers take cookies of 4,096 bytes with name and attributes."""
 PATIENCE: Final = 0.1
 """Seconds that a request waits for the mirror to catch up."""
 SETTLING: Final = 3.0
@@ -77,126 +64,31 @@ Outcome = Literal["at_once", "waited", "primary", "legacy"]
 OUTCOMES: Final[tuple[Outcome, ...]] = ("at_once", "waited", "primary", "legacy")
 """How the mirror had what a visitor wrote, the best first."""
 
-_ENTRY = re.compile(
-    rf"({ENTITY.pattern})\.([A-Za-z0-9_-]{{2,1366}}|)\.(0|[1-9][0-9]{{0,18}})\.([0-9]{{1,11}})"
-)
-_TOKEN = re.compile(r"1~([a-z0-9]{1,16})~([A-Za-z0-9_.~-]+)~([A-Za-z0-9_-]{43})")
-_MAX_KEY_BYTES = 1024
-_MAX_VERSION = 2**63 - 1
-_MAX_COOKIES = 4  # of one name that a request may bring; others than ours may have set some
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.02  # seconds between two looks at the primary
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a visitor wrote: this entity in this version, at `time` in Unix seconds."""
-
-    entity: str
-    key: str
-    version: int
-    time: int
-
-    def __str__(self) -> str:
-        key = base64.urlsafe_b64encode(self.key.encode()).rstrip(b"=").decode()
-        return f"{self.entity}.{key}.{self.version}.{self.time}"
-
-
-class Keys:
-    """The keys that tokens are signed with: all of them verify, the first one signs.
-
-    pairs: (id, secret), as `Settings.freshness_keys` has them.
-    """
-
-    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
-        self._secrets = {name: secret.encode() for name, secret in pairs}
-        self._first = pairs[0][0] if pairs else ""
-
-    def __repr__(self) -> str:
-        return f"<Keys: {', '.join(self._secrets) or 'none'}>"
-
-    def sign(self, entries: Iterable[Entry]) -> str:
-        """The token of the newest of `entries` that fit; empty without entries or keys."""
-        kept = _newest(entries)
-        while kept and self._first:
-            text = "~".join(["1", self._first, *map(str, kept)])
-            if len(text) + 44 <= MAX_BYTES:
-                return f"{text}~{_signature(self._secrets[self._first], text)}"
-            kept.pop()
-        return ""
-
-    def verify(self, token: object, now: float) -> tuple[Entry, ...]:
-        """The entries of `token` that count at `now` (Unix seconds), newest first.
-
-        Never raises: what is not a sound token of ours has none.
-        """
-        if not isinstance(token, str) or len(token) > MAX_BYTES:
-            return ()
-        if (found := _TOKEN.fullmatch(token)) is None:
-            return ()
-        name, written, signature = found.groups()
-        secret = self._secrets.get(name)
-        if secret is None or not hmac.compare_digest(
-            _signature(secret, token[: -1 - len(signature)]), signature
-        ):
-            return ()
-        texts = written.split("~")
-        if len(texts) > MAX_ENTRIES:
-            return ()
-        entries = [_entry(text) for text in texts]
-        return tuple(
-            _newest(
-                e for e in entries if e is not None and -SKEW <= now - e.time <= LIFETIME + SKEW
-            )
-        )
-
-
-def _signature(secret: bytes, text: str) -> str:
-    digest = hmac.digest(secret, text.encode(), hashlib.sha256)
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-
-def _entry(text: str) -> Entry | None:
-    if (found := _ENTRY.fullmatch(text)) is None:
-        return None
-    entity, key, version, moment = found.groups()
-    try:
-        raw = base64.urlsafe_b64decode(key + "=" * (-len(key) % 4))
-        entry = Entry(entity, raw.decode(), int(version), int(moment))
-    except (binascii.Error, ValueError):
-        return None
-    sound = len(raw) <= _MAX_KEY_BYTES and entry.version <= _MAX_VERSION
-    return entry if sound and str(entry).split(".")[1] == key else None
-
-
-def _newest(entries: Iterable[Entry]) -> list[Entry]:
-    """At most MAX_ENTRIES, one for each entity and key (the highest version), newest first."""
-    best: dict[tuple[str, str], Entry] = {}
-    for entry in entries:
-        old = best.get((entry.entity, entry.key))
-        if old is None or (entry.version, entry.time) > (old.version, old.time):
-            best[entry.entity, entry.key] = entry
-    return sorted(best.values(), key=lambda entry: -entry.time)[:MAX_ENTRIES]
 
 
 class Wanted:
     """What one visitor's cookie asks for, and how each of it was had; one for each request.
 
     Used by the request's thread and its handler's. Store asks `version` or `of` for what a
-    handler reads, and says `note` when it has it.
+    handler reads, and says `note` when it has it. Of an entity of the log it asks `since`.
     """
 
-    __slots__ = ("_how", "_lock", "_versions", "entries")
+    __slots__ = ("_had_for", "_how", "_lock", "_since", "_versions", "end", "entries")
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self.entries = tuple(entries)
+    def __init__(self, entries: Sequence[Entry], end: LogEnd | None = None) -> None:
+        self.entries, self.end = tuple(entries), end
         self._versions: dict[str, dict[str, int]] = {}
         for entry in entries:
             self._versions.setdefault(entry.entity, {})[entry.key] = entry.version
         self._how: dict[tuple[str, str], Outcome] = {}
+        self._since: dict[str, float] = {}
+        self._had_for = 0.0  # seconds that this process has known all of the end for
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<Wanted: {len(self._how)} of {len(self.entries)} looked at>"
+        count = len(self.entries) + (self.end is not None)
+        return f"<Wanted: {len(self._how)} of {count} looked at>"
 
     def version(self, entity: str, key: str) -> int | None:
         """The version of this one that the visitor must see at least, or None."""
@@ -207,6 +99,11 @@ class Wanted:
         """Key to version: all that is wanted of one kind of entity."""
         return self._versions.get(entity, {})
 
+    def since(self, entity: str) -> float | None:
+        """The moment (`time.monotonic()`) at which MongoDB is known to have held all of this
+        entity up to `end`: what was read before may be older. None: that was not looked at."""
+        return self._since.get(entity)
+
     def note(self, entity: str, key: str, how: Outcome) -> None:
         """Say how a wanted entry was had, or that it was not (`legacy`). The first look counts:
         the second one always finds it at once."""
@@ -215,6 +112,18 @@ class Wanted:
                 self._how[entity, key] = how
             else:
                 self._how.setdefault((entity, key), how)
+
+    def note_end(
+        self, entities: Collection[str], how: Outcome, since: float = 0.0, had_for: float = 0.0
+    ) -> None:
+        """Say how the end of the log was had for these entities, or that it was not (`legacy`).
+        since: as `since` gives it. had_for: seconds for which this process has known that no
+        entity lacks anything of it."""
+        self.note("", "", how)
+        with self._lock:
+            if how != "legacy":
+                self._since.update(dict.fromkeys(entities, since))
+                self._had_for = had_for
 
     @property
     def refused(self) -> bool:
@@ -225,6 +134,8 @@ class Wanted:
         """Whether the visitor needs the cookie no longer: all of it was had for this answer,
         and was written long enough ago (SETTLING) for every process to have heard of it."""
         had = not self.refused and all((e.entity, e.key) in self._how for e in self.entries)
+        if self.end is not None and self._had_for < SETTLING:
+            return False
         return had and all(now - entry.time >= SETTLING for entry in self.entries)
 
     @property
@@ -279,11 +190,14 @@ class Gate:
     """Ensures before a handler runs that what it reads is as new as its visitor's own edits.
 
     entities: what sync.yaml mirrors, and the children of each; other entries are ignored.
+    log: which of them come from the database's log; look_at_log: how far the mirror has come.
     watch: the watch to wait by, or None; then the primary is asked again and again.
     patience: the longest wait in seconds.
     """
 
     cookie: str = COOKIE
+    marker: Any = None
+    """What marks the answers of legacy (`bridge.proxy.gate.Marker`), where something does."""
 
     def __init__(
         self,
@@ -291,25 +205,27 @@ class Gate:
         look: Look,
         entities: Mapping[str, Collection[str]],
         *,
+        log: Collection[str] = (),
+        look_at_log: LookAtLog = nothing_applied,
         watch: Callable[[], Watch | None] = offered,
         patience: float = PATIENCE,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keys, self._look, self._entities = keys, look, entities
         self._watch, self._patience, self._clock = watch, patience, clock
+        self.log, self._look_at_log = frozenset(log), look_at_log
+        self._reached = Reached()
 
     def wanted(self, cookies: Iterable[str]) -> Wanted | None:
         """What the values of the visitor's cookies `bv` ask for, or None for nothing."""
-        now = self._clock()
-        found: list[Entry] = []
-        for _, value in zip(range(_MAX_COOKIES), cookies, strict=False):
-            found += self._keys.verify(value, now)
-        entries = _newest(entry for entry in found if entry.entity in self._entities)
-        return Wanted(entries) if entries else None
+        found = self._keys.read_all(cookies, self._clock())
+        entries = newest(entry for entry in found.entries if entry.entity in self._entities)
+        end = found.end if self.log else None
+        return Wanted(entries, end) if entries or end else None
 
     def ensure(self, wanted: Wanted, reads: Collection[str]) -> bool:
         """Whether the mirror holds all that is wanted of the entities `reads`, or of parents of
-        theirs. It is noted in `wanted`, how. Takes `patience` and one look at most.
+        theirs. It is noted in `wanted`, how. Takes `patience` and two looks at most.
         """
         missing = [entry for entry in wanted.entries if self._concerns(entry, reads)]
         deadline = time.monotonic() + self._patience
@@ -322,7 +238,41 @@ class Gate:
         except ServerAway:
             for entry in missing:
                 wanted.note(entry.entity, entry.key, "legacy")
+        if wanted.end is not None and not wanted.refused:
+            of_log = self.log.intersection(reads)
+            if of_log:
+                self._follow(wanted, wanted.end, of_log, deadline)
         return not wanted.refused
+
+    def _follow(self, wanted: Wanted, end: LogEnd, of_log: frozenset[str], deadline: float) -> None:
+        """Wait until the mirror has come to the end that the log had, and lacks nothing of these
+        entities. One that it does not follow is not waited for, nor an end that nobody knows."""
+        if end.gtid is None:
+            wanted.note_end(of_log, "legacy")
+            return
+        how: Outcome = "at_once"
+        pause = _FIRST_PAUSE
+        while True:
+            began = time.monotonic()
+            try:
+                found = self._look_at_log()
+            except ServerAway:
+                break
+            now = time.monotonic()  # what is read from now on has all that was found
+            self._reached.see(found, began, now)
+            if found.stopped & of_log:
+                break
+            if found.reaches(end.gtid) and not found.dirty & of_log:
+                since = self._reached.since(end.gtid, now)
+                had_for = 0.0 if found.lacks else now - since
+                wanted.note_end(of_log, how, since, had_for)
+                return
+            if (seconds := deadline - now) <= 0:
+                break
+            time.sleep(min(pause, seconds))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            how = "waited"
+        wanted.note_end(of_log, "legacy")
 
     def _concerns(self, entry: Entry, reads: Collection[str]) -> bool:
         return entry.entity in reads or self._read_children(entry, reads)

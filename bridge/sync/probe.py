@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from bridge.files import write_atomically
 from bridge.settings import Settings
 from bridge.sync import entities as syncfile
 from bridge.sync.freshness import Entry, Gate, Keys
+from bridge.sync.gtid import Gtid
 from bridge.sync.models import File
 from bridge.sync.mongodb import as_outage, connect
+from bridge.sync.reached import LOG, Applied
 
-__all__ = ["Probe", "gate_of", "gated_entities", "kept_gate"]
+__all__ = ["Probe", "gate_of", "gated_entities", "kept_gate", "logged_entities"]
 
 log = structlog.get_logger("bridge.freshness")
 
@@ -45,13 +48,15 @@ def gate_of(settings: Settings, keep: Path | None = None) -> Gate:
     """
     file = syncfile.load(settings.sync)
     collections, entities = _collections(file), gated_entities(file)
+    of_log = logged_entities(file)
     if keep is not None:
         names = {name: sorted(children) for name, children in entities.items()}
+        kept = {"collections": collections, "entities": names, "log": sorted(of_log)}
         try:
-            write_atomically(keep, json.dumps({"collections": collections, "entities": names}))
+            write_atomically(keep, json.dumps(kept))
         except OSError as error:
             log.warning("cannot keep what is mirrored", error=str(error))
-    return _gate(settings, collections, entities)
+    return _gate(settings, collections, entities, of_log)
 
 
 def kept_gate(settings: Settings, kept: Path) -> Gate | None:
@@ -59,16 +64,21 @@ def kept_gate(settings: Settings, kept: Path) -> Gate | None:
     try:
         raw = json.loads(kept.read_text(encoding="utf-8"))
         entities = {name: frozenset(children) for name, children in raw["entities"].items()}
-        return _gate(settings, dict(raw["collections"]), entities)
+        # Whoever knew nothing of the log has kept nothing of it.
+        return _gate(settings, dict(raw["collections"]), entities, raw.get("log", ()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def _gate(
-    settings: Settings, collections: Mapping[str, str], entities: Mapping[str, frozenset[str]]
+    settings: Settings,
+    collections: Mapping[str, str],
+    entities: Mapping[str, frozenset[str]],
+    of_log: Iterable[str],
 ) -> Gate:
+    probe = Probe(settings.mongodb_url, collections, of_log)
     keys = Keys(settings.freshness_keys)
-    return Gate(keys, Probe(settings.mongodb_url, collections), entities)
+    return Gate(keys, probe, entities, log=probe.of_log, look_at_log=probe.applied)
 
 
 def _collections(file: File) -> dict[str, str]:
@@ -85,33 +95,69 @@ def gated_entities(file: File) -> dict[str, frozenset[str]]:
     return {name: mine for name, mine in children.items() if name not in of_others}
 
 
+def logged_entities(file: File) -> frozenset[str]:
+    """The entities whose changes and versions come from the database's own log."""
+    sources = {name: entity.source for name, entity in file.entities.items()}
+    return frozenset(name for name, source in sources.items() if source and source.log is True)
+
+
 class Probe:
     """Asks the MongoDB of `url` which entries it holds. For many threads."""
 
-    def __init__(self, url: str, where: File | Mapping[str, str], *, limit: float = _LIMIT) -> None:
-        """where: sync.yaml, or the collection of each entity. limit: seconds that one look may
-        take."""
+    def __init__(
+        self,
+        url: str,
+        where: File | Mapping[str, str],
+        of_log: Iterable[str] = (),
+        *,
+        limit: float = _LIMIT,
+    ) -> None:
+        """where: sync.yaml, or the collection of each entity. of_log: which of them come from
+        the log, where `where` does not say it. limit: seconds that one look may take."""
         self._url, self._limit = url, limit
         self._collections = _collections(where) if isinstance(where, File) else where
+        self.of_log = logged_entities(where) if isinstance(where, File) else frozenset(of_log)
+        # Of each entity one name, however much is kept of it.
+        names = [f"{kind}.{name}.since" for kind in ("dirty", "stopped") for name in self.of_log]
+        self._fields = dict.fromkeys(["position.gtid", "position.epoch", "problem", *names], 1)
         self._lock = threading.Lock()
         self._database: Database[Document] | None = None
 
     def __call__(self, entries: Sequence[Entry]) -> set[Entry]:
         """Those that a majority holds. Raises ServerAway."""
         found: set[Entry] = set()
+        with self._looking():
+            for entity in {entry.entity for entry in entries}:
+                asked = [entry for entry in entries if entry.entity == entity]
+                versions = self._versions(entity, [entry.key for entry in asked])
+                for entry in asked:
+                    if versions.get(entry.key, -1) >= entry.version:
+                        found.add(entry)
+        return found
+
+    def applied(self) -> Applied:
+        """How far a majority has come with the log. Raises ServerAway."""
+        with self._looking():
+            found = self._collection(syncfile.STATE).find_one({"_id": LOG}, self._fields) or {}
+            # With a problem nobody reads on; it may be that the log is another one.
+            position = {} if found.get("problem") else found.get("position") or {}
+            dirty, stopped = (
+                frozenset(name for name, one in (found.get(kind) or {}).items() if one)
+                for kind in ("dirty", "stopped")
+            )
+            gtid = Gtid.parse(str(position.get("gtid") or ""))
+            return Applied(gtid, int(position.get("epoch") or 0), dirty, stopped)
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Inside, all that goes wrong is ServerAway, a wrong URL too: legacy can answer."""
         try:
             with pymongo.timeout(self._limit):
-                for entity in {entry.entity for entry in entries}:
-                    asked = [entry for entry in entries if entry.entity == entity]
-                    versions = self._versions(entity, [entry.key for entry in asked])
-                    for entry in asked:
-                        if versions.get(entry.key, -1) >= entry.version:
-                            found.add(entry)
-        except (PyMongoError, BridgeError) as error:  # a wrong URL too: legacy can answer
+                yield
+        except (PyMongoError, BridgeError) as error:
             gone = as_outage(error) if isinstance(error, PyMongoError) else ServerAway(str(error))
             log.warning("freshness.look_failed", cause=str(gone))
             raise gone from error
-        return found
 
     def close(self) -> None:
         with self._lock:
@@ -120,14 +166,15 @@ class Probe:
             database.client.close()
 
     def _versions(self, entity: str, keys: Sequence[str]) -> Mapping[str, int]:
-        documents = self._collection(entity).find({"_id": {"$in": list(keys)}}, {"_v": 1})
+        collection = self._collection(self._collections[entity])
+        documents = collection.find({"_id": {"$in": list(keys)}}, {"_v": 1})
         return {
             document["_id"]: document["_v"]
             for document in documents
             if isinstance(document.get("_v"), int)
         }
 
-    def _collection(self, entity: str) -> MongoCollection[Document]:
+    def _collection(self, name: str) -> MongoCollection[Document]:
         database = self._database
         if database is None:
             with self._lock:
@@ -136,7 +183,7 @@ class Probe:
                     client = connect(self._url, patience=self._limit, answer=self._limit)
                     database = self._database = client.get_default_database()
         return database.get_collection(
-            self._collections[entity],
+            name,
             read_concern=ReadConcern("majority"),
             read_preference=ReadPreference.PRIMARY,
         )

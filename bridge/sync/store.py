@@ -11,6 +11,10 @@ who made an edit it is shown at once (`bridge.sync.freshness`), or legacy answer
 
 The steps of `get`: (1) the cache, (2) what this visitor wrote, (3) one read for all who ask,
 (4) from the primary, when what came is older than what was heard.
+
+Of an entity that comes from the database's log nobody knows which documents a visitor wrote, only
+how far the log went (`Wanted.end`). Once MongoDB has come so far, memory counts for this visitor as
+soon as the change stream was looked at after that moment; until then the primary is read.
 """
 
 from __future__ import annotations
@@ -133,18 +137,19 @@ class Store:
         cache, found = self._cache, dict[str, Document | None]()
         missing: list[str] = []
         want = _wanted()
+        heard = want is None or self._has_heard(want, entity)
         for key in dict.fromkeys(keys):
             if want is not None and self._least(want, entity, key) != NEVER:
                 found[key] = self._visitors(want, entity, key)
                 continue
-            if (entry := cache.get(entity, key)) is None:
+            if not heard or (entry := cache.get(entity, key)) is None:
                 missing.append(key)
                 continue
             found[key] = entry.document
             cache.hits += 1
             cache.negative_hits += entry.document is None
         if missing:
-            found |= self._fill_many(entity, missing)
+            found |= self._fill_many(entity, missing, newest=not heard)
         return {key: document for key in keys if (document := found[key]) is not None}
 
     def find(
@@ -170,8 +175,10 @@ class Store:
         asked = query(entity, declared, where, sort, skip, limit, fields)
         collection = self._entity(entity).collection
         running = self._running()
-        primary = (want := _wanted()) is not None and self._ensure(want, entity, running)
-        moment = self._moment(self._cache.moment(entity))
+        want = _wanted()
+        heard = want is None or self._has_heard(want, entity)
+        primary = want is not None and self._ensure(want, entity, running)
+        moment = self._moment(self._cache.moment(entity)) if heard else NEWEST
         found = running.reads.find(collection, asked, moment, primary=primary)
         return [document for raw in found if (document := freeze(raw).document) is not None]
 
@@ -194,18 +201,19 @@ class Store:
 
     def _visitors(self, want: Wanted, entity: str, key: str) -> Document | None:
         least = self._least(want, entity, key)
-        entry = self._cache.get(entity, key)
+        heard = self._has_heard(want, entity)
+        entry = self._cache.get(entity, key) if heard else None
         if entry is not None and entry.version >= least:
             self._cache.hits += 1
             self._cache.negative_hits += entry.document is None
             if least != NEVER and key in want.of(entity):
                 want.note(entity, key, "at_once")
             return entry.document
-        if least == NEVER:
+        if least == NEVER and heard:
             return self._miss(entity, key).document
         self._ensure(want, entity, self._running())
-        found = self._primary(entity, key)
-        if found.version < (want.version(entity, key) or 0):
+        found = self._primary(entity, key, newest=not heard)
+        if least != NEVER and found.version < (want.version(entity, key) or 0):
             raise UseLegacy(Reason.FRESHNESS)
         return found.document
 
@@ -219,6 +227,19 @@ class Store:
                 if key.startswith(f"{name}/"):
                     found = max(found, version)
         return found
+
+    def _has_heard(self, want: Wanted, entity: str) -> bool:
+        """Whether memory knows everything of an entity up to the end of the log that the visitor
+        must see. Waits until MongoDB has come so far. Raises UseLegacy."""
+        if want.end is None or entity not in (running := self._running()).gate.log:
+            return True
+        since = want.since(entity)
+        if since is None:
+            if not running.gate.ensure(want, [entity]):
+                raise UseLegacy(Reason.FRESHNESS)
+            since = want.since(entity)
+            assert since is not None
+        return self._cache.looked >= since
 
     def _ensure(self, want: Wanted, entity: str, running: _Running) -> bool:
         """Wait until MongoDB holds what the visitor wrote of this entity or its parent. Whether
@@ -255,12 +276,14 @@ class Store:
             return fill, found
         return self._primary_fill(entity, key)
 
-    def _fill_many(self, entity: str, keys: Sequence[str]) -> dict[str, Document | None]:
+    def _fill_many(
+        self, entity: str, keys: Sequence[str], *, newest: bool = False
+    ) -> dict[str, Document | None]:
         cache, running = self._cache, self._running()
         collection = self._entity(entity).collection
         cache.misses += len(keys)
         fills = cache.begin_many(entity, keys)
-        moment = self._moment(max(fill.moment for fill in fills))
+        moment = NEWEST if newest else self._moment(max(fill.moment for fill in fills))
         raws = running.reads.many(collection, keys, moment)
         found: dict[str, Document | None] = {}
         for key, fill in zip(keys, fills, strict=True):
@@ -268,7 +291,7 @@ class Store:
             if cache.admits(fill, frozen.version):
                 cache.keep(fill, frozen)
             else:
-                frozen = self._primary(entity, key)
+                frozen = self._primary(entity, key, newest=newest)
             found[key] = frozen.document
         return found
 
@@ -278,18 +301,19 @@ class Store:
 
     # (4)
 
-    def _primary(self, entity: str, key: str) -> Frozen:
-        return self._primary_fill(entity, key)[1]
+    def _primary(self, entity: str, key: str, *, newest: bool = False) -> Frozen:
+        return self._primary_fill(entity, key, newest=newest)[1]
 
-    def _primary_fill(self, entity: str, key: str) -> tuple[Fill, Frozen]:
+    def _primary_fill(self, entity: str, key: str, *, newest: bool = False) -> tuple[Fill, Frozen]:
         """What the primary has, which is not older than what was heard before it was asked; but
-        while it is asked, something newer may be heard."""
+        while it is asked, something newer may be heard. newest: it has all that a majority
+        holds now, whatever was heard."""
         running = self._running()
         collection = self._entity(entity).collection
         deadline = monotonic() + self._patience
         while True:
             fill = self._cache.begin(entity, key, newest=True)
-            moment = self._moment(fill.moment)
+            moment = NEWEST if newest else self._moment(fill.moment)
             raw = running.reads.one(collection, key, moment, primary=True)
             found = freeze(raw)
             if self._cache.admits(fill, found.version):
@@ -346,6 +370,8 @@ class Store:
             Keys(()),
             probe,
             gated_entities(mirror.file),
+            log=probe.of_log,
+            look_at_log=probe.applied,
             watch=lambda: cache if follower is not None else None,
         )
         return _Running(reads, follower, gate, probe)

@@ -203,6 +203,40 @@ def test_explain_says_that_a_preview_needs_the_secret(file: Path) -> None:
     assert "ignored" not in bridge(*words, file=file, BRIDGE_SECRET="s").stdout
 
 
+LOGGED = """\
+version: 1
+entities:
+  page: {collection: pages, source: {table: pages, key: id, log: true}}
+"""
+
+
+def test_explain_says_when_the_database_is_asked_where_its_log_ends(file: Path) -> None:
+    text = GOOD.replace(" 0%}", " 100%, reads: [page]}")
+    text += "  - {name: trashing, path: /trash, writes: true}\n"
+    file.write_text(text)
+    write_sync(file.parent, LOGGED)
+    env = {
+        "BRIDGE_FRESHNESS_KEYS": "a1:0123456789abcdef",
+        "BRIDGE_SQL_URL": "mysql://root@127.0.0.1:1/site",
+    }
+
+    def own_edits(method: str, url: str, **more: str) -> list[str]:
+        words = ("explain", method, url, "-o", "json")
+        found: list[str] = json.loads(bridge(*words, file=file, **more).stdout)["own_edits"]
+        return found
+
+    asked = "the database is asked where its log ends, before the answer goes on"
+    assert own_edits("POST", "/x", **env) == [f"after legacy's answer {asked}"]
+    assert own_edits("GET", "/trash", **env) == [f"after legacy's answer {asked}"]
+    assert own_edits("GET", "/x", **env) == [f"if legacy answers with a redirect, {asked}"]
+    waits, _ = own_edits("GET", "/p/x", **env)
+    assert waits.startswith("who has just written waits until page in MongoDB is as new")
+    for missing in env:
+        assert own_edits("POST", "/x", **{**env, missing: ""}) == []
+    said = bridge("explain", "POST", "/x", file=file, **env).stdout
+    assert f"own edits: after legacy's answer {asked}" in said
+
+
 def test_routes_shows_the_file_when_nothing_runs(file: Path) -> None:
     assert "No worker runs" in bridge("routes", file=file).stdout
     found = json.loads(bridge("routes", "-o", "json", file=file).stdout)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from bridge.sync.freshness import Entry, Keys
+from bridge.sync.gtid import Gtid
+from bridge.sync.tokens import Entry, Keys, LogEnd
 from stack.php import PhpServer
 from stack.ports import free_port
 from tests.php.page_site import PRODUCER, SQL, Page
@@ -116,9 +117,15 @@ def test_what_the_outbox_refused_is_not_in_the_token(page: Page, tmp_path: Path)
         (lambda now: FORGER.sign([Entry("project", "o", 3, now)]), []),
         (lambda now: KEYS.sign([Entry("project", "old", 3, now - 300)]), []),
         (lambda now: KEYS.sign([Entry("project", "new", 1, now)]), []),
+        (
+            lambda now: KEYS.sign(
+                [Entry("project", "old", 3, now - 5)], LogEnd(Gtid("0", 7, 42), now)
+            ),
+            [("project", "old", 3)],
+        ),
         (lambda now: "nonsense", []),
     ],
-    ids=["valid", "forged", "expired", "older", "broken"],
+    ids=["valid", "forged", "expired", "older", "with the end of a log", "broken"],
 )
 def test_the_visitors_own_cookie_is_carried_on_when_it_is_sound(
     cookie: Callable[[int], str], also: list[Any], page: Page, tmp_path: Path

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from bridge.errors import BridgeError, ServerAway
 from bridge.settings import Settings
-from bridge.sync import freshness
+from bridge.sync import freshness, tokens
 from bridge.sync.freshness import MAX_BYTES, MAX_ENTRIES, Entry, Gate, Keys, Wanted, wanted
+from bridge.sync.gtid import Gtid
+from bridge.sync.reached import Applied
+from bridge.sync.tokens import LogEnd
 
 NOW = 1_767_225_600
 PAIR = ("a1", "0123456789abcdef")
@@ -81,7 +84,7 @@ def test_anything_else_asks_for_nothing_and_is_no_error(value: object) -> None:
 @given(st.from_regex(r"[A-Za-z0-9._~-]{1,300}", fullmatch=True))
 def test_nonsense_that_is_signed_is_no_error(text: str) -> None:
     signed = f"1~a1~{text}"
-    KEYS.verify(f"{signed}~{freshness._signature(PAIR[1].encode(), signed)}", NOW)
+    KEYS.verify(f"{signed}~{tokens._signature(PAIR[1].encode(), signed)}", NOW)
 
 
 def test_a_huge_token_asks_for_nothing() -> None:
@@ -345,3 +348,158 @@ def test_one_wanted_is_safe_for_two_threads() -> None:
         assert it.outcome in (None, "at_once")
         it.settled(time.time())
     assert it.settled(NOW + 60)
+
+
+# The end of the log
+
+END = LogEnd(Gtid("0", 1, 42), NOW)
+DIRTY, STOPPED = {"dirty": frozenset({"page"})}, {"stopped": frozenset({"page"})}
+
+
+def applied(sequence: int, **more: Any) -> Applied:
+    return Applied(Gtid("0", 1, sequence), 1, **more)
+
+
+class Capture:
+    """How far the mirror is: `found[n]` at the n-th look, the last one for ever."""
+
+    def __init__(self, *found: Applied) -> None:
+        self.found, self.looks = list(found), 0
+
+    def __call__(self) -> Applied:
+        self.looks += 1
+        return self.found[min(self.looks, len(self.found)) - 1]
+
+
+def log_gate(capture: Any, look: Any = None, patience: float = 0.02) -> Gate:
+    return Gate(
+        KEYS,
+        look or Mirror([]),
+        {"page": (), "post": (), "project": ()},
+        log=["page", "post"],
+        look_at_log=capture,
+        watch=lambda: None,
+        patience=patience,
+        clock=lambda: float(NOW),
+    )
+
+
+def test_the_end_is_wanted_only_where_something_comes_from_the_log() -> None:
+    token = KEYS.sign([VIM], END)
+    it = log_gate(Capture()).wanted(["forged", token])
+    assert it is not None
+    assert (it.entries, it.end) == ((VIM,), END)
+    assert gate(Mirror()).wanted([KEYS.sign([], END)]) is None
+    other = gate(Mirror()).wanted([token])
+    assert other is not None
+    assert other.end is None
+
+
+def test_a_mirror_that_has_come_so_far_lets_the_handler_run_at_once() -> None:
+    for sequence in (42, 43):
+        it, capture = Wanted([], END), Capture(applied(sequence))
+        before = time.monotonic()
+        assert log_gate(capture).ensure(it, ["page", "project"])
+        assert (it.outcome, capture.looks) == ("at_once", 1)
+        assert before <= (it.since("page") or 0) <= time.monotonic()
+        assert it.since("post") is it.since("project") is None
+
+
+def test_a_mirror_that_is_behind_is_waited_for() -> None:
+    it, capture = Wanted([], END), Capture(applied(40), applied(41), applied(42))
+    assert log_gate(capture, patience=30).ensure(it, ["page"])
+    assert (it.outcome, capture.looks) == ("waited", 3)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        applied(41),
+        Applied(),
+        Applied(Gtid("1", 1, 99), 1),
+        applied(99, **DIRTY),
+        applied(99, **STOPPED),
+    ],
+    ids=["behind", "not begun", "another log", "dirty", "stopped"],
+)
+def test_otherwise_legacy_answers(found: Applied) -> None:
+    it = Wanted([], END)
+    assert not log_gate(Capture(found)).ensure(it, ["page"])
+    assert (it.outcome, it.refused, it.since("page")) == ("legacy", True, None)
+
+
+def test_an_end_that_nobody_knows_is_legacys_without_a_look() -> None:
+    it, capture = Wanted([], LogEnd(None, NOW)), Capture(applied(99))
+    assert not log_gate(capture).ensure(it, ["page"])
+    assert (it.outcome, capture.looks) == ("legacy", 0)
+    assert log_gate(capture).ensure(Wanted([], LogEnd(None, NOW)), ["project"])
+
+
+def test_a_mongodb_that_is_away_is_legacys_for_the_log_too() -> None:
+    def away() -> Applied:
+        raise ServerAway("no")
+
+    it = Wanted([], END)
+    assert not log_gate(away).ensure(it, ["page"])
+    assert it.outcome == "legacy"
+
+
+def test_what_is_healed_in_time_is_waited_for_and_what_is_stopped_is_not() -> None:
+    healed = Capture(applied(42, **DIRTY), applied(42))
+    assert log_gate(healed, patience=30).ensure(Wanted([], END), ["page"])
+    stopped = Capture(applied(42, **STOPPED), applied(42))
+    assert not log_gate(stopped, patience=30).ensure(Wanted([], END), ["page"])
+    assert stopped.looks == 1
+
+
+def test_entities_that_are_not_the_logs_are_not_held_up() -> None:
+    it, capture = Wanted([], END), Capture(applied(1))
+    assert log_gate(capture).ensure(it, ["project"])
+    assert log_gate(capture).ensure(it, [])
+    assert (it.outcome, capture.looks) == (None, 0)
+
+
+def test_another_entity_may_lack_something() -> None:
+    assert log_gate(Capture(applied(42, **DIRTY))).ensure(Wanted([], END), ["post"])
+
+
+def test_versions_and_the_end_are_both_waited_for() -> None:
+    both = Wanted([VIM], END)
+    assert not log_gate(Capture(applied(41)), Mirror([VIM])).ensure(both, ["project", "page"])
+    both, capture = Wanted([VIM], END), Capture(applied(42))
+    assert not log_gate(capture, Mirror([])).ensure(both, ["project", "page"])
+    assert capture.looks == 0  # legacy answers anyway
+    both = Wanted([VIM], END)
+    assert log_gate(capture, Mirror([], [VIM]), 30).ensure(both, ["project", "page"])
+    assert both.outcome == "waited"
+
+
+def test_what_was_read_before_the_mirror_had_come_so_far_may_be_too_old() -> None:
+    """The moment is that of the first look that found it, whoever looked."""
+    it = log_gate(Capture(applied(41), applied(42)), patience=30)
+    first, second = Wanted([], END), Wanted([], LogEnd(Gtid("0", 1, 41), NOW))
+    assert it.ensure(first, ["page"])
+    assert it.ensure(second, ["post"])
+    later, earlier = first.since("page"), second.since("post")
+    assert later is not None
+    assert earlier is not None
+    assert earlier < later
+
+
+def test_the_cookie_is_settled_when_every_process_has_heard_of_all_up_to_the_end() -> None:
+    for had_for, settled in ((freshness.SETTLING - 0.1, False), (freshness.SETTLING, True)):
+        it = Wanted([], END)
+        it.note_end(["page"], "at_once", 1.0, had_for)
+        assert it.settled(NOW) == settled
+    it.note("page", "other", "legacy")
+    assert not it.settled(NOW)
+
+
+def test_the_cookie_stays_while_the_end_was_not_looked_at_or_something_lacks() -> None:
+    """A page of another entity must not end it for the page that was written."""
+    it = Wanted([VIM], END)
+    it.note("project", "vim", "at_once")
+    assert not it.settled(NOW + 60)
+    it = Wanted([], END)
+    assert log_gate(Capture(applied(42, **DIRTY))).ensure(it, ["post"])
+    assert not it.settled(NOW + 60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -19,8 +20,13 @@ from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
 from bridge.sync.freshness import Entry
+from bridge.sync.gtid import Gtid
+from bridge.sync.log.kept import Dirty, Halted, KeptLog
+from bridge.sync.log.position import Position
 from bridge.sync.models import File
-from bridge.sync.probe import Probe, gate_of, gated_entities
+from bridge.sync.probe import Probe, gate_of, gated_entities, kept_gate
+from bridge.sync.reached import Applied
+from bridge.sync.state import Owner
 from stack.mongod import Mongod
 
 SYNC = """\
@@ -130,3 +136,75 @@ def test_a_broken_sync_yaml_is_told_before_the_first_visitor(tmp_path: Path) -> 
     settings = Settings(tmp_path, "", "", tmp_path, sync=path, freshness_keys=keys)
     with pytest.raises(ConfigError):
         gate_of(settings)
+
+
+# How far the mirror is with the log
+
+LOGGED = """\
+version: 1
+entities:
+  page: {collection: pages, source: {table: pages, key: id, log: true}}
+  user: {collection: users, source: {table: users, key: id, version: ver, log: compare}}
+"""
+
+
+@pytest.fixture
+def logged(tmp_path: Path, mongodb_url: str) -> Iterator[Probe]:
+    path = tmp_path / "logged.yaml"
+    path.write_text(LOGGED, encoding="utf-8")
+    found = Probe(mongodb_url, load(path), limit=5)
+    yield found
+    found.close()
+
+
+def test_a_mirror_that_follows_no_log_has_reached_nothing(logged: Probe, probe: Probe) -> None:
+    assert logged.applied() == probe.applied() == Applied()
+    assert (logged.of_log, probe.of_log) == ({"page"}, frozenset())
+
+
+def test_position_and_what_lacks_are_read_as_capture_keeps_them(
+    logged: Probe, clean_mongodb: Database[dict[str, Any]]
+) -> None:
+    kept, owner = KeptLog(clean_mongodb), Owner.me()
+    gtid = Gtid("0", 1, 42)
+    assert kept.take(owner, 9)
+    assert kept.keep(owner, Position(3, gtid))
+    assert logged.applied() == Applied(gtid, 3)
+
+    dirty = {"page": Dirty("0-1-43", 43, "a cascade"), "user": Dirty("0-1-43", 43, "a cascade")}
+    stopped = {"page": Halted("0-1-43", 43, "a type", "bridgectl snapshot page")}
+    kept.keep(owner, Position(3, Gtid("0", 1, 43)), dirty, stopped)
+    page = frozenset({"page"})
+    assert logged.applied() == Applied(Gtid("0", 1, 43), 3, page, page)
+
+    kept.keep(owner, None, None, {"page": None})
+    assert kept.healed("page", dirty["page"])
+    assert logged.applied() == Applied(Gtid("0", 1, 43), 3)
+
+    kept.cannot(owner, "it is another log", "bridgectl snapshot")
+    assert logged.applied() == Applied(None)
+
+
+def test_what_cannot_be_read_of_it_is_an_outage(
+    logged: Probe, clean_mongodb: Database[dict[str, Any]]
+) -> None:
+    clean_mongodb.bridge_state.insert_one({"_id": "log", "position": {"gtid": "0-1-4,1-1-2"}})
+    with pytest.raises(ServerAway):
+        logged.applied()
+
+
+def test_what_is_kept_of_sync_yaml_says_what_comes_from_the_log(tmp_path: Path) -> None:
+    path, kept = tmp_path / "sync.yaml", tmp_path / "kept.json"
+    path.write_text(LOGGED, encoding="utf-8")
+    keys = (("a1", "0123456789abcdef"),)
+    settings = Settings(tmp_path, "", "", tmp_path, sync=path, freshness_keys=keys)
+    assert gate_of(settings, kept).log == {"page"}
+    again = kept_gate(settings, kept)
+    assert again is not None
+    assert again.log == {"page"}
+    older = json.loads(kept.read_text())
+    del older["log"]
+    kept.write_text(json.dumps(older))
+    again = kept_gate(settings, kept)
+    assert again is not None
+    assert again.log == frozenset()

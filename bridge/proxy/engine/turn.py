@@ -18,9 +18,11 @@ from bridge.proxy.engine.answers import CONTINUE
 from bridge.proxy.engine.arriving import Arriving
 from bridge.proxy.engine.calls import NotFresh
 from bridge.proxy.engine.exchange import Exchange
+from bridge.proxy.engine.holding import Holding
 from bridge.proxy.engine.reading import target_of
 from bridge.proxy.engine.spool import Spool
 from bridge.proxy.engine.upstream import LegacyConnection, Upstream
+from bridge.proxy.gate import Question
 from bridge.proxy.http.wire import ResponseHead, binds, content_length
 from bridge.proxy.python.environ import caller_keys, header_keys, target_keys
 from bridge.proxy.python.threads import PythonFailed
@@ -309,12 +311,32 @@ class Turn(Arriving):
     def on_head(
         self, head: ResponseHead, given: Headers, length: int | None, body: bytes, whole: bool
     ) -> None:
+        exchange, marker = self.exchange, self.conversation.marker(head.status)
+        assert exchange is not None
+        if marker is None:
+            self._on_head(head, given, length, body, whole)
+            return
+
+        def go_on(question: Question) -> None:
+            self._on_head(head, given, length, body, whole, question)
+
+        Holding(self.engine.loop, self, exchange, go_on).ask(marker)
+
+    def _on_head(
+        self,
+        head: ResponseHead,
+        given: Headers,
+        length: int | None,
+        body: bytes,
+        whole: bool,
+        question: Question | None = None,
+    ) -> None:
         exchange, conversation = self.exchange, self.conversation
         assert exchange is not None
         client, decision = conversation.client, conversation.decision
         known: tuple[Headers, dict[Any, bytes]] | None = None
         place = None
-        if not decision.split and not 300 < head.status < 309:
+        if question is None and not decision.split and not 300 < head.status < 309:
             # The same head from the same backend becomes the same head for visitors.
             # The table keeps the rules.
             rules = id(decision.rules)
@@ -322,13 +344,13 @@ class Turn(Arriving):
             known = self.engine.heads.get(place)
         if known is None:
             try:
-                headers = conversation.legacy_answer(head.status, given)
+                headers = conversation.legacy_answer(head.status, given, question)
             except Exception as error:
                 exchange.cancel()
                 self.own(conversation.page_for(error))
                 return
             known = headers, {}
-            if place is not None:
+            if place is not None and not conversation.is_one_visitors:
                 self.engine.keep_head(place, known)
         self.begin(head.status, head.reason, known[0], length, body, whole, known[1])
 

@@ -11,7 +11,10 @@ __all__ = [
     "PREVIEW_COOKIE",
     "SHARE_COOKIE",
     "TRAIL_COOKIE",
+    "cookie_given",
     "end_cookie",
+    "fresh_cookie",
+    "given_anew",
     "hide_cookie",
     "sets_cookie",
     "share_cookie",
@@ -73,6 +76,28 @@ def sets_cookie(headers: Headers, cookie: str) -> bool:
         name.lower() == "set-cookie" and value.partition("=")[0].strip() == cookie
         for name, value in headers
     )
+
+
+def cookie_given(headers: Headers, cookie: str) -> list[tuple[str, str]]:
+    """What a response gives the visitor as the cookie of this name: each value, and its
+    attributes as they are written."""
+    found = []
+    for name, value in headers:
+        if name.lower() == "set-cookie" and value.partition("=")[0].strip() == cookie:
+            given, _, attributes = value.partition("=")[2].partition(";")
+            found.append((given.strip(), attributes.strip()))
+    return found
+
+
+def given_anew(cookie: str, value: str, attributes: str) -> tuple[str, str]:
+    """The Set-Cookie header with another value and the attributes that legacy gave it."""
+    return "Set-Cookie", f"{cookie}={value}" + (f"; {attributes}" if attributes else "")
+
+
+def fresh_cookie(cookie: str, value: str, seconds: int, *, secure: bool) -> tuple[str, str]:
+    """The Set-Cookie header that gives a visitor this cookie for `/`."""
+    attributes = f"Max-Age={seconds}; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" * secure)
+    return "Set-Cookie", f"{cookie}={value}; {attributes}"
 
 
 def end_cookie(cookie: str) -> tuple[str, str]:

@@ -485,6 +485,9 @@ class Route(Model):
         default=(),
         description="entities of sync.yaml that must be as new as the visitor's own edits",
     )
+    writes: bool = Field(
+        default=False, description="true: legacy may write, also when it answers a GET with a page"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Route:

@@ -23,6 +23,15 @@ __all__ = ["AccessLog"]
 log = structlog.get_logger("bridge.proxy")
 
 _quoted = json.encoder.encode_basestring_ascii
+_SOMETIMES = (
+    "fallback",
+    "fallback_detail",
+    "freshness",
+    "log_end",
+    "loop",
+    "error",
+    "aborted",
+)
 _MOST = 64 * 1024  # bytes of lines that are kept for one write
 _REMEMBERED = 128  # characters of method and host
 _PARTING = 0.5  # seconds that the end waits for a reader
@@ -161,9 +170,10 @@ class AccessLog(Hooks):
             or outcome.error
             or outcome.aborted
             or outcome.freshness
+            or outcome.log_end
             or outcome.loop
         ):
-            for name in ("fallback", "fallback_detail", "freshness", "loop", "error", "aborted"):
+            for name in _SOMETIMES:
                 if value := getattr(outcome, name):
                     more += f',"{name}":{_quoted(value)}'
             if outcome.legacy and outcome.legacy != outcome.backend:  # the page is our own

@@ -75,6 +75,7 @@ class Metrics(Hooks):
         self._usual: dict[tuple[str, str, int], _Usual] = {}
         self._legacy: dict[str, tuple[Histogram, Histogram, Histogram]] = {}
         self._handler: Histogram | None = None
+        self._log_end: Histogram | None = None
         known = self._cells.known()
         self._loops = {
             labels[0] for name, labels, _ in known if name in (shown.LOOPS, shown.LOOPS_SEEN)
@@ -108,6 +109,11 @@ class Metrics(Hooks):
                 self._add(shown.FALLBACKS, outcome.route, outcome.fallback)
             if outcome.freshness:
                 self._add(shown.FRESHNESS, outcome.freshness)
+            if outcome.log_end:
+                self._add(shown.LOG_END, outcome.log_end)
+                if self._log_end is None:
+                    self._log_end = self._cells.histogram(shown.ASKED, (), shown.BUCKETS)
+                self._log_end.observe(outcome.asked)
             if outcome.loop:
                 name = _few(outcome.loop, self._loops, _MOST_LOOPS)
                 self._add(shown.LOOPS if outcome.status == 508 else shown.LOOPS_SEEN, name)

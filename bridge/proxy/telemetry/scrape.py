@@ -27,6 +27,7 @@ __all__ = [
     "breakers",
     "by_two",
     "freshness",
+    "log_ends",
     "loops",
     "odd_lines",
     "prepare",
@@ -54,6 +55,8 @@ class _Kind:
 REQUESTS = "bridge_requests_total"
 FALLBACKS = "bridge_fallbacks_total"
 FRESHNESS = "bridge_freshness_total"
+LOG_END = "bridge_log_end_total"
+ASKED = "bridge_log_end_seconds"
 ABORTED = "bridge_aborted_total"
 SECONDS = "bridge_request_seconds"
 STAGES = "bridge_stage_seconds"
@@ -89,6 +92,12 @@ KINDS = {
         "Requests of visitors who had to see their own edits, by how the mirror had them",
         ("outcome",),
     ),
+    LOG_END: _Kind(
+        "counter",
+        "Answers of legacy before which the database was asked where its log ends, by what it said",
+        ("outcome",),
+    ),
+    ASKED: _Kind("histogram", "Time that such an answer was held up"),
     ABORTED: _Kind("counter", "Responses cut short, by who did it", ("backend", "by")),
     FAILED: _Kind(
         "counter",
@@ -284,6 +293,12 @@ def freshness(state_dir: Path) -> dict[str, int]:
     """How many requests of visitors who had to see their own edits ended in which way; the sum
     over all workers, empty where there was none."""
     return _counts(state_dir, FRESHNESS)
+
+
+def log_ends(state_dir: Path) -> dict[str, int]:
+    """How often the database was asked where its log ends, by what became of it; the sum over all
+    workers, empty where it never was."""
+    return _counts(state_dir, LOG_END)
 
 
 def loops(state_dir: Path) -> dict[str, int]:

@@ -13,6 +13,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from bridge.errors import UseLegacy
 from bridge.proxy.conversation import Answered, Conversation
 from bridge.proxy.front import Front
+from bridge.proxy.gate import ask
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.http import pages
 from bridge.proxy.http.wire import content_length
@@ -167,7 +168,9 @@ class _Request:
             conversation.outcome,
         )
         try:
-            headers = conversation.legacy_answer(exchange.status, exchange.headers)
+            marker = conversation.marker(exchange.status)
+            question = ask(marker) if marker is not None else None
+            headers = conversation.legacy_answer(exchange.status, exchange.headers, question)
             status = f"{exchange.status} {exchange.reason}"
             return self.send(status, headers, _flushing(exchange), exchange.close)
         except BaseException:

@@ -13,7 +13,8 @@ changed by hand, or repaired in the same version) refuses every fill that began 
 
 *Continuity.* What is cached counts until `until`, which the follower moves on with each look at
 the stream. It is compared when a value is read: a follower that hangs or died makes the cache
-useless within `bound` seconds, never stale.
+useless within `bound` seconds, never stale. Of what a majority held before `looked` everything is
+known.
 
 *Hits take no lock.* `Store.get` reads `until`, then `shelves`, then the clock, in this order. It
 relies on a look into a dict by a string being one step under the GIL, and on an CacheEntry never
@@ -146,7 +147,7 @@ class Cache:
         # By entity, then by key: a tuple of both would have to be made for each read.
         self.shelves: dict[str, dict[str, CacheEntry]] = {}
         self._count = 0
-        self.until = -math.inf
+        self.until = self.looked = -math.inf
         self._ring: deque[CacheEntry] = deque()  # second chance: eviction looks at its left end
         self._bytes = self._dead_bytes = 0
         self._floors: dict[Slot, _Floor] = {}
@@ -269,11 +270,12 @@ class Cache:
             if self.until != -math.inf and self._clock() >= self.until:
                 self._flush()
             self.until = max(self.until, looked + self.bound)
+            self.looked = max(self.looked, looked)
 
     def restart(self, moment: int) -> None:
         """The stream starts anew at `moment`: what was heard before says nothing any more."""
         with self._lock:
-            self.until = -math.inf
+            self.until = self.looked = -math.inf
             self._floors.clear()
             self._ages.clear()
             self._newest.clear()

@@ -16,12 +16,11 @@ from bridge.sync.documents import Document
 from bridge.sync.entities import STATE
 from bridge.sync.log.position import Position
 from bridge.sync.mongodb import MAJORITY, majority, outages
+from bridge.sync.reached import LOG
 from bridge.sync.state import Owner, State
 
 __all__ = ["LOG", "Dirty", "Halted", "Kept", "KeptLog"]
 
-LOG = "log"
-"""The `_id` of the document."""
 MOST_VALUES = 1000
 """Values of a field by which rows are named; where there are more, it is the whole entity."""
 

@@ -8,12 +8,12 @@ wins over all that was there.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from bridge.errors import BridgeError
+from bridge.sync.gtid import Gtid
 
 __all__ = [
     "EPOCH_BITS",
@@ -36,9 +36,6 @@ MOST_EPOCHS = 2**EPOCH_BITS - 1
 LAST_ROW = 2**ROW_BITS - 1
 """The row of what was read when the transaction was over: it is newer than each of its changes,
 and older than the next one's."""
-
-_MARIADB = re.compile(r"([0-9]{1,10})-([0-9]{1,10})-([0-9]{1,20})")
-_MYSQL = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}):(?:1-)?([0-9]{1,20})")
 
 
 def version(epoch: int, sequence: int, row: int) -> int:
@@ -70,37 +67,6 @@ def position_of_version(number: int) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Gtid:
-    """The name of a transaction. domain: of MariaDB, or the UUID of a MySQL server. server: the
-    number of the one that wrote it first; 0 in MySQL. sequence: it grows by one with each."""
-
-    domain: str
-    server: int
-    sequence: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self | None:
-        """Of MariaDB's `0-1-42`, or MySQL's `UUID:42` or `UUID:1-42`; None for the empty text: the
-        log has no transaction yet. Raises BridgeError for more than one domain, or holes."""
-        text = text.replace("\n", "").strip()
-        if not text:
-            return None
-        if found := _MARIADB.fullmatch(text):
-            return cls(str(int(found[1])), int(found[2]), int(found[3]))
-        if found := _MYSQL.fullmatch(text):
-            return cls(found[1], 0, int(found[2]))
-        raise BridgeError(
-            f"the log has transactions of more than one domain or server ({text[:200]}): the "
-            "mirror follows one. Let one server write, with one gtid_domain_id"
-        )
-
-    def __str__(self) -> str:
-        if "-" in self.domain:
-            return f"{self.domain}:{self.sequence}"
-        return f"{self.domain}-{self.server}-{self.sequence}"
-
-
-@dataclass(frozen=True, slots=True)
 class Position:
     """A transaction up to whose end everything is applied, and by what it is known again.
 
@@ -127,13 +93,7 @@ class Position:
 
     def reaches(self, gtid: Gtid | None) -> bool:
         """Whether this transaction is applied."""
-        if gtid is None:
-            return True
-        return (
-            self.gtid is not None
-            and self.gtid.domain == gtid.domain
-            and self.gtid.sequence >= gtid.sequence
-        )
+        return gtid is None or (self.gtid is not None and self.gtid.covers(gtid))
 
     def document(self) -> dict[str, Any]:
         """As it is kept."""

@@ -57,6 +57,8 @@ class Waits:
     """A gate that waits for the test, and then lets in who wants to see `has`."""
 
     cookie = "bv"
+    marker = None
+    log: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.asked = threading.Semaphore(0)

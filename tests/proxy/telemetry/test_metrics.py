@@ -124,6 +124,21 @@ def test_fallbacks_loops_and_freshness_are_counted(worker: Worker, state_dir: Pa
     assert scrape.loops(state_dir) == {"a (php) → b (python)": 1}
 
 
+def test_questions_for_the_logs_end_are_counted_with_their_time(
+    worker: Worker, state_dir: Path
+) -> None:
+    one = worker()
+    one.after_response(by_legacy(log_end="asked", asked=0.0004))
+    one.after_response(by_legacy(log_end="late", asked=0.02))
+    one.after_response(by_legacy())
+    found = scraped(state_dir)
+    assert scrape.log_ends(state_dir) == {"asked": 1, "late": 1}
+    assert found['bridge_log_end_total{outcome="late"}'] == 1
+    assert found['bridge_log_end_seconds_bucket{le="0.0005"}'] == 1
+    assert found["bridge_log_end_seconds_count"] == 2
+    assert found["bridge_log_end_seconds_sum"] == pytest.approx(0.0204)
+
+
 def test_very_many_kinds_of_loops_are_counted_together(worker: Worker, state_dir: Path) -> None:
     one = worker()
     for number in range(300):

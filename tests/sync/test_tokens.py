@@ -1,0 +1,153 @@
+"""The cookie that says what a visitor wrote: versions, and how far the database's log went."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.sync import tokens
+from bridge.sync.gtid import Gtid
+from bridge.sync.tokens import MAX_BYTES, MAX_ENTRIES, Entry, Keys, LogEnd, Token, latest
+
+NOW = 1_767_225_600
+KEYS = Keys([("a1", "0123456789abcdef")])
+UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+
+entries = st.builds(
+    Entry,
+    st.from_regex(r"[a-z][a-z0-9_]{0,63}", fullmatch=True),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=200) | st.just("x" * 1024),
+    st.integers(0, 2**63 - 1),
+    st.integers(NOW - 60, NOW + 30),
+)
+sequences = st.integers(1, 2**64 - 1)
+gtids = st.builds(Gtid, st.integers(0, 2**32 - 1).map(str), st.integers(0, 2**32 - 1), sequences)
+gtids |= st.builds(Gtid, st.uuids().map(str), st.just(0), sequences)
+ends = st.builds(LogEnd, gtids | st.none(), st.integers(NOW - 60, NOW + 30))
+
+
+@given(st.lists(entries, max_size=20), ends)
+def test_the_end_of_the_log_is_always_read_again_and_leaves_the_newest_entries(
+    some: list[Entry], end: LogEnd
+) -> None:
+    token = KEYS.sign(some, end)
+    found = KEYS.read(token, NOW)
+    assert found.end == end
+    assert found.entries == KEYS.verify(KEYS.sign(some), NOW)[: len(found.entries)]
+    assert len(token) <= MAX_BYTES
+    assert len(found.entries) < MAX_ENTRIES
+    assert all(c.isascii() and (c.isalnum() or c in "-._~") for c in token)
+    fits = len(KEYS.sign(some)) + len(f"{end}~") <= MAX_BYTES
+    if len(found.entries) < min(len(KEYS.verify(KEYS.sign(some), NOW)), MAX_ENTRIES - 1):
+        assert not fits
+
+
+@given(ends)
+def test_who_knows_no_ends_leaves_them_out(end: LogEnd) -> None:
+    """Workers that run an older version, and PHP, read entries alone, and pass over the rest."""
+    assert tokens._entry(str(end)) is None
+    assert tokens._TOKEN.fullmatch(KEYS.sign([], end))
+
+
+@given(st.text("0123456789abcdef-_.", max_size=70), st.integers(0, 10**12))
+def test_an_end_that_is_none_is_no_error_and_hides_no_entry(text: str, moment: int) -> None:
+    entry = Entry("project", "vim", 7, NOW)
+    signed = f"1~a1~_.{text}.{moment}~{entry}"
+    signature = tokens._signature(b"0123456789abcdef", signed)
+    assert KEYS.verify(f"{signed}~{signature}", NOW) == (entry,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "X",
+        "xx",
+        "0-1-42,1-1-7",
+        f"{UUID}_1-5_7-9",
+        "0-1",
+        "0-1-",
+        "0-1-42-7",
+        "",
+        "0_1_42",
+        "-0-1-42",
+    ],
+)
+def test_several_logs_or_holes_in_one_are_no_end(text: str) -> None:
+    signed = f"1~a1~_.{text}.{NOW}~project.dmlt.7.{NOW}"
+    signature = tokens._signature(b"0123456789abcdef", signed)
+    assert KEYS.read(f"{signed}~{signature}", NOW).end is None
+
+
+@pytest.mark.parametrize(("age", "counts"), [(-31, 0), (-30, 1), (0, 1), (60, 1), (61, 0)])
+def test_an_end_counts_as_long_as_an_entry(age: int, counts: int) -> None:
+    token = KEYS.sign([], LogEnd(Gtid("0", 1, 42), NOW - age))
+    assert (KEYS.read(token, NOW).end is not None) == counts
+
+
+def test_a_new_key_signs_ends_and_an_old_one_still_verifies_them() -> None:
+    end = LogEnd(Gtid("0", 1, 42), NOW)
+    old, new = ("old", "an old secret of it"), ("new", "a new secret of it!")
+    during = Keys([new, old])
+    assert during.read(Keys([old]).sign([], end), NOW).end == end
+    assert Keys([new]).read(during.sign([], end), NOW).end == end
+    assert Keys([new]).read(Keys([old]).sign([], end), NOW) == Token()
+    assert Keys([]).sign([], end) == ""
+
+
+@given(st.lists(ends, min_size=1))
+def test_of_several_ends_of_one_log_the_one_that_includes_the_others_counts(
+    some: list[LogEnd],
+) -> None:
+    found = latest(some)
+    assert found in some
+    known = [one.gtid for one in some if one.gtid is not None]
+    if len(known) < len(some):
+        assert found.gtid is None
+    else:
+        assert found.gtid is not None
+        assert all(found.gtid.covers(one) for one in known if one.domain == found.gtid.domain)
+
+
+def test_the_order_of_the_log_counts_and_not_that_of_clocks() -> None:
+    """Two machines of the bridge, one of them with a clock that is behind."""
+    first, second = LogEnd(Gtid("0", 1, 41), NOW), LogEnd(Gtid("0", 1, 42), NOW - 9)
+    assert latest([first, second]) == latest([second, first]) == second
+
+
+def test_of_two_logs_the_one_that_was_written_to_later_counts() -> None:
+    one, other = LogEnd(Gtid("0", 1, 900), NOW - 9), LogEnd(Gtid("1", 1, 3), NOW)
+    assert latest([one, other]) == latest([other, one]) == other
+    assert latest([]) is None
+
+
+def test_several_cookies_of_the_name_count_together_and_a_hundred_cost_no_more_than_four() -> None:
+    vim, end = Entry("project", "vim", 7, NOW), LogEnd(Gtid("0", 1, 42), NOW)
+    found = KEYS.read_all(["forged", KEYS.sign([vim]), KEYS.sign([], end)], NOW)
+    assert found == Token((vim,), end)
+    assert KEYS.read_all(["forged"] * 4 + [KEYS.sign([vim])], NOW) == Token()
+
+
+@pytest.mark.parametrize(
+    "text", ["0-1-42", f"{UUID}:42", "4294967295-4294967295-18446744073709551615"]
+)
+def test_a_name_of_a_transaction_is_read_as_it_is_written(text: str) -> None:
+    gtid = Gtid.parse(text)
+    assert str(gtid) == text
+    assert KEYS.read(KEYS.sign([], LogEnd(gtid, NOW)), NOW).end == LogEnd(gtid, NOW)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "covers"),
+    [
+        ("0-1-5", "0-2-4", True),
+        ("0-1-5", "0-1-5", True),
+        ("0-1-5", "0-1-6", False),
+        ("1-1-5", "0-1-4", False),
+        (f"{UUID}:1-9", f"{UUID}:8", True),
+    ],
+)
+def test_a_transaction_covers_those_before_it_in_its_own_log(
+    one: str, other: str, covers: bool
+) -> None:
+    assert Gtid.parse(one).covers(Gtid.parse(other)) == covers  # type: ignore[union-attr,arg-type]
