@@ -15,7 +15,7 @@ from typing import Any
 from bridge.errors import UndecodableMessage
 from bridge.sync.log import moments, numbers
 from bridge.sync.log import tables as log
-from bridge.sync.log.charsets import Decode
+from bridge.sync.log.charsets import Decode, utf8
 from bridge.sync.log.sizes import Cell, Misread, char_length, other, prefix
 from bridge.sync.log.tables import Physical
 from bridge.sync.types.column import Column
@@ -45,6 +45,8 @@ def cell(physical: Physical, text: Decode | None, column: Column, rule: Rule) ->
     raw = _bytes(physical, column)
     if rule.family.read == "stored":
         return _stored(raw, rule.codec)
+    if text is utf8 and physical.type not in _COMPRESSED:
+        return _utf8(prefix(physical))
     return _base64(raw) if text is None else _text(raw, text)
 
 
@@ -57,7 +59,7 @@ def _bytes(physical: Physical, column: Column) -> Cell:
     if physical.type not in _KINDS_OF_BYTES:
         raise other(physical, column)
     size = prefix(physical)
-    if physical.type in (log.BLOB_COMPRESSED, log.VARCHAR_COMPRESSED):
+    if physical.type in _COMPRESSED:
 
         def inflated(raw: bytes, at: int) -> tuple[bytes, int]:
             begin = at + size
@@ -92,9 +94,8 @@ def _bytes(physical: Physical, column: Column) -> Cell:
     return long
 
 
-_KINDS_OF_BYTES = frozenset(
-    (log.VARCHAR, log.VAR_STRING, log.VARCHAR_COMPRESSED, log.STRING, log.BLOB, log.BLOB_COMPRESSED)
-)
+_COMPRESSED = frozenset((log.VARCHAR_COMPRESSED, log.BLOB_COMPRESSED))
+_KINDS_OF_BYTES = _COMPRESSED | {log.VARCHAR, log.VAR_STRING, log.STRING, log.BLOB}
 
 
 def _inflated(raw: bytes) -> bytes:
@@ -115,6 +116,28 @@ def _inflated(raw: bytes) -> bytes:
     if len(found) != int.from_bytes(raw[1 : 1 + width], "big"):
         raise UndecodableMessage("its COMPRESSED value has another length than it says")
     return found
+
+
+def _utf8(size: int) -> Cell:
+    """What nearly all texts are in, read in one step. size: bytes of the length."""
+
+    def short(raw: bytes, at: int) -> tuple[str, int]:
+        begin = at + 1
+        end = begin + raw[at]
+        try:
+            return raw[begin:end].decode(), end
+        except UnicodeDecodeError:
+            return utf8(raw[begin:end]), end
+
+    def long(raw: bytes, at: int) -> tuple[str, int]:
+        begin = at + size
+        end = begin + int.from_bytes(raw[at:begin], "little")
+        try:
+            return raw[begin:end].decode(), end
+        except UnicodeDecodeError:
+            return utf8(raw[begin:end]), end
+
+    return short if size == 1 else long
 
 
 def _text(read: Cell, decode: Decode) -> Cell:

@@ -18,7 +18,7 @@ from bridge.errors import BridgeError, UndecodableMessage
 from bridge.sync.log.sizes import Misread
 from bridge.sync.log.tables import BINARY
 
-__all__ = ["Charset", "Charsets", "Decode", "Decoder", "question"]
+__all__ = ["Charset", "Charsets", "Decode", "Decoder", "question", "utf8"]
 
 Decode = Callable[[bytes], str]
 """Of the bytes of a value, its text. Raises UndecodableMessage."""
@@ -74,9 +74,19 @@ _THREE = ("ujis", "eucjpms")
 """With codes of three bytes, of which the first one is 0x8F."""
 
 
+def utf8(raw: bytes) -> str:
+    """The text of bytes in UTF-8. Raises UndecodableMessage."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise UndecodableMessage(f"its bytes are no UTF-8: {error.reason}") from None
+
+
 def _unicode(charset: str) -> Decode:
     """Of a character set in _UNICODE."""
     codec = _UNICODE[charset]
+    if codec == "utf-8":
+        return utf8
 
     def decode(raw: bytes) -> str:
         try:
