@@ -18,7 +18,9 @@ from stack.errors import StackError
 
 SECONDS = {"chaos": 600}
 """What runs for a time as a whole, and how long by default; it is random, and takes a seed."""
-NAMES = ("chaos", "dispatcher", "engine", "kill", "queue", "slow", "sync", "triggers", "truth")
+NAMES = (
+    "chaos", "dispatcher", "engine", "kill", "log", "queue", "slow", "sync", "triggers", "truth",
+)  # fmt: skip
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

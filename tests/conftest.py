@@ -113,6 +113,15 @@ def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def logged_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+    """A MariaDB for the whole run whose log can be read from any place, though not from a GTID:
+    it has no system tables."""
+    words = ["--log-bin=bin", "--server-id=7", "--binlog-format=ROW", "--binlog-row-metadata=FULL"]
+    with MariaDB(tmp_path_factory.mktemp("logged"), options=words) as server:
+        yield server
+
+
 @pytest.fixture
 def mariadb_url(mariadb: MariaDB) -> Iterator[str]:
     """The URL of an empty database of this test's own, dropped after it."""

@@ -29,6 +29,7 @@ from tests.mutation.mutations import Mutation, mutations_of
 __all__ = ["Outcome", "Subject", "TestsUnusable", "killed", "mutations", "seconds_of"]
 
 SERVERS = {
+    "logged_mariadb",
     "mariadb",
     "mongodb",
     "postgres",

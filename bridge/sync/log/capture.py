@@ -38,12 +38,13 @@ from bridge.sync.apply import apply
 from bridge.sync.dead_letters import keep as keep_letters
 from bridge.sync.dead_letters import letter_of, letter_of_row
 from bridge.sync.documents import Document, Mirror
+from bridge.sync.log.collations import charsets_of
 from bridge.sync.log.follow import AnotherHistory, Follower, end_of_log
 from bridge.sync.log.kept import Dirty, Halted, KeptLog
 from bridge.sync.log.position import Position
 from bridge.sync.log.stream import Altered, Change, Concerned, Found, Stream, Unreadable
 from bridge.sync.log.stream import Stopped as StoppedEntity
-from bridge.sync.log.wanted import Wanted, charsets_of
+from bridge.sync.log.wanted import Wanted
 from bridge.sync.mongodb import connect
 from bridge.sync.server_errors import mongodb_missing, no_entities
 from bridge.sync.sql.source import BadRow
@@ -185,7 +186,7 @@ class _Capture:
         with self._asking() as connection:
             folds = connection.exec_driver_sql("SELECT @@lower_case_table_names").scalar()
             schema = str(connection.exec_driver_sql("SELECT DATABASE()").scalar() or "")
-            wanted = Wanted(self._mirror, schema, charsets_of(connection), folds=folds != 0)
+            wanted = Wanted(self._mirror, schema, charsets_of(self._engine), folds=folds != 0)
             if not wanted.names:
                 raise BridgeError(
                     "no entity of sync.yaml is read from the log: write `log: true` under the "

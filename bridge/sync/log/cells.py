@@ -1,8 +1,7 @@
 """Values of columns as rows of the log have them: from bytes to what an event has. Pure.
 
-`cell` gives the reader of one column: of bytes and a place, the value and where it ends. The value
-is the same that reading the row with SQL gives, see `bridge.sync.types.wire`: what becomes of it
-in a document is for the rules of the types alone.
+`cell` gives the reader of one column. The value is the same that reading the row with SQL gives,
+see `bridge.sync.types.wire`: what becomes of it in a document is for the rules of the types alone.
 """
 
 from __future__ import annotations
@@ -11,347 +10,56 @@ import base64
 import struct
 import zlib
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bridge.errors import UndecodableMessage
-from bridge.queue.events import MAX_VERSION
-from bridge.sync.charsets import codec_of
-from bridge.sync.log import format as log
-from bridge.sync.log.format import Physical
+from bridge.sync.log import moments, numbers
+from bridge.sync.log import tables as log
+from bridge.sync.log.charsets import Decode, utf8
+from bridge.sync.log.sizes import Cell, Misread, char_length, other, prefix
+from bridge.sync.log.tables import Physical
 from bridge.sync.types.column import Column
 from bridge.sync.types.rules import Rule
 from bridge.sync.types.values import BYTES
 
-__all__ = ["Cell", "Misread", "cell", "skip"]
-
-Cell = Callable[[bytes, int], tuple[Any, int]]
-"""Reads one value that is not NULL."""
+__all__ = ["cell"]
 
 
-class Misread(ValueError):
-    """A column whose values in the log are not what the table's column says. The text follows the
-    name of the column."""
-
-
-def skip(physical: Physical) -> Cell:
-    """Of a column that nobody wants."""
-    if (width := _width(physical)) is not None:
-        return lambda raw, at, width=width: (None, at + width)  # type: ignore[misc]
-    size = _prefix(physical)
-
-    def skipped(raw: bytes, at: int) -> tuple[None, int]:
-        begin = at + size
-        return None, begin + int.from_bytes(raw[at:begin], "little")
-
-    return skipped
-
-
-def cell(physical: Physical, charset: str, column: Column, rule: Rule) -> Cell:
-    """Of a column of a mirrored table. charset: of the values in the log, `binary` for bytes.
+def cell(physical: Physical, text: Decode | None, column: Column, rule: Rule) -> Cell:
+    """Of a column of a mirrored table. text: reads its character set; None for bytes.
 
     Raises Misread where the table's column is another than the log's, as it is when one is behind
-    the other's ALTER TABLE, and ValueError for a character set that is not known.
+    the other's ALTER TABLE.
     """
     if (makers := _PLAIN.get(column.type)) is not None:
         if (maker := makers.get(physical.type)) is None:
-            raise _other(physical, column)
+            raise other(physical, column)
+        moments.without_fraction(physical, column)
         return maker(physical, column)
     if column.members:
-        return _members(physical, charset, column, rule)
+        return _members(physical, text, column, rule)
     if column.type not in _TEXTS and column.type not in _BYTES:
         raise Misread(f"is {column.declared}, which the log is not read for")
-    if (column.type in _BYTES) != (charset == "binary"):
-        raise _other(physical, column)
+    if (column.type in _BYTES) != (text is None):
+        raise other(physical, column)
     raw = _bytes(physical, column)
     if rule.family.read == "stored":
         return _stored(raw, rule.codec)
-    return _base64(raw) if column.type in _BYTES else _text(raw, codec_of(charset))
+    if text is utf8 and physical.type not in _COMPRESSED:
+        return _utf8(prefix(physical))
+    return _base64(raw) if text is None else _text(raw, text)
 
 
-# How long values are.
-
-_FIXED = {
-    log.TINY: 1,
-    log.SHORT: 2,
-    log.INT24: 3,
-    log.LONG: 4,
-    log.LONGLONG: 8,
-    log.FLOAT: 4,
-    log.DOUBLE: 8,
-    log.YEAR: 1,
-    log.DATE: 3,
-    log.NEWDATE: 3,
-    log.TIME: 3,
-    log.DATETIME: 8,
-    log.TIMESTAMP: 4,
-}
-_DIGITS = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4)
-"""Bytes of so many decimal digits."""
-
-
-def _width(physical: Physical) -> int | None:
-    """Bytes of each value; None where they differ."""
-    kind, meta = physical.type, physical.meta
-    if kind in _FIXED:
-        return _FIXED[kind]
-    if kind == log.NEWDECIMAL:
-        precision, scale = meta & 0xFF, meta >> 8
-        whole = precision - scale
-        return whole // 9 * 4 + _DIGITS[whole % 9] + scale // 9 * 4 + _DIGITS[scale % 9]
-    if kind == log.BIT:
-        return ((meta >> 8) * 8 + (meta & 0xFF) + 7) // 8
-    if kind in (log.ENUM, log.SET):
-        return meta
-    if kind in _FRACTIONS:
-        return _FRACTIONS[kind] + (meta + 1) // 2
-    return None
-
-
-_FRACTIONS = {log.TIMESTAMP2: 4, log.DATETIME2: 5, log.TIME2: 3}
-
-
-def _prefix(physical: Physical) -> int:
-    """Bytes that say how long a value is. Raises Misread."""
-    kind, meta = physical.type, physical.meta
-    if kind in (log.VARCHAR, log.VAR_STRING, log.VARCHAR_COMPRESSED):
-        return 1 if meta < 256 else 2
-    if kind == log.STRING:
-        return 1 if _char_length(meta) < 256 else 2
-    if kind in (log.BLOB, log.BLOB_COMPRESSED, log.GEOMETRY, log.JSON):
-        return meta
-    raise Misread(f"is of kind {kind} in the log, which is not known")
-
-
-def _char_length(meta: int) -> int:
-    # Two bits of the length are in the byte of the type, inverted.
-    return (meta >> 8) | (((meta & 0x30) ^ 0x30) << 4)
-
-
-# Whole numbers, and what is like them.
-
-_WHOLES = {"tinyint": log.TINY, "smallint": log.SHORT, "mediumint": log.INT24, "int": log.LONG,
-           "bigint": log.LONGLONG}  # fmt: skip
-_STRUCTS = {
-    (log.TINY, False): struct.Struct("<b"),
-    (log.TINY, True): struct.Struct("<B"),
-    (log.SHORT, False): struct.Struct("<h"),
-    (log.SHORT, True): struct.Struct("<H"),
-    (log.LONG, False): struct.Struct("<i"),
-    (log.LONG, True): struct.Struct("<I"),
-    (log.LONGLONG, False): struct.Struct("<q"),
-    (log.LONGLONG, True): struct.Struct("<Q"),
-}
-
-
-def _whole(physical: Physical, column: Column) -> Cell:
-    kind = physical.type
-    if kind == log.INT24:
-        signed = not physical.unsigned
-        return lambda raw, at: (int.from_bytes(raw[at : at + 3], "little", signed=signed), at + 3)
-    packed = _STRUCTS[kind, physical.unsigned]
-    unpack, width = packed.unpack_from, packed.size
-    if kind == log.LONGLONG and physical.unsigned:
-
-        def large(raw: bytes, at: int) -> tuple[int | str, int]:
-            (found,) = unpack(raw, at)
-            return (found if found <= MAX_VERSION else str(found)), at + 8
-
-        return large
-    return lambda raw, at: (unpack(raw, at)[0], at + width)
-
-
-def _year(physical: Physical, column: Column) -> Cell:
-    def year(raw: bytes, at: int) -> tuple[int, int]:
-        return (raw[at] + 1900 if raw[at] else 0), at + 1
-
-    return year
-
-
-def _bit(physical: Physical, column: Column) -> Cell:
-    width = _width(physical)
-    assert width is not None
-
-    def bits(raw: bytes, at: int) -> tuple[int | str, int]:
-        found = int.from_bytes(raw[at : at + width], "big")
-        return (found if found <= MAX_VERSION else str(found)), at + width
-
-    return bits
-
-
-def _float(physical: Physical, column: Column) -> Cell:
-    unpack = struct.Struct("<f").unpack_from
-    if column.scale is not None:
-        return lambda raw, at: (unpack(raw, at)[0], at + 4)
-    # SELECT prints six digits of it, and so do drivers read it.
-    return lambda raw, at: (float(f"{unpack(raw, at)[0]:.6g}"), at + 4)
-
-
-def _double(physical: Physical, column: Column) -> Cell:
-    unpack = struct.Struct("<d").unpack_from
-    return lambda raw, at: (unpack(raw, at)[0], at + 8)
-
-
-def _decimal(physical: Physical, column: Column) -> Cell:
-    """Groups of nine digits in four bytes, the first one and the last one shorter. The first bit
-    is the sign, inverted, and a negative number has all bits inverted."""
-    precision, scale = physical.meta & 0xFF, physical.meta >> 8
-    whole = precision - scale
-    width = _width(physical)
-    assert width is not None
-    sizes = [_DIGITS[whole % 9]] if whole % 9 else []
-    sizes += [4] * (whole // 9)
-    tail = [(4, 9)] * (scale // 9) + ([(_DIGITS[scale % 9], scale % 9)] if scale % 9 else [])
-    ones = (1 << 8 * width) - 1
-    top = 1 << 8 * width - 1
-
-    def decimal(raw: bytes, at: int) -> tuple[str, int]:
-        end = at + width
-        bits = int.from_bytes(raw[at:end], "big")
-        sign = "" if bits & top else "-"
-        bits ^= top
-        if sign:
-            bits ^= ones
-        data = bits.to_bytes(width, "big")
-        number, place = 0, 0
-        for size in sizes:
-            number = number * 1_000_000_000 + int.from_bytes(data[place : place + size], "big")
-            place += size
-        text = f"{sign}{number}"
-        if tail:
-            text += "."
-            for size, digits in tail:
-                text += f"{int.from_bytes(data[place : place + size], 'big'):0{digits}}"
-                place += size
-        return text, end
-
-    return decimal
-
-
-# Days and times.
-
-
-def _date(physical: Physical, column: Column) -> Cell:
-    def date(raw: bytes, at: int) -> tuple[str, int]:
-        bits = raw[at] | raw[at + 1] << 8 | raw[at + 2] << 16
-        return f"{bits >> 9:04}-{bits >> 5 & 15:02}-{bits & 31:02}", at + 3
-
-    return date
-
-
-def _fraction(meta: int) -> tuple[int, Callable[[int], str]]:
-    """Bytes of a fraction of so many digits, and its text."""
-    width = (meta + 1) // 2
-    spare = meta % 2  # an odd number of digits has a zero behind it
-    return width, lambda found: f".{found // 10 if spare else found:0{meta}}" if meta else ""
-
-
-def _datetime2(physical: Physical, column: Column) -> Cell:
-    width, fraction = _fraction(physical.meta)
-
-    def moment(raw: bytes, at: int) -> tuple[str, int]:
-        middle, end = at + 5, at + 5 + width
-        bits = int.from_bytes(raw[at:middle], "big") - 0x8000000000
-        months, day = bits >> 22, bits >> 17 & 31
-        text = (
-            f"{months // 13:04}-{months % 13:02}-{day:02} "
-            f"{bits >> 12 & 31:02}:{bits >> 6 & 63:02}:{bits & 63:02}"
-        )
-        return (text + fraction(int.from_bytes(raw[middle:end], "big")) if width else text), end
-
-    return moment
-
-
-def _datetime(physical: Physical, column: Column) -> Cell:
-    def moment(raw: bytes, at: int) -> tuple[str, int]:
-        digits = f"{int.from_bytes(raw[at : at + 8], 'little'):014}"
-        day = f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}"
-        return f"{day} {digits[8:10]}:{digits[10:12]}:{digits[12:]}", at + 8
-
-    return _without_fraction(column, moment)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _timestamp2(physical: Physical, column: Column) -> Cell:
-    width, fraction = _fraction(physical.meta)
-    zero = "0000-00-00 00:00:00" + (f".{'0' * physical.meta}" if physical.meta else "")
-
-    def moment(raw: bytes, at: int) -> tuple[str, int]:
-        middle, end = at + 4, at + 4 + width
-        seconds = int.from_bytes(raw[at:middle], "big")
-        part = int.from_bytes(raw[middle:end], "big")
-        if not seconds and not part:
-            return zero, end
-        text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M:%S")
-        return f"{text}{fraction(part)}Z", end
-
-    return moment
-
-
-def _timestamp(physical: Physical, column: Column) -> Cell:
-    def moment(raw: bytes, at: int) -> tuple[str, int]:
-        seconds = int.from_bytes(raw[at : at + 4], "little")
-        if not seconds:
-            return "0000-00-00 00:00:00", at + 4
-        return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M:%SZ"), at + 4
-
-    return _without_fraction(column, moment)
-
-
-def _time2(physical: Physical, column: Column) -> Cell:
-    digits = physical.meta
-    width = (digits + 1) // 2
-    whole = 3 + width
-    zero = 0x800000 << 8 * width
-    unit = 256**width
-    spare = 10 if digits % 2 else 1
-
-    def time(raw: bytes, at: int) -> tuple[str, int]:
-        # The fraction counts from the lower second, so that the sign is that of the whole.
-        bits = int.from_bytes(raw[at : at + whole], "big") - zero
-        sign, bits = ("-", -bits) if bits < 0 else ("", bits)
-        clock, part = divmod(bits, unit)
-        text = f"{sign}{clock >> 12 & 0x3FF:02}:{clock >> 6 & 63:02}:{clock & 63:02}"
-        return (f"{text}.{part // spare:0{digits}}" if digits else text), at + whole
-
-    return time
-
-
-def _time(physical: Physical, column: Column) -> Cell:
-    def time(raw: bytes, at: int) -> tuple[str, int]:
-        found = int.from_bytes(raw[at : at + 3], "little", signed=True)
-        sign, found = ("-", -found) if found < 0 else ("", found)
-        return f"{sign}{found // 10000:02}:{found // 100 % 100:02}:{found % 100:02}", at + 3
-
-    return _without_fraction(column, time)
-
-
-def _without_fraction(column: Column, read: Cell) -> Cell:
-    """The types that servers wrote before MySQL 5.6."""
-    if column.scale:
-        raise Misread(
-            f"is {column.declared} in the format of old servers, whose fractions are not read: "
-            "`ALTER TABLE … FORCE` writes the table anew"
-        )
-    return read
-
-
-# Bytes and texts.
-
-_TEXTS = frozenset(
-    ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set", "json")
-)
+_TEXTS = frozenset(("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "json"))
 _BYTES = frozenset(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"))
 
 
 def _bytes(physical: Physical, column: Column) -> Cell:
     """Bytes as they are kept."""
-    if physical.type in (log.GEOMETRY, log.JSON) or physical.type in _FIXED:
-        raise _other(physical, column)
-    size = _prefix(physical)
-    if physical.type in (log.BLOB_COMPRESSED, log.VARCHAR_COMPRESSED):
+    if physical.type not in _KINDS_OF_BYTES:
+        raise other(physical, column)
+    size = prefix(physical)
+    if physical.type in _COMPRESSED:
 
         def inflated(raw: bytes, at: int) -> tuple[bytes, int]:
             begin = at + size
@@ -360,7 +68,7 @@ def _bytes(physical: Physical, column: Column) -> Cell:
 
         return inflated
     # The log leaves the zeros at the end of BINARY out.
-    pad = _char_length(physical.meta) if column.type == "binary" else 0
+    pad = char_length(physical.meta) if column.type == "binary" else 0
     if pad:
 
         def padded(raw: bytes, at: int) -> tuple[bytes, int]:
@@ -372,8 +80,9 @@ def _bytes(physical: Physical, column: Column) -> Cell:
     if size == 1:
 
         def short(raw: bytes, at: int) -> tuple[bytes, int]:
-            end = at + 1 + raw[at]
-            return raw[at + 1 : end], end
+            begin = at + 1
+            end = begin + raw[at]
+            return raw[begin:end], end
 
         return short
 
@@ -385,29 +94,56 @@ def _bytes(physical: Physical, column: Column) -> Cell:
     return long
 
 
+_COMPRESSED = frozenset((log.VARCHAR_COMPRESSED, log.BLOB_COMPRESSED))
+_KINDS_OF_BYTES = _COMPRESSED | {log.VARCHAR, log.VAR_STRING, log.STRING, log.BLOB}
+
+
 def _inflated(raw: bytes) -> bytes:
-    """A value of a COMPRESSED column: a byte that says how, and the length of what was deflated."""
+    """A value of a COMPRESSED column: a byte that says how, how long it was, and the deflated
+    bytes."""
     if not raw:
         return b""
-    method, width = raw[0] >> 4, raw[0] & 0x07
-    if method == 0:
+    if raw[0] == 0:
         return raw[1:]
-    if method != 8:
-        raise UndecodableMessage(f"a COMPRESSED column has an unknown method, {method}")
-    window = zlib.MAX_WBITS if raw[0] & 0x08 else -zlib.MAX_WBITS
+    width = raw[0] & 0x07
+    if raw[0] >> 4 != 8:
+        raise UndecodableMessage(f"it is COMPRESSED in an unknown way, {raw[0]}")
+    window = -zlib.MAX_WBITS if raw[0] & 0x08 else zlib.MAX_WBITS
     try:
-        return zlib.decompress(raw[1 + width :], window)
+        found = zlib.decompress(raw[1 + width :], window)
     except zlib.error as error:
-        raise UndecodableMessage(f"a COMPRESSED value cannot be read: {error}") from None
+        raise UndecodableMessage(f"its COMPRESSED value cannot be read: {error}") from None
+    if len(found) != int.from_bytes(raw[1 : 1 + width], "big"):
+        raise UndecodableMessage("its COMPRESSED value has another length than it says")
+    return found
 
 
-def _text(read: Cell, codec: str) -> Cell:
+def _utf8(size: int) -> Cell:
+    """What nearly all texts are in, read in one step. size: bytes of the length."""
+
+    def short(raw: bytes, at: int) -> tuple[str, int]:
+        begin = at + 1
+        end = begin + raw[at]
+        try:
+            return raw[begin:end].decode(), end
+        except UnicodeDecodeError:
+            return utf8(raw[begin:end]), end
+
+    def long(raw: bytes, at: int) -> tuple[str, int]:
+        begin = at + size
+        end = begin + int.from_bytes(raw[at:begin], "little")
+        try:
+            return raw[begin:end].decode(), end
+        except UnicodeDecodeError:
+            return utf8(raw[begin:end]), end
+
+    return short if size == 1 else long
+
+
+def _text(read: Cell, decode: Decode) -> Cell:
     def text(raw: bytes, at: int) -> tuple[str, int]:
         found, end = read(raw, at)
-        try:
-            return found.decode(codec), end
-        except UnicodeDecodeError as error:
-            raise UndecodableMessage(f"its bytes are no {codec}: {error.reason}") from None
+        return decode(found), end
 
     return text
 
@@ -425,26 +161,35 @@ def _stored(read: Cell, codec: str) -> Cell:
 
     def stored(raw: bytes, at: int) -> tuple[Any, int]:
         found, end = read(raw, at)
-        try:
-            return found.decode(codec), end
-        except UnicodeDecodeError:
-            return {BYTES: base64.b64encode(found).decode("ascii")}, end
+        return _of_codec(found, codec), end
 
     return stored
 
 
-def _members(physical: Physical, charset: str, column: Column, rule: Rule) -> Cell:
-    """ENUM: the number of its member. SET: a bit for each."""
-    width = physical.meta
-    codec = rule.codec or ("utf-8" if charset == "binary" else codec_of(charset))
+def _of_codec(raw: bytes, codec: str) -> Any:
     try:
-        members = [one.decode(codec) for one in physical.members]
-    except UnicodeDecodeError as error:
-        raise Misread(f"has a member that is no {codec}: {error.reason}") from None
-    if physical.type == log.ENUM and column.type == "enum":
-        texts = ("", *members)
+        return raw.decode(codec)
+    except UnicodeDecodeError:
+        return {BYTES: base64.b64encode(raw).decode("ascii")}
 
-        def one(raw: bytes, at: int) -> tuple[str, int]:
+
+def _members(physical: Physical, text: Decode | None, column: Column, rule: Rule) -> Cell:
+    """ENUM: the number of its member. SET: a bit for each."""
+    width, members = physical.meta, physical.members
+    codec = rule.codec
+
+    def shown(raw: bytes) -> Any:
+        if codec:
+            return _of_codec(raw, codec)
+        return raw.decode() if text is None else text(raw)
+
+    try:
+        texts = ["", *map(shown, members)]
+    except (UndecodableMessage, UnicodeDecodeError) as error:
+        raise Misread(f"has a member that cannot be read: {error}") from None
+    if physical.type == log.ENUM and column.type == "enum":
+
+        def one(raw: bytes, at: int) -> tuple[Any, int]:
             found = int.from_bytes(raw[at : at + width], "little")
             if found >= len(texts):
                 raise UndecodableMessage(f"it has member {found} of {len(members)}")
@@ -453,25 +198,30 @@ def _members(physical: Physical, charset: str, column: Column, rule: Rule) -> Ce
         return one
     if physical.type == log.SET and column.type == "set":
 
-        def some(raw: bytes, at: int) -> tuple[str, int]:
+        def some(raw: bytes, at: int) -> tuple[Any, int]:
             bits = int.from_bytes(raw[at : at + width], "little")
             if bits >> len(members):
                 raise UndecodableMessage(f"it has more members than {len(members)}")
-            return ",".join(one for n, one in enumerate(members) if bits >> n & 1), at + width
+            chosen = [number for number in range(len(members)) if bits >> number & 1]
+            if codec:
+                return _of_codec(b",".join([members[one] for one in chosen]), codec), at + width
+            return ",".join([texts[one + 1] for one in chosen]), at + width
 
         return some
-    raise _other(physical, column)
+    raise other(physical, column)
 
 
 def _address(physical: Physical, column: Column) -> Cell:
     """UUID, INET4 and INET6: 16 or 4 bytes, without the zeros at their end."""
-    size = _prefix(physical)
+    size = prefix(physical)
     width = 4 if column.type == "inet4" else 16
     show = {"uuid": _uuid, "inet4": _inet4, "inet6": _inet6}[column.type]
 
     def address(raw: bytes, at: int) -> tuple[str, int]:
         begin = at + size
         end = begin + int.from_bytes(raw[at:begin], "little")
+        if end - begin > width:
+            raise UndecodableMessage(f"it has {end - begin} bytes, and {column.type} {width}")
         return show(raw[begin:end].ljust(width, b"\0")), end
 
     return address
@@ -511,23 +261,18 @@ def _inet6(raw: bytes) -> str:
     return f"{left}::{right}"
 
 
-def _other(physical: Physical, column: Column) -> Misread:
-    sign = " unsigned" if physical.unsigned else ""
-    return Misread(f"is {column.declared}, and the log has kind {physical.type}{sign} there")
-
-
 Maker = Callable[[Physical, Column], Cell]
 _PLAIN: dict[str, dict[int, Maker]] = {
-    **{name: dict.fromkeys(_WHOLES.values(), _whole) for name in _WHOLES},
-    "year": {log.YEAR: _year},
-    "bit": {log.BIT: _bit},
-    "float": {log.FLOAT: _float},
-    "double": {log.DOUBLE: _double},
-    "decimal": {log.NEWDECIMAL: _decimal},
-    "date": {log.DATE: _date, log.NEWDATE: _date},
-    "datetime": {log.DATETIME: _datetime, log.DATETIME2: _datetime2},
-    "timestamp": {log.TIMESTAMP: _timestamp, log.TIMESTAMP2: _timestamp2},
-    "time": {log.TIME: _time, log.TIME2: _time2},
+    **{name: dict.fromkeys(numbers.WHOLES.values(), numbers.whole) for name in numbers.WHOLES},
+    "year": {log.YEAR: numbers.year},
+    "bit": {log.BIT: numbers.bit},
+    "float": {log.FLOAT: numbers.single},
+    "double": {log.DOUBLE: numbers.double},
+    "decimal": {log.NEWDECIMAL: numbers.decimal},
+    "date": {log.DATE: moments.date, log.NEWDATE: moments.date},
+    "datetime": {log.DATETIME: moments.old_datetime, log.DATETIME2: moments.datetime2},
+    "timestamp": {log.TIMESTAMP: moments.old_timestamp, log.TIMESTAMP2: moments.timestamp2},
+    "time": {log.TIME: moments.old_time, log.TIME2: moments.time2},
     **{name: {log.STRING: _address} for name in ("uuid", "inet4", "inet6")},
 }
 """By the type of the column, and of its values in the log."""

@@ -1,39 +1,44 @@
 """What the events of the log say: the format of MariaDB 10.3 and later, and of MySQL 8. Pure.
 
 Source: MariaDB's and MySQL's descriptions of the replication protocol, and their `log_event.h`.
-Nothing is passed over in silence: an event of a kind that is not known here, and that the server
-does not mark as ignorable, is an error.
+What is cut off or damaged is LogUnreadable, and never another value. How tables are described is
+`tables`, and what is in rows `rows`.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
-from itertools import count
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from bridge.errors import BridgeError
 
 __all__ = [
+    "ARTIFICIAL",
+    "HEADER",
+    "IGNORABLE",
     "ROWS",
     "Described",
+    "Group",
     "Header",
     "Kind",
     "LogUnreadable",
-    "Physical",
-    "Shape",
+    "Rows",
     "Statement",
     "begins_group",
     "describe",
+    "has_checksum",
     "header",
     "length",
+    "reads",
     "rotation",
     "sequence_of",
-    "shape",
     "statement",
+    "taken",
     "unpacked",
     "uuid_of",
 ]
@@ -41,6 +46,49 @@ __all__ = [
 
 class LogUnreadable(BridgeError):
     """An event that is not understood. Nothing after it may be applied."""
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def reads(what: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Of a function that reads bytes: what fails in it on bytes that are cut off or damaged
+    becomes LogUnreadable. what: for the message."""
+
+    def made(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @wraps(function)
+        def read(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            try:
+                return function(*args, **kwargs)
+            except (struct.error, IndexError, ValueError) as error:
+                raise LogUnreadable(f"{what} of the log is damaged: {error}") from None
+
+        return read
+
+    return made
+
+
+def taken(body: bytes, at: int, size: int) -> bytes:
+    """So many bytes. Raises IndexError where there are fewer."""
+    found = body[at : at + size]
+    if len(found) != size:
+        raise IndexError(f"it ends {size - len(found)} bytes too early")
+    return found
+
+
+def length(body: bytes, at: int) -> tuple[int, int]:
+    """A whole number in the protocol's packed form, and where it ends. Raises IndexError."""
+    first = body[at]
+    if first < 251:
+        return first, at + 1
+    if first not in _WIDTHS:
+        raise IndexError(f"no length begins with {first}")
+    width = _WIDTHS[first]
+    return int.from_bytes(taken(body, at + 1, width), "little"), at + 1 + width
+
+
+_WIDTHS = {252: 2, 253: 3, 254: 8}
 
 
 class Kind(IntEnum):
@@ -167,6 +215,7 @@ class Described:
     checksums: bool
 
 
+@reads("the first event of a file")
 def describe(raw: bytes) -> Described:
     """The event with which each file begins. Raises LogUnreadable."""
     format_, version = struct.unpack_from("<H50s", raw, HEADER)
@@ -180,54 +229,50 @@ def describe(raw: bytes) -> Described:
     return Described(text, _HEADER.unpack_from(raw)[0], algorithm == 1)
 
 
+def has_checksum(raw: bytes) -> bool:
+    """Whether an event ends with the checksum of what is before it: the CRC32 of zlib."""
+    return zlib.crc32(raw[:-4]) == int.from_bytes(raw[-4:], "little")
+
+
+@reads("the name of the next file")
 def rotation(body: bytes) -> tuple[str, int]:
     """The file and place that follow."""
     (at,) = struct.unpack_from("<Q", body)
-    return body[8:].decode("utf-8", "surrogateescape"), at
+    name = body[8:].decode("utf-8", "surrogateescape")
+    if not name:
+        raise IndexError("it is empty")
+    return name, at
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The beginning of a transaction. alone: it is one statement without a commit of its own. xid:
-    of an XA transaction that it prepares or completes."""
+    """The beginning of a transaction. alone: it is one statement without a commit of its own.
+    prepares: it is one of XA, which a later one completes."""
 
     domain: str
     sequence: int
     alone: bool
-    xid: bytes = b""
     prepares: bool = False
-    completes: bool = False
 
 
-_ALONE, _PREPARES, _COMPLETES = 1, 64, 128
+_ALONE, _TOGETHER, _PREPARES = 1, 2, 64
 
 
+@reads("a GTID")
 def begins_group(body: bytes) -> Group:
     """MariaDB's GTID event."""
     sequence, domain, flags = struct.unpack_from("<QIB", body)
-    at = 13
-    if flags & 2:  # it was committed together with others
-        at += 8
-    xid = b""
-    if flags & (_PREPARES | _COMPLETES):
-        _, gtrid, bqual = struct.unpack_from("<IBB", body, at)
-        xid = bytes(body[at : at + 6 + gtrid + bqual])
-    return Group(
-        str(domain),
-        sequence,
-        bool(flags & _ALONE),
-        xid,
-        bool(flags & _PREPARES),
-        bool(flags & _COMPLETES),
-    )
+    return Group(str(domain), sequence, bool(flags & _ALONE), bool(flags & _PREPARES))
 
 
+@reads("a GTID")
 def uuid_of(body: bytes) -> str:
     """The server of MySQL's GTID event."""
-    text = body[1:17].hex()
+    text = taken(body, 1, 16).hex()
     return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
+@reads("a GTID")
 def sequence_of(body: bytes) -> int:
     """The number of MySQL's GTID event."""
     return int(struct.unpack_from("<Q", body, 17)[0])
@@ -236,29 +281,61 @@ def sequence_of(body: bytes) -> int:
 @dataclass(frozen=True, slots=True)
 class Statement:
     """A statement in words. schema: the default database. text: it, as the client sent it, with
-    values: never to be logged."""
+    values: never to be logged. is_utf8: whether the names in it can be read; else the client spoke
+    another character set."""
 
     schema: str
     text: str
+    is_utf8: bool = True
 
 
+@reads("a statement")
 def statement(body: bytes, *, compressed: bool = False) -> Statement:
     """A query event."""
-    _, _, length, _, status = struct.unpack_from("<IIBHH", body)
+    _, _, size, _, status = struct.unpack_from("<IIBHH", body)
     at = 13 + status
-    schema = body[at : at + length].decode("utf-8", "surrogateescape")
-    text = body[at + length + 1 :]
+    schema = taken(body, at, size).decode("utf-8", "surrogateescape")
+    if body[at + size]:
+        raise IndexError("its database does not end where it should")
+    text = body[at + size + 1 :]
     if compressed:
         text = unpacked(text)
-    return Statement(schema, text.decode("utf-8", "surrogateescape"))
+    is_utf8 = text.isascii() or _speaks_utf8(taken(body, 13, status))
+    return Statement(schema, text.decode("utf-8", "surrogateescape"), is_utf8)
 
 
+_BEFORE = {0: 4, 1: 8, 3: 4}
+"""Bytes of what is said of a statement before its character set, by its number; names are not
+here."""
+_CHARSET, _CATALOG, _CATALOG_WITH_ZERO = 4, 6, 2
+_UTF8 = frozenset((33, 45, 46, 76, 83, *range(192, 248), *range(255, 324)))
+"""Collations of UTF-8. MariaDB has the same ones again 1024 higher, and from 2048 on all are."""
+
+
+def _speaks_utf8(status: bytes) -> bool:
+    """Whether the client's character set is UTF-8; False where that is not found."""
+    at = 0
+    while at < len(status):
+        kind, at = status[at], at + 1
+        if kind == _CHARSET:
+            (collation,) = struct.unpack_from("<H", status, at)
+            return collation >= 2048 or collation % 1024 in _UTF8
+        if kind in _BEFORE:
+            at += _BEFORE[kind]
+        elif kind in (_CATALOG, _CATALOG_WITH_ZERO):
+            at += 1 + status[at] + (kind == _CATALOG_WITH_ZERO)
+        else:
+            break
+    return False
+
+
+@reads("a compressed event")
 def unpacked(body: bytes) -> bytes:
     """What MariaDB compressed: a byte that says how, how long it was, and the deflated bytes."""
-    if not body or body[0] & 0x80 == 0 or (body[0] & 0x70) >> 4 != 0:
+    if body[0] & 0xF0 != 0x80:
         raise LogUnreadable("an event of the log is compressed in an unknown way")
     width = body[0] & 0x07
-    size = int.from_bytes(body[1 : 1 + width], "big")
+    size = int.from_bytes(taken(body, 1, width), "big")
     try:
         found = zlib.decompress(body[1 + width :])
     except zlib.error as error:
@@ -266,182 +343,3 @@ def unpacked(body: bytes) -> bytes:
     if len(found) != size:
         raise LogUnreadable(f"a compressed event has {len(found)} bytes, and says {size}")
     return found
-
-
-# Tables.
-
-TINY, SHORT, LONG, FLOAT, DOUBLE, NULL, TIMESTAMP, LONGLONG, INT24 = 1, 2, 3, 4, 5, 6, 7, 8, 9
-DATE, TIME, DATETIME, YEAR, NEWDATE, VARCHAR, BIT = 10, 11, 12, 13, 14, 15, 16
-TIMESTAMP2, DATETIME2, TIME2, BLOB_COMPRESSED, VARCHAR_COMPRESSED = 17, 18, 19, 140, 141
-JSON, NEWDECIMAL, ENUM, SET, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB = 245, 246, 247, 248, 249, 250, 251
-BLOB, VAR_STRING, STRING, GEOMETRY = 252, 253, 254, 255
-
-_META = {
-    **dict.fromkeys((BLOB, TINY_BLOB, MEDIUM_BLOB, LONG_BLOB, BLOB_COMPRESSED, GEOMETRY, JSON), 1),
-    **dict.fromkeys((FLOAT, DOUBLE, TIME2, DATETIME2, TIMESTAMP2), 1),
-    **dict.fromkeys(
-        (VARCHAR, VARCHAR_COMPRESSED, VAR_STRING, STRING, NEWDECIMAL, BIT, ENUM, SET), 2
-    ),
-}
-NUMERIC = frozenset((TINY, SHORT, INT24, LONG, LONGLONG, FLOAT, DOUBLE, NEWDECIMAL, YEAR))
-"""In the order of the table each of these has a bit for its sign."""
-
-
-_CHARACTERS = frozenset(
-    (STRING, VAR_STRING, VARCHAR, VARCHAR_COMPRESSED, BLOB, BLOB_COMPRESSED, TINY_BLOB,
-     MEDIUM_BLOB, LONG_BLOB)
-)  # fmt: skip
-_CHOICES = frozenset((ENUM, SET))
-BINARY = 63
-"""The collation of bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Physical:
-    """How the values of a column are in the log. type: its number; a STRING that is an ENUM or SET
-    has theirs. meta: as in the log, the low byte first. collation: the number of it, of text; 63
-    is that of bytes. members: of ENUM and SET, in the character set of that collation."""
-
-    name: str
-    type: int
-    meta: int
-    unsigned: bool = False
-    collation: int = BINARY
-    members: tuple[bytes, ...] = ()
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A table as it is where the log names it. names: whether the log has them, and signs, which
-    needs `binlog_row_metadata=FULL`."""
-
-    schema: str
-    table: str
-    columns: tuple[Physical, ...]
-    names: bool
-
-    @cached_property
-    def places(self) -> dict[str, int]:
-        """Column to its number."""
-        return {one.name: number for number, one in enumerate(self.columns)}
-
-
-def shape(body: bytes) -> tuple[int, Shape]:
-    """A table map: the number that rows call the table by, and the table. Raises LogUnreadable."""
-    number = int.from_bytes(body[:6], "little")
-    try:
-        return number, _shape(body)
-    except (struct.error, IndexError, ValueError) as error:
-        raise LogUnreadable(f"the log describes a table in an unknown way: {error}") from None
-
-
-def _shape(body: bytes) -> Shape:
-    at = 8
-    schema, at = _name(body, at)
-    table, at = _name(body, at + 1)
-    width, at = length(body, at + 1)
-    types = body[at : at + width]
-    size, at = length(body, at + width)
-    metas = body[at : at + size]
-    at += size + (width + 7) // 8
-    found: list[tuple[int, int]] = []
-    place = 0
-    for type_ in types:
-        bytes_ = _META.get(type_, 0)
-        meta = int.from_bytes(metas[place : place + bytes_], "little")
-        place += bytes_
-        if type_ == STRING and meta & 0xFF in (ENUM, SET):
-            type_, meta = meta & 0xFF, meta >> 8
-        found.append((type_, meta))
-    more = _more(body, at)
-    names = [one.decode("utf-8", "surrogateescape") for one in _strings(more.get(_NAMES, b""))]
-    whole = len(names) == width
-    signs = iter(
-        [bool(byte >> bit & 1) for byte in more.get(_SIGNS, b"") for bit in range(7, -1, -1)]
-    )
-    texts = iter(_collations(more, _TEXT_DEFAULT, _TEXT_EACH))
-    choices = iter(_collations(more, _CHOICE_DEFAULT, _CHOICE_EACH))
-    members = {ENUM: _lists(more.get(_ENUMS, b"")), SET: _lists(more.get(_SETS, b""))}
-    columns = []
-    for number, (type_, meta) in enumerate(found):
-        collations = texts if type_ in _CHARACTERS else choices if type_ in _CHOICES else iter(())
-        columns.append(
-            Physical(
-                names[number] if whole else f"@{number + 1}",
-                type_,
-                meta,
-                type_ in NUMERIC and bool(next(signs, 0)),
-                next(collations, BINARY),
-                next(members[type_], ()) if type_ in _CHOICES else (),
-            )
-        )
-    return Shape(schema, table, tuple(columns), whole)
-
-
-_SIGNS, _TEXT_DEFAULT, _TEXT_EACH, _NAMES, _SETS, _ENUMS = 1, 2, 3, 4, 5, 6
-_CHOICE_DEFAULT, _CHOICE_EACH = 10, 11
-
-
-def _more(body: bytes, at: int) -> dict[int, bytes]:
-    """What `binlog_row_metadata=FULL` adds, by its kind."""
-    found = {}
-    while at < len(body):
-        kind, (size, begin) = body[at], length(body, at + 1)
-        at = begin + size
-        found[kind] = body[begin:at]
-    return found
-
-
-def _collations(more: dict[int, bytes], default: int, each: int) -> Iterator[int]:
-    """Of the columns that have one, in their order; as many as are asked for."""
-    if (part := more.get(each)) is not None:
-        yield from _numbers(part)
-        return
-    numbers = list(_numbers(more.get(default, b"")))
-    if not numbers:
-        return
-    others = dict(zip(numbers[1::2], numbers[2::2], strict=True))
-    for number in count():
-        yield others.get(number, numbers[0])
-
-
-def _numbers(part: bytes) -> Iterator[int]:
-    at = 0
-    while at < len(part):
-        number, at = length(part, at)
-        yield number
-
-
-def _strings(part: bytes) -> Iterator[bytes]:
-    at = 0
-    while at < len(part):
-        size, at = length(part, at)
-        yield part[at : at + size]
-        at += size
-
-
-def _lists(part: bytes) -> Iterator[tuple[bytes, ...]]:
-    """Of texts, one of each column."""
-    at = 0
-    while at < len(part):
-        size, at = length(part, at)
-        members = []
-        for _ in range(size):
-            width, at = length(part, at)
-            members.append(part[at : at + width])
-            at += width
-        yield tuple(members)
-
-
-def _name(body: bytes, at: int) -> tuple[str, int]:
-    end = at + 1 + body[at]
-    return body[at + 1 : end].decode("utf-8", "surrogateescape"), end
-
-
-def length(body: bytes, at: int) -> tuple[int, int]:
-    """A whole number in the protocol's packed form, and where it ends."""
-    first = body[at]
-    if first < 251:
-        return first, at + 1
-    width = {252: 2, 253: 3, 254: 8}[first]
-    return int.from_bytes(body[at + 1 : at + 1 + width], "little"), at + 1 + width

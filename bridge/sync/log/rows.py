@@ -1,31 +1,34 @@
 """From the rows of an event of the log to rows of an entity. Pure.
 
-`Reader` is made for a table as the log describes it and an entity of sync.yaml; it keeps only the
-columns that the entity has. What the columns mean is the types' to say, see `cells`.
+`Reader` is made for a table as the log describes it and an entity of sync.yaml; it reads only the
+columns that the entity has, and of a row that is no more only its key. What the columns mean is
+the types' to say, see `cells`.
 """
 
 from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from bridge.errors import UndecodableMessage
 from bridge.queue.sql.values import is_true
-from bridge.sync.log.cells import Cell, Misread, cell, skip
-from bridge.sync.log.format import BINARY, LogUnreadable, Rows, Shape, length, unpacked
+from bridge.sync.log.cells import cell
+from bridge.sync.log.charsets import Charsets
+from bridge.sync.log.format import LogUnreadable, Rows, length, reads, taken, unpacked
+from bridge.sync.log.moments import without_fraction
+from bridge.sync.log.sizes import Cell, Misread, Skip, skip
+from bridge.sync.log.tables import Physical, Shape
 from bridge.sync.models import Source
 from bridge.sync.types.column import Column
-from bridge.sync.types.keys import join
+from bridge.sync.types.keys import Unlookable, join
 from bridge.sync.types.rules import Rule, rule
 from bridge.sync.types.typed import Typed
 from bridge.sync.types.wire import KeyColumn
 
 __all__ = ["Reader", "Row", "Unread"]
-
-Values = list[Any]
-"""Of one row, in the order of the table."""
 
 
 class Row(NamedTuple):
@@ -43,91 +46,113 @@ class Unread(NamedTuple):
 
 
 class Reader:
-    """Reads the rows of one entity. charsets: the character set of each collation, by its number.
+    """Reads the rows of one entity. charsets: of the server.
 
-    Raises Misread where the table in the log is another than that of `types`.
+    Raises Misread where the table in the log is another than that of `types`, and what asking for
+    a character set raises.
     """
 
-    def __init__(
-        self, shape: Shape, types: Typed, source: Source, charsets: Mapping[int, str]
-    ) -> None:
+    def __init__(self, shape: Shape, types: Typed, source: Source, charsets: Charsets) -> None:
         if not shape.names:
             raise Misread("has no names in the log: it was written without FULL metadata")
-        self.entity, self._width = types.entity, len(shape.columns)
-        self._shape, self._charsets = shape, charsets
-        self._cells: dict[int, Cell] = {}
-        self._places = {name.casefold(): place for name, place in shape.places.items()}
-        self._fields = [
-            (field, self._want(column, types.rules[field]))
+        self.entity, self._shape = types.entity, shape
+        self._charsets = charsets
+        for one in shape.columns:
+            with _named(one.name):
+                without_fraction(one, types.table.column(one.name))
+        wanted: dict[int, Cell] = {}
+        fields = {
+            field: self._want(column, types.rules[field], wanted)
             for field, column in types.columns.items()
             if field in types.rules
-        ]
+        }
+        dialect = types.table.dialect
         rules = {column.name: types.rules.get(field) for field, column in types.columns.items()}
 
         def rule_of(column: Column) -> Rule:
-            return rules.get(column.name) or rule(column, types.table.dialect)
+            return rules.get(column.name) or rule(column, dialect)
 
-        self._key = [
-            (self._want(one.column, rule_of(one.column)), _part(one, rule_of(one.column)))
-            for one in types.key
-        ]
-        self._deleted: int | None = None
+        key = []
+        for part in types.key:
+            of_field = rule_of(part.column)
+            place = self._want(part.column, of_field, wanted)
+            with _named(part.column.name):
+                key.append((place, _part(part, of_field, dialect)))
+        deleted: int | None = None
+        self._is_deleted: Callable[[Any], bool] = is_true
         if source.deleted is not None:
             column = types.table.column(source.deleted)
             assert column is not None
-            self._deleted = self._want(column, rule_of(column))
-        self._skips = [skip(one) for one in shape.columns]
-        self._all = [self._cells.get(place, one) for place, one in enumerate(self._skips)]
+            deleted = self._want(column, rule_of(column), wanted)
+            self._is_deleted = _says_yes(column)
+        self._whole = _Columns(shape, wanted)
+        self._only_key = _Columns(shape, {place: wanted[place] for place, _ in key})
+        self._nothing = _Columns(shape, {})
+        names = [part.column.name for part in types.key]
+        self._new_key, self._old_key = (
+            _Key(names, [(columns.index[place], text) for place, text in key])
+            for columns in (self._whole, self._only_key)
+        )
+        self._fields = [(field, self._whole.index[place]) for field, place in fields.items()]
+        self._deleted = None if deleted is None else self._whole.index[deleted]
 
-    def _want(self, column: Column, rule: Rule) -> int:
+    def _want(self, column: Column, rule: Rule, wanted: dict[int, Cell]) -> int:
         """The place of a column. Raises Misread."""
-        if (place := self._places.get(column.name.casefold())) is None:
+        place = self._shape.place(column.name)
+        if place is None:
             raise Misread(f"has no column {column.name} in the log")
         physical = self._shape.columns[place]
-        charset = "binary"
-        if physical.collation != BINARY:
-            charset = self._charsets.get(physical.collation, "")
-        try:
-            self._cells[place] = cell(physical, charset, column, rule)
-        except (Misread, ValueError) as error:
-            raise Misread(f"has a column {column.name} that {error}") from None
+        with _named(column.name):
+            text = self._charsets.decoder(physical.collation)
+            wanted[place] = cell(physical, text, column, rule)
         return place
 
-    def changes(self, kind: Rows, body: bytes) -> Iterator[list[Row | Unread]]:
+    def changes(self, kind: Rows, body: bytes) -> Iterator[Sequence[Row | Unread]]:
         """What each change of the event does: one row, or two where the key became another, of
         which the first is gone. body: what follows the event's header.
 
         Raises LogUnreadable for what is damaged, and where rows are not whole.
         """
         raw, at = self._begin(kind, body)
+        end = len(raw)
+        change = kind.change
+        has_before, has_after = change != "insert", change != "delete"
+        old, new = self._only_key.read, self._whole.read
         try:
-            while at < len(raw):
+            while at < end:
                 start = at
                 try:
-                    before, after = None, None
-                    if kind.change != "insert":
-                        before, at = self._row(raw, at, self._all)
-                    if kind.change != "delete":
-                        after, at = self._row(raw, at, self._all)
-                    yield self._of(before, after)
+                    before = after = None
+                    if has_before:
+                        before, at = old(raw, at)
+                    if has_after:
+                        after, at = new(raw, at)
+                    found = self._of(before, after)
                 except UndecodableMessage as error:
-                    at = self._past(raw, start, 2 if kind.change == "update" else 1)
-                    yield [Unread(str(error), raw[start:at])]
+                    at = self._past(raw, start, has_before + has_after)
+                    found = (Unread(str(error), raw[start:at]),)
+                yield found
         except (struct.error, IndexError) as error:
-            raise LogUnreadable(f"an event with rows is damaged: {error}") from None
+            raise LogUnreadable(f"an event with rows of the log is damaged: {error}") from None
 
+    @reads("an event with rows")
     def _begin(self, kind: Rows, body: bytes) -> tuple[bytes, int]:
         """The bytes of the rows, and where the first one begins."""
         at = 8
         if kind.second:
-            at += int.from_bytes(body[at : at + 2], "little")
+            more = int.from_bytes(taken(body, at, 2), "little")
+            if more < 2:
+                raise IndexError(f"it has {more} bytes more, and these are two of them")
+            at += more
         width, at = length(body, at)
-        if width != self._width:
-            raise LogUnreadable(f"a row has {width} columns, and its table {self._width}")
+        if width != len(self._shape.columns):
+            raise LogUnreadable(
+                f"a row has {width} columns, and its table {len(self._shape.columns)}"
+            )
         size = (width + 7) // 8
         every = (1 << width) - 1
         for _ in range(2 if kind.change == "update" else 1):
-            if int.from_bytes(body[at : at + size], "little") & every != every:
+            if int.from_bytes(taken(body, at, size), "little") & every != every:
                 raise LogUnreadable(
                     f"the log holds parts of rows of {self._shape.table}: SET GLOBAL "
                     "binlog_row_image=FULL, and run `bridgectl snapshot` after that"
@@ -135,75 +160,156 @@ class Reader:
             at += size
         return (unpacked(body[at:]), 0) if kind.compressed else (body, at)
 
-    def _row(self, raw: bytes, at: int, cells: list[Cell]) -> tuple[Values, int]:
-        size = (self._width + 7) // 8
-        end = at + size
-        nulls = int.from_bytes(raw[at:end], "little")
-        at = end
-        if at > len(raw):
-            raise IndexError("it ends within a row")
-        values: Values = []
+    def _past(self, raw: bytes, at: int, rows: int) -> int:
+        for _ in range(rows):
+            _, at = self._nothing.read(raw, at)
+        return at
+
+    def _of(self, before: list[Any] | None, after: list[Any] | None) -> Sequence[Row | Unread]:
+        """What a change leaves."""
+        if after is None:
+            assert before is not None
+            return (Row(self._old_key(before), None),)
+        key = self._new_key(after)
+        gone = self._deleted is not None and self._is_deleted(after[self._deleted])
+        row = Row(key, None if gone else {field: after[index] for field, index in self._fields})
+        if before is None or (old := self._old_key(before)) == key:
+            return (row,)
+        return Row(old, None), row
+
+
+class _Columns:
+    """Reads some columns of a row. wanted: by their place in the table. index: where each one's
+    value is then."""
+
+    def __init__(self, shape: Shape, wanted: Mapping[int, Cell]) -> None:
+        self._shape, self._wanted = shape, wanted
+        self.index = {place: number for number, place in enumerate(sorted(wanted))}
+        self._names = [shape.columns[place].name for place in self.index]
+        self._bytes = (len(shape.columns) + 7) // 8
+        self._every = (1 << len(shape.columns)) - 1
+        self._plans: dict[int, tuple[list[Cell], list[Skip]]] = {}
+        self._plan(0)
+
+    def read(self, raw: bytes, at: int) -> tuple[list[Any], int]:
+        """The values, None for NULL, and where the row ends. Raises UndecodableMessage, and
+        IndexError or struct.error where the row is damaged."""
+        begin = at + self._bytes
+        nulls = int.from_bytes(raw[at:begin], "little") & self._every
+        readers, rest = self._plans.get(nulls) or self._plan(nulls)
+        at = begin
+        values: list[Any] = []
         add = values.append
-        for read in cells:
-            if nulls & 1:
-                add(None)
-            else:
+        try:
+            for read in readers:
                 value, at = read(raw, at)
                 add(value)
-            nulls >>= 1
+        except UndecodableMessage as error:
+            name = self._names[len(values)]
+            raise UndecodableMessage(f"the column {name} cannot be read: {error}") from None
+        for past in rest:
+            at = past(raw, at)
         if at > len(raw):
             raise IndexError("it ends within a row")
         return values, at
 
-    def _past(self, raw: bytes, at: int, rows: int) -> int:
-        for _ in range(rows):
-            _, at = self._row(raw, at, self._skips)
-        return at
-
-    def _of(self, before: Values | None, after: Values | None) -> list[Row | Unread]:
-        """What a change leaves."""
-        found: list[Row | Unread] = []
-        key = None if after is None else self._key_of(after)
-        if before is not None and (old := self._key_of(before)) != key:
-            found.append(Row(old, None))
-        if after is not None and key is not None:
-            gone = self._deleted is not None and is_true(after[self._deleted])
-            data = None if gone else {field: after[place] for field, place in self._fields}
-            found.append(Row(key, data))
+    def _plan(self, nulls: int) -> tuple[list[Cell], list[Skip]]:
+        """How a row is read in which these columns are NULL, a bit for each. Raises Misread."""
+        if len(self._plans) >= 1000:
+            self._plans.clear()
+        readers: list[Cell] = []
+        unwanted: list[Physical] = []
+        for place, one in enumerate(self._shape.columns):
+            is_null = nulls >> place & 1
+            if (read := self._wanted.get(place)) is None:
+                if not is_null:
+                    unwanted.append(one)
+                continue
+            readers.append(_behind(skip(unwanted), _null if is_null else read))
+            unwanted = []
+        found = self._plans[nulls] = readers, skip(unwanted)
         return found
 
-    def _key_of(self, values: Values) -> str:
+
+class _Key:
+    """The key of a row. names: of its columns. parts: where the value of each is among those that
+    are read, and what its text is."""
+
+    def __init__(
+        self, names: Sequence[str], parts: Sequence[tuple[int, Callable[[Any], str]]]
+    ) -> None:
+        self._names, self._parts = names, parts
+
+    def __call__(self, values: Sequence[Any]) -> str:
         """Raises UndecodableMessage."""
-        if len(self._key) == 1:
-            ((place, text),) = self._key
-            if (value := values[place]) is None:
-                raise UndecodableMessage("a key column is NULL")
-            return text(value)
-        parts = []
-        for place, text in self._key:
-            if (value := values[place]) is None:
-                raise UndecodableMessage("a key column is NULL")
-            parts.append(text(value))
-        return join(parts)
+        parts: list[str] = []
+        try:
+            for index, text in self._parts:
+                if (value := values[index]) is None:
+                    raise UndecodableMessage(f"the key column {self._names[len(parts)]} is NULL")
+                parts.append(text(value))
+        except Unlookable as error:
+            name = self._names[len(parts)]
+            raise UndecodableMessage(f"the key column {name} names no row: {error}") from None
+        return parts[0] if len(parts) == 1 else join(parts)
 
 
-def _part(column: KeyColumn, rule: Rule) -> Callable[[Any], str]:
+def _null(raw: bytes, at: int) -> tuple[None, int]:
+    return None, at
+
+
+def _behind(skips: Sequence[Skip], read: Cell) -> Cell:
+    """Reads what is behind columns that nobody wants."""
+    if not skips:
+        return read
+
+    def behind(raw: bytes, at: int) -> tuple[Any, int]:
+        for past in skips:
+            at = past(raw, at)
+        return read(raw, at)
+
+    return behind
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """A Misread in here gets the name of the column."""
+    try:
+        yield
+    except Misread as error:
+        raise Misread(f"has a column {name} that {error}") from None
+
+
+def _part(column: KeyColumn, of_field: Rule, dialect: str) -> Callable[[Any], str]:
     """From a value to its text in a key. Raises Misread for a column that has none in the log."""
-    family = rule.family
+    if of_field.family.read == "stored":
+        return _of_stored(column.column.name, of_field.codec)
+    # The types of fields are not those of keys.
+    family = rule(column.column, dialect).family
     if family.kind == "number":
         raise Misread("is a floating-point number, of which the log does not have the text")
     if family.key == "bytes":
         return lambda value: base64.b64decode(value).hex()
     if family.key == "utc":
         return lambda value: str(value).removesuffix("Z")
-    if family.key == "stored text":
-        return _decoded
     if family.key in ("whole", "text"):
         return str
     return column.canonical
 
 
-def _decoded(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    raise UndecodableMessage("a key column holds what is not in its character set")
+def _says_yes(column: Column) -> Callable[[Any], bool]:
+    """Whether a value is a yes where it stands for a deletion, as it is where SELECT gives it."""
+    if column.type in ("decimal", "time"):
+        return lambda value: value is not None and any(one in value for one in "123456789")
+    if rule(column, "mysql").family.read == "bytes":
+        return lambda value: value is not None and is_true(base64.b64decode(value))
+    return is_true
+
+
+def _of_stored(name: str, codec: str) -> Callable[[Any], str]:
+    def text(value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        raise UndecodableMessage(f"the key column {name} holds what is no {codec}")
+
+    return text

@@ -9,18 +9,20 @@ ended that was fed whole.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from bridge.sync.log import format as log
 from bridge.sync.log import statements
-from bridge.sync.log.format import ARTIFICIAL, HEADER, IGNORABLE, ROWS, Kind, LogUnreadable, Shape
-from bridge.sync.log.position import Gtid, Position, version
+from bridge.sync.log.format import ARTIFICIAL, HEADER, IGNORABLE, ROWS, Kind, LogUnreadable
+from bridge.sync.log.position import LAST_ROW, Gtid, Position, version
 from bridge.sync.log.rows import Reader, Row
+from bridge.sync.log.statements import touches
+from bridge.sync.log.tables import Shape, shape
 
-__all__ = ["Altered", "Change", "Concerned", "Stream", "Unreadable"]
+__all__ = ["Altered", "Change", "Concerned", "Found", "Readers", "Stopped", "Stream", "Unreadable"]
 
 
 class Change(NamedTuple):
@@ -43,19 +45,28 @@ class Unreadable(NamedTuple):
 
 
 class Concerned(NamedTuple):
-    """Something happened to tables that is not in the log as rows. tables: with their schema; None
-    for all of a schema. why: in words, without values."""
+    """Something happened to tables that is not in the log as rows. schema, tables: as of
+    `statements.touches`, to be asked with `touches`. why: in words, without values."""
 
     schema: str
     tables: tuple[str, ...] | None
     why: str
 
+    def touches(self, schema: str, table: str) -> bool:
+        """Whether it may have happened to this one."""
+        return touches(self.schema, self.tables, schema, table)
+
 
 class Altered(NamedTuple):
-    """The definition of tables may have changed: what is fed next is of the new one."""
+    """The definition of tables may have changed: what is fed next is of the new one. schema,
+    tables: as of Concerned."""
 
     schema: str
     tables: tuple[str, ...] | None
+
+    def touches(self, schema: str, table: str) -> bool:
+        """Whether it may be the definition of this one."""
+        return touches(self.schema, self.tables, schema, table)
 
 
 class Stopped(NamedTuple):
@@ -71,17 +82,28 @@ Readers = Callable[[Shape], Sequence[Reader | Stopped]]
 """Of a table, those who want its rows."""
 
 
+class _Table(NamedTuple):
+    """A table that somebody wants rows of, or nobody."""
+
+    schema: str
+    name: str
+    readers: Sequence[Reader | Stopped]
+
+
 @dataclass(slots=True)
 class _Group:
-    """A transaction that is being read. row: how many changes it had."""
+    """A transaction that is being read. alone: it ends with its statement. prepares: it is one of
+    XA, and not committed. rows: how many changes each entity has had. tables: that had rows, with
+    their schema. undone: what of it did not happen, in words."""
 
     gtid: Gtid
     start: int
     time: int
     alone: bool
-    row: int = 0
-    xid: bytes = b""
     prepares: bool = False
+    rows: dict[str, int] = field(default_factory=dict)
+    tables: set[tuple[str, str]] = field(default_factory=set)
+    undone: str = ""
 
 
 class Stream:
@@ -95,10 +117,11 @@ class Stream:
         self.position = position
         self._readers = readers
         self._file, self._offset, self._made = position.file, position.end, position.made
-        self._checksums: bool | None = None  # nobody has said so
-        self._tables: dict[int, Sequence[Reader | Stopped]] = {}
-        self._known: dict[bytes, Sequence[Reader | Stopped]] = {}
+        self._described: log.Described | None = None
+        self._tables: dict[int, _Table] = {}
+        self._known: dict[bytes, _Table] = {}
         self._group: _Group | None = None
+        self._prepared: dict[str, set[tuple[str, str]]] = {}
 
     @property
     def is_within(self) -> bool:
@@ -120,6 +143,7 @@ class Stream:
     def follow(self, readers: Readers) -> None:
         """From now on, these want the rows of a table."""
         self._readers = readers
+        self._prepared.clear()  # who wants them was not known
         self.forget()
 
     def forget(self) -> None:
@@ -131,63 +155,65 @@ class Stream:
         """What an event does. raw: it, with its header."""
         head = log.header(raw)
         kind = head.kind
-        if kind == Kind.FORMAT_DESCRIPTION:
-            described = log.describe(raw)
-            self._checksums, self._made = described.checksums, described.made
-        is_real = head.end and not head.flags & ARTIFICIAL
-        if is_real:
+        body = self._body(raw, kind)
+        if head.end and not head.flags & ARTIFICIAL:
             # Beyond 4 GiB the place of an event is only counted.
             self._offset += head.size
             if self._offset & 0xFFFFFFFF != head.end:
                 self._offset = head.end
-        body = raw[HEADER:-4] if self._has_checksum(raw) else raw[HEADER:]
         if kind in ROWS:
             return self._rows(kind, body)
         if kind == Kind.TABLE_MAP:
             self._table(body)
-            return []
-        if kind == Kind.MARIADB_GTID:
+        elif kind == Kind.MARIADB_GTID:
             self._begin_mariadb(body, head)
         elif kind == Kind.XID:
-            self._end(raw)
+            return self._end(raw)
         elif kind in (Kind.QUERY, Kind.QUERY_COMPRESSED):
             return self._statement(raw, body, compressed=kind == Kind.QUERY_COMPRESSED)
         elif kind == Kind.ROTATE:
             self._file, self._offset = log.rotation(body)
             self._tables.clear()
         elif kind == Kind.GTID:
+            # It has no commit of its own, unless a BEGIN follows.
             gtid = Gtid(log.uuid_of(body), 0, log.sequence_of(body))
-            self._begin(gtid, head.size, head.time, alone=False)
+            self._begin(_Group(gtid, self._offset - head.size, head.time, alone=True))
         elif (told := _REFUSED.get(kind)) is not None:
             raise LogUnreadable(told)
         elif kind == Kind.XA_PREPARE:
-            return self._prepared(raw, body)
+            return self._prepare(raw, body)
         elif kind == Kind.EXECUTE_LOAD_QUERY:
-            return [Concerned(self._schema_of(body), None, "LOAD DATA in statement format")]
+            return [Concerned("", None, "LOAD DATA in statement format")]
         elif kind not in _PASSED and not head.flags & IGNORABLE:
             raise LogUnreadable(f"the log has an event of the unknown kind {kind}")
         return []
 
-    def _has_checksum(self, raw: bytes) -> bool:
-        """Whether an event ends with one, which is right."""
-        if self._checksums is False:
-            return False
-        is_right = zlib.crc32(raw[:-4]) == int.from_bytes(raw[-4:], "little")
-        if self._checksums and not is_right:
-            raise LogUnreadable("an event of the log is damaged: its checksum is wrong")
-        return is_right
+    def _body(self, raw: bytes, kind: int) -> bytes:
+        """What follows the header. Raises LogUnreadable for what is damaged."""
+        if kind == Kind.ROTATE:
+            # Also before the first file, or between two, which need not be alike.
+            return raw[HEADER:-4] if log.has_checksum(raw) else raw[HEADER:]
+        if kind == Kind.FORMAT_DESCRIPTION:
+            self._described = log.describe(raw)
+            self._made = self._described.made
+        if self._described is None:
+            raise LogUnreadable(f"the log begins with an event of kind {kind}")
+        if not self._described.checksums:
+            return raw[HEADER:]
+        if not log.has_checksum(raw):
+            raise LogUnreadable("an event of the log is damaged: its checksum is another")
+        return raw[HEADER:-4]
 
     # Transactions.
 
     def _begin_mariadb(self, body: bytes, head: log.Header) -> None:
         found = log.begins_group(body)
         gtid = Gtid(found.domain, head.server, found.sequence)
-        self._begin(gtid, head.size, head.time, alone=found.alone)
-        assert self._group is not None
-        self._group.xid, self._group.prepares = found.xid, found.prepares
+        start = self._offset - head.size
+        self._begin(_Group(gtid, start, head.time, found.alone, found.prepares))
 
-    def _begin(self, gtid: Gtid, size: int, time: int, *, alone: bool) -> None:
-        last = self.position.gtid
+    def _begin(self, group: _Group) -> None:
+        last, gtid = self.position.gtid, group.gtid
         if self._group is not None:
             raise LogUnreadable(f"transaction {gtid} begins before {self._group.gtid} has ended")
         if last is not None and gtid.domain != last.domain:
@@ -200,11 +226,10 @@ class Stream:
                 f"transaction {gtid} follows {last}, and has no higher number: it is another "
                 "history; run `bridgectl snapshot`"
             )
-        self._group = _Group(gtid, self._offset - size, time, alone)
+        self._group = group
 
-    def _end(self, raw: bytes) -> None:
-        if (group := self._group) is None:
-            raise LogUnreadable("a transaction ends that has not begun")
+    def _end(self, raw: bytes) -> list[Found]:
+        group = self._within()
         self._group = None
         self.position = replace(
             self.position,
@@ -216,60 +241,109 @@ class Stream:
             time=group.time,
             checksum=int.from_bytes(raw[-4:], "little"),
         )
+        return list(_concerned(group.tables, group.undone)) if group.undone else []
 
-    def _prepared(self, raw: bytes, body: bytes) -> list[Found]:
-        self._end(raw)
-        return []
+    def _within(self) -> _Group:
+        if self._group is None:
+            raise LogUnreadable("the log has a part of a transaction that has not begun")
+        return self._group
+
+    # XA. What is prepared is not committed; the rows of it are not there when it is.
+
+    @log.reads("an XA transaction")
+    def _prepare(self, raw: bytes, body: bytes) -> list[Found]:
+        group = self._within()
+        one_phase, format_, first, second = struct.unpack_from("<BIII", body)
+        data = log.taken(body, 13, first + second)
+        found = self._end(raw)
+        if one_phase:
+            return [*found, *_concerned(group.tables, "XA COMMIT")]
+        xid = f"X'{data[:first].hex()}',X'{data[first:].hex()}',{format_}"
+        self._prepared[xid.casefold()] = group.tables
+        return found
+
+    def _xa(self, words: Sequence[str]) -> Iterator[Found]:
+        verb, xid = "".join(words[1:2]).upper(), "".join(words[2:]).casefold()
+        if verb == "START":
+            group = self._within()
+            group.alone, group.prepares = False, True
+        elif verb in ("COMMIT", "ROLLBACK"):
+            tables = self._prepared.pop(xid, None)
+            if verb == "COMMIT":
+                if tables is None:
+                    yield Concerned("", None, "XA COMMIT of what was prepared earlier")
+                else:
+                    yield from _concerned(tables, "XA COMMIT")
 
     # Rows.
 
     def _table(self, body: bytes) -> None:
         number, described = int.from_bytes(body[:6], "little"), body[6:]
         if (found := self._known.get(described)) is None:
-            _, shape = log.shape(body)
-            found = self._known[described] = self._readers(shape)
+            described_by = self._described
+            is_mariadb = described_by is None or "MariaDB" in described_by.version
+            one = shape(body, mariadb=is_mariadb)
+            found = _Table(one.schema, one.table, self._readers(one))
+            self._known[described] = found
         self._tables[number] = found
 
     def _rows(self, kind: int, body: bytes) -> list[Found]:
-        group = self._group
-        if group is None:
-            raise LogUnreadable("rows come outside of a transaction")
+        group = self._within()
         number = int.from_bytes(body[:6], "little")
-        if (readers := self._tables.get(number)) is None:
+        if (table := self._tables.get(number)) is None:
             if number == _DUMMY:
                 return []
             raise LogUnreadable("rows come of a table that the log has not named")
+        if not table.readers:
+            return []
+        group.tables.add((table.schema, table.name))
         found: list[Found] = []
-        first = row = group.row
-        for reader in readers:
+        if group.prepares:
+            return found
+        for reader in table.readers:
             if isinstance(reader, Stopped):
                 found.append(reader)
                 continue
-            row = first
-            entity = reader.entity
+            entity, time = reader.entity, group.time
+            row = group.rows.get(entity, 0)
+            first = version(self.position.epoch, group.gtid.sequence, 0)
             for change in reader.changes(ROWS[kind], body):
-                number_ = version(self.position.epoch, group.gtid.sequence, row)
-                row += 1
+                if row >= LAST_ROW:
+                    group.undone = group.undone or f"more than {LAST_ROW} rows in a transaction"
+                    break
                 for one in change:
                     if isinstance(one, Row):
-                        found.append(Change(entity, one.key, number_, one.data, group.time))
+                        found.append(Change(entity, one.key, first + row, one.data, time))
                     else:
                         found.append(Unreadable(entity, one.error, one.raw))
-        group.row = row
+                row += 1
+            group.rows[entity] = row
         return found
 
     # Statements.
 
     def _statement(self, raw: bytes, body: bytes, *, compressed: bool) -> list[Found]:
         said = log.statement(body, compressed=compressed)
-        found = list(_follows(said))
-        word = statements.first_word(said.text)
-        if word in ("COMMIT", "ROLLBACK") or (self._group is not None and self._group.alone):
-            self._end(raw)
+        group = self._within()
+        words = statements.words(said.text)
+        word = words[0] if words else ""
+        found: list[Found] = []
+        if word == "BEGIN":
+            group.alone = False
+        elif word == "XA":
+            found += self._xa(said.text.split())
+        elif word == "ROLLBACK" and "TO" in words:
+            group.undone = "ROLLBACK TO a savepoint"
+        elif word == "ROLLBACK":
+            group.undone = "ROLLBACK of a transaction that other tables keep"
+            return self._end(raw)
+        elif word == "COMMIT":
+            return self._end(raw)
+        else:
+            found += _follows(said)
+        if group.alone:
+            found += self._end(raw)
         return found
-
-    def _schema_of(self, body: bytes) -> str:
-        return log.statement(body).schema
 
 
 _DUMMY = 0xFFFFFF
@@ -278,13 +352,21 @@ _DUMMY = 0xFFFFFF
 
 def _follows(said: log.Statement) -> Iterator[Found]:
     """What a statement does besides beginning or ending a transaction."""
-    effect = statements.effect(said.text, said.schema)
+    effect = statements.effect(said.text, said.schema, is_utf8=said.is_utf8)
     if effect is None:
         return
     if effect.alters:
         yield Altered(effect.schema, effect.tables)
     if effect.changes:
         yield Concerned(effect.schema, effect.tables, effect.why)
+
+
+def _concerned(tables: Iterable[tuple[str, str]], why: str) -> Iterator[Concerned]:
+    schemas: dict[str, list[str]] = {}
+    for schema, table in sorted(tables):
+        schemas.setdefault(schema, []).append(table)
+    for schema, names in schemas.items():
+        yield Concerned(schema, tuple(names), why)
 
 
 _REFUSED: Mapping[int, str] = {

@@ -9,15 +9,17 @@ import sqlalchemy as sql
 
 from bridge.errors import BridgeError
 from bridge.sync.documents import Mirror
-from bridge.sync.log.cells import Misread
-from bridge.sync.log.format import Shape
+from bridge.sync.log.charsets import Charsets
 from bridge.sync.log.rows import Reader
+from bridge.sync.log.sizes import Misread
+from bridge.sync.log.statements import touches
 from bridge.sync.log.stream import Stopped
+from bridge.sync.log.tables import Shape
 from bridge.sync.models import Entity
 from bridge.sync.sql.learn import learn, refresh
 from bridge.sync.types.typed import Typed
 
-__all__ = ["Wanted", "charsets_of", "of_the_log"]
+__all__ = ["Wanted", "of_the_log"]
 
 
 def of_the_log(entities: Mapping[str, Entity]) -> dict[str, Entity]:
@@ -29,23 +31,6 @@ def of_the_log(entities: Mapping[str, Entity]) -> dict[str, Entity]:
     }
 
 
-def charsets_of(connection: sql.Connection) -> dict[int, str]:
-    """The character set of every collation of the server, by its number. Raises SQLAlchemy's
-    errors."""
-    # Newer collations have a number for each character set that they are used with.
-    newer = connection.exec_driver_sql(
-        "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'information_schema' "
-        "AND TABLE_NAME = 'COLLATION_CHARACTER_SET_APPLICABILITY' AND COLUMN_NAME = 'ID'"
-    ).scalar()
-    found = connection.exec_driver_sql(
-        "SELECT ID, CHARACTER_SET_NAME FROM "
-        "information_schema.COLLATION_CHARACTER_SET_APPLICABILITY WHERE ID IS NOT NULL"
-        if newer
-        else "SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATIONS"
-    )
-    return {int(number): str(name) for number, name in found}
-
-
 class Wanted:
     """The tables of a mirror that are read from the log, as they are now.
 
@@ -53,7 +38,7 @@ class Wanted:
     tables for the same whose letters differ in case.
     """
 
-    def __init__(self, mirror: Mirror, schema: str, charsets: Mapping[int, str], *, folds: bool):
+    def __init__(self, mirror: Mirror, schema: str, charsets: Charsets, *, folds: bool):
         self._mirror, self._charsets, self._folds = mirror, charsets, folds
         self._entities = of_the_log(mirror.entities)
         self._at: dict[tuple[str, str], list[str]] = {}
@@ -71,15 +56,14 @@ class Wanted:
         """The entities."""
         return list(self._entities)
 
-    def in_(self, schema: str, tables: Iterable[str] | None) -> list[str]:
-        """The entities of these tables of a schema, of all for None."""
-        if tables is None:
-            place = self._key(schema, "")[0]
-            return [name for key, names in self._at.items() if key[0] == place for name in names]
-        found: dict[str, None] = {}
-        for table in tables:
-            found |= dict.fromkeys(self._at.get(self._key(schema, table), ()))
-        return list(found)
+    def in_(self, schema: str, tables: tuple[str, ...] | None) -> list[str]:
+        """The entities of what a statement is about: schema and tables as of `touches`."""
+        return [
+            name
+            for place, names in self._at.items()
+            if touches(schema, tables, *place)
+            for name in names
+        ]
 
     def learn(self, connection: sql.Connection, names: Iterable[str]) -> list[str]:
         """Look what the tables of entities are now; which are others than they were. What does not

@@ -208,7 +208,7 @@ def _mysql_column(row: Any, json_columns: set[str]) -> Column:
         # Only FLOAT(M, D) has digits of its own.
         given = _DECLARED.search(declared)
         scale = int(given[2]) if given and given[2] else None
-    if kind == "time":
+    if kind in ("time", "datetime", "timestamp"):
         scale = row[11] or 0
     members: tuple[str, ...] = ()
     if kind in ("enum", "set"):

@@ -14,7 +14,7 @@ class Column:
     type: its type in lower case without length and attributes, as the database names it:
     `bigint`, `varchar`, `timestamp with time zone`; in SQLite what stands in the declaration.
     declared: the whole declaration of the type, to be shown. length: characters or bytes, bits of
-    BIT; scale: digits after the point, of numbers and of MySQL's TIME; None where there is none.
+    BIT; scale: digits after the point, of numbers and of MySQL's times; None where there is none.
     charset, collation: of text in MySQL and MariaDB. members: of ENUM and SET. automatic: the
     database gives the value of the key. generated: computed from other columns. hidden: not among
     the columns of `SELECT *`. json: a check or its type says that it holds JSON.

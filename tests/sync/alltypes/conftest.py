@@ -17,7 +17,9 @@ def database(
     if request.param == "sqlite":
         yield request.param, f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'site.sqlite'}"
         return
-    server = request.getfixturevalue({"postgresql": "postgres", "mysql": "mariadb"}[request.param])
+    server = request.getfixturevalue(
+        {"postgresql": "postgres", "mysql": "logged_mariadb"}[request.param]
+    )
     yield request.param, server.create_database("all_types")
     server.drop_database("all_types")
 

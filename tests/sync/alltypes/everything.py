@@ -18,18 +18,21 @@ from tests.sync.alltypes import types_of_mysql, types_of_postgresql, types_of_sq
 from tests.sync.alltypes.all_types import Declared, Laid, in_tables, lay
 from tests.sync.alltypes.exceptions import REFUSED, Differs
 from tests.sync.alltypes.producers import Refused, Site
+from tests.sync.log.reading import Place, end_of
 
 __all__ = ["Everything", "columns_of", "differences", "documents", "same", "with_every_type"]
 
 
 @dataclass(frozen=True)
 class Everything:
-    """A database with all types in it. columns: all of them. many: in all of their forms."""
+    """A database with all types in it. columns: all of them. many: in all of their forms. began:
+    where in its log it was filled, if it has one."""
 
     site: Site
     tables: list[Laid]
     columns: list[Declared]
     many: bool = True
+    began: Place | None = None
 
     def mirror(self, zone: str | None = None) -> Mirror:
         """An entity for each table. zone: in which PHP's texts of TIMESTAMP are."""
@@ -44,6 +47,7 @@ def with_every_type(dialect: str, url: str, many: bool) -> Iterator[Everything]:
     """The database of this URL, which is empty, with every type and its borders. many: in all
     lengths and character sets."""
     engine = connect(url)
+    began = end_of(engine) if dialect == "mysql" else None
     with engine.begin() as connection:
         columns, setup, after = columns_of(connection, dialect)
         columns = [one for one in columns if many or one.common]
@@ -54,7 +58,7 @@ def with_every_type(dialect: str, url: str, many: bool) -> Iterator[Everything]:
             for number, some in enumerate(in_tables(columns, 60))
         ]
     engine.dispose()  # with what was set for the session
-    yield Everything(Site(engine, dialect, setup), tables, columns, many)
+    yield Everything(Site(engine, dialect, setup), tables, columns, many, began)
     engine.dispose()
 
 

@@ -4,7 +4,7 @@ that must hold of each."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import bson
@@ -12,12 +12,14 @@ import sqlalchemy as sql
 
 from bridge.sync.checksums import Sums, add_all
 from bridge.sync.documents import Mirror
+from bridge.sync.log.stream import Change, Stopped, Unreadable
 from bridge.sync.models import File
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.sql.sums import KeyedRows
 from tests.sync.alltypes.all_types import Declared
+from tests.sync.log.reading import Place, found_in
 
-__all__ = ["FOREIGN", "fill", "judge", "mirror_of"]
+__all__ = ["FOREIGN", "by_log", "fill", "judge", "mirror_of"]
 
 FOREIGN = (
     "",
@@ -139,6 +141,32 @@ def judge(
         wrong.append(f"foreign keys: {there ^ set(keys)}")
     wrong += _summed(engine, mirror, name, [(event.key, event.version) for event in whole.events])
     return wrong
+
+
+def by_log(
+    engine: sql.Engine, mirror: Mirror, tables: Mapping[str, Declared], since: Place
+) -> dict[str, Any]:
+    """What is wrong with the names that the log gives to the rows of these tables. It has none of
+    those with a floating-point number in their key, and says so."""
+    keys: dict[str, set[str]] = {name: set() for name in tables}
+    told: dict[str, set[str]] = {}
+    for one in found_in(engine, mirror, since):
+        if isinstance(one, Change):
+            keys[one.entity].add(one.key)
+        elif isinstance(one, Stopped):
+            told.setdefault(one.entity, set()).add(one.why)
+        elif isinstance(one, Unreadable):
+            told.setdefault(one.entity, set()).add(one.error)
+    wrong: dict[str, Any] = {}
+    for name, column in tables.items():
+        if column.kind in ("float", "double"):
+            if not any("is a floating-point number" in why for why in told.pop(name, ())):
+                wrong[name] = f"{column.declaration} is not refused"
+            continue
+        rows = SqlSource(engine, name, mirror).chunk(None, 10_000)
+        if keys[name] != {event.key for event in rows.events}:
+            wrong[name] = (column.declaration, keys[name] ^ {event.key for event in rows.events})
+    return wrong | told
 
 
 def _summed(

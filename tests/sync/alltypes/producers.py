@@ -22,13 +22,24 @@ from bridge.queue.events import Event, check_data, load_json
 from bridge.queue.relay.spool import Spool
 from bridge.queue.sql.outbox import Row
 from bridge.sync.documents import Mirror
+from bridge.sync.log.stream import Stopped, Unreadable
 from bridge.sync.sql.source import SqlSource
 from stack.oldphp import run_old_php
 from stack.php import run_php
 from tests.listening import BATCH, Broker, Listening, operator
 from tests.sync.alltypes.all_types import Declared, Laid
+from tests.sync.log.reading import Place, events_of, found_in
 
-__all__ = ["OLD_WAYS", "PHP_WAYS", "Site", "by_http", "by_old_php", "by_php", "by_snapshot"]
+__all__ = [
+    "OLD_WAYS",
+    "PHP_WAYS",
+    "Site",
+    "by_http",
+    "by_log",
+    "by_old_php",
+    "by_php",
+    "by_snapshot",
+]
 
 PRODUCER = Path(__file__).parents[3] / "php" / "BridgeProducer.php"
 SCRIPT = Path(__file__).with_name("rows.php")
@@ -70,6 +81,13 @@ def by_snapshot(site: Site, tables: Sequence[Laid], mirror: Mirror) -> list[Even
         assert [one.error for one in chunk.bad] == []
         events += chunk.events
     return events
+
+
+def by_log(site: Site, tables: Sequence[Laid], mirror: Mirror, since: Place) -> list[Event]:
+    """What the log of the database has; the types must be learned."""
+    found = found_in(site.engine, mirror, since)
+    assert [one for one in found if isinstance(one, Unreadable | Stopped)] == []
+    return events_of(found, {table.name: "id" for table in tables})
 
 
 Refused = set[tuple[str, str, str]]

@@ -24,6 +24,7 @@ from tests.sync.alltypes.producers import (
     OLD_WAYS,
     PHP_WAYS,
     by_http,
+    by_log,
     by_old_php,
     by_php,
     by_snapshot,
@@ -46,6 +47,9 @@ def test_every_producer_makes_the_same_document(everything: Everything, tmp_path
         wrong += differences(everything, way, expected, documents(mirror, events), refused)
     sent = documents(mirror, by_http(site, tables))
     wrong += differences(everything, "http", expected, sent, set())
+    if everything.began is not None:
+        logged = documents(mirror, by_log(site, tables, mirror, everything.began))
+        wrong += differences(everything, "log", expected, logged, set())
     events, refused = by_trigger(site, tables)
     wrong += differences(everything, "trigger", expected, documents(mirror, events), refused)
 

@@ -15,7 +15,8 @@ from bridge.sync.sql.source import SqlSource
 from tests.sync.alltypes import types_of_sqlite
 from tests.sync.alltypes.all_types import Declared
 from tests.sync.alltypes.everything import columns_of
-from tests.sync.alltypes.keyed import fill, judge, mirror_of
+from tests.sync.alltypes.keyed import by_log, fill, judge, mirror_of
+from tests.sync.log.reading import end_of
 
 KEYLESS = frozenset({"jsonb", "money", "JSON"})
 """Databases take them, and the bridge refuses them by name."""
@@ -90,9 +91,10 @@ def test_rows_are_walked_named_found_and_summed_up_by_every_type_of_key(
     database: tuple[str, str], engine: sql.Engine, composite: bool, many: bool
 ) -> None:
     """In steps of one, two and three each row is met once; its name is its own, and finds it; texts
-    that name no row are answered; the database's sums are Python's."""
+    that name no row are answered; the database's sums are Python's. The log names it alike."""
     dialect, _ = database
     wrong = {}
+    began = end_of(engine) if dialect == "mysql" else None
     with engine.begin() as connection:
         columns, setup, after = columns_of(connection, dialect)
     chosen = [one for one in columns if one.key and (many or is_short(one))]
@@ -116,3 +118,5 @@ def test_rows_are_walked_named_found_and_summed_up_by_every_type_of_key(
         elif found := judge(engine, mirror, name, (1, 2, 3) if many else (2,)):
             wrong[f"{name}: {column.declaration}"] = found
     assert wrong == {}
+    if began is not None:
+        assert by_log(engine, mirror, tables, began) == {}

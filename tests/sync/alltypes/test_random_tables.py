@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import bson
 import pytest
 import sqlalchemy as sql
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
 
+from bridge.queue.events import Event
 from bridge.queue.sql.database import connect
 from bridge.sync.apply import apply
 from bridge.sync.documents import Mirror
+from bridge.sync.log.stream import Altered, Change, Concerned
 from bridge.sync.models import File
 from bridge.sync.reconcile.reconciler import ReconcileOptions, Reconciler
 from bridge.sync.sql.source import SqlSource
 from tests.sync.alltypes import types_of_sqlite
 from tests.sync.alltypes.all_types import Declared
 from tests.sync.alltypes.everything import columns_of
+from tests.sync.log.reading import end_of, events_of, found_in
 
 Mongo = Database[dict[str, Any]]
 NAMES = st.sampled_from(
@@ -71,7 +75,7 @@ def pool(
 ) -> Iterator[tuple[sql.Engine, Sequence[Declared], Sequence[str]]]:
     """A database, all its columns, and what a session says first."""
     if request.param == "mysql":
-        engine = connect(request.getfixturevalue("mariadb").create_database("random"))
+        engine = connect(request.getfixturevalue("logged_mariadb").create_database("random"))
     else:
         engine = connect(f"sqlite:///{tmp_path_factory.mktemp('random') / 'site.sqlite'}")
     with engine.begin() as connection:
@@ -86,6 +90,7 @@ def pool(
 
 def _check(engine: sql.Engine, setup: Sequence[str], mongodb: Mongo, table: Random) -> None:
     name = f"random_{next(_numbers)}"
+    began = end_of(engine) if engine.dialect.name == "mysql" else None
     written = _write(engine, setup, name, table)
     source = {"table": name, "key": table.key, "version": "ver"}
     entity = {"collection": name, "source": source}
@@ -99,16 +104,34 @@ def _check(engine: sql.Engine, setup: Sequence[str], mongodb: Mongo, table: Rand
         result = reconciler.run(name)
         assert (result.differences, result.compared) == ([], len(before))
         _edit(engine, setup, name, table, written)
-        after = {
-            e.key: mirror.prepare(e).own.document
-            for e in SqlSource(engine, name, mirror).chunk(None, 100).events
-        }
+        rows = SqlSource(engine, name, mirror).chunk(None, 100).events
+        after = {e.key: mirror.prepare(e).own.document for e in rows}
         changed = {key for key in before if repr(before[key]) != repr(after.get(key))}
         event(f"{len(changed)} documents differ")
         assert {one.key for one in reconciler.run(name).differences} == changed
+        if began is not None and not _has_float(table):
+            found = found_in(engine, mirror, began)
+            assert [one for one in found if not isinstance(one, Change | Altered | Concerned)] == []
+            logged = {e.key: e for e in events_of(found)}
+            gone = {key for key, e in logged.items() if e.data is None}
+            assert gone == before.keys() - after.keys()
+            assert _documents(mirror, logged.values()) == _documents(mirror, rows)
     with engine.begin() as connection:
         connection.exec_driver_sql(f"DROP TABLE {name}")
     mongodb.drop_collection(name)
+
+
+def _has_float(table: Random) -> bool:
+    return any(table.columns[name].kind in ("float", "double") for name in table.key)
+
+
+def _documents(mirror: Mirror, events: Iterable[Event]) -> dict[str, bytes]:
+    """By key, but for the versions."""
+    found = {}
+    for one in events:
+        if one.data is not None:
+            found[one.key] = bson.encode(mirror.prepare(replace(one, version=1)).own.document)
+    return found
 
 
 def _quoted(engine: sql.Engine, name: str) -> str:

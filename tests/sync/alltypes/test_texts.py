@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from bridge.queue.relay.spool import Spool
 from bridge.queue.sql.database import connect
 from bridge.sync.charsets import codec_of, readable
 from bridge.sync.documents import Mirror
+from bridge.sync.log.stream import Change, Unreadable
 from bridge.sync.models import File
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.sql.sums import KeyedRows
 from stack.mariadb import MariaDB
 from stack.php import run_php
 from tests.sync.alltypes.keyed import judge, mirror_of
+from tests.sync.log.reading import Place, end_of, events_of, found_in
 
 # Charset of the bytes, declared charset of the column, and a text that both bytes can hold.
 STORED = (
@@ -41,19 +43,21 @@ INVALID = b"caf\xe9 \xff"
 
 
 @pytest.fixture(scope="module")
-def engine(mariadb: MariaDB) -> Iterator[sql.Engine]:
-    made = connect(mariadb.create_database("texts"))
+def engine(logged_mariadb: MariaDB) -> Iterator[sql.Engine]:
+    made = connect(logged_mariadb.create_database("texts"))
     yield made
     made.dispose()
-    mariadb.drop_database("texts")
+    logged_mariadb.drop_database("texts")
 
 
 def column_of(charset: str) -> str:
     return "VARBINARY(200)" if charset == "binary" else f"VARCHAR(200) CHARACTER SET {charset}"
 
 
-def make(engine: sql.Engine, charset: str, *raw: bytes, key: bool = False) -> None:
-    """A table with a text in a column of this charset, of these bytes."""
+def make(engine: sql.Engine, charset: str, *raw: bytes, key: bool = False) -> Place:
+    """A table with a text in a column of this charset, of these bytes; where the log has it."""
+    began = end_of(engine)
+    assert began is not None
     with engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE IF EXISTS texts")
         end = "PRIMARY KEY (id)"
@@ -70,19 +74,27 @@ def make(engine: sql.Engine, charset: str, *raw: bytes, key: bool = False) -> No
             value = f"{introducer}x'{one.hex()}'"
             values = f"{value}, {number}" if key else f"{number}, {number}, {value}"
             connection.exec_driver_sql(f"INSERT INTO texts VALUES ({values})")
+    return began
 
 
 def read(engine: sql.Engine, charset: str, stored: str, **rule: Any) -> list[Any]:
     """The texts of the documents."""
+    mirror = mirror_of_texts(charset, stored, **rule)
+    chunk = SqlSource(engine, "text", mirror).chunk(None, 100)
+    assert chunk.bad == []
+    return texts(mirror, chunk.events)
+
+
+def mirror_of_texts(charset: str, stored: str, **rule: Any) -> Mirror:
     field = {"text": {"stored": stored, "column": charset}, **rule}
     source = {"table": "texts", "key": "id", "version": "ver"}
     entity = {"collection": "texts", "source": source, "fields": {"text": field}}
-    mirror = Mirror(File.model_validate({"version": 1, "entities": {"text": entity}}))
-    chunk = SqlSource(engine, "text", mirror).chunk(None, 100)
-    assert chunk.bad == []
+    return Mirror(File.model_validate({"version": 1, "entities": {"text": entity}}))
+
+
+def texts(mirror: Mirror, events: Iterable[Event]) -> list[Any]:
     return [
-        bson.decode(bson.encode(mirror.prepare(event).own.document))["text"]
-        for event in chunk.events
+        bson.decode(bson.encode(mirror.prepare(event).own.document))["text"] for event in events
     ]
 
 
@@ -93,6 +105,30 @@ def test_what_is_stored_is_read_as_what_it_is(
     """Whatever the column is declared with; the empty text, too."""
     make(engine, charset, text.encode(codec_of(stored)), b"")
     assert read(engine, charset, stored) == [text, ""]
+
+
+@pytest.mark.parametrize(("stored", "charset", "text"), STORED)
+def test_the_log_has_the_same_text(
+    engine: sql.Engine, stored: str, charset: str, text: str
+) -> None:
+    """Also of bytes that are no such text."""
+    began = make(engine, charset, text.encode(codec_of(stored)), b"", b"a", b"caf")
+    mirror = mirror_of_texts(charset, stored)
+    chunk = SqlSource(engine, "text", mirror).chunk(None, 100)
+
+    logged = events_of(found_in(engine, mirror, began))
+    assert texts(mirror, logged) == texts(mirror, chunk.events)
+    assert len(logged) == 4
+
+
+@pytest.mark.parametrize("charset", ["latin1", "binary"])
+def test_the_log_has_bytes_that_are_no_such_text(engine: sql.Engine, charset: str) -> None:
+    """They follow the same policy."""
+    began = make(engine, charset, b"good", INVALID)
+    for rule, text in (({}, "café ÿ"), ({"misfit": "null"}, None)):
+        mirror = mirror_of_texts(charset, "utf-8", **rule)
+        SqlSource(engine, "text", mirror).chunk(None, 100)
+        assert texts(mirror, events_of(found_in(engine, mirror, began))) == ["good", text]
 
 
 def test_php_reads_the_same_text(engine: sql.Engine, tmp_path: Path) -> None:
@@ -127,17 +163,19 @@ def test_a_key_of_such_text_is_found_again(
 ) -> None:
     """Rows are named by what it is, and walked, found and summed up."""
     raw = [part.encode(codec_of(stored)) for part in (text, "a", "B ", "", "z%/2F")]
-    make(engine, charset, *raw, key=True)
+    began = make(engine, charset, *raw, key=True)
     mirror = mirror_of(["texts"], False, k={"text": {"stored": stored, "column": charset}})
 
     assert judge(engine, mirror, "texts") == []
     events = SqlSource(engine, "texts", mirror).chunk(None, 10).events
     assert {event.key for event in events} == {text, "a", "B ", "", "z%/2F"}
+    logged = found_in(engine, mirror, began)
+    assert {one.key for one in logged if isinstance(one, Change)} == {e.key for e in events}
 
 
 def test_a_row_whose_key_is_no_such_text_is_told_and_stops_nothing(engine: sql.Engine) -> None:
     """It has no name; the others are read."""
-    make(engine, "latin1", b"a", b"\xff", b"b", key=True)
+    began = make(engine, "latin1", b"a", b"\xff", b"b", key=True)
     mirror = mirror_of(["texts"], False, k={"text": {"stored": "utf-8", "column": "latin1"}})
     source = SqlSource(engine, "texts", mirror)
     for size in (1, 2, 10):
@@ -148,6 +186,10 @@ def test_a_row_whose_key_is_no_such_text_is_told_and_stops_nothing(engine: sql.E
         assert [event.key for chunk in chunks for event in chunk.events] == ["a", "b"]
         told = [one.error for chunk in chunks for one in chunk.bad]
         assert told == ["texts: the key column k holds what is no utf-8"]
+    logged = found_in(engine, mirror, began)
+    assert [one.key for one in logged if isinstance(one, Change)] == ["a", "b"]
+    told = [one.error for one in logged if isinstance(one, Unreadable)]
+    assert told == ["the key column k holds what is no utf-8"]
     rows = KeyedRows(engine, "texts", mirror)
     assert rows.sums(chunk=2).rows == 3
     assert len(list(rows.keys(frozenset(range(4096))))) == 3

@@ -1,0 +1,127 @@
+"""Where in the log we are, as text, as a document and as a version."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.errors import BridgeError
+from bridge.sync.log.position import (
+    LAST_ROW,
+    MOST_EPOCHS,
+    SEQUENCE_BITS,
+    Gtid,
+    Position,
+    position_of_version,
+    version,
+)
+
+UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+EPOCHS = st.integers(1, MOST_EPOCHS)
+SEQUENCES = st.integers(0, 2**SEQUENCE_BITS - 1)
+ROWS = st.integers(0, LAST_ROW)
+GTIDS = st.one_of(
+    st.builds(
+        Gtid,
+        st.integers(0, 2**32 - 1).map(str),
+        st.integers(0, 2**32 - 1),
+        st.integers(0, 2**64 - 1),
+    ),
+    st.builds(Gtid, st.just(UUID), st.just(0), st.integers(1, 2**63)),
+)
+
+
+@given(st.tuples(EPOCHS, SEQUENCES, ROWS), st.tuples(EPOCHS, SEQUENCES, ROWS))
+def test_versions_are_in_the_order_of_changes(
+    one: tuple[int, int, int], other: tuple[int, int, int]
+) -> None:
+    """And each says where it comes from."""
+    assert (version(*one) < version(*other)) == (one < other)
+    assert position_of_version(version(*one)) == one
+    assert 2**57 <= version(*one) < 2**63
+
+
+def test_the_borders_of_versions_are_known() -> None:
+    assert version(1, 0, 0) == 2**57
+    assert version(63, 2**36 - 1, 2**21 - 1) == 2**63 - 1
+    assert LAST_ROW == 2**21 - 1
+    assert position_of_version(2**57 - 1) == (0, 2**36 - 1, 2**21 - 1)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "sequence", "row", "told"),
+    [
+        (0, 1, 1, "has had 0 histories, and a version has room for 63"),
+        (64, 1, 1, "has had 64 histories"),
+        (1, -1, 1, "transaction -1"),
+        (1, 2**36, 1, r"has a higher number than a version has room for \(36 bits\)"),
+        (1, 1, -1, "changes more than 2097151 rows"),
+        (1, 1, 2**21, "changes more than 2097151 rows"),
+    ],
+)
+def test_what_does_not_fit_a_version_is_refused(
+    epoch: int, sequence: int, row: int, told: str
+) -> None:
+    with pytest.raises(BridgeError, match=told):
+        version(epoch, sequence, row)
+
+
+@given(GTIDS)
+def test_a_gtid_is_read_as_it_is_written(gtid: Gtid) -> None:
+    assert Gtid.parse(str(gtid)) == gtid
+    assert Gtid.parse(f" {gtid}\n") == gtid
+
+
+def test_the_forms_of_both_servers_are_read() -> None:
+    """MySQL's names all transactions up to one."""
+    assert Gtid.parse("0-7-42") == Gtid("0", 7, 42)
+    assert Gtid.parse("010-07-042") == Gtid("10", 7, 42)
+    assert Gtid.parse(f"{UUID}:1-42") == Gtid(UUID, 0, 42) == Gtid.parse(f"{UUID}:42")
+    assert str(Gtid(UUID, 0, 42)) == f"{UUID}:42"
+    assert Gtid.parse("") is None
+    assert Gtid.parse("\n") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0-1-2,1-1-3", f"{UUID}:1-3:5-9", f"{UUID}:2-9", f"{UUID}:1-3,\n{UUID}:4", "0-1", "a-1-2"],
+)
+def test_more_than_one_domain_or_a_hole_is_refused(text: str) -> None:
+    with pytest.raises(BridgeError, match="Let one server write, with one gtid_domain_id"):
+        Gtid.parse(text)
+
+
+AT = Position(3, Gtid("0", 7, 42), "bin.000009", 100, 250, 11, 12, 13, "uid")
+
+
+def test_a_position_is_kept_and_found_again() -> None:
+    for one in (AT, replace(AT, gtid=None), replace(AT, gtid=Gtid(UUID, 0, 5))):
+        assert Position.of(one.document()) == one
+    assert AT.document()["gtid"] == "0-7-42"
+    assert Position(1, None).document()["gtid"] == ""
+
+
+@pytest.mark.parametrize("broken", [{"file": None}, {"gtid": 5}])
+def test_what_another_version_kept_is_told(broken: dict[str, object]) -> None:
+    document = {**AT.document(), **broken}
+    if broken.get("file", "") is None:
+        del document["file"]
+    with pytest.raises(BridgeError, match="written by another version; run `bridgectl snapshot`"):
+        Position.of(document)
+
+
+def test_a_position_has_reached_what_is_not_after_it() -> None:
+    """In its own domain, whichever server wrote it."""
+    reached = [Gtid("0", 7, 42), Gtid("0", 9, 41), None]
+    ahead = [Gtid("0", 7, 43), Gtid("1", 7, 1), Gtid(UUID, 0, 1)]
+    assert [AT.reaches(one) for one in (*reached, *ahead)] == [True] * 3 + [False] * 3
+    assert Position(1, None).reaches(None)
+    assert not Position(1, None).reaches(Gtid("0", 1, 0))
+
+
+def test_a_position_says_where_it_is() -> None:
+    assert (AT.sequence, str(AT)) == (42, "0-7-42")
+    assert (Position(1, None).sequence, str(Position(1, None))) == (0, "the beginning")
