@@ -73,8 +73,8 @@ def init(dry_run: bool, output: Format) -> None:
     if hindered := [step for step in steps if step.action == "in the way"]:
         names = ", ".join(f"{step.collection}.{step.index}" for step in hindered)
         raise BridgeError(f"another index is in the way of {names}: drop it as the note says")
-    unversioned = any(one.source and one.source.version is None for one in mirror.entities.values())
-    first = "bridgectl sync triggers --apply; " if unversioned else ""
+    owners = {one.source.owner for one in mirror.entities.values() if one.source}
+    first = "bridgectl sync triggers --apply; " if "beside" in owners else ""
     if not dry_run:
         click.echo(
             f"bridge: next: {first}bridgectl worker and bridgectl relay; bridgectl snapshot; "

@@ -25,7 +25,9 @@ __all__ = [
     "Gap",
     "differences",
     "in_words",
+    "of_version",
     "without_time",
+    "without_version",
 ]
 
 WHOLE = "the document"
@@ -33,6 +35,8 @@ WHOLE = "the document"
 MOST_GAPS = 20
 """Differences of one document that are told."""
 
+_VERSIONS = {b"\x12_v\0": 12, b"\x10_v\0": 8}
+"""Whole numbers of 64 and 32 bits: type, name, and bytes of both with the value."""
 _BEFORE_TIME = -9
 """A moment is 8 bytes of BSON, and every document ends with one more."""
 
@@ -67,6 +71,26 @@ class Gap:
         """The field and both values, as they can be shown to people."""
         expected, found = shown_apart(self.expected, self.found)
         return {"field": self.place, "sql": expected, "mongodb": found}
+
+
+def without_version(raw: bytes) -> bytes:
+    """The same without its `_v`, too, where that is what we write."""
+    if raw[4:9] == b"\x02_id\0":
+        at = 13 + int.from_bytes(raw[9:13], "little")
+        if (size := _VERSIONS.get(raw[at : at + 4], 0)) != 0:
+            # Its length, which is in front, hangs on the size of the version.
+            return raw[4:at] + raw[at + size : _BEFORE_TIME]
+    return without_time(raw)
+
+
+def of_version(raw: bytes, found: bytes) -> bytes:
+    """A document that an event makes, with the version of the one that was found: where rows have
+    no version of their own, nothing is to be compared but the rest."""
+    version = decode(found).get("_v", NOTHING)
+    ours = decode(raw)
+    if version is NOTHING:
+        return raw
+    return bson.encode({**ours, "_v": version}, codec_options=TOLERANT)
 
 
 def without_time(raw: bytes) -> bytes:
