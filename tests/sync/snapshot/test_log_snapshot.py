@@ -17,6 +17,7 @@ from bridge.sync.snapshot import load as snapshot
 from bridge.sync.snapshot.load import Progress
 from bridge.sync.sql.source import Chunk, SqlSource
 from bridge.sync.state import Owner
+from stack.waiting import wait_for
 from tests.sync.log.site import SYNC, LogSite
 from tests.sync.reconcile.site import in_background
 
@@ -231,9 +232,14 @@ def test_a_log_that_was_thrown_away_begins_an_epoch(site: LogSite) -> None:
     for _ in range(2):
         site.sql("UPDATE projects SET title = 'lost' WHERE name = 'p05'")
         site.server.execute("FLUSH BINARY LOGS")
-    [*_, (last, *_)] = site.server.execute("SHOW BINARY LOGS")
-    site.server.execute(f"PURGE BINARY LOGS TO '{last}'")
 
+    def purged() -> bool:
+        """Files that a reader is at stay, and that one has gone the server is late to notice."""
+        [*_, (last, *_)] = site.server.execute("SHOW BINARY LOGS")
+        site.server.execute(f"PURGE BINARY LOGS TO '{last}'")
+        return len(site.server.execute("SHOW BINARY LOGS")) == 1
+
+    wait_for(purged, bound=20)
     site.load()
 
     assert site.position().epoch == 2
