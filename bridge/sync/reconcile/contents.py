@@ -15,6 +15,7 @@ from typing import Any
 
 import bson
 
+from bridge.sync.bare import without_time
 from bridge.sync.documents import Document
 from bridge.sync.mongodb import TOLERANT, decode, has_doubles
 from bridge.sync.reconcile.bookkeeping import SAID, is_moment, may_have
@@ -26,19 +27,12 @@ __all__ = [
     "differences",
     "in_words",
     "of_version",
-    "without_time",
-    "without_version",
 ]
 
 WHOLE = "the document"
 
 MOST_GAPS = 20
 """Differences of one document that are told."""
-
-_VERSIONS = {b"\x12_v\0": 12, b"\x10_v\0": 8}
-"""Whole numbers of 64 and 32 bits: type, name, and bytes of both with the value."""
-_BEFORE_TIME = -9
-"""A moment is 8 bytes of BSON, and every document ends with one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +67,6 @@ class Gap:
         return {"field": self.place, "sql": expected, "mongodb": found}
 
 
-def without_version(raw: bytes) -> bytes:
-    """The same without its `_v`, too, where that is what we write."""
-    if raw[4:9] == b"\x02_id\0":
-        at = 13 + int.from_bytes(raw[9:13], "little")
-        if (size := _VERSIONS.get(raw[at : at + 4], 0)) != 0:
-            # Its length, which is in front, hangs on the size of the version.
-            return raw[4:at] + raw[at + size : _BEFORE_TIME]
-    return without_time(raw)
-
-
 def of_version(raw: bytes, found: bytes) -> bytes:
     """A document that an event makes, with the version of the one that was found: where rows have
     no version of their own, nothing is to be compared but the rest."""
@@ -91,12 +75,6 @@ def of_version(raw: bytes, found: bytes) -> bytes:
     if version is NOTHING:
         return raw
     return bson.encode({**ours, "_v": version}, codec_options=TOLERANT)
-
-
-def without_time(raw: bytes) -> bytes:
-    """A document without the value of its last field, which is `_at` in what we write: where two
-    are equal so, and one of them is ours, the documents are the same. Unequal ones may be, too."""
-    return raw[:_BEFORE_TIME]
 
 
 def differences(expected: bytes, found: bytes, most: int = MOST_GAPS) -> list[Gap]:

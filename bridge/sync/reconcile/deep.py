@@ -12,16 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pymongo.database import Database
 
+from bridge.sync.bare import without_time, without_version
 from bridge.sync.checksums import is_dead, version_in
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.guard import Encoded, make_ready
 from bridge.sync.mongodb import decode
-from bridge.sync.reconcile.contents import (
-    differences,
-    of_version,
-    without_time,
-    without_version,
-)
+from bridge.sync.reconcile.contents import differences, of_version
 from bridge.sync.reconcile.mirrored import Mirrored
 from bridge.sync.reconcile.sides import Sides
 

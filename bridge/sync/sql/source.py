@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
@@ -24,6 +25,7 @@ from bridge.sync.sql.keys import Key, Position, after, from_position, keys_of, o
 from bridge.sync.sql.learn import refresh
 from bridge.sync.sql.moments import Reading, at_one_moment
 from bridge.sync.sql.rows import KEYS_PER_QUESTION, Lookup, Rows, as_bridge_error, fetch
+from bridge.sync.types.keys import Unlookable
 from bridge.sync.types.typed import Typed
 from bridge.units import in_portions
 
@@ -198,6 +200,35 @@ class SqlSource:
                 events += good
                 bad += wrong
             return events, bad
+
+        return self._ask(ask)
+
+    def having(
+        self, field: str, texts: Sequence[str], after_: Position | None, size: int
+    ) -> tuple[list[str], Position | None]:
+        """Up to `size` keys of rows after a position, in whose column for a field of the data is
+        one of these values, written as in a key; and the last one's position, None where there
+        are no more. Raises Unlookable for a column whose values find no row."""
+
+        def ask(
+            connection: sql.Connection, rows: Rows, _: int | None
+        ) -> tuple[list[str], Position | None]:
+            types = rows.types
+            column = None if types is None else types.key_like(field)
+            if column is None:
+                raise Unlookable(f"{rows.place} cannot be asked for values of {field}")
+            wanted = []
+            for text in texts:
+                with suppress(Unlookable):
+                    wanted += [(value,) for value in column.values(text)]
+            if not wanted:
+                return [], None
+            which = rows.select_keys().where(one_of([column], wanted), rows.named())
+            if after_ is not None:
+                which = which.where(after(rows.key, from_position(rows.key, after_)))
+            found = fetch(connection, which.order_by(*rows.order()).limit(size))
+            last = position(rows.key, tuple(found[-1])) if len(found) == size else None
+            return [rows.name_of(tuple(row)) for row in found], last
 
         return self._ask(ask)
 

@@ -100,7 +100,7 @@ class LogSite:
 
     def unlogged(self, *statements: str) -> None:
         """Run statements that the log does not tell of."""
-        self.sql("SET SESSION sql_log_bin = 0", *statements, "SET SESSION sql_log_bin = 1")
+        self.server.execute(f"USE {self.name}", "SET SESSION sql_log_bin = 0", *statements)
 
     def projects(self, *names: str) -> None:
         """Insert projects, each with a transaction of its own and two releases."""
@@ -122,9 +122,7 @@ class LogSite:
         """The results by entity."""
         made = SnapshotOptions(**{"chunk": 3, "max_lag": 0, "max_waiting": 0} | options)
         stop = stop or threading.Event()
-        found = snapshot.run(
-            self.settings, names, made, stop=stop, say=self.said.append, show=show
-        )
+        found = snapshot.run(self.settings, names, made, stop=stop, say=self.said.append, show=show)
         return {one.entity: one for one in found}
 
     def end(self) -> Gtid | None:
@@ -171,9 +169,7 @@ class LogSite:
 
     def differences(self, name: str = "project", **asked: Any) -> list[tuple[str, str]]:
         """Kind and key of everything that differs, in its contents, too."""
-        return [
-            (one.kind, one.key) for one in self.reconcile(name, deep=True, **asked).differences
-        ]
+        return [(one.kind, one.key) for one in self.reconcile(name, deep=True, **asked).differences]
 
     def apply(self, *events: Any) -> None:
         """What a worker does."""
@@ -192,7 +188,8 @@ class LogSite:
     def rows(self) -> dict[str, str]:
         """Key to title, of the projects in SQL."""
         with self.engine.connect() as connection:
-            return {n: t for n, t in connection.exec_driver_sql("SELECT name, title FROM projects")}
+            found = connection.exec_driver_sql("SELECT name, title FROM projects")
+            return {row.name: row.title for row in found}
 
     def is_equal(self) -> bool:
         """Whether MongoDB has the projects that SQL has, and no others."""

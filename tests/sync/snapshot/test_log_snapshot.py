@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import BridgeError, Stopped
+from bridge.sync import apply
 from bridge.sync.log.kept import Dirty, Halted
 from bridge.sync.log.position import LAST_ROW, position_of_version, version
 from bridge.sync.snapshot import load as snapshot
@@ -52,13 +53,13 @@ def test_the_place_is_kept_before_the_first_row_is_written(
     site: LogSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places: list[object] = []
-    written = snapshot.mongodb.load
+    written = apply.load
 
     def write(*asked: Any) -> Any:
         places.append(site.kept.read().position)
         return written(*asked)
 
-    monkeypatch.setattr(snapshot.mongodb, "load", write)
+    monkeypatch.setattr(apply, "load", write)
     site.load("project")
 
     assert places
@@ -299,10 +300,10 @@ class TestOfStoppedEntities:
 
 class TestOfAReaderThatDoesNotKnowTheEntity:
     @pytest.fixture
-    def site(self, site: LogSite) -> Iterator[LogSite]:
+    def site(self, site: LogSite) -> LogSite:
         site.write_sync(SYNC.partition("  release:")[0])
         site.load("project")
-        yield site
+        return site
 
     def test_the_load_is_refused_while_it_reads(self, site: LogSite) -> None:
         owner = Owner.me()
