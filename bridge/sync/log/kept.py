@@ -176,13 +176,32 @@ class KeptLog:
             return True
         return False
 
+    def raise_epoch(self, position: Position, epoch: int) -> bool:
+        """Go on at the same place with versions of another epoch, above all others; False where it
+        is another place meanwhile."""
+        with outages():
+            found = self._collection.update_one(
+                {"_id": LOG, "position.epoch": position.epoch}, {"$set": {"position.epoch": epoch}}
+            )
+            return found.matched_count == 1
+
+    def leave(self, entity: str) -> bool:
+        """Forget an entity whose versions are another's now; False while a process that reads the
+        log applies its changes."""
+        unset = {f"{place}.{entity}": "" for place in ("dirty", "stopped", "loads")}
+        with outages():
+            found = self._collection.update_one(
+                {"_id": LOG, "$or": [*_unread(), {"follows": {"$ne": entity}}]},
+                {"$pull": {"follows": entity}, "$unset": unset},
+            )
+            return found.matched_count == 1 or self._state.get(LOG) is None
+
     def load(self, entity: str) -> bool:
         """Before an entity is loaded: see to it that whoever reads the log passes over none of its
         changes; False where a process reads it that does not know the entity."""
-        silent = {"$expr": {"$lt": ["$beat", {"$subtract": ["$$NOW", int(LEASE * 1000)]}]}}
         with outages():
             found = self._collection.update_one(
-                {"_id": LOG, "$or": [{"owner": None}, silent, {"follows": entity}]},
+                {"_id": LOG, "$or": [*_unread(), {"follows": entity}]},
                 {"$addToSet": {"follows": entity}},
             )
             return found.matched_count == 1
@@ -214,6 +233,12 @@ class KeptLog:
     def cannot(self, owner: Owner, problem: str, do: str) -> None:
         """Say why the log is not read any further."""
         self._state.keep(LOG, owner, {"problem": problem, "do": do})
+
+
+def _unread() -> list[Document]:
+    """That no process reads the log: one of these."""
+    silent = {"$expr": {"$lt": ["$beat", {"$subtract": ["$$NOW", int(LEASE * 1000)]}]}}
+    return [{"owner": None}, silent]
 
 
 def _unloaded(entity: str, position: Position) -> Document:
