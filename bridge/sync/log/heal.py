@@ -24,11 +24,10 @@ from bridge.errors import Stopped
 from bridge.queue.consumer.dead_letters import DeadLetter
 from bridge.queue.events import Event
 from bridge.sync.apply import apply
-from bridge.sync.bare import without_version
 from bridge.sync.checksums import alive, is_dead, is_text
 from bridge.sync.dead_letters import letter_of, letter_of_row
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.guard import make_ready
+from bridge.sync.guard import is_held, make_ready
 from bridge.sync.log.position import Position as Place
 from bridge.sync.log.snapshots import Readings
 from bridge.sync.mongodb import TOLERANT, decode, majority, outages
@@ -180,17 +179,7 @@ class _Healer:
         ready, rejected = make_ready(self._mirror, events)
         self._measure(sum(one.own.size for one in ready))
         held = self._held([one.own.key for one in ready])
-        different = []
-        for one in ready:
-            raw = held.get(one.own.key)
-            if one.event.data is None:
-                same = raw is None or is_dead(decode(raw))
-            else:
-                same = raw is not None and without_version(raw) == without_version(
-                    bytes(one.own.document.raw)
-                )
-            if not same:
-                different.append(one.event)
+        different = [one.event for one in ready if not is_held(one, held.get(one.own.key))]
         result = apply(self._database, self._mirror, different)
         self.done.changed += result.written
         letters = [letter_of_row(self._entity, row) for row in bad]
