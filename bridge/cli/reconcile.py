@@ -92,8 +92,9 @@ def reconcile(
             raise mongodb_missing(settings.mongodb_url, error) from error
         publisher = repairing = None
         if repair:
-            check_broker(settings.broker_url)
-            publisher = Publisher(settings.broker_url)
+            if _needs_queue(mirror, entities):
+                check_broker(settings.broker_url)
+                publisher = Publisher(settings.broker_url)
             repairing = Repair(publisher, mirror.file.max_event)
         lag = Sources.of(settings).lag
         database = client.get_default_database()
@@ -136,6 +137,12 @@ def reconcile(
         _show(results, unchecked, limit, behind)
     if not equal:
         raise click.exceptions.Exit(1)
+
+
+def _needs_queue(mirror: Any, asked: Sequence[str]) -> bool:
+    """Whether a repair of any of these entities, of all for none, goes over the queue."""
+    sources = [one.source for name, one in mirror.entities.items() if not asked or name in asked]
+    return any(source is not None and source.owner != "log" for source in sources)
 
 
 def _chosen(asked: Sequence[str], names: Sequence[str], unchecked: Mapping[str, str]) -> list[str]:

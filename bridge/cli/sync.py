@@ -1,4 +1,4 @@
-"""Verbs of the mirror itself: sync init, sync triggers; others are in `propose`."""
+"""Verbs of the mirror itself: sync init, sync triggers; others are in `propose` and `owner`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 from bridge.cli.options import check_entities
 from bridge.cli.output import Format, as_json, format_option, headings, show_rows
+from bridge.cli.owner import owner
 from bridge.cli.propose import propose, types
 from bridge.errors import BridgeError, ServerAway, ServerMissing
 from bridge.settings import Settings, redact_url
@@ -37,6 +38,7 @@ def sync() -> None:
 
 sync.add_command(propose)
 sync.add_command(types)
+sync.add_command(owner)
 
 
 @sync.command()
@@ -73,8 +75,8 @@ def init(dry_run: bool, output: Format) -> None:
     if hindered := [step for step in steps if step.action == "in the way"]:
         names = ", ".join(f"{step.collection}.{step.index}" for step in hindered)
         raise BridgeError(f"another index is in the way of {names}: drop it as the note says")
-    unversioned = any(one.source and one.source.version is None for one in mirror.entities.values())
-    first = "bridgectl sync triggers --apply; " if unversioned else ""
+    owners = {one.source.owner for one in mirror.entities.values() if one.source}
+    first = "bridgectl sync triggers --apply; " if "beside" in owners else ""
     if not dry_run:
         click.echo(
             f"bridge: next: {first}bridgectl worker and bridgectl relay; bridgectl snapshot; "

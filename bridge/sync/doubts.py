@@ -4,6 +4,10 @@ SQL and MongoDB cannot be read at one moment, and what a visitor edits is behind
 difference is a doubt first, and each side is asked again until it has reached what the other one
 had at an earlier moment. MongoDB is always read before SQL: what it has then was committed in SQL
 before, and only a real error can make it newer.
+
+Rows of an entity of the log have no versions to compare. There what is equal is keys and contents,
+and it is known how far the log is that each side has seen: as soon as MongoDB has come to where SQL
+was when the doubt arose, and still holds what it held then, no lag explains it.
 """
 
 from __future__ import annotations
@@ -11,7 +15,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["KINDS", "TOLD", "Doubt", "KeyState", "Kind", "Pair", "look", "verdict"]
+__all__ = [
+    "KINDS",
+    "TOLD",
+    "Doubt",
+    "KeyState",
+    "Kind",
+    "Pair",
+    "look",
+    "look_at_log",
+    "verdict",
+]
 
 Kind = Literal[
     "missing",
@@ -52,19 +66,26 @@ TOLD: tuple[Kind, ...] = ("unusable", "nameless", "duplicate", "unlookable", "fo
 class KeyState:
     """What one side has under a key. In MongoDB a tombstone is not alive, in SQL a row that
     stands for a deletion is not, nor is what only the table of versions knows (row is False).
-    most: the highest version that SQL can have given, where that is not `version`. wrong: why no
-    event can be made of the row; MongoDB has none of it."""
+    most: the highest version that SQL can have given, where that is not `version`. least: of a row
+    that was so at some version up to `version`: the lowest that it can have. wrong: why no event
+    can be made of the row; MongoDB has none of it."""
 
     version: int
     alive: bool = True
     wrong: str = ""
     row: bool = True
     most: int | None = None
+    least: int | None = None
 
     @property
     def highest(self) -> int:
         """What is above it was never given by SQL."""
         return self.version if self.most is None else self.most
+
+    @property
+    def lowest(self) -> int:
+        """What is below it is older."""
+        return self.version if self.least is None else self.least
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +105,16 @@ class Pair:
 @dataclass(frozen=True, slots=True)
 class Doubt:
     """A difference that lag may explain. first, since: the pair that raised it, and when, in
-    seconds. latest: what was found at the last look."""
+    seconds. latest: what was found at the last look. began: in the log, the version at which SQL
+    was read when it was first in doubt. is_certain: whether the log says that no lag explains it.
+    """
 
     kind: Kind
     first: Pair
     since: float
     latest: Pair
+    began: int = 0
+    is_certain: bool = False
 
 
 def verdict(pair: Pair) -> Kind | None:
@@ -110,8 +135,10 @@ def verdict(pair: Pair) -> Kind | None:
     if not mongodb.alive:
         # A tombstone of the same version is not replaced by that version.
         return "ahead" if mongodb.version >= sql.version else "missing"
-    if mongodb.version != sql.version:
-        return "behind" if mongodb.version < sql.version else "ahead"
+    if mongodb.version < sql.lowest:
+        return "behind"
+    if mongodb.version > sql.version:
+        return "ahead"
     return "different" if pair.same is False else None
 
 
@@ -139,6 +166,29 @@ def look(doubt: Doubt | None, pair: Pair, now: float, *, beside: bool = False) -
 
 
 _OF_LAG: tuple[Kind, ...] = ("missing", "behind", "orphan")
+
+
+def look_at_log(doubt: Doubt | None, pair: Pair, now: float, reached: int) -> Doubt | None:
+    """The same of an entity of the log. reached: the version that MongoDB had come to before it
+    was read.
+
+    It is settled when both sides are equal, and also when MongoDB holds what changed after SQL was
+    read for the first time. It is certain when MongoDB holds what it held at an earlier look, and
+    had come to what SQL was then.
+    """
+    kind = verdict(pair)
+    if kind is None:
+        return None
+    began = 0 if pair.sql is None else pair.sql.version
+    if doubt is None:
+        return Doubt(kind, pair, now, pair, began)
+    held, sql = pair.mongodb, pair.sql
+    if held is not None and sql is not None and doubt.began < held.version <= sql.version:
+        return None
+    if held != doubt.first.mongodb:
+        return Doubt(kind, pair, now, pair, doubt.began)
+    first = 0 if doubt.first.sql is None else doubt.first.sql.version
+    return replace(doubt, kind=kind, latest=pair, is_certain=reached >= first)
 
 
 def _has_moved_on(doubt: Doubt, pair: Pair) -> bool:

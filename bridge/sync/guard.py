@@ -17,11 +17,13 @@ from pymongo import UpdateMany, UpdateOne
 
 from bridge.errors import UndecodableMessage, UnusableEvent
 from bridge.queue.events import Event, Rejected
+from bridge.sync.bare import without_version
+from bridge.sync.checksums import is_dead
 from bridge.sync.documents import Document, Mirror, Write
 from bridge.sync.models import TWIN
-from bridge.sync.mongodb import DRIVER_REFUSES
+from bridge.sync.mongodb import DRIVER_REFUSES, decode
 
-__all__ = ["BatchResult", "Encoded", "Ready", "guarded", "make_ready", "newer", "sweep"]
+__all__ = ["BatchResult", "Encoded", "Ready", "guarded", "is_held", "make_ready", "newer", "sweep"]
 
 
 class Encoded(NamedTuple):
@@ -90,6 +92,16 @@ def _name(write: Write) -> str:
     key = ascii(write.key)
     key = key if len(key) <= 80 else key[:77] + "..."
     return f"the document {key} of {write.collection}"
+
+
+def is_held(ready: Ready, raw: bytes | None) -> bool:
+    """Whether MongoDB holds what an event says, in whatever version. raw: what it has under the
+    key, None where there is nothing."""
+    if ready.event.data is None:
+        return raw is None or is_dead(decode(raw))
+    return raw is not None and without_version(raw) == without_version(
+        bytes(ready.own.document.raw)
+    )
 
 
 def newer(write: Encoded, held: Mapping[str, Any] | None) -> bool:

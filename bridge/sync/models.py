@@ -58,6 +58,7 @@ Conversion = Literal[
     "json",
 ]
 Misfit = Literal["text", "null", "dead"]
+Owner = Literal["column", "beside", "log"]
 
 _FIELD = re.compile(r"[^_$.\0][^.\0]*")
 COLLECTION = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,119}")
@@ -129,6 +130,14 @@ class Source(_Model):
     log: bool | Literal["compare"] = False
     deleted: Identifier | None = None
     columns: dict[FieldName, Identifier] = Field(default_factory=dict)
+
+    @property
+    def owner(self) -> Owner:
+        """Who gives the versions of the rows: a `column` of theirs, the bridge's table `beside`
+        theirs, or the `log` of the database."""
+        if self.log is True:
+            return "log"
+        return "column" if self.version is not None else "beside"
 
     @model_validator(mode="after")
     def _one_of(self) -> Source:

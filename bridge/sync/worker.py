@@ -25,6 +25,7 @@ from bridge.sync import indexes, twins
 from bridge.sync.apply import apply
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.mongodb import connect
+from bridge.sync.reconcile.heard import Heard
 from bridge.sync.reconcile.schedule import Scheduled
 from bridge.sync.server_errors import check_broker, mongodb_missing, no_entities
 from bridge.sync.sql.watch import TypeWatch
@@ -43,13 +44,19 @@ class Counters(ConsumerCounters):
     """What a worker did since it started; written by its thread, read by any.
 
     applied: events that changed MongoDB. stale: events of which MongoDB had this version or a
-    newer one already. Every message received ends as one of applied, stale, superseded or dead.
+    newer one already. Every message received ends as one of applied, stale, compared, superseded
+    or dead.
     doubled: writes that met another document with the same value of a unique index, and were made.
+    compared, differing, unchecked: of entities whose source is the log, see
+    `bridge.sync.reconcile.heard`.
     """
 
     applied: int = 0
     stale: int = 0
     doubled: int = 0
+    compared: int = 0
+    differing: int = 0
+    unchecked: int = 0
 
 
 def run_worker(
@@ -87,12 +94,13 @@ def run_worker(
             where = redact_url(settings.sql_url)
             text = f"{error} ({where})"
             raise ServerMissing("the SQL database", where, "", error, text=text) from error
-        writer = _Writer(database, mirror, watch, counters, stop, log)
+        heard = Heard(settings.sql_url, database, mirror, counters, log)
+        writer = _Writer(database, mirror, watch, heard, counters, stop, log)
         log.info("worker.started", mongodb=redact_url(settings.mongodb_url))
         scheduled = Scheduled(settings, mirror, log)
         scheduled.start()
         try:
-            with twins.TwinWatch(settings, mirror, log):
+            with twins.TwinWatch(settings, mirror, log), heard:
                 Consumer(
                     settings.broker_url,
                     writer,
@@ -114,6 +122,7 @@ class _Writer:
     _database: Database[Document]
     _mirror: Mirror
     _watch: TypeWatch
+    _heard: Heard
     _counters: Counters
     _stop: threading.Event
     _log: FilteringBoundLogger
@@ -129,11 +138,12 @@ class _Writer:
             if event.entity in waiting
         ]
         ready = [event for event in events if event.entity not in waiting] if later else events
+        ready, refused = self._patiently("mongodb", lambda: self._heard.take(ready))
         result = self._patiently("mongodb", lambda: apply(self._database, self._mirror, ready))
         self._counters.applied += result.written
         self._counters.stale += result.stale
         self._counters.doubled += result.doubled
-        return [*result.failed, *later]
+        return [*refused, *result.failed, *later]
 
     def _patiently(self, server: str, attempt: Callable[[], T]) -> T:
         """Try until the server answers. Raises Stopped."""

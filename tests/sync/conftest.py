@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
+from pymongo.database import Database
 
 from bridge.settings import Settings
 from bridge.sync.documents import Mirror
 from bridge.sync.worker import Counters, run_worker
+from stack.mariadb import MariaDB
 from tests.minimal_sync import mirror_of, write_sync
+from tests.sync.log.site import LOG_OPTIONS, LogSite
 
 
 class RunningWorker:
@@ -78,3 +83,28 @@ def start_worker(settings: Callable[[str, str], Settings]) -> Iterator[StartWork
     yield _start
     for worker in running:
         worker.stop()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def logging_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+    """A MariaDB that writes a log, for the whole run."""
+    folder = tmp_path_factory.mktemp("logging")
+    with MariaDB(folder, options=LOG_OPTIONS, grants=True) as server:
+        yield server
+
+
+@pytest.fixture
+def log_site(
+    logging_mariadb: MariaDB,
+    mongodb_url: str,
+    clean_mongodb: Database[dict[str, Any]],
+    tmp_path: Path,
+) -> Iterator[LogSite]:
+    """A site whose changes are read from the log; nothing is loaded."""
+    name = f"logged_{next(_numbers)}"
+    site = LogSite(logging_mariadb, name, mongodb_url, clean_mongodb, tmp_path)
+    yield site
+    site.close()

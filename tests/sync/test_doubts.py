@@ -8,7 +8,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.sync.doubts import KINDS, TOLD, Doubt, KeyState, Kind, Pair, look, verdict
+from bridge.sync.doubts import (
+    KINDS,
+    TOLD,
+    Doubt,
+    KeyState,
+    Kind,
+    Pair,
+    look,
+    look_at_log,
+    verdict,
+)
 
 ALIVE, DEAD = KeyState(5), KeyState(5, False)
 
@@ -258,3 +268,95 @@ def test_what_stays_different_stays_a_doubt(
         doubt = look(doubt, pair, now)
     assert (doubt.kind if doubt else None) == verdict(pair)
     assert doubt is None or doubt.since == 0
+
+
+# Entities of the log.
+
+_V = 1000
+"""Versions of one transaction, of which the last one is that of what was read after it."""
+
+
+def in_sql(sequence: int, alive: bool = True) -> KeyState:
+    """What SQL has at the end of this transaction."""
+    return KeyState(sequence * _V + _V - 1, alive, row=alive, least=0)
+
+
+@pytest.mark.parametrize(
+    ("mongodb", "sql", "same", "kind"),
+    [
+        (KeyState(3 * _V), in_sql(9), True, None),
+        (KeyState(5), in_sql(9), None, None),
+        (KeyState(3 * _V), in_sql(9), False, "different"),
+        (KeyState(-1), in_sql(9), None, "behind"),
+        (KeyState(10 * _V), in_sql(9), None, "ahead"),
+        (None, in_sql(9), None, "missing"),
+        (KeyState(3 * _V, False), in_sql(9), None, "missing"),
+        (KeyState(3 * _V), in_sql(9, False), None, "orphan"),
+        (KeyState(3 * _V, False), in_sql(9, False), None, None),
+        (KeyState(10 * _V), in_sql(9, False), None, "ahead"),
+    ],
+)
+def test_a_row_of_the_log_has_any_version_up_to_that_of_the_look(
+    mongodb: KeyState | None, sql: KeyState, same: bool | None, kind: str | None
+) -> None:
+    assert verdict(Pair(mongodb, sql, same)) == kind
+
+
+@given(data=st.data())
+def test_lag_behind_the_log_is_never_certain_to_be_a_difference(data: st.DataObject) -> None:
+    """One key is changed, deleted and made again, and MongoDB follows late."""
+    end = 12
+    changes: dict[int, str | None] = {0: "loaded"}
+    changes |= data.draw(
+        st.dictionaries(st.integers(1, end), st.sampled_from(["a", "b", None]), max_size=8)
+    )
+
+    def at(sequence: int) -> tuple[int, str | None]:
+        last = max(one for one in changes if one <= sequence)
+        return last, changes[last]
+
+    doubt: Doubt | None = None
+    reached = held = sequence = 0
+    for now in range(8):
+        # What each side has seen never goes back, and MongoDB is read before SQL.
+        reached = data.draw(st.integers(held, end), label="reached")
+        held = data.draw(st.integers(reached, end), label="held")
+        sequence = data.draw(st.integers(max(held, sequence), end), label="sequence")
+        (change, document), (_, row) = at(held), at(sequence)
+        pair = Pair(
+            KeyState(change * _V, document is not None),
+            in_sql(sequence, row is not None),
+            None if document is None or row is None else document == row,
+        )
+        doubt = look_at_log(doubt, pair, float(now), reached * _V + _V - 1)
+        assert doubt is None or not doubt.is_certain
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        Pair(None, in_sql(5)),
+        Pair(KeyState(2 * _V), in_sql(5), False),
+        Pair(KeyState(2 * _V), in_sql(5, False)),
+        Pair(KeyState(9 * _V), in_sql(5)),
+        Pair(KeyState(2 * _V, False), in_sql(5)),
+    ],
+)
+def test_a_difference_is_certain_when_mongodb_has_come_to_where_sql_was(pair: Pair) -> None:
+    doubt = look_at_log(None, pair, 0.0, 5 * _V + _V - 1)
+    assert doubt
+    assert not doubt.is_certain
+
+    before = look_at_log(doubt, pair, 1.0, 4 * _V + _V - 1)
+    assert before
+    assert not before.is_certain
+    after = look_at_log(before, pair, 2.0, 5 * _V + _V - 1)
+    assert after
+    assert after.is_certain
+
+
+def test_a_key_of_the_log_that_is_edited_all_the_time_is_settled() -> None:
+    doubt = look_at_log(None, Pair(KeyState(1 * _V), in_sql(3), False), 0.0, 0)
+    doubt = look_at_log(doubt, Pair(KeyState(2 * _V), in_sql(6), False), 1.0, 2 * _V)
+    assert doubt
+    assert look_at_log(doubt, Pair(KeyState(4 * _V), in_sql(9), False), 2.0, 4 * _V) is None

@@ -40,7 +40,7 @@ from bridge.sync.dead_letters import letter_of, letter_of_row
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.log.collations import charsets_of
 from bridge.sync.log.follow import AnotherHistory, Follower, end_of_log
-from bridge.sync.log.kept import Dirty, Halted, KeptLog
+from bridge.sync.log.kept import LEASE, Dirty, Halted, KeptLog
 from bridge.sync.log.position import Position
 from bridge.sync.log.stream import Altered, Change, Concerned, Found, Stream, Unreadable
 from bridge.sync.log.stream import Stopped as StoppedEntity
@@ -58,8 +58,6 @@ SOURCE = "/bridge/log"
 """The `source` of the events."""
 MOST = 1000
 """Changes of one write."""
-LEASE = 15.0
-"""Seconds after which another process may read on where this one says nothing."""
 BEAT = 3.0
 """Seconds between two signs of life where there is nothing to write."""
 AGAIN = 5.0
@@ -212,8 +210,12 @@ class _Capture:
         position = kept.position
         if position is None:
             position = end_of_log(self._url, 1)
-            self._kept.begin(position)
+            if not self._kept.begin(position, self._wanted.names):
+                raise ServerAway("a load has begun at this moment, and says where to read from")
             self._log.info("capture.begins", at=str(position))
+        for name in self._kept.follow(self._owner, self._wanted.names):
+            do = f"bridgectl snapshot {name}"
+            self._log.warning("capture.not_loaded", entity=name, do=do)
         self._halted = set(kept.halted)
         self._news = _News()
         with Follower(self._url, position, self._wanted.readers) as follower:
@@ -295,7 +297,7 @@ class _Capture:
             lambda: self._kept.keep(self._owner, position, news.dirty, news.halted),
         )
         if not is_ours:
-            raise ServerAway("another process has taken over the reading of the log")
+            raise ServerAway("another process reads the log now, or reading begins elsewhere")
         self._news = _News()
 
     # What is no change of a row.
@@ -309,11 +311,14 @@ class _Capture:
             self._mark(names, found.why, stream)
         elif isinstance(found, Altered):
             self._altered(self._wanted.in_(found.schema, found.tables), stream)
-        elif isinstance(found, StoppedEntity) and found.entity not in self._halted:
+        elif isinstance(found, StoppedEntity):
             do = f"bridgectl snapshot {found.entity}"
             at = stream.at
-            self._halted.add(found.entity)
+            # Each time: a load that began before the last one of them does not heal it.
             self._news.halted[found.entity] = Halted(str(at), at.sequence, found.why, do)
+            if found.entity in self._halted:
+                return
+            self._halted.add(found.entity)
             self._log.error("capture.stopped_entity", entity=found.entity, cause=found.why, do=do)
 
     def _altered(self, names: Sequence[str], stream: Stream) -> None:

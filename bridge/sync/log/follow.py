@@ -19,6 +19,7 @@ from bridge.queue.sql.database import connect, reading
 from bridge.sync.log.format import Kind, LogUnreadable
 from bridge.sync.log.position import Gtid, Position
 from bridge.sync.log.replica import LogGone, Replica
+from bridge.sync.log.snapshots import consistent, gtid_at
 from bridge.sync.log.stream import Found, Readers, Stream
 
 __all__ = ["AnotherHistory", "Follower", "end_of_log"]
@@ -35,17 +36,9 @@ def end_of_log(url: str, epoch: int) -> Position:
     """
     engine = connect(url)
     try:
-        with engine.connect() as connection:
-            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        with consistent(engine) as (connection, place):
             # Without a right for SHOW MASTER STATUS, too, a transaction can be asked for its place.
-            connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT")
-            rows = connection.exec_driver_sql("SHOW STATUS LIKE 'binlog_snapshot_%%'")
-            status = {str(name).lower(): str(value) for name, value in rows}
-            file = status.get("binlog_snapshot_file", "")
-            offset = int(status.get("binlog_snapshot_position") or 0)
-            found = _gtid_at(connection, file, offset)
             server = connection.exec_driver_sql("SELECT @@server_uid").scalar()
-            connection.exec_driver_sql("COMMIT")
     except sql.exc.SQLAlchemyError as error:
         cause = cause_of(error, engine.url)
         if cause.waits:
@@ -53,20 +46,9 @@ def end_of_log(url: str, epoch: int) -> Position:
         raise BridgeError(f"the SQL database {cause}") from error
     finally:
         engine.dispose()
-    if not file:
-        raise BridgeError(
-            "the SQL database writes no log: start it with log_bin, and see "
-            "`bridgectl sync propose --from log` for what else is needed"
-        )
     with Replica(url) as replica:
-        made = replica.made(file)
-    return Position(epoch, Gtid.parse(found), file, 0, offset, made, server=str(server))
-
-
-def _gtid_at(connection: sql.Connection, file: str, offset: int) -> str:
-    """The transactions before a place in the log."""
-    question = sql.text("SELECT BINLOG_GTID_POS(:file, :offset)")
-    return str(connection.execute(question, {"file": file, "offset": offset}).scalar() or "")
+        made = replica.made(place.file)
+    return Position(epoch, place.gtid, place.file, 0, place.offset, made, server=str(server))
 
 
 class Follower:
@@ -132,7 +114,7 @@ class Follower:
         engine = connect(self._url)
         try:
             with reading(engine) as connection:
-                found = _gtid_at(connection, position.file, position.end)
+                found = gtid_at(connection, position.file, position.end)
         finally:
             engine.dispose()
         if Gtid.parse(found) != position.gtid:

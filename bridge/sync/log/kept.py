@@ -2,15 +2,20 @@
 
 One document, `log` in `bridge_state`. It is written after what it covers, in one step: whoever
 reads a position there finds beside it which entities are not that far.
+
+Two write it, who read the log and who load, and neither takes away what the other one says: each
+change is of one entity, and only made where nothing newer is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
 
 from bridge.sync.documents import Document
 from bridge.sync.entities import STATE
@@ -19,8 +24,10 @@ from bridge.sync.mongodb import MAJORITY, majority, outages
 from bridge.sync.reached import LOG
 from bridge.sync.state import Owner, State
 
-__all__ = ["LOG", "Dirty", "Halted", "Kept", "KeptLog"]
+__all__ = ["LEASE", "LOG", "Dirty", "Halted", "Kept", "KeptLog"]
 
+LEASE = 15.0
+"""Seconds after which another process may read on where the one that reads says nothing."""
 MOST_VALUES = 1000
 """Values of a field by which rows are named; where there are more, it is the whole entity."""
 
@@ -64,12 +71,14 @@ class Halted:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The document. position: None before anybody has read the log. problem: why nobody reads on,
-    and do: what a person is to do; both empty while all is well."""
+    """The document. position: None before anybody has read the log. follows: the entities whose
+    changes were applied up to it. problem: why nobody reads on, and do: what a person is to do;
+    both empty while all is well."""
 
     position: Position | None = None
     dirty: Mapping[str, Dirty] = field(default_factory=dict)
     halted: Mapping[str, Halted] = field(default_factory=dict)
+    follows: frozenset[str] = frozenset()
     problem: str = ""
     do: str = ""
 
@@ -82,6 +91,7 @@ class Kept:
             None if position is None else Position.of(position),
             {name: Dirty(**one) for name, one in (found.get("dirty") or {}).items() if one},
             {name: Halted(**one) for name, one in (found.get("stopped") or {}).items() if one},
+            frozenset(found.get("follows") or ()),
             found.get("problem") or "",
             found.get("do") or "",
         )
@@ -107,6 +117,17 @@ class KeptLog:
         """Let another one read it."""
         self._state.release(LOG, owner, {})
 
+    def follow(self, owner: Owner, names: Iterable[str]) -> list[str]:
+        """Say of which entities the changes are applied from now on. Those of them that were not
+        before are halted until they are loaded; which."""
+        kept, names = self.read(), sorted(names)
+        new = [name for name in names if name not in kept.follows]
+        fields: Document = {"follows": names}
+        if kept.position is not None:
+            fields |= {f"stopped.{name}": _unloaded(name, kept.position) for name in new}
+        self._state.keep(LOG, owner, fields)
+        return new
+
     def keep(
         self,
         owner: Owner,
@@ -114,26 +135,75 @@ class KeptLog:
         dirty: Mapping[str, Dirty] | None = None,
         halted: Mapping[str, Halted | None] | None = None,
     ) -> bool:
-        """Say how far it is, with a sign of life; False where another one reads it now.
+        """Say how far it is, with a sign of life; False where another one reads it now, or it is
+        to be read from another place.
 
         position: None for the same as before.
         dirty, halted: the entities of which something new is to be said; None: halted no more.
+            What a load has covered already is not said.
         """
-        fields: Document = {}
+        where: Document = {"_id": LOG, "owner.id": owner.id}
+        fields: Document = {"beat": "$$NOW"}
         if position is not None:
-            fields |= {"position": position.document(), "problem": "", "do": ""}
+            where["position.epoch"] = position.epoch
+            fields |= {"position": {"$literal": position.document()}, "problem": "", "do": ""}
         for name, one in (dirty or {}).items():
-            fields[f"dirty.{name}"] = asdict(one)
+            fields[f"dirty.{name}"] = _unless_loaded(f"dirty.{name}", name, one)
         for name, stop in (halted or {}).items():
-            fields[f"stopped.{name}"] = None if stop is None else asdict(stop)
-        return self._state.keep(LOG, owner, fields) is not None
-
-    def begin(self, position: Position) -> None:
-        """Let the log be read from here on, whatever was there: for a load into which all that the
-        log has told so far goes, or for another history."""
-        fields = {"position": position.document(), "problem": "", "do": "", "stopped": {}}
+            place = f"stopped.{name}"
+            fields[place] = None if stop is None else _unless_loaded(place, name, stop)
         with outages():
-            self._collection.update_one({"_id": LOG}, {"$set": fields}, upsert=True)
+            return self._collection.update_one(where, [{"$set": fields}]).matched_count == 1
+
+    def begin(self, position: Position, names: Iterable[str]) -> bool:
+        """Let the log be read from here on, where it is read from nowhere yet, or only in an
+        earlier epoch; whether it is so now. names: the entities, which are to be loaded."""
+        earlier = [{"position": None}, {"position.epoch": {"$lt": position.epoch}}]
+        names = sorted(names)
+        fields = {
+            "position": position.document(),
+            "follows": names,
+            "problem": "",
+            "do": "",
+            "dirty": {},
+            "loads": {},
+            "stopped": {name: _unloaded(name, position) for name in names},
+        }
+        with outages(), suppress(DuplicateKeyError):
+            where = {"_id": LOG, "$or": earlier}
+            self._collection.update_one(where, {"$set": fields}, upsert=True)
+            return True
+        return False
+
+    def raise_epoch(self, position: Position, epoch: int) -> bool:
+        """Go on at the same place with versions of another epoch, above all others; False where it
+        is another place meanwhile."""
+        with outages():
+            found = self._collection.update_one(
+                {"_id": LOG, "position.epoch": position.epoch}, {"$set": {"position.epoch": epoch}}
+            )
+            return found.matched_count == 1
+
+    def leave(self, entity: str) -> bool:
+        """Forget an entity whose versions are another's now; False while a process that reads the
+        log applies its changes."""
+        unset = {f"{place}.{entity}": "" for place in ("dirty", "stopped", "loads")}
+        with outages():
+            found = self._collection.update_one(
+                {"_id": LOG, "$or": [*_unread(), {"follows": {"$ne": entity}}]},
+                {"$pull": {"follows": entity}, "$unset": unset},
+            )
+            return found.matched_count == 1 or self._state.get(LOG) is None
+
+    def load(self, entity: str) -> bool:
+        """Before an entity is loaded: see to it that whoever reads the log passes over none of its
+        changes; False where a process reads it that does not know the entity."""
+        with outages():
+            found = self._collection.update_one(
+                {"_id": LOG, "$or": [*_unread(), {"follows": entity}]},
+                {"$addToSet": {"follows": entity}},
+            )
+            return found.matched_count == 1
 
     def healed(self, entity: str, mark: Dirty) -> bool:
         """Take a mark away, unless more was found since."""
@@ -144,11 +214,38 @@ class KeptLog:
             )
             return found.modified_count == 1
 
-    def loaded(self, entity: str) -> None:
-        """Rows of it can be read again, and all of them were."""
+    def loaded(self, entity: str, sequence: int) -> bool:
+        """Say that MongoDB has all of it, as it was after this transaction or later: what happened
+        to it before is no matter any more. False where nobody has applied its changes since."""
+        loads = {"sequence": {"$max": [f"$loads.{entity}.sequence", sequence]}}
+        covered = {
+            place: {"$cond": [{"$gt": [f"${place}.sequence", sequence]}, f"${place}", "$$REMOVE"]}
+            for place in (f"dirty.{entity}", f"stopped.{entity}")
+        }
         with outages():
-            self._collection.update_one({"_id": LOG}, {"$unset": {f"stopped.{entity}": ""}})
+            found = self._collection.update_one(
+                {"_id": LOG, "follows": entity},
+                [{"$set": {f"loads.{entity}": loads, **covered}}],
+            )
+            return found.matched_count == 1
 
     def cannot(self, owner: Owner, problem: str, do: str) -> None:
         """Say why the log is not read any further."""
         self._state.keep(LOG, owner, {"problem": problem, "do": do})
+
+
+def _unread() -> list[Document]:
+    """That no process reads the log: one of these."""
+    silent = {"$expr": {"$lt": ["$beat", {"$subtract": ["$$NOW", int(LEASE * 1000)]}]}}
+    return [{"owner": None}, silent]
+
+
+def _unloaded(entity: str, position: Position) -> Document:
+    do = f"bridgectl snapshot {entity}"
+    return asdict(Halted(str(position), position.sequence, "it has not been loaded", do))
+
+
+def _unless_loaded(place: str, entity: str, one: Dirty | Halted) -> Document:
+    """As an expression: this, where the entity was not loaded as it is after it."""
+    covered = {"$gte": [f"$loads.{entity}.sequence", one.sequence]}
+    return {"$cond": [covered, f"${place}", {"$literal": asdict(one)}]}

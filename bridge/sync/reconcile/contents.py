@@ -15,6 +15,7 @@ from typing import Any
 
 import bson
 
+from bridge.sync.bare import without_time
 from bridge.sync.documents import Document
 from bridge.sync.mongodb import TOLERANT, decode, has_doubles
 from bridge.sync.reconcile.bookkeeping import SAID, is_moment, may_have
@@ -25,16 +26,13 @@ __all__ = [
     "Gap",
     "differences",
     "in_words",
-    "without_time",
+    "of_version",
 ]
 
 WHOLE = "the document"
 
 MOST_GAPS = 20
 """Differences of one document that are told."""
-
-_BEFORE_TIME = -9
-"""A moment is 8 bytes of BSON, and every document ends with one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +67,14 @@ class Gap:
         return {"field": self.place, "sql": expected, "mongodb": found}
 
 
-def without_time(raw: bytes) -> bytes:
-    """A document without the value of its last field, which is `_at` in what we write: where two
-    are equal so, and one of them is ours, the documents are the same. Unequal ones may be, too."""
-    return raw[:_BEFORE_TIME]
+def of_version(raw: bytes, found: bytes) -> bytes:
+    """A document that an event makes, with the version of the one that was found: where rows have
+    no version of their own, nothing is to be compared but the rest."""
+    version = decode(found).get("_v", NOTHING)
+    ours = decode(raw)
+    if version is NOTHING:
+        return raw
+    return bson.encode({**ours, "_v": version}, codec_options=TOLERANT)
 
 
 def differences(expected: bytes, found: bytes, most: int = MOST_GAPS) -> list[Gap]:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pymongo.database import Database
 
+from bridge.sync.bare import without_time, without_version
 from bridge.sync.checksums import is_dead, version_in
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.guard import Encoded, make_ready
 from bridge.sync.mongodb import decode
-from bridge.sync.reconcile.contents import differences, without_time
+from bridge.sync.reconcile.contents import differences, of_version
 from bridge.sync.reconcile.mirrored import Mirrored
 from bridge.sync.reconcile.sides import Sides
 
@@ -38,6 +39,8 @@ class Deep:
 
     def __init__(self, database: Database[Document], mirror: Mirror, owner: str) -> None:
         self._mirror, self._owner = mirror, owner
+        source = mirror.entities[owner].source
+        self._in_log = source is not None and source.owner == "log"
         self._children = [name for name, parent in mirror.parent_of.items() if parent == owner]
         family = [owner, *self._children]
         self._mirrored = {name: Mirrored(database, mirror.collection_of(name)) for name in family}
@@ -83,18 +86,22 @@ class Deep:
 
     def _compare_some(self, name: str, expected: Mapping[str, Encoded]) -> None:
         # Most documents are equal to the byte, and need no decoding.
-        same = {without_time(bytes(write.document.raw)): key for key, write in expected.items()}
+        bare = without_version if self._in_log else without_time
+        same = {bare(bytes(write.document.raw)): key for key, write in expected.items()}
         left = dict(expected)
         for raw in self._mirrored[name].raws(list(expected)):
-            if (key := same.get(without_time(raw))) is not None:
+            if (key := same.get(bare(raw))) is not None:
                 self.compared[name] += 1
                 del left[key]
                 continue
             found = decode(raw)
             write = expected[found["_id"]]
-            if not is_dead(found) and version_in(found) == write.version:
+            ours = bytes(write.document.raw)
+            if self._in_log:
+                ours = of_version(ours, raw)
+            if not is_dead(found) and (self._in_log or version_in(found) == write.version):
                 self.compared[name] += 1
-                if not differences(bytes(write.document.raw), raw, 1):
+                if not differences(ours, raw, 1):
                     del left[write.key]
         self._doubt(name, left)
 

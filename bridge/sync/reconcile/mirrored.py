@@ -15,10 +15,19 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from bridge.sync import checksums
-from bridge.sync.checksums import Listed, Sums, alive, is_dead, is_text, version_in
+from bridge.sync.checksums import (
+    NO_VERSION,
+    Listed,
+    Sums,
+    alive,
+    is_dead,
+    is_text,
+    version_in,
+)
 from bridge.sync.documents import Document
 from bridge.sync.doubts import KeyState
 from bridge.sync.mongodb import MAJORITY, TOLERANT, decode, has_doubles, majority, outages
+from bridge.sync.sql.moments import ONE_VERSION
 from bridge.units import in_portions
 
 __all__ = ["DocumentState", "Mirrored"]
@@ -54,9 +63,19 @@ class Foreign:
 
 
 class Mirrored:
-    """One collection. Every method raises ServerAway."""
+    """One collection. newest: of an entity of the log, a version that none can be above: then all
+    up to it are counted and listed as one, because its rows say nothing of theirs.
 
-    def __init__(self, database: Database[Document], collection: str) -> None:
+    Every method raises ServerAway.
+    """
+
+    def __init__(
+        self,
+        database: Database[Document],
+        collection: str,
+        newest: Callable[[], int] | None = None,
+    ) -> None:
+        self._newest = newest
         self._collection: Collection[Document] = majority(
             database, collection, codec_options=TOLERANT, write_concern=MAJORITY
         )
@@ -156,8 +175,17 @@ class Mirrored:
             return done.modified_count == 1
 
     def _batches(self, foreign: Foreign, chunk: int) -> Iterator[list[tuple[str, int]]]:
+        newest = None if self._newest is None else self._newest()
         with self._collection.find(alive(), {"_v": 1}).batch_size(chunk) as cursor:
-            yield from checksums.of_cursor(cursor, chunk, foreign)
+            for batch in checksums.of_cursor(cursor, chunk, foreign):
+                if newest is None:
+                    yield batch
+                else:
+                    yield [(key, _as_one(version, newest)) for key, version in batch]
+
+
+def _as_one(version: int, newest: int) -> int:
+    return ONE_VERSION if NO_VERSION < version <= newest else version
 
 
 def _state(document: Document) -> KeyState:

@@ -29,7 +29,8 @@ from pymongo.database import Database
 from bridge.errors import Stopped
 from bridge.sync.checksums import Listed, Sums
 from bridge.sync.documents import Document, Mirror
-from bridge.sync.doubts import KINDS, TOLD, Doubt, Pair, look
+from bridge.sync.doubts import KINDS, TOLD, Doubt, Pair, look, look_at_log
+from bridge.sync.log.progress import Progress
 from bridge.sync.pace import Pace
 from bridge.sync.reconcile import listing
 from bridge.sync.reconcile.account import Account
@@ -55,7 +56,7 @@ KEYS_PER_STEP = 500
 PATIENCE = 10
 """How many times `wait` an outbox that stands still is waited for."""
 
-Progress = Callable[[str, int, int], None]
+Tell = Callable[[str, int, int], None]
 """Is told what is being done, how many rows of it are done, and of how many."""
 
 
@@ -76,7 +77,7 @@ class Reconciler:
     """Reconciles entities of one sync.yaml.
 
     lag: the age in seconds of the oldest change that the outbox holds, 0 when it is empty.
-    progress: see `Progress`. `run` raises Stopped when `stop` is set, ServerAway when a server
+    progress: see `Tell`. `run` raises Stopped when `stop` is set, ServerAway when a server
     does not answer, and BridgeError for what sync.yaml or the database has wrong.
     """
 
@@ -89,7 +90,7 @@ class Reconciler:
         *,
         lag: Callable[[], float] = lambda: 0.0,
         stop: threading.Event | None = None,
-        progress: Progress = lambda what, done, total: None,
+        progress: Tell = lambda what, done, total: None,
     ) -> None:
         self._engine, self._database, self._mirror, self._asked = engine, database, mirror, asked
         self._lag, self._progress = lag, progress
@@ -215,9 +216,14 @@ class Reconciler:
         while True:
             now = monotonic()
             open_ = [key for key, one in doubts.items() if one.kind not in TOLD]
-            young = any(now - doubts[key].since < wait_for for key in open_)
-            if not open_ or not (young or self._lags(now, began)):
-                return doubts, looks
+            if sides.log is not None:
+                open_ = [key for key in open_ if not doubts[key].is_certain]
+                if not open_ or now - began > PATIENCE * wait_for:
+                    return doubts, looks | _uncertain(open_, looks, sides.log)
+            else:
+                young = any(now - doubts[key].since < wait_for for key in open_)
+                if not open_ or not (young or self._lags(now, began)):
+                    return doubts, looks
             self._progress(f"{sides.name}: waiting for {len(open_)} keys", 0, 0)
             if self._stop.wait(delay):
                 raise Stopped("stopped")
@@ -246,8 +252,14 @@ class Reconciler:
         looks: dict[str, KeySnapshot] = {}
         for some in in_portions(keys, KEYS_PER_STEP):
             self._check()
+            # MongoDB's place in the log first, then MongoDB, then SQL.
+            reached = None if sides.log is None else sides.log.reached()
             for key, seen in sides.look(some, whole).items():
-                doubt = look(doubts.get(key), seen.pair, monotonic(), beside=sides.beside)
+                held, now = doubts.get(key), monotonic()
+                if reached is None:
+                    doubt = look(held, seen.pair, now, beside=sides.beside)
+                else:
+                    doubt = look_at_log(held, seen.pair, now, reached)
                 if doubt is None:
                     self._settled[key] = seen.pair
                 else:
@@ -296,10 +308,13 @@ class Reconciler:
         whole = {key for key in sent if doubts[key].kind in ("different", "tombstone")}
         now = monotonic()
         again = {
-            key: Doubt(doubts[key].kind, doubts[key].first, now, looks[key].pair) for key in sent
+            key: replace(doubts[key], since=now, latest=looks[key].pair, is_certain=False)
+            for key in sent
         }
         left, found = self._wait(sides, again, {key: looks[key] for key in sent}, whole, now)
         late = "sent, and not there yet: does a `bridgectl worker` run?"
+        if sides.log is not None:
+            late = "written, and something newer was there: ask again"
         notes |= {key: found[key].detail or late for key in left}
         doubts = {key: left.get(key, doubts[key]) for key in notes}
         after = Counter(one.kind for one in doubts.values())
@@ -341,6 +356,21 @@ class Reconciler:
     def _check(self) -> None:
         if self._stop.is_set():
             raise Stopped("stopped")
+
+
+def _uncertain(
+    keys: Sequence[str], looks: Mapping[str, KeySnapshot], log: Progress
+) -> dict[str, KeySnapshot]:
+    """What was seen of keys of which the log does not say yet that lag explains nothing."""
+    if not keys:
+        return {}
+    text = f"MongoDB has come to {log.position()} in the log, and SQL is further: does "
+    text += "`bridgectl capture` run?"
+    seen = {key: looks[key] for key in keys}
+    return {
+        key: replace(one, detail=f"{one.detail}; {text}" if one.detail else text)
+        for key, one in seen.items()
+    }
 
 
 def _slices(buckets: Sequence[int], *sides: Sums) -> Iterator[frozenset[int]]:

@@ -1,7 +1,10 @@
 """Make good what reconciling has found: send the events again that MongoDB ought to hold.
 
-They go the way of every edit, over the queue, and win over the same version (`rewrite`). Only
-what no event can repair is done here, in the version that is there, so that everything newer
+They go the way of every edit, over the queue, and win over the same version (`rewrite`). Those of
+an entity of the log, whose edits take no queue, are written at once, with the version at which they
+were read: what the log still tells of before is older, and loses.
+
+Only what no event can repair is done here, in the version that is there, so that everything newer
 still wins: a child that no event of its parent names is buried, and a tombstone that is not as it
 must be is made anew. What MongoDB has ahead of SQL cannot be repaired by sending anything. Nothing
 is ever concluded about a key that is not known to have no row.
@@ -11,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bridge.errors import ServerAway, UndecodableMessage
+from bridge.errors import BridgeError, ServerAway, UndecodableMessage
 from bridge.queue.broker.publisher import Publisher
 from bridge.queue.events import MAX_EVENT_BYTES, Event
+from bridge.sync.apply import apply
 from bridge.sync.checksums import NO_VERSION
 from bridge.sync.doubts import KINDS, TOLD, Kind
 from bridge.sync.reconcile.sides import KeySnapshot, Sides
@@ -30,6 +34,10 @@ AHEAD = (
     "above MongoDB's highest (without such a column: `bridgectl sync triggers --raise`), then run "
     "`bridgectl snapshot`"
 )
+AHEAD_OF_LOG = (
+    "MongoDB has a version that the log never gave: delete the document by hand, and repair again "
+    "(where it is the log that was set back, `bridgectl snapshot` begins a new epoch)"
+)
 TOO_MANY = (
     "more than half of all documents have no row: that looks like the wrong database, so none of "
     "them is deleted; see whether BRIDGE_SQL_URL and the source in sync.yaml are right"
@@ -44,10 +52,10 @@ FOREIGN = "its _v is no version, so it is somebody else's: delete the document b
 
 
 class Repair:
-    """Sends what is missing to the queue. publisher: for one thread. max_event: bytes of the
-    largest event."""
+    """Sends what is missing to the queue, or writes it. publisher: for one thread; None where all
+    entities are the log's. max_event: bytes of the largest event."""
 
-    def __init__(self, publisher: Publisher, max_event: int = MAX_EVENT_BYTES) -> None:
+    def __init__(self, publisher: Publisher | None, max_event: int = MAX_EVENT_BYTES) -> None:
         self._publisher, self._max_event = publisher, max_event
 
     def send(
@@ -63,6 +71,7 @@ class Repair:
         Raises ServerAway; part of them may then be repaired.
         """
         notes: dict[str, str] = {}
+        ahead = AHEAD if sides.log is None else AHEAD_OF_LOG
         rows: dict[str, list[str]] = {}  # key of the row to the keys that its event repairs
         buried: list[Event] = []
         rowless = sum(kinds[key] == "orphan" and _is_unheard_of(looks[key]) for key in kinds)
@@ -75,13 +84,13 @@ class Repair:
             elif key in doubled:
                 notes[key] = DOUBLED
             elif kind == "ahead":
-                notes[key] = AHEAD
+                notes[key] = ahead
             elif _is_foreign(seen):
                 notes[key] = FOREIGN
             elif too_many and kind == "orphan" and _is_unheard_of(seen):
                 notes[key] = TOO_MANY
             elif kind == "tombstone" and _is_ahead(seen):
-                notes[key] = f"{seen.detail}; {AHEAD}"
+                notes[key] = f"{seen.detail}; {ahead}"
             elif kind == "tombstone" and (sides.parent is not None or not _is_late(seen)):
                 assert seen.found is not None
                 sides.mirrored.mend(key, seen.found, child=sides.parent is not None)
@@ -97,16 +106,26 @@ class Repair:
             told = {event.key for event in found} | {one.key for one in bad}
             lacking = [owner for owner in some if owner not in told]
             # SQL was asked once more, just now; and in another way, which needs no event.
-            there, unlookable = sides.source.existing(lacking)
+            there, unlookable, version = sides.source.existing(lacking)
             for owner in lacking:
                 if owner in there or owner in unlookable:
                     notes[owner] = "a row has come up under this key: ask again"
                 elif kinds.get(owner) in ("orphan", "tombstone"):
-                    buried += _deletion(sides.name, owner, looks[owner], notes)
+                    buried += _deletion(sides.name, owner, looks[owner], version, notes)
             for one in bad:
                 notes |= dict.fromkeys(rows.get(one.key, ()), one.error)
-            notes |= self._publish(found, rows)
-        notes |= self._publish(buried, rows)
+            notes |= self._deliver(sides, found, rows)
+        notes |= self._deliver(sides, buried, rows)
+        return notes
+
+    def _deliver(
+        self, sides: Sides, events: Sequence[Event], rows: Mapping[str, Sequence[str]]
+    ) -> dict[str, str]:
+        if sides.log is None:
+            return self._publish(events, rows)
+        notes: dict[str, str] = {}
+        for one in apply(sides.database, sides.mirror, events).failed:
+            notes |= dict.fromkeys(rows[one.event.key], one.error)
         return notes
 
     def _publish(
@@ -132,16 +151,22 @@ class Repair:
         return notes
 
     def _send(self, texts: Sequence[str]) -> None:
+        if self._publisher is None:
+            raise BridgeError("repairing needs the queue: set BRIDGE_BROKER_URL")
         try:
             self._publisher.send(texts)
         except ServerAway as error:
             raise ServerAway(f"the broker: {error}") from error
 
 
-def _deletion(entity: str, key: str, seen: KeySnapshot, notes: dict[str, str]) -> list[Event]:
+def _deletion(
+    entity: str, key: str, seen: KeySnapshot, asked: int | None, notes: dict[str, str]
+) -> list[Event]:
+    """asked: the version at which SQL said that there is no row, of an entity of the log."""
     pair = seen.pair
     assert pair.mongodb is not None
     version = max(0, pair.mongodb.version, 0 if pair.sql is None else pair.sql.version)
+    version = version if asked is None else asked
     try:
         return [Event(entity, "deleted", key, version, rewrite=True)]
     except UndecodableMessage as error:
@@ -152,7 +177,8 @@ def _deletion(entity: str, key: str, seen: KeySnapshot, notes: dict[str, str]) -
 def _is_unheard_of(seen: KeySnapshot) -> bool:
     """Whether SQL has no row, and no table of versions that knows of its deletion."""
     sql = seen.pair.sql
-    return sql is None or (not sql.row and sql.version <= NO_VERSION)
+    # The log's version is only that of the look.
+    return sql is None or (not sql.row and (sql.version <= NO_VERSION or sql.least is not None))
 
 
 def _is_ahead(seen: KeySnapshot) -> bool:
@@ -162,7 +188,7 @@ def _is_ahead(seen: KeySnapshot) -> bool:
 
 def _is_late(seen: KeySnapshot) -> bool:
     sql, mongodb = seen.pair.sql, seen.pair.mongodb
-    return sql is not None and mongodb is not None and mongodb.version < sql.version
+    return sql is not None and mongodb is not None and mongodb.version < sql.lowest
 
 
 def _is_foreign(seen: KeySnapshot) -> bool:

@@ -16,9 +16,10 @@ from pymongo.database import Database
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.doubts import KeyState, Pair, verdict
 from bridge.sync.guard import Encoded, make_ready
+from bridge.sync.log.progress import Progress
 from bridge.sync.mongodb import decode
 from bridge.sync.reconcile.bookkeeping import tombstone_fault
-from bridge.sync.reconcile.contents import Gap, differences, in_words
+from bridge.sync.reconcile.contents import Gap, differences, in_words, of_version
 from bridge.sync.reconcile.mirrored import DocumentState, Mirrored
 from bridge.sync.sql.source import SqlSource
 from bridge.sync.sql.sums import KeyedRows
@@ -54,22 +55,30 @@ class _Writes(NamedTuple):
 
 class Sides:
     """The rows of an entity and its documents. beside: whether their versions are beside the table.
+    log: how far MongoDB has come in the log; None where versions are not those of the log.
 
-    Raises BridgeError for an entity without a source; every method also raises ServerAway.
+    Raises BridgeError for an entity without a source, and for one of the log that nobody has
+    loaded; every method also raises ServerAway.
     """
 
     def __init__(
         self, engine: sql.Engine, database: Database[Document], mirror: Mirror, name: str
     ) -> None:
-        self.name, self.mirror = name, mirror
+        self.name, self.mirror, self.database = name, mirror, database
         self.parent = mirror.parent_of.get(name)
         self.owner = self.parent or name
         source = mirror.entities[self.owner].source
-        self.beside = source is not None and source.version is None
+        self.beside = source is not None and source.owner == "beside"
+        self.log: Progress | None = None
+        if source is not None and source.owner == "log":
+            self.log = Progress(database, engine, name)
+        reading = None if self.log is None else self.log.reading
         self.collection = mirror.collection_of(name)
-        self.rows = KeyedRows(engine, name, mirror)
-        self.mirrored = Mirrored(database, self.collection)
-        self.source = SqlSource(engine, self.owner, mirror, rewrite=True)
+        self.rows = KeyedRows(engine, name, mirror, reading)
+        self.mirrored = Mirrored(
+            database, self.collection, None if self.log is None else self.log.newest
+        )
+        self.source = SqlSource(engine, self.owner, mirror, rewrite=True, reading=reading)
         self._owners = self.rows if self.parent is None else KeyedRows(engine, self.owner, mirror)
         self._width = 0
         if self.parent is not None:
@@ -197,7 +206,7 @@ def _outdated(version: int, gone: KeyState, *, child: bool) -> str:
     their parent at the time."""
     if version > gone.highest:
         return f"it has version {version}, and SQL never gave one above {gone.highest}"
-    if not child and version < gone.version:
+    if not child and version < gone.lowest:
         return f"it has version {version}, and SQL has deleted the row with {gone.version}"
     return ""
 
@@ -210,10 +219,15 @@ def _unusable(seen: KeySnapshot, state: KeyState, text: str) -> KeySnapshot:
 def _compared(look: KeySnapshot, write: Encoded) -> KeySnapshot:
     expected = decode(bytes(write.document.raw))
     alive = expected.get("_del") is not True
-    state = KeyState(write.version, alive)
-    found, pair = look.found, look.pair
-    if found is None or found.state != state or not alive:
+    found, pair, ours = look.found, look.pair, bytes(write.document.raw)
+    in_log = pair.sql is not None and pair.sql.least is not None
+    state = KeyState(write.version, alive, least=0 if in_log else None)
+    if found is None or not alive or not found.state.alive:
         return replace(look, pair=replace(pair, sql=state))
-    gaps = differences(bytes(write.document.raw), found.raw)
+    if in_log:
+        ours = of_version(ours, found.raw)
+    elif found.state.version != write.version:
+        return replace(look, pair=replace(pair, sql=state))
+    gaps = differences(ours, found.raw)
     pair = replace(pair, sql=state, same=not gaps)
     return replace(look, pair=pair, detail=look.detail or in_words(gaps), gaps=tuple(gaps))

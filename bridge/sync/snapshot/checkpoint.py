@@ -42,7 +42,8 @@ class Checkpoint:
     in MongoDB, None before the first. total: rows when it began. written, stale: events that
     changed MongoDB, and of which it had that version or a newer one. dead: rows that became dead
     letters. buried: documents whose row is gone. seconds: of work. rewrite: as it was asked for.
-    source: digest of what is read.
+    source: digest of what is read. epoch, sequence: of an entity of the log, where the log was
+    before the first row was read.
     """
 
     source: str
@@ -58,6 +59,8 @@ class Checkpoint:
     seconds: float = 0.0
     started: str = field(default_factory=lambda: _now())
     finished: str = ""
+    epoch: int = 0
+    sequence: int = 0
 
     @classmethod
     def of(cls, document: Document) -> Checkpoint | None:

@@ -2,7 +2,7 @@
 
 MongoDB is asked first, SQL after it, and SQL once more before anything is buried: a row that was
 only on its way is there then. What is buried gets the very version that MongoDB holds, so that
-whatever is newer wins.
+whatever is newer wins; of an entity of the log that of the moment at which SQL was asked.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from bridge.queue.events import MAX_VERSION, Event
 from bridge.sync.documents import Document
 from bridge.sync.mongodb import majority, outages
 from bridge.sync.reconcile.mirrored import Mirrored
+from bridge.sync.sql.source import Existing
 from bridge.sync.types.keys import Unlookable
 from bridge.sync.types.typed import Typed
 from bridge.units import in_portions
@@ -26,8 +27,7 @@ __all__ = ["Alive", "batches", "burial", "bury_renamed", "check_amount", "rename
 Alive = dict[str, int]
 """Key to version, of documents that are alive."""
 
-There = Callable[[Sequence[str]], tuple[set[str], dict[str, str]]]
-"""Which of some keys have a row, and which cannot be looked up, each with the reason."""
+There = Callable[[Sequence[str]], Existing]
 
 FEW = 100
 """So many may be gone without a question."""
@@ -61,12 +61,21 @@ def batches(alive: Alive, size: int) -> Iterator[Alive]:
 
 
 def burial(entity: str, alive: Alive, there: There) -> list[Event]:
-    """The deletions of those that have no row now."""
-    rows, unlookable = there(list(alive))
+    """The deletions of those that have no row now: of an entity of the log in the version at which
+    SQL said so."""
+    found = there(list(alive))
+    asked = found.version
     return [
-        Event(entity, "deleted", key, version, source="/bridge/snapshot", rewrite=True)
+        Event(
+            entity,
+            "deleted",
+            key,
+            version if asked is None else asked,
+            source="/bridge/snapshot",
+            rewrite=True,
+        )
         for key, version in alive.items()
-        if key not in rows and key not in unlookable
+        if key not in found.there and key not in found.unlookable
     ]
 
 

@@ -4,7 +4,8 @@ straight into MongoDB, past the queue.
 Each row carries its version, and the guard of `bridge.sync.apply` drops what is stale, so nothing
 has to stand still. The steps for each entity: (1) go on where an unfinished snapshot was, or
 begin, (2) rows in the order of their key, chunk by chunk, a checkpoint after each, (3) bury what
-has no row any more, (4) keep the result. `bridgectl snapshot` calls `run`.
+has no row any more, (4) keep the result. `bridgectl snapshot` calls `run`. What an entity whose
+versions come from the database's log needs besides is `logged`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from bridge.sync.server_errors import check_mongodb
 from bridge.sync.snapshot import deletions as gone
 from bridge.sync.snapshot.checkpoint import Checkpoint, Leases, digest, forget_reason
 from bridge.sync.snapshot.choice import choose
+from bridge.sync.snapshot.logged import Logged, Since
 from bridge.sync.snapshot.reader import Reader
 from bridge.sync.snapshot.throttle import Throttle
 from bridge.sync.sql.source import BadRow, Chunk, SqlSource
@@ -131,7 +133,10 @@ def run(
         database: Database[Document] = client.get_default_database()
         check_mongodb(settings, mirror)
         with Leases(State(database), chosen) as leases, Link(settings.broker_url) as letters:
-            load = _Load(database, mirror, leases, letters, throttle, options, stop, say, show)
+            logged = Logged(engine, settings.sql_url, database, mirror, say)
+            load = _Load(
+                database, mirror, leases, letters, throttle, logged, options, stop, say, show
+            )
             try:
                 return [load.entity(name, sources[name]) for name in chosen]
             finally:
@@ -147,6 +152,7 @@ class _Load:
     _leases: Leases
     _letters: Link
     _throttle: Throttle
+    _logged: Logged
     _options: SnapshotOptions
     _stop: threading.Event
     _say: Callable[[str], None]
@@ -159,7 +165,11 @@ class _Load:
         """Load one entity, from where it is."""
         self._name, self._rows, self._dead = name, 0, 0
         self._since = self._counted = monotonic()
-        resumed = self._begin(source)
+        since = None
+        if source.source.owner == "log":
+            since = self._both(partial(self._logged.begin, name))
+            source.reading = since.reading
+        resumed = self._begin(source, since)
         if self._point.rewrite:
             source.rewrite = True
         if self._point.phase == "rows":
@@ -168,6 +178,8 @@ class _Load:
             self._keep()
         reading_seconds = monotonic() - self._since
         self._bury_gone(source)
+        if since is not None:
+            self._mongodb(partial(self._logged.end, name, self._point.sequence))
         self._tell_twins()
         self._point.finish()
         self._keep()
@@ -186,14 +198,16 @@ class _Load:
             resumed,
         )
 
-    def _begin(self, source: SqlSource) -> bool:
-        """(1) Whether it goes on with what was begun."""
+    def _begin(self, source: SqlSource, since: Since | None) -> bool:
+        """(1) Whether it goes on with what was begun. since: of an entity of the log."""
         document = self._mongodb(lambda: self._leases.load(self._name))
         self._paused = bool(document.get("paused"))
         held, made_of = Checkpoint.of(document), digest(self._mirror, self._name)
         rewrite = self._options.rewrite
         if held is not None and not held.done:
             because = forget_reason(held, made_of, restart=self._options.restart, rewrite=rewrite)
+            if not because and since is not None and held.epoch != since.epoch:
+                because = "the log is another one since"
             if not because:
                 self._point = held
                 where = f"{held.rows:,} rows" if held.phase == "rows" else "all rows"
@@ -207,6 +221,8 @@ class _Load:
             # It is for the eye only, and may take longer than we wait for an answer.
             total = 0
         self._point = Checkpoint(made_of, rewrite, total=total)
+        if since is not None:
+            self._point.epoch, self._point.sequence = since.epoch, since.sequence
         self._keep()
         return False
 
@@ -256,7 +272,7 @@ class _Load:
             self._show(Progress(self._name, self._point, self._rows))
             walk = partial(gone.walk, self._database, collection, after, WALK)
             found, after = self._mongodb(walk)
-            there, unlookable = self._sql(partial(source.existing, list(found)))
+            there, unlookable, _ = self._sql(partial(source.existing, list(found)))
             alive += len(found)
             odd |= unlookable
             suspects |= {
@@ -291,7 +307,7 @@ class _Load:
         names = gone.renamed(self._mirror.typed(self._name), odd)
         if not names:
             return set()
-        there, _ = self._sql(lambda: source.existing(list(names.values())))
+        there = self._sql(lambda: source.existing(list(names.values()))).there
         names = {key: name for key, name in names.items() if name in there}
         buried = self._mongodb(lambda: gone.bury_renamed(self._database, collection, names))
         self._point.buried += len(buried)
@@ -345,6 +361,9 @@ class _Load:
 
     def _sql(self, attempt: Callable[[], T]) -> T:
         return self._patiently("SQL", attempt)
+
+    def _both(self, attempt: Callable[[], T]) -> T:
+        return self._patiently("SQL or MongoDB", attempt)
 
     def _patiently(self, what: str, attempt: Callable[[], T]) -> T:
         """Try until the server answers, with one line said. Raises Stopped."""

@@ -23,6 +23,7 @@ from bridge.sync.models import Source
 from bridge.sync.sql import versions
 from bridge.sync.sql.keys import by_value, keys_of, one_of
 from bridge.sync.sql.learn import learn
+from bridge.sync.sql.moments import ONE_VERSION
 from bridge.sync.types import wire
 from bridge.sync.types.catalog import dialect_of
 from bridge.sync.types.keys import Unlookable, join
@@ -45,8 +46,8 @@ class Rows:
     table: the rows alone; origin: what to select from, with their versions. key: the key columns.
     unique: whether no two rows can have a key that the database takes for the same, as far as is
     known. version, deleted: expressions; deleted is None where there is none. beside: whether the
-    version is in a table of the bridge's. names: the fields of the data. place: what to call it
-    in messages.
+    version is in a table of the bridge's; in_log: whether it is that of the reading, see
+    `bridge.sync.sql.moments`. names: the fields of the data. place: what to call it in messages.
 
     Raises BridgeError when the table or a column is not there.
     """
@@ -58,7 +59,9 @@ class Rows:
         self.dialect = dialect_of(connection)
         parent = mirror.entities[mirror.parent_of.get(entity, entity)].source
         # A child has the versions of its parent, wherever they are.
-        self.beside = source.version is None and parent is not None and parent.version is None
+        owner = None if parent is None else parent.owner
+        self.beside = source.owner == owner == "beside"
+        self.in_log = owner == "log"
         self.types = learn(connection, mirror, entity)
         self.unique = False
         if self.types is None:
@@ -87,7 +90,7 @@ class Rows:
                 )
             self.origin, self.version = versions.joined(rows, self.key, self.entity, self.dialect)
         elif source.version is None:
-            self.version = sql.literal_column("0")
+            self.version = sql.literal_column(str(ONE_VERSION))
         else:
             self.version = rows.c[_name(types, source.version)]
         self.deleted: Any = None

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sql
 
@@ -22,11 +23,13 @@ from bridge.settings import redact_url
 from bridge.sync.documents import Mirror
 from bridge.sync.sql.keys import Key, Position, after, from_position, keys_of, one_of, position
 from bridge.sync.sql.learn import refresh
+from bridge.sync.sql.moments import Reading, at_one_moment
 from bridge.sync.sql.rows import KEYS_PER_QUESTION, Lookup, Rows, as_bridge_error, fetch
+from bridge.sync.types.keys import Unlookable
 from bridge.sync.types.typed import Typed
 from bridge.units import in_portions
 
-__all__ = ["BadRow", "Chunk", "Position", "SqlSource"]
+__all__ = ["BadRow", "Chunk", "Existing", "Position", "SqlSource"]
 
 T = TypeVar("T")
 
@@ -58,11 +61,22 @@ class Chunk:
     rows: int
 
 
+class Existing(NamedTuple):
+    """Which of some keys have a row, be it marked as deleted or not, and which no row can have,
+    each with the reason: of these nothing is known. version: of this very answer, of an entity of
+    the log; None of others."""
+
+    there: set[str]
+    unlookable: dict[str, str]
+    version: int | None = None
+
+
 class SqlSource:
     """The rows of one entity, with those of its children.
 
     name: the entity in sync.yaml. rewrite: whether the events also replace the same version.
-    sender: their `source`.
+    sender: their `source`. reading: how the rows of an entity of the log are read, which it needs
+    for events and for `existing`.
 
     Raises BridgeError when the entity has no source or is a child; every method raises
     BridgeError when sync.yaml names a table or column that is not there, and ServerAway when
@@ -77,6 +91,7 @@ class SqlSource:
         *,
         rewrite: bool = False,
         sender: str = SOURCE,
+        reading: Reading | None = None,
     ) -> None:
         if name not in mirror.entities:
             known = ", ".join(sorted(mirror.entities)) or "none"
@@ -89,7 +104,7 @@ class SqlSource:
             )
         self.name, self.source = name, entity.source
         self._engine, self._mirror, self.rewrite = engine, mirror, rewrite
-        self._sender = sender
+        self._sender, self.reading = sender, reading
         self._lead = engine.dialect.name == "sqlite"
         self._rows: Rows | None = None
         self._children: list[tuple[str, Rows]] = []
@@ -119,7 +134,7 @@ class SqlSource:
 
     def count(self) -> int:
         """How many rows there are, deleted ones included."""
-        return self._ask(lambda connection, rows: rows.count(connection))
+        return self._ask(lambda connection, rows, _: rows.count(connection), counts=True)
 
     def chunk(self, after_: Position | None, size: int) -> Chunk:
         """Up to `size` rows after a position, from the beginning for None.
@@ -129,10 +144,17 @@ class SqlSource:
 
         Raises ValueError for a position that is not of this source's key.
         """
-        return self._ask(lambda connection, rows: self._chunk(connection, rows, after_, size))
+        return self._ask(
+            lambda connection, rows, version: self._chunk(connection, rows, version, after_, size)
+        )
 
     def _chunk(
-        self, connection: sql.Connection, rows: Rows, after_: Position | None, size: int
+        self,
+        connection: sql.Connection,
+        rows: Rows,
+        version: int | None,
+        after_: Position | None,
+        size: int,
     ) -> Chunk:
         found: list[Any] = []
         if after_ is None:
@@ -147,7 +169,7 @@ class SqlSource:
         if len(page) == size and not rows.unique:
             page += self._ties(connection, rows, page)
         found += page
-        events, bad = self._events(connection, rows, found)
+        events, bad = self._events(connection, rows, version, found)
         count = len(found) - headless
         last = position(rows.key, rows.key_of(found[-1])) if count else None
         return Chunk(events, bad, last, count)
@@ -167,25 +189,55 @@ class SqlSource:
         made of; of what is not there, none. Keys that no row can have are left out: see
         `existing`."""
 
-        def ask(connection: sql.Connection, rows: Rows) -> tuple[list[Event], list[BadRow]]:
+        def ask(
+            connection: sql.Connection, rows: Rows, version: int | None
+        ) -> tuple[list[Event], list[BadRow]]:
             events: list[Event] = []
             bad: list[BadRow] = []
             found = Lookup(rows, keys, lead=self._lead)
             for these in found.batches(connection, rows.select(), rows.key_of):
-                good, wrong = self._events(connection, rows, these)
+                good, wrong = self._events(connection, rows, version, these)
                 events += good
                 bad += wrong
             return events, bad
 
         return self._ask(ask)
 
-    def existing(self, keys: Sequence[str]) -> tuple[set[str], dict[str, str]]:
-        """Which of these key texts have a row, be it marked as deleted or not; and those that no
-        row can have, each with the reason. Of these nothing is known."""
+    def having(
+        self, field: str, texts: Sequence[str], after_: Position | None, size: int
+    ) -> tuple[list[str], Position | None]:
+        """Up to `size` keys of rows after a position, in whose column for a field of the data is
+        one of these values, written as in a key; and the last one's position, None where there
+        are no more. Raises Unlookable for a column whose values find no row."""
 
-        def ask(connection: sql.Connection, rows: Rows) -> tuple[set[str], dict[str, str]]:
+        def ask(
+            connection: sql.Connection, rows: Rows, _: int | None
+        ) -> tuple[list[str], Position | None]:
+            types = rows.types
+            column = None if types is None else types.key_like(field)
+            if column is None:
+                raise Unlookable(f"{rows.place} cannot be asked for values of {field}")
+            wanted = []
+            for text in texts:
+                with suppress(Unlookable):
+                    wanted += [(value,) for value in column.values(text)]
+            if not wanted:
+                return [], None
+            which = rows.select_keys().where(one_of([column], wanted), rows.named())
+            if after_ is not None:
+                which = which.where(after(rows.key, from_position(rows.key, after_)))
+            found = fetch(connection, which.order_by(*rows.order()).limit(size))
+            last = position(rows.key, tuple(found[-1])) if len(found) == size else None
+            return [rows.name_of(tuple(row)) for row in found], last
+
+        return self._ask(ask)
+
+    def existing(self, keys: Sequence[str]) -> Existing:
+        """Which of these key texts have a row."""
+
+        def ask(connection: sql.Connection, rows: Rows, version: int | None) -> Existing:
             found = Lookup(rows, keys, lead=self._lead)
-            return found.there(connection), found.unlookable
+            return Existing(found.there(connection), found.unlookable, version)
 
         return self._ask(ask)
 
@@ -193,7 +245,7 @@ class SqlSource:
         """The key texts of the rows that the database takes for rows with these keys, as MySQL does
         with `vim` and `VIM`; those with these very texts included."""
 
-        def ask(connection: sql.Connection, rows: Rows) -> set[str]:
+        def ask(connection: sql.Connection, rows: Rows, _: int | None) -> set[str]:
             found = [one for key in keys for one in keys_of(rows.key, key)]
             there: set[str] = set()
             for some in in_portions(found, KEYS_PER_QUESTION):
@@ -203,13 +255,18 @@ class SqlSource:
 
         return self._ask(ask)
 
-    def _ask(self, question: Callable[[sql.Connection, Rows], T]) -> T:
-        """Ask in a transaction that sees one moment of the database.
+    def _ask(
+        self, question: Callable[[sql.Connection, Rows, int | None], T], *, counts: bool = False
+    ) -> T:
+        """Ask in a transaction that sees one moment of the database. counts: whether rows are only
+        counted, for which any moment will do.
 
         Whether the table is still what it was is looked at after the question: by then no server
         lets anybody change it until the end of the transaction.
         """
         try:
+            if self.source.owner == "log" and not counts:
+                return self._ask_the_log(question)
             with self._engine.connect() as connection:
                 options: dict[str, Any] = {"only_reads": True}
                 if self._child_sources and connection.dialect.name != "sqlite":
@@ -217,11 +274,11 @@ class SqlSource:
                     options["isolation_level"] = "REPEATABLE READ"
                 connection = connection.execution_options(**options)
                 with connection.begin():
-                    answer = question(connection, self._learn(connection))
+                    answer = question(connection, self._learn(connection), None)
                     if not self._has_changed(connection):
                         return answer
                 with connection.begin():
-                    return question(connection, self._learn(connection))
+                    return question(connection, self._learn(connection), None)
         except Exception as error:
             if (told := as_bridge_error(error, self.name, self._engine)) is None:
                 raise
@@ -229,6 +286,15 @@ class SqlSource:
             for name in filter(self._mirror.typed, self._names):
                 self._mirror.learn(name, None)
             raise told from error
+
+    def _ask_the_log(self, question: Callable[[sql.Connection, Rows, int | None], T]) -> T:
+        """The same in a moment whose place in the log is known."""
+
+        def ask(connection: sql.Connection, version: int) -> T | None:
+            answer = question(connection, self._learn(connection), version)
+            return None if self._has_changed(connection) else answer
+
+        return at_one_moment(self.reading, self._engine, self.name, ask)
 
     def _learn(self, connection: sql.Connection) -> Rows:
         if self._rows is None:
@@ -251,7 +317,11 @@ class SqlSource:
         return True
 
     def _events(
-        self, connection: sql.Connection, rows: Rows, found: Sequence[Any]
+        self,
+        connection: sql.Connection,
+        rows: Rows,
+        taken: int | None,
+        found: Sequence[Any],
     ) -> tuple[list[Event], list[BadRow]]:
         entity, rewrite, key_of, deleted = self.name, self.rewrite, rows.key_of, rows.deleted_at
         data_of, text_of, at = rows.data, rows.text_of, rows.version_at
@@ -268,7 +338,9 @@ class SqlSource:
             try:
                 if None in key:
                     raise UndecodableMessage("a key column is NULL")
-                version = row[at] if type(row[at]) is int else version_of(row[at])
+                version = taken
+                if version is None:
+                    version = row[at] if type(row[at]) is int else version_of(row[at])
                 if gone := deleted is not None and is_true(row[deleted]):
                     data = None
                 else:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sql
@@ -28,6 +29,7 @@ from bridge.sync.sql import versions
 from bridge.sync.sql.expressions import bucket_in, sum_in
 from bridge.sync.sql.keys import Key, after, from_position, position, up_to
 from bridge.sync.sql.learn import refresh
+from bridge.sync.sql.moments import Reading, at_one_moment
 from bridge.sync.sql.rows import KEYS_PER_QUESTION, Lookup, Rows, as_bridge_error, fetch
 from bridge.sync.types.catalog import dialect_of
 from bridge.sync.types.column import Column
@@ -60,15 +62,21 @@ class RowState:
 class KeyedRows:
     """The rows of one entity, children included, by key and version.
 
+    reading: how the rows of an entity of the log are read, which `states` needs. Where they are
+    only counted and listed, all have ONE_VERSION.
+
     Every method raises BridgeError when sync.yaml names a table or column that is not there, and
     ServerAway when the database does not answer.
     """
 
-    def __init__(self, engine: sql.Engine, name: str, mirror: Mirror) -> None:
+    def __init__(
+        self, engine: sql.Engine, name: str, mirror: Mirror, reading: Reading | None = None
+    ) -> None:
         entity = mirror.entities[name]
         if entity.source is None:
             raise BridgeError(f"entity {name} has no source")
         self.name, self._engine, self._mirror = name, engine, mirror
+        self._reading, self._in_log = reading, entity.source.owner == "log"
         self._plan: _Plan | None = None
 
     def __repr__(self) -> str:
@@ -102,21 +110,38 @@ class KeyedRows:
     def states(self, keys: Sequence[str]) -> tuple[dict[str, RowState], dict[str, str]]:
         """What SQL has under these keys now, nothing of what it has no row for, unless versions
         are beside the table and it knows more; and those keys that no row can have, each with the
-        reason. Of these nothing is known."""
+        reason. Of these nothing is known.
+
+        Of an entity of the log every key has a state, with the version of this look: its row was
+        so in a version up to that, and nobody knows in which."""
+        with self._errors():
+            if self._in_log:
+                ask = partial(self._states, keys)
+                return at_one_moment(self._reading, self._engine, self.name, ask)
+            with reading(self._engine) as connection:
+                return self._states(keys, connection, None)
+
+    def _states(
+        self, keys: Sequence[str], connection: sql.Connection, version: int | None
+    ) -> tuple[dict[str, RowState], dict[str, str]]:
         found: dict[str, RowState] = {}
-        with self._errors(), reading(self._engine) as connection:
-            plan = self._learn(connection)
-            lookup = Lookup(plan.own, keys)
-            for rows in lookup.batches(connection, plan.rows(), plan.key_of):
-                for row in rows:
-                    key, state, owner = plan.read(row)
-                    if (other := found.get(key)) is None:
-                        found[key] = RowState(state, owner)
-                    else:
-                        found[key] = replace(other, rows=other.rows + 1)
-            if plan.own.beside and plan.is_its_own:
-                rowless = [key for key in keys if key not in found and key not in lookup.unlookable]
-                found |= self._deleted(connection, rowless)
+        plan = self._learn(connection)
+        lookup = Lookup(plan.own, keys)
+        for rows in lookup.batches(connection, plan.rows(), plan.key_of):
+            for row in rows:
+                key, state, owner = plan.read(row)
+                if version is not None:
+                    state = replace(state, version=version, least=0)
+                if (other := found.get(key)) is None:
+                    found[key] = RowState(state, owner)
+                else:
+                    found[key] = replace(other, rows=other.rows + 1)
+        rowless = [key for key in keys if key not in found and key not in lookup.unlookable]
+        if version is not None:
+            gone = KeyState(version, False, row=False, least=0)
+            found |= {key: RowState(gone, key, 0) for key in rowless}
+        elif plan.own.beside and plan.is_its_own:
+            found |= self._deleted(connection, rowless)
         return found, lookup.unlookable
 
     def _deleted(self, connection: sql.Connection, keys: Sequence[str]) -> dict[str, RowState]:
@@ -233,7 +258,7 @@ class _Plan:
         if (text := key_in_sql(self.key, dialect)) is None:
             return None
         last = sides[-1]
-        if not last.beside:
+        if not (last.beside or last.in_log):
             version = _column(last, str(last.version.name))
             # With ZEROFILL the database's text has zeros that the number does not have.
             if version.type not in _INTEGERS or version.zerofill:

@@ -116,9 +116,10 @@ def base_of(connection: sql.Connection, entity: str) -> int | None:
     return None if found is None else int(found)
 
 
-def raise_base(dialect: str, entity: str, *, anew: bool) -> str:
+def raise_base(dialect: str, entity: str, *, anew: bool, above: int = 0) -> str:
     """A statement that gives an entity its base version: now, and above all that its rows ever
-    had. anew: also where it has one, so that all of its rows have a new version."""
+    had. anew: also where it has one, so that all of its rows have a new version. above: a version
+    that MongoDB has of another owner."""
     key = f"CAST('{entity}' AS BINARY)" if dialect == "mysql" else f"'{entity}'"
     greatest = "max" if dialect == "sqlite" else "GREATEST"
     replaced = "VALUES(ver)" if dialect == "mysql" else "excluded.ver"
@@ -131,7 +132,8 @@ def raise_base(dialect: str, entity: str, *, anew: bool) -> str:
         conflict = f"\nON CONFLICT (aggregatetype, aggregateid) DO {do}"
     return (
         f"{word} INTO bridge_versions (aggregatetype, aggregateid, ver)\n"
-        f"SELECT '{BASE}', {key}, {greatest}({_NOW[dialect]}, COALESCE(MAX(v.ver), 0) + 1)\n"
+        f"SELECT '{BASE}', {key}, {greatest}({_NOW[dialect]}, COALESCE(MAX(v.ver), 0) + 1, "
+        f"{above + 1})\n"
         "FROM bridge_versions AS v\n"
         f"WHERE v.aggregatetype = '{entity}'\n"
         f"    OR v.aggregatetype = '{BASE}' AND v.aggregateid = {key}{conflict}"

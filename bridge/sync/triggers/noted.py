@@ -114,14 +114,19 @@ def needs_none(mirror: Mirror, name: str) -> str:
         )
     parent = mirror.parent_of.get(name)
     if parent is None:
-        if entity.source.version is None:
+        if entity.source.owner == "beside":
             return ""
+        if entity.source.owner == "log":
+            return (
+                "its changes and versions come from the database's log: to have triggers instead, "
+                f"see `bridgectl sync owner {name} --to triggers`"
+            )
         return (
             f"its version is the column {entity.source.version}, which the site raises: to have "
             f"versions beside the table, remove `version:` under {place}"
         )
     above = mirror.entities[parent].source
-    if above is not None and above.table is not None and above.version is None:
+    if above is not None and above.table is not None and above.owner == "beside":
         return ""
     return f"it comes with its {parent}, which has a version of its own or no table"
 

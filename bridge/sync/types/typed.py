@@ -56,6 +56,17 @@ class Typed:
         parts = split(key, len(self.key))
         return join([column.canonical(part) for column, part in zip(self.key, parts, strict=True)])
 
+    def key_like(self, field: str) -> KeyColumn | None:
+        """The column of a field, to be asked for its values as for those of a key; None where they
+        name no row."""
+        column = self.columns.get(field)
+        if column is None:
+            return None
+        for one in self.key:
+            if one.column == column:
+                return one
+        return part_of_key(self.rows.c[column.name], self.table.dialect, column)
+
     def is_lookable(self, key: str) -> str:
         """Empty for a key that a row can have, else why none can."""
         try:

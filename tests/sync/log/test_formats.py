@@ -12,8 +12,8 @@ import pytest
 from bridge.sync.log.format import Kind
 from bridge.sync.log.stream import Change, Stopped, Unreadable
 from stack.mariadb import MariaDB
+from tests.sync.log.logged import Logged
 from tests.sync.log.reading import raw_since
-from tests.sync.log.site import Logged
 
 _numbers = itertools.count(1)
 

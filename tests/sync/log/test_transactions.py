@@ -11,8 +11,8 @@ from bridge.sync.documents import Mirror
 from bridge.sync.log.position import Position, position_of_version
 from bridge.sync.log.stream import Change, Concerned, Found, Stream
 from stack.mariadb import MariaDB
+from tests.sync.log.logged import Logged
 from tests.sync.log.reading import raw_since, readers_of
-from tests.sync.log.site import Logged
 
 _numbers = itertools.count(1)
 Told = list[tuple[str, int]]
