@@ -12,12 +12,12 @@ gone. `bridgectl capture` calls `run_capture`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sql
 from pymongo.database import Database
@@ -38,8 +38,10 @@ from bridge.sync.apply import apply
 from bridge.sync.dead_letters import keep as keep_letters
 from bridge.sync.dead_letters import letter_of, letter_of_row
 from bridge.sync.documents import Document, Mirror
+from bridge.sync.log.cascades import Cascaded
 from bridge.sync.log.collations import charsets_of
 from bridge.sync.log.follow import AnotherHistory, Follower, end_of_log
+from bridge.sync.log.healing import Healing
 from bridge.sync.log.kept import LEASE, Dirty, Halted, KeptLog
 from bridge.sync.log.position import Position
 from bridge.sync.log.stream import Altered, Change, Concerned, Found, Stream, Unreadable
@@ -111,7 +113,7 @@ def run_capture(
             raise mongodb_missing(settings.mongodb_url, error) from error
         capture = _Capture(settings, mirror, database, letters, counters, stop, log)
         log.info("capture.started", mongodb=redact_url(settings.mongodb_url))
-        with twins.TwinWatch(settings, mirror, log), suppress(Stopped):
+        with twins.TwinWatch(settings, mirror, log), capture.healing, suppress(Stopped):
             capture.run()
     log.info("capture.stopped", applied=counters.applied, stale=counters.stale, dead=counters.dead)
     return counters
@@ -133,8 +135,10 @@ class _Capture:
         self._kept, self._owner = KeptLog(database), Owner.me()
         self._engine = connect_sql(settings.sql_url)
         self._wanted = self._patiently("sql", self._look_at_tables)
+        self.healing = Healing(settings, log)
         self._batch: list[Change] = []
         self._halted: set[str] = set()
+        self._marked: dict[str, Dirty] = {}
         self._news = _News()
 
     def run(self) -> None:
@@ -191,6 +195,7 @@ class _Capture:
                     "`source:` of those that are"
                 )
             wanted.learn(connection, wanted.names)
+            wanted.refer(connection)
         return wanted
 
     @contextmanager
@@ -216,7 +221,7 @@ class _Capture:
         for name in self._kept.follow(self._owner, self._wanted.names):
             do = f"bridgectl snapshot {name}"
             self._log.warning("capture.not_loaded", entity=name, do=do)
-        self._halted = set(kept.halted)
+        self._halted, self._marked = set(kept.halted), dict(kept.dirty)
         self._news = _News()
         with Follower(self._url, position, self._wanted.readers) as follower:
             if kept.problem:
@@ -290,15 +295,19 @@ class _Capture:
             self._counters.dead += len(letters)
 
     def _keep(self, position: Position | None) -> None:
-        """Say how far it is. Raises Stopped, and ServerAway where another process reads now."""
-        news = self._news
+        """Say how far it is; None: no further than before, and nothing new. Raises Stopped, and
+        ServerAway where another process reads now."""
+        news = _News() if position is None else self._news
         is_ours = self._patiently(
             "mongodb",
             lambda: self._kept.keep(self._owner, position, news.dirty, news.halted),
         )
         if not is_ours:
             raise ServerAway("another process reads the log now, or reading begins elsewhere")
-        self._news = _News()
+        if position is not None:
+            self._news = _News()
+        if news.dirty:
+            self.healing.soon()
 
     # What is no change of a row.
 
@@ -309,6 +318,9 @@ class _Capture:
         elif isinstance(found, Concerned):
             names = self._wanted.in_(found.schema, found.tables)
             self._mark(names, found.why, stream)
+        elif isinstance(found, Cascaded):
+            keys = {found.field: [found.value]} if found.field else None
+            self._mark([found.entity], "a foreign key", stream, keys)
         elif isinstance(found, Altered):
             self._altered(self._wanted.in_(found.schema, found.tables), stream)
         elif isinstance(found, StoppedEntity):
@@ -323,13 +335,13 @@ class _Capture:
 
     def _altered(self, names: Sequence[str], stream: Stream) -> None:
         """The rows that follow are of other tables, perhaps."""
-        if not names:
-            return
         self._apply()
 
         def look() -> list[str]:
             with self._asking() as connection:
-                return self._wanted.learn(connection, names)
+                changed = self._wanted.learn(connection, names)
+                self._wanted.refer(connection)
+                return changed
 
         changed = self._patiently("sql", look)
         stream.forget()
@@ -341,13 +353,29 @@ class _Capture:
         for name in changed:
             self._log.warning("types.changed", entity=name, at=str(stream.at))
 
-    def _mark(self, names: Iterable[str], why: str, stream: Stream) -> None:
+    def _mark(
+        self,
+        names: Iterable[str],
+        why: str,
+        stream: Stream,
+        keys: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
+        """Say that rows are not what the log says.
+
+        names: entities.
+        why: in words, without values.
+        keys: a field to its values in the rows that are meant; None: all of them.
+        """
         at = stream.at
         for name in dict.fromkeys(names):
-            mark = Dirty(str(at), at.sequence, why)
-            before = self._news.dirty.get(name)
-            self._news.dirty[name] = mark if before is None else before.and_(mark)
-            self._log.warning("capture.dirty", entity=name, cause=why, at=str(at))
+            mark = Dirty(str(at), at.sequence, why, keys)
+            before = self._marked.get(name)
+            if before is not None and self.healing.is_healed(name, before):
+                before = None
+            self._marked[name] = mark if before is None else before.and_(mark)
+            self._news.dirty[name] = self._marked[name]
+            if before is None:
+                self._log.warning("capture.dirty", entity=name, cause=why, at=str(at))
 
 
 @dataclass(slots=True)

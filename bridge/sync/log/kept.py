@@ -139,8 +139,8 @@ class KeptLog:
         to be read from another place.
 
         position: None for the same as before.
-        dirty, halted: the entities of which something new is to be said; None: halted no more.
-            What a load has covered already is not said.
+        dirty, halted: the entities of which something new is to be said, in place of what was
+            said of them; None: halted no more. What a load has covered already is not said.
         """
         where: Document = {"_id": LOG, "owner.id": owner.id}
         fields: Document = {"beat": "$$NOW"}
@@ -206,10 +206,10 @@ class KeptLog:
             return found.matched_count == 1
 
     def healed(self, entity: str, mark: Dirty) -> bool:
-        """Take a mark away, unless more was found since."""
+        """Take a mark away, unless another one is there by now."""
         with outages():
             found = self._collection.update_one(
-                {"_id": LOG, f"dirty.{entity}.sequence": mark.sequence},
+                {"_id": LOG, f"dirty.{entity}": asdict(mark)},
                 {"$unset": {f"dirty.{entity}": ""}},
             )
             return found.modified_count == 1

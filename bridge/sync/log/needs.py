@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError
+from bridge.sync.log.cascades import Cascade
 
-__all__ = ["QUIET", "Cascade", "Facts", "Need", "cascades", "check", "look", "missing"]
+__all__ = ["Facts", "Need", "cascades", "check", "look", "missing"]
 
 SETTINGS = (
     "log_bin",
@@ -166,27 +167,6 @@ def _quoted(user: str) -> str:
     return "@".join("'" + part.replace("'", "''") + "'" for part in (name, host))
 
 
-@dataclass(frozen=True, slots=True)
-class Cascade:
-    """Rows that the server changes by itself, without a word in its log, when a row that they refer
-    to goes or gets another key.
-
-    parent, child: schema and table. columns: of the parent; refers: of the child, in that order.
-    deletes, updates: what becomes of the child's rows, as the server says: `CASCADE`, `SET NULL`.
-    """
-
-    parent: tuple[str, str]
-    child: tuple[str, str]
-    columns: tuple[str, ...]
-    refers: tuple[str, ...]
-    deletes: str
-    updates: str
-
-
-QUIET = ("RESTRICT", "NO ACTION")
-"""Rules by which no row changes by itself."""
-
-
 def cascades(connection: sql.Connection) -> list[Cascade]:
     """All that the server has. Raises SQLAlchemy's errors."""
     rows = connection.exec_driver_sql(
@@ -203,7 +183,7 @@ def cascades(connection: sql.Connection) -> list[Cascade]:
     for row in rows:
         texts = tuple(str(value) for value in row)
         found.setdefault((texts[0], texts[5], texts[1]), []).append(texts)
-    return [
+    made = [
         Cascade(
             (parts[0][2], parts[0][3]),
             (parts[0][4], parts[0][5]),
@@ -213,5 +193,5 @@ def cascades(connection: sql.Connection) -> list[Cascade]:
             parts[0][9],
         )
         for parts in found.values()
-        if not (parts[0][8] in QUIET and parts[0][9] in QUIET)
     ]
+    return [one for one in made if one.changes]

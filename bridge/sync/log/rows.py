@@ -28,7 +28,7 @@ from bridge.sync.types.rules import Rule, rule
 from bridge.sync.types.typed import Typed
 from bridge.sync.types.wire import KeyColumn
 
-__all__ = ["Reader", "Row", "Unread"]
+__all__ = ["Columns", "Reader", "Row", "Unread", "Walk"]
 
 
 class Row(NamedTuple):
@@ -45,59 +45,15 @@ class Unread(NamedTuple):
     raw: bytes
 
 
-class Reader:
-    """Reads the rows of one entity. charsets: of the server.
+class Walk:
+    """What is alike in all readers of a table: where its columns are, and where rows begin."""
 
-    Raises Misread where the table in the log is another than that of `types`, and what asking for
-    a character set raises.
-    """
+    def __init__(self, shape: Shape, charsets: Charsets) -> None:
+        self._shape, self._charsets = shape, charsets
 
-    def __init__(self, shape: Shape, types: Typed, source: Source, charsets: Charsets) -> None:
-        if not shape.names:
-            raise Misread("has no names in the log: it was written without FULL metadata")
-        self.entity, self._shape = types.entity, shape
-        self._charsets = charsets
-        for one in shape.columns:
-            with _named(one.name):
-                without_fraction(one, types.table.column(one.name))
-        wanted: dict[int, Cell] = {}
-        fields = {
-            field: self._want(column, types.rules[field], wanted)
-            for field, column in types.columns.items()
-            if field in types.rules
-        }
-        dialect = types.table.dialect
-        rules = {column.name: types.rules.get(field) for field, column in types.columns.items()}
-
-        def rule_of(column: Column) -> Rule:
-            return rules.get(column.name) or rule(column, dialect)
-
-        key = []
-        for part in types.key:
-            of_field = rule_of(part.column)
-            place = self._want(part.column, of_field, wanted)
-            with _named(part.column.name):
-                key.append((place, _part(part, of_field, dialect)))
-        deleted: int | None = None
-        self._is_deleted: Callable[[Any], bool] = is_true
-        if source.deleted is not None:
-            column = types.table.column(source.deleted)
-            assert column is not None
-            deleted = self._want(column, rule_of(column), wanted)
-            self._is_deleted = _says_yes(column)
-        self._whole = _Columns(shape, wanted)
-        self._only_key = _Columns(shape, {place: wanted[place] for place, _ in key})
-        self._nothing = _Columns(shape, {})
-        names = [part.column.name for part in types.key]
-        self._new_key, self._old_key = (
-            _Key(names, [(columns.index[place], text) for place, text in key])
-            for columns in (self._whole, self._only_key)
-        )
-        self._fields = [(field, self._whole.index[place]) for field, place in fields.items()]
-        self._deleted = None if deleted is None else self._whole.index[deleted]
-
-    def _want(self, column: Column, rule: Rule, wanted: dict[int, Cell]) -> int:
-        """The place of a column. Raises Misread."""
+    def want(self, column: Column, rule: Rule, wanted: dict[int, Cell]) -> int:
+        """The place of a column, which is read from now on. wanted: readers by place. Raises
+        Misread."""
         place = self._shape.place(column.name)
         if place is None:
             raise Misread(f"has no column {column.name} in the log")
@@ -107,36 +63,8 @@ class Reader:
             wanted[place] = cell(physical, text, column, rule)
         return place
 
-    def changes(self, kind: Rows, body: bytes) -> Iterator[Sequence[Row | Unread]]:
-        """What each change of the event does: one row, or two where the key became another, of
-        which the first is gone. body: what follows the event's header.
-
-        Raises LogUnreadable for what is damaged, and where rows are not whole.
-        """
-        raw, at = self._begin(kind, body)
-        end = len(raw)
-        change = kind.change
-        has_before, has_after = change != "insert", change != "delete"
-        old, new = self._only_key.read, self._whole.read
-        try:
-            while at < end:
-                start = at
-                try:
-                    before = after = None
-                    if has_before:
-                        before, at = old(raw, at)
-                    if has_after:
-                        after, at = new(raw, at)
-                    found = self._of(before, after)
-                except UndecodableMessage as error:
-                    at = self._past(raw, start, has_before + has_after)
-                    found = (Unread(str(error), raw[start:at]),)
-                yield found
-        except (struct.error, IndexError) as error:
-            raise LogUnreadable(f"an event with rows of the log is damaged: {error}") from None
-
     @reads("an event with rows")
-    def _begin(self, kind: Rows, body: bytes) -> tuple[bytes, int]:
+    def begin(self, kind: Rows, body: bytes) -> tuple[bytes, int]:
         """The bytes of the rows, and where the first one begins."""
         at = 8
         if kind.second:
@@ -160,6 +88,86 @@ class Reader:
             at += size
         return (unpacked(body[at:]), 0) if kind.compressed else (body, at)
 
+
+class Reader:
+    """Reads the rows of one entity. charsets: of the server.
+
+    Raises Misread where the table in the log is another than that of `types`, and what asking for
+    a character set raises.
+    """
+
+    def __init__(self, shape: Shape, types: Typed, source: Source, charsets: Charsets) -> None:
+        if not shape.names:
+            raise Misread("has no names in the log: it was written without FULL metadata")
+        self.entity, self._walk = types.entity, Walk(shape, charsets)
+        want = self._walk.want
+        for one in shape.columns:
+            with _named(one.name):
+                without_fraction(one, types.table.column(one.name))
+        wanted: dict[int, Cell] = {}
+        fields = {
+            field: want(column, types.rules[field], wanted)
+            for field, column in types.columns.items()
+            if field in types.rules
+        }
+        dialect = types.table.dialect
+        rules = {column.name: types.rules.get(field) for field, column in types.columns.items()}
+
+        def rule_of(column: Column) -> Rule:
+            return rules.get(column.name) or rule(column, dialect)
+
+        key = []
+        for part in types.key:
+            of_field = rule_of(part.column)
+            place = want(part.column, of_field, wanted)
+            with _named(part.column.name):
+                key.append((place, _part(part, of_field, dialect)))
+        deleted: int | None = None
+        self._is_deleted: Callable[[Any], bool] = is_true
+        if source.deleted is not None:
+            column = types.table.column(source.deleted)
+            assert column is not None
+            deleted = want(column, rule_of(column), wanted)
+            self._is_deleted = _says_yes(column)
+        self._whole = Columns(shape, wanted)
+        self._only_key = Columns(shape, {place: wanted[place] for place, _ in key})
+        self._nothing = Columns(shape, {})
+        names = [part.column.name for part in types.key]
+        self._new_key, self._old_key = (
+            _Key(names, [(columns.index[place], text) for place, text in key])
+            for columns in (self._whole, self._only_key)
+        )
+        self._fields = [(field, self._whole.index[place]) for field, place in fields.items()]
+        self._deleted = None if deleted is None else self._whole.index[deleted]
+
+    def changes(self, kind: Rows, body: bytes) -> Iterator[Sequence[Row | Unread]]:
+        """What each change of the event does: one row, or two where the key became another, of
+        which the first is gone. body: what follows the event's header.
+
+        Raises LogUnreadable for what is damaged, and where rows are not whole.
+        """
+        raw, at = self._walk.begin(kind, body)
+        end = len(raw)
+        change = kind.change
+        has_before, has_after = change != "insert", change != "delete"
+        old, new = self._only_key.read, self._whole.read
+        try:
+            while at < end:
+                start = at
+                try:
+                    before = after = None
+                    if has_before:
+                        before, at = old(raw, at)
+                    if has_after:
+                        after, at = new(raw, at)
+                    found = self._of(before, after)
+                except UndecodableMessage as error:
+                    at = self._past(raw, start, has_before + has_after)
+                    found = (Unread(str(error), raw[start:at]),)
+                yield found
+        except (struct.error, IndexError) as error:
+            raise LogUnreadable(f"an event with rows of the log is damaged: {error}") from None
+
     def _past(self, raw: bytes, at: int, rows: int) -> int:
         for _ in range(rows):
             _, at = self._nothing.read(raw, at)
@@ -178,7 +186,7 @@ class Reader:
         return Row(old, None), row
 
 
-class _Columns:
+class Columns:
     """Reads some columns of a row. wanted: by their place in the table. index: where each one's
     value is then."""
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from bridge.sync.log import format as log
 from bridge.sync.log import statements
+from bridge.sync.log.cascades import Cascaded, Referred
 from bridge.sync.log.format import ARTIFICIAL, HEADER, IGNORABLE, ROWS, Kind, LogUnreadable
 from bridge.sync.log.position import LAST_ROW, Gtid, Position, version
 from bridge.sync.log.rows import Reader, Row
@@ -77,8 +78,8 @@ class Stopped(NamedTuple):
     why: str
 
 
-Found = Change | Unreadable | Concerned | Altered | Stopped
-Readers = Callable[[Shape], Sequence[Reader | Stopped]]
+Found = Change | Unreadable | Concerned | Cascaded | Altered | Stopped
+Readers = Callable[[Shape], Sequence[Reader | Referred | Stopped]]
 """Of a table, those who want its rows."""
 
 
@@ -87,7 +88,7 @@ class _Table(NamedTuple):
 
     schema: str
     name: str
-    readers: Sequence[Reader | Stopped]
+    readers: Sequence[Reader | Referred | Stopped]
 
 
 @dataclass(slots=True)
@@ -303,6 +304,9 @@ class Stream:
         for reader in table.readers:
             if isinstance(reader, Stopped):
                 found.append(reader)
+                continue
+            if isinstance(reader, Referred):
+                found += reader.vanished(ROWS[kind], body)
                 continue
             entity, time = reader.entity, group.time
             row = group.rows.get(entity, 0)

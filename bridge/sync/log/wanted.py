@@ -3,13 +3,17 @@ readers that are made for them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError
 from bridge.sync.documents import Mirror
+from bridge.sync.log.cascades import Below, Referred, Target, below
 from bridge.sync.log.charsets import Charsets
+from bridge.sync.log.needs import cascades
 from bridge.sync.log.rows import Reader
 from bridge.sync.log.sizes import Misread
 from bridge.sync.log.statements import touches
@@ -17,6 +21,8 @@ from bridge.sync.log.stream import Stopped
 from bridge.sync.log.tables import Shape
 from bridge.sync.models import Entity
 from bridge.sync.sql.learn import learn, refresh
+from bridge.sync.types import catalog
+from bridge.sync.types.column import Table
 from bridge.sync.types.typed import Typed
 
 __all__ = ["Wanted", "of_the_log"]
@@ -47,6 +53,8 @@ class Wanted:
             place, _, table = table_name.rpartition(".")
             self._at.setdefault(self._key(place or schema, table), []).append(name)
         self._wrong: dict[str, str] = {}
+        self._below: dict[tuple[str, str], Below] = {}
+        self._referred: dict[tuple[str, str], Table] = {}
 
     def _key(self, schema: str, table: str) -> tuple[str, str]:
         return (schema.casefold(), table.casefold()) if self._folds else (schema, table)
@@ -57,13 +65,38 @@ class Wanted:
         return list(self._entities)
 
     def in_(self, schema: str, tables: tuple[str, ...] | None) -> list[str]:
-        """The entities of what a statement is about: schema and tables as of `touches`."""
-        return [
-            name
+        """The entities of what a statement is about, and those whose rows change with those of its
+        tables: schema and tables as of `touches`."""
+        found: dict[str, None] = {}
+        for place, names in self._at.items():
+            if touches(schema, tables, *place):
+                found |= dict.fromkeys(names)
+        for place, under in self._below.items():
+            if touches(schema, tables, *place):
+                found |= {one.entity: None for one in under.targets}
+        return list(found)
+
+    def refer(self, connection: sql.Connection) -> None:
+        """Look which tables have rows that those of entities refer to, and go or change with.
+        Raises SQLAlchemy's errors."""
+        mirrored = {
+            place: {name: self._columns_of(name) for name in names}
             for place, names in self._at.items()
-            if touches(schema, tables, *place)
-            for name in names
+        }
+        found = [
+            replace(one, parent=self._key(*one.parent), child=self._key(*one.child))
+            for one in cascades(connection)
         ]
+        self._below = below(found, mirrored)
+        self._referred = {}
+        for place in self._below:
+            if (table := catalog.read(connection, ".".join(place))) is not None:
+                self._referred[place] = table
+
+    def _columns_of(self, entity: str) -> dict[str, str]:
+        """Column to field of the data."""
+        types = self._mirror.typed(entity)
+        return {} if types is None else {one.name: field for field, one in types.columns.items()}
 
     def learn(self, connection: sql.Connection, names: Iterable[str]) -> list[str]:
         """Look what the tables of entities are now; which are others than they were. What does not
@@ -85,9 +118,9 @@ class Wanted:
                 changed.append(name)
         return changed
 
-    def readers(self, shape: Shape) -> Sequence[Reader | Stopped]:
+    def readers(self, shape: Shape) -> Sequence[Reader | Referred | Stopped]:
         """Who wants the rows of a table."""
-        found: list[Reader | Stopped] = []
+        found: list[Reader | Referred | Stopped] = []
         for name in self._at.get(self._key(shape.schema, shape.table), ()):
             types, source = self._mirror.typed(name), self._entities[name].source
             assert source is not None
@@ -98,7 +131,22 @@ class Wanted:
                 found.append(Reader(shape, types, source, self._charsets))
             except Misread as error:
                 found.append(Stopped(name, f"{types.table.full_name} {error}"))
-        return found
+        return [*found, *self._watchers(shape)]
+
+    def _watchers(self, shape: Shape) -> Iterator[Referred]:
+        """Who wants to know which rows of a table go, because others go with them."""
+        place = self._key(shape.schema, shape.table)
+        if (under := self._below.get(place)) is None:
+            return
+        table = self._referred.get(place)
+        found = [table.column(name) for name in under.columns] if table else []
+        known = [one for one in found if one is not None]
+        if len(known) == len(under.columns):
+            with suppress(Misread):
+                yield Referred(shape, known, "mysql", under.targets, self._charsets)
+                return
+        whole = [Target(one.entity) for one in under.targets]
+        yield Referred(shape, (), "mysql", whole, self._charsets)
 
 
 def _same(before: Typed, after: Typed | None) -> bool:

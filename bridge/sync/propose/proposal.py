@@ -13,6 +13,7 @@ import sqlalchemy as sql
 from bridge.errors import BridgeError
 from bridge.queue.sql.database import log_text, reading
 from bridge.sync.log import needs
+from bridge.sync.log.cascades import QUIET
 from bridge.sync.log.needs import Need
 from bridge.sync.models import MAX_DOCUMENT, File
 from bridge.sync.propose.advice import advised, timestamps
@@ -124,7 +125,7 @@ def _of_the_log(
         what = " and ".join(
             f"ON {word} {rule}"
             for word, rule in (("DELETE", one.deletes), ("UPDATE", one.updates))
-            if rule not in needs.QUIET
+            if rule not in QUIET
         )
         text = f"rows change with those of {one.parent[1]} ({what}), which the log does not show: "
         text += "`bridgectl capture` looks at them when it sees that"

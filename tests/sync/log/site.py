@@ -155,6 +155,16 @@ class LogSite:
             end = self.end()
             wait_for(is_there, bound=30, what="the end of the log")
 
+    def caught_up(self) -> None:
+        """Wait until MongoDB has all that is in the log now."""
+        end = self.end()
+
+        def is_there() -> bool:
+            position = self.kept.read().position
+            return position is not None and position.reaches(end)
+
+        wait_for(is_there, bound=30, what=f"the mirror at {end}")
+
     def source(self, name: str) -> SqlSource:
         """The rows of an entity."""
         reading = Readings(self.position())

@@ -8,7 +8,8 @@ import pytest
 
 from bridge.errors import BridgeError
 from bridge.queue.sql.database import connect, reading
-from bridge.sync.log.needs import Cascade, Facts, cascades, check, look, missing
+from bridge.sync.log.cascades import Cascade
+from bridge.sync.log.needs import Facts, cascades, check, look, missing
 from stack.mariadb import MariaDB
 
 GOOD = {
