@@ -87,8 +87,9 @@ class ConfigError(BridgeError):
 class ServerMissing(BridgeError):
     """A server that is needed does not answer.
 
-    `url` must already be without its password (`bridge.settings.redact_url`). text: the whole
-    message, where starting it is not what to do.
+    url: already without its password (`bridge.settings.redact_url`).
+    start, cause: how it is started, and what the attempt raised.
+    text: the whole message, where starting it is not what to do.
     """
 
     def __init__(
@@ -168,9 +169,9 @@ class NotOffered(BridgeError, NotImplementedError):
 class IngestRefused(BridgeError):
     """The listener refused events; sending the same again would be refused again.
 
-    status: HTTP status of the answer, 0 when there was none. errors: index of the event among
-    those given, or None for all of them, and what is wrong. accepted: how many events before
-    them were accepted.
+    status: HTTP status of the answer, 0 when there was none.
+    errors: index of the event among those given, or None for all of them, and what is wrong.
+    accepted: how many events before them were accepted.
     """
 
     def __init__(

@@ -183,7 +183,11 @@ class YamlFile:
     def problem(
         self, location: Location, message: str, hint: str = "", *, key: bool = False
     ) -> Problem:
-        """A Problem at `location`."""
+        """A Problem of this file.
+
+        location, key: as for `position`.
+        message, hint: what is wrong, and what to do.
+        """
         line, column = self.position(location, key=key)
         return Problem(self.name, line, column, message, hint)
 
