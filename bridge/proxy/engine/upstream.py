@@ -174,8 +174,11 @@ class LegacyConnection(asyncio.BufferedProtocol):
 
 
 class Upstream:
-    """The pool. `hidden` are the names of the backend that no visitor may see, `prefix` the
-    path in its URL. There are descriptors for `most` requests at a time."""
+    """The pool of connections to the backend `name`; `prefix` is the path in its URL.
+
+    most: requests at a time that there are descriptors for.
+    visitors: their limits, of which the share of the places and the buffer matter here.
+    """
 
     def __init__(
         self,

@@ -139,8 +139,12 @@ def follow(
     hops: int = 20,
     most: int = 1000,
 ) -> Found:
-    """Follow `urls` (of `start_of`), at most `hops` redirects far and with at most `most`
-    requests. `headers` are sent with each."""
+    """Follow redirects, of both sides.
+
+    urls: of `start_of`.
+    headers: sent with each request.
+    hops, most: redirects in a row, and requests in all, at most.
+    """
     sides = _Sides(table, headers, most)
     try:
         return _Search(sides, table.file.redirect_loops.rounds, hops).run(urls)
