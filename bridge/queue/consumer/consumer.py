@@ -81,11 +81,13 @@ class _Held:
 class Consumer:
     """Hands the events of a queue to `handle`, in one thread.
 
-    broker_url: any URL that Kombu knows. batch_size: the most messages of one batch.
+    broker_url: any URL that Kombu knows.
+    batch_size: the most messages of one batch.
     batch_wait: seconds that a batch waits for more after its first message, at most; it does not
-    wait while there are none. retry_wait: seconds until the next try, by the number of tries.
-    transport_options: for `bridge.queue.streams`. max_event: bytes of the largest event; of
-    larger ones than usual a batch has fewer.
+        wait while there are none.
+    retry_wait: seconds until the next try, by the number of tries.
+    transport_options: for `bridge.queue.streams`.
+    max_event: bytes of the largest event; of larger ones than usual a batch has fewer.
     """
 
     def __init__(

@@ -87,7 +87,11 @@ class Plan:
 def first(
     rows: Sequence[Row], held: Mapping[tuple[str, str], int], now: int, timing: Timing
 ) -> Plan:
-    """Every row is free, to be published or doubtful. now: milliseconds since 1970."""
+    """Every row is free, to be published or doubtful.
+
+    held: the versions that MongoDB holds, by entity and key.
+    now: milliseconds since 1970.
+    """
     made = Plan()
     for row in rows:
         version = held.get(row.identity)

@@ -177,7 +177,8 @@ def taking(
     """Run a SELECT whose rows are ours until the end of the transaction, which is the end of
     the context; rows that somebody else takes are left out.
 
-    id: the primary key of the table. name: of the table, for servers without SKIP LOCKED.
+    id: the primary key of the table.
+    name: of the table, for servers without SKIP LOCKED.
     """
     if engine.dialect.name == "sqlite":
         with reading(engine) as connection:
