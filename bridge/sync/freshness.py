@@ -250,7 +250,10 @@ class Watch(Protocol):
         """The highest version that a majority is known to hold, or None: nothing is known."""
 
     def wait(self, entity: str, key: str, version: int, seconds: float) -> bool:
-        """Wait until at least `version` is known; False when it is not within `seconds`."""
+        """Wait until a version, or a newer one, is known; False when it is not within `seconds`.
+
+        entity, key, version: as in an `Entry`.
+        """
 
 
 _offered: weakref.ref[Watch] | None = None

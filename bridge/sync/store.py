@@ -64,10 +64,12 @@ class _Running(NamedTuple):
 class Store:
     """Reads of the mirror, for all threads of a process; one for each process is enough.
 
+    cache: another one than the default, or None for none.
+    read_preference: PyMongo's name of it.
+    max_staleness: seconds that a secondary may be behind, 90 at least.
+    patience: seconds that a read waits for MongoDB, at most.
+
     It connects with the first read that memory cannot answer, and anew in a forked child.
-    cache: another one than the default, or None for none. read_preference: PyMongo's name of it,
-    max_staleness: seconds that a secondary may be behind (90 at least). patience: seconds that a
-    read waits for MongoDB, at most.
     """
 
     def __init__(
@@ -159,9 +161,11 @@ class Store:
     ) -> list[Document]:
         """The documents that `where` describes, always from MongoDB.
 
-        where: field to a value, {"$in": [...]}, or a range ({"$gte": a, "$lt": b}). sort: fields,
-        `-` in front is descending. fields: those that come besides `_id` and `_v`; () is all.
-        An index of sync.yaml, or that of `_id`, must answer it.
+        where: field to a value, {"$in": [...]}, or a range ({"$gte": a, "$lt": b}). An index of
+            sync.yaml, or that of `_id`, must answer it.
+        sort: fields; `-` in front is descending.
+        fields: those that come besides `_id` and `_v`; () is all.
+
         Raises as `get`, and BridgeError with the index to declare.
         """
         declared = [index.keys for index in self._entity(entity).indexes]

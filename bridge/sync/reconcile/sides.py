@@ -53,7 +53,9 @@ class _Writes(NamedTuple):
 
 
 class Sides:
-    """The rows of an entity and its documents. beside: whether their versions are beside the table.
+    """The rows of an entity and its documents. `beside`: whether versions are beside the table.
+
+    name: the entity; it may be a child.
 
     Raises BridgeError for an entity without a source; every method also raises ServerAway.
     """

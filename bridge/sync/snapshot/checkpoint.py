@@ -87,7 +87,11 @@ def digest(mirror: Mirror, entity: str) -> str:
 
 
 def forget_reason(held: Checkpoint, source: str, *, restart: bool, rewrite: bool) -> str:
-    """Why an unfinished snapshot cannot be gone on with; empty when it can."""
+    """Why an unfinished snapshot cannot be gone on with; empty when it can.
+
+    source: the `digest` of sync.yaml as it is.
+    restart, rewrite: what is asked for now.
+    """
     if restart:
         return "--restart"
     if held.source != source:

@@ -61,7 +61,8 @@ class Chunk:
 class SqlSource:
     """The rows of one entity, with those of its children.
 
-    name: the entity in sync.yaml. rewrite: whether the events also replace the same version.
+    name: the entity in sync.yaml.
+    rewrite: whether the events also replace the same version.
     sender: their `source`.
 
     Raises BridgeError when the entity has no source or is a child; every method raises

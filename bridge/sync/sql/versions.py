@@ -64,9 +64,11 @@ def definition(dialect: str) -> str:
 def joined(
     rows: Any, key: Sequence[KeyColumn], entity: str, dialect: str, schema: str | None = None
 ) -> tuple[Any, sql.ColumnElement[Any]]:
-    """What to select from, rows with their entries, and the expression of the version.
+    """What to select from, rows with their entries, and the expression of the version. It is one
+    statement, so that a row and its version are of the same moment.
 
-    It is one statement, so that a row and its version are of the same moment.
+    rows, key: the table of `entity`, and its key.
+    schema: where bridge_versions is.
     """
     entries = table(schema).alias()
     base = table(schema).alias()

@@ -210,7 +210,10 @@ class KeyColumn:
 
 
 def key_column(reference: Any, column: Column, rule: Rule, dialect: str) -> KeyColumn | None:
-    """A column as a part of a key; None where its values cannot name a row."""
+    """A column as a part of a key; None where its values cannot name a row.
+
+    reference, column: in a statement, and as the catalog has it.
+    """
     family = rule.family
     if family.key == "":
         return None
