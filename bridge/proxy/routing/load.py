@@ -100,9 +100,7 @@ def load_text(
 ) -> RouteTable:
     """Load `text` as if it stood in the file `path`.
 
-    means, generation, handlers, before: as for `load`.
-
-    Raises ConfigError.
+    means, generation, handlers, before: as for `load`, and so is what it raises.
     """
     with whatever_happens(str(path)):
         means = means or Means(handlers=handlers, before=before)

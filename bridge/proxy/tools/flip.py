@@ -106,9 +106,7 @@ def flip_all(routes: Path, share: str, *, who: str, why: str) -> Done:
     """Set every share that is another, with one change of the file. What cannot be changed is
     `left`, and the rest is changed all the same.
 
-    routes, share, who, why: as for `flip`.
-
-    Raises as `flip`.
+    routes, share, who, why: as for `flip`, and so is what it raises.
     """
 
     def every(change: _Change) -> Done:
