@@ -42,10 +42,8 @@ class UnreadableFile(ValueError):
 
 
 def read_text(path: Path) -> str:
-    """The text of a file that an operator names. Never waits, as a pipe would.
-
-    Raises UnreadableFile.
-    """
+    """The text of a file that an operator names. Never waits, as a pipe would. Raises
+    UnreadableFile."""
     try:
         # Not blocking: opening a pipe would wait for somebody who writes into it.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -51,10 +51,7 @@ class Prepared(NamedTuple):
 
 
 class Mirror:
-    """sync.yaml, ready to be applied.
-
-    Raises ImportFailed when a hook cannot be imported.
-    """
+    """sync.yaml, ready to be applied. Raises ImportFailed when a hook cannot be imported."""
 
     def __init__(self, file: File) -> None:
         self.file = file

@@ -312,8 +312,7 @@ class Gate:
 
     def ensure(self, wanted: Wanted, reads: Collection[str]) -> bool:
         """Whether the mirror holds all that is wanted of the entities `reads`, or of parents of
-        theirs. It is noted in `wanted`, how. Takes `patience` and one look at most.
-        """
+        theirs. It is noted in `wanted`, how. Takes `patience` and one look at most."""
         missing = [entry for entry in wanted.entries if self._concerns(entry, reads)]
         deadline = time.monotonic() + self._patience
         try:

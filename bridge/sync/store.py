@@ -103,11 +103,9 @@ class Store:
         return f"<Store: {self._cache!r}>"
 
     def get(self, entity: str, key: str) -> Document | None:
-        """The document of this key, None when there is none.
-
-        Raises ServerAway, BridgeError for an entity that sync.yaml does not have, and
-        UseLegacy("freshness") when the visitor's own edit is not there in time.
-        """
+        """The document of this key, None when there is none. Raises ServerAway, BridgeError for an
+        entity that sync.yaml does not have, and UseLegacy("freshness") when the visitor's own edit
+        is not there in time."""
         want = _wanted()
         if want is None:  # (1), in these lines and no call: it is what nearly every read does
             cache = self._cache

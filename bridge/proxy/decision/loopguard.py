@@ -210,9 +210,8 @@ class Signed:
 
 
 class LoopGuard:
-    """The trails of visitors who were redirected lately and brought none. Not thread-safe.
-    Memory is bounded. `places` are where they are, each with how many: nobody else need be looked
-    at."""
+    """The trails of visitors who were redirected lately and brought none. Not thread-safe. Memory
+    is bounded. `places` are where they are, each with how many: nobody else need be looked at."""
 
     def __init__(self) -> None:
         self.places: dict[str, int] = {}

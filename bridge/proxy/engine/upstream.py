@@ -303,9 +303,8 @@ class Upstream:
         return self.in_flight >= self.at_once or self._has_its_share(exchange)
 
     def _has_its_share(self, exchange: Asking) -> bool:
-        """Whether those from its address have as many places as they may, while there are few.
-        Who has no address that says anything counts as nobody: those behind a unix socket are
-        many."""
+        """Whether those from its address have as many places as they may, while there are few. An
+        address that says nothing counts as nobody: those behind a unix socket are many."""
         place = exchange.place
         if not place or self.in_flight < self._share:
             return False

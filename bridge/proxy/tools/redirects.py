@@ -104,9 +104,7 @@ class Found:
 
 def start_of(table: RouteTable, url: str) -> str:
     """The absolute address for `url`: absolute itself, or a path on a host of the first site.
-
-    Raises WrongUsage for what is no address, and BridgeError for another site's.
-    """
+    Raises WrongUsage for what is no address, and BridgeError for another site's."""
     if url.startswith("/"):
         url = f"http://{host_of(table.file.hosts, next(iter(table.file.sites)))}{url}"
     given = url

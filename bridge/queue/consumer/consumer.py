@@ -130,11 +130,9 @@ class Consumer:
         self._patience = Patience(threading.Event())
 
     def run(self, stop: threading.Event) -> None:
-        """Consume until `stop` is set, then acknowledge or give back what is in hand.
-
-        Raises BridgeError for a URL that cannot be used. A broker that is away is waited for,
-        without end.
-        """
+        """Consume until `stop` is set, then acknowledge or give back what is in hand. Raises
+        BridgeError for a URL that cannot be used. A broker that is away is waited for, without
+        end."""
         self._patience = Patience(stop)
         with Link(self._url, consumes=True, **self._options) as link, suppress(Stopped):
             self._patience.until(
@@ -192,9 +190,7 @@ class Consumer:
 
     def _use(self) -> list[_Held]:
         """Hand on what is in the inbox; what is done, with its letter where it is to be buried.
-
-        Raises Stopped; nothing of the inbox is done then.
-        """
+        Raises Stopped; nothing of the inbox is done then."""
         done: list[_Held] = []
         groups: dict[tuple[str, str], list[_Held]] = {}
         for held in self._inbox:

@@ -365,10 +365,8 @@ class Group:
         self._heartbeat.fall_silent()
 
     def close(self, *, gone: bool) -> None:
-        """Stop showing life. gone: tell Redis so, or leave it to the end of the heartbeat.
-
-        Raises redis.RedisError.
-        """
+        """Stop showing life. gone: tell Redis so, or leave it to the end of the heartbeat. Raises
+        redis.RedisError."""
         self._heartbeat.close(gone=gone)
 
 

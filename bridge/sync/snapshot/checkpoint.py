@@ -42,8 +42,7 @@ class Checkpoint:
     in MongoDB, None before the first. total: rows when it began. written, stale: events that
     changed MongoDB, and of which it had that version or a newer one. dead: rows that became dead
     letters. buried: documents whose row is gone. seconds: of work. rewrite: as it was asked for.
-    source: digest of what is read.
-    """
+    source: digest of what is read."""
 
     source: str
     rewrite: bool = False
@@ -111,10 +110,8 @@ def pause(state: State, entity: str, *, paused: bool) -> bool:
 
 
 class Leases:
-    """The checkpoints that this process works on; a thread gives the signs of life.
-
-    Raises BridgeError when another process is alive that works on one of them.
-    """
+    """The checkpoints that this process works on; a thread gives the signs of life. Raises
+    BridgeError when another process is alive that works on one of them."""
 
     def __init__(self, state: State, entities: Sequence[str]) -> None:
         self._state, self._entities = state, tuple(entities)

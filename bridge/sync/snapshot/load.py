@@ -56,8 +56,7 @@ class SnapshotOptions:
     """restart: begin anew, whatever was done. rewrite: write the same versions, too. chunk: rows
     at once. max_lag: seconds, and max_waiting: messages, beyond which it waits; 0 for no limit.
     rate: rows a second, 0 for no limit. max_dead: rows of one run that may become dead letters, 0
-    for no limit. bury_all: however many have no row.
-    """
+    for no limit. bury_all: however many have no row."""
 
     restart: bool = False
     rewrite: bool = False

@@ -164,9 +164,8 @@ class SqlSource:
         return found
 
     def rows_by_keys(self, keys: Sequence[str]) -> tuple[list[Event], list[BadRow]]:
-        """The events of the rows that have these key texts, and the rows that no event can be
-        made of; of what is not there, none. Keys that no row can have are left out: see
-        `existing`."""
+        """The events of the rows that have these key texts, and the rows that no event can be made
+        of; of what is not there, none. Keys that no row can have are left out: see `existing`."""
 
         def ask(connection: sql.Connection, rows: Rows) -> tuple[list[Event], list[BadRow]]:
             events: list[Event] = []

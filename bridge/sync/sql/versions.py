@@ -148,11 +148,9 @@ def forget_base(dialect: str, entity: str) -> str:
 
 
 def raise_entries(connection: sql.Connection, entity: str, keys: Sequence[str]) -> dict[str, int]:
-    """Give each of these keys a new version, above all that it had. keys: in order, so that two
-    who do this at once wait for each other and nothing else.
-
-    Raises BridgeError when the entity has no base version, and SQLAlchemy's errors.
-    """
+    """Give each of these keys a new version, above all that it had. keys: in order, so that two who
+    do this at once wait for each other and nothing else. Raises BridgeError when the entity has no
+    base version, and SQLAlchemy's errors."""
     dialect = dialect_of(connection)
     base = base_of(connection, entity)
     if base is None:

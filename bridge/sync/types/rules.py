@@ -150,10 +150,8 @@ _EXACT: Mapping[tuple[str, str], Family] = {
 
 
 def rule(column: Column, dialect: str, field: FieldRule | None = None) -> Rule:
-    """What becomes of a column. field: what sync.yaml says of it.
-
-    Raises Unknown for a column that has no rule.
-    """
+    """What becomes of a column. field: what sync.yaml says of it. Raises Unknown for a column that
+    has no rule."""
     made = _by_type(column, dialect)
     return made if field is None else _overridden(made, column, field)
 

@@ -199,8 +199,7 @@ class KeyColumn:
     dynamic: bool = False
 
     def values(self, text: str) -> Sequence[Any]:
-        """What `left` can be where this is its text, most likely value first. Raises
-        Unlookable."""
+        """What `left` can be where this is its text, most likely value first. Raises Unlookable."""
         found = self.kind.parse(text)
         return found if isinstance(found, list) else [found]
 
