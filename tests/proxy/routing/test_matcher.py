@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from werkzeug.routing import Map, Rule
 
 from bridge.proxy.request import superglobals
 from bridge.proxy.routing import matcher, pattern
-from bridge.proxy.routing.matcher import Matcher, fits
+from bridge.proxy.routing.matcher import Matcher, fits, read_rule
 from tests.proxy.site import decided, head, route, table
 
 CONVERTERS = [
@@ -244,6 +245,76 @@ def test_where_patterns_crowd_a_rule_of_the_last_one_is_named() -> None:
     ours = Matcher([("/<a>/x", "a"), ("/<int:b>/y/<c>", "b"), ("/z/<d>", "d"), ("/z/w", "w")])
     assert sorted(ours.crowded()) == [("a", 2), ("b", 1), ("d", 1)]
     assert list(Matcher([("/", "root"), ("/a", "a")]).crowded()) == []
+
+
+def test_where_patterns_crowd_the_last_one_is_that_of_werkzeugs_order() -> None:
+    """The rule that is named may end further below, or have further patterns below."""
+    ours = Matcher(
+        [("/<a>/<path:rest>", "far"), ("/<int:b>", "near"), ("/<int(signed=True):c>-x", "text")]
+    )
+    assert sorted(ours.crowded()) == [("far", 1), ("far", 3)]
+
+
+@pytest.mark.parametrize("rule", ["/a", "/a/<b>", "/<int:a>-<b>/<path:c>", "/<any(a, b):c>"])
+def test_a_rule_that_was_read_leaves_nothing_to_the_garbage_collector(rule: str) -> None:
+    """Tables of thousands of rules are read again and again, in a process that looks seldom."""
+
+    def alive() -> int:
+        return sum(issubclass(type(one), Map | Rule) for one in gc.get_objects())
+
+    gc.disable()
+    try:
+        before = alive()
+        read_rule(rule)
+        assert alive() == before
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("rule", "parts", "names"),
+    [
+        ("/", [""], []),
+        ("/a/b", ["a", "b"], []),
+        ("/a/", ["a", ""], []),
+        ("/a//b", ["a", "", "b"], []),
+        ("/<a>", [("", "")], ["a"]),
+        ("/x<int:a>-<b>.html/y", [("x", "-", ".html"), "y"], ["a", "b"]),
+        ("/a/<path:p>/edit/<q>", ["a", ("", "/edit/", "")], ["p", "q"]),
+        ("/<path:p>/", [("", "/")], ["p"]),
+    ],
+)
+def test_a_rule_is_read_segment_by_segment_and_what_takes_slashes_is_the_last(
+    rule: str, parts: list[str | tuple[str, ...]], names: list[str]
+) -> None:
+    read, variables = read_rule(rule)
+    assert [part if isinstance(part, str) else part.texts for part, _ in read] == parts
+    assert [one.name for one in variables] == names
+    assert all((weight == ()) == isinstance(part, str) for part, weight in read)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ("/a-<x>", "/<x>"),  # a text in it
+        ("/<x>-<y>", "/<x>"),
+        ("/<x>-<y>-<z>", "/<x>-<y>"),
+        ("/ab<x>", "/a<x>"),  # a longer one
+        ("/<x>-<y>", "/-<x>"),  # of as much text that of more variables
+        ("/<int:x>", "/<x>"),  # a narrower converter
+        ("/<x>", "/<path:x>"),
+        ("/<int:x><y>", "/<x><y>"),
+    ],
+)
+def test_of_two_patterns_the_one_that_says_more_comes_first(better: str, worse: str) -> None:
+    """In whatever order they are written."""
+    path = re.sub("<[^>]*>", "1", better)
+    rules = {better: 0, worse: 1}
+    for written in (rules, dict(reversed(rules.items()))):
+        found = Matcher(written.items()).find(path)
+        assert found is not None
+        assert found[0] == 0
+        assert werkzeug_takes([*written], path) == ([*written].index(better), found[1])
 
 
 def test_a_rule_that_does_not_hold_hides_no_other_one() -> None:
