@@ -464,6 +464,13 @@ class TestChildren:
         assert "release comes with its project" in refused(make(SPLIT), event)
 
 
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
 NAME_PART = st.text("a1/%2F5é", max_size=5)
 
 
@@ -478,6 +485,18 @@ def sourced(*key: str) -> str:
           collection: releases
           source: {{table: releases, key: [{", ".join(key)}], version: ver}}
     """
+
+
+def releases_of_a_table(*parent: str) -> Mirror:
+    """The same without a file. parent: the columns before the two of its own."""
+    own = ["version", "architecture"]
+    source = {"table": "r", "key": [*parent, *own], "version": "ver"}
+    child = {"entity": "release", "key": own}
+    entities = {
+        "project": {"collection": "projects", "children": {"releases": child}},
+        "release": {"collection": "releases", "source": source},
+    }
+    return Mirror(File.model_validate({"version": 1, "entities": entities}))
 
 
 def key_of(*kinds: str) -> Any:
@@ -520,14 +539,27 @@ class TestKeysOfChildren:
     def test_members_with_other_names_have_other_keys(
         self, members: list[tuple[str, str]], owner: str
     ) -> None:
-        child = {"entity": "release", "key": ["version", "architecture"]}
-        source = {"table": "r", "key": ["name", *child["key"]], "version": "ver"}
-        entities = {
-            "project": {"collection": "projects", "children": {"releases": child}},
-            "release": {"collection": "releases", "source": source},
-        }
-        mirror = Mirror(File.model_validate({"version": 1, "entities": entities}))
+        mirror = releases_of_a_table("project")
         assert len({*self.keys(mirror, owner, *members)}) == len(members)
+
+    @given(
+        owner=st.text("a1-/%2F", max_size=6),
+        parent=st.sampled_from([(), ("a",), ("a", "b"), ("a", "b", "c")]),
+        kinds=st.none() | st.lists(st.sampled_from(sorted(KINDS)), min_size=5, max_size=5),
+        member=st.tuples(*[st.text(max_size=8) | scalars] * 2),
+    )
+    def test_whatever_a_member_is_called_its_event_is_written_or_refused(
+        self, owner: str, parent: tuple[str, ...], kinds: list[str] | None, member: tuple[Any, Any]
+    ) -> None:
+        """No other error leaves it: the worker would try the event again and again."""
+        mirror = releases_of_a_table(*parent)
+        if kinds is not None:
+            mirror.learn("release", key_of(*kinds[: len(parent) + 2]))
+        try:
+            [key] = self.keys(mirror, owner, member)
+        except UnusableEvent:
+            return
+        assert len(key.encode()) <= 1024
 
     @pytest.mark.parametrize("owner", ["bash", "", "a/b/c"])
     def test_a_parent_whose_key_has_other_columns_is_refused(self, make: Make, owner: str) -> None:
@@ -622,15 +654,6 @@ def test_values_are_converted(kind: Any, value: Any, result: Any) -> None:
 def test_values_that_are_not_of_the_type_are_refused(kind: Any, value: Any) -> None:
     with pytest.raises(ValueError, match=r"^(is|has|cannot)\b"):
         CONVERSIONS[kind](value)
-
-
-scalars = (
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.text()
-    | st.floats(allow_nan=False, allow_infinity=False)
-)
 
 
 @given(st.sampled_from(["string", "integer", "number", "boolean"]), scalars)

@@ -177,7 +177,7 @@ def _walk(
         if pattern.final:
             rest = rest or "/".join(parts[at:])
             read, on = pattern.read(rest), len(parts)
-        elif part and part.endswith(pattern.texts[-1]):
+        elif part.endswith(pattern.texts[-1]):
             read, on = pattern.read(part), at + 1
         else:
             continue
