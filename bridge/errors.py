@@ -114,8 +114,9 @@ class StateUnreadable(BridgeError):
 class UseLegacy(BridgeError):
     """Raised by a handler that declines a request: the legacy side answers it.
 
-    `reason` is counted and logged; the visitor never sees it. Raise it before writing
-    anything, and before the first byte of the response.
+    `reason` is logged as the detail of a fallback that counts as `declined`, or as `freshness`
+    where it says that; the visitor never sees it. Raise it before writing anything, and before
+    the first byte of the response.
     """
 
     def __init__(self, reason: str = Reason.DECLINED) -> None:
