@@ -247,3 +247,20 @@ def test_functions_without_a_list_are_named_with_their_line(source: str, named: 
     found = undescribed("bridge/one.py", source, {("put", 4)})
 
     assert [one.removeprefix("bridge/one.py:").partition(" describes")[0] for one in found] == named
+
+
+def test_every_metric_of_the_queue_and_the_mirror_is_explained() -> None:
+    """As it stands in the code, in one of the pages."""
+    text = "".join(one.read_text(encoding="utf-8") for one in PAGES)
+    made = [REPOSITORY / f"bridge/{name}.py" for name in ("queue/status", "sync/reconcile/results")]
+    names = {
+        node.value
+        for path in made
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.fullmatch(r"bridge_[a-z_]+", node.value)
+    }
+
+    assert len(names) > 10
+    assert [name for name in sorted(names) if not re.search(rf"`{name}\b", text)] == []
