@@ -87,8 +87,9 @@ class ConfigError(BridgeError):
 class ServerMissing(BridgeError):
     """A server that is needed does not answer.
 
-    `url` must already be without its password (`bridge.settings.redact_url`). text: the whole
-    message, where starting it is not what to do.
+    url: already without its password (`bridge.settings.redact_url`).
+    start, cause: how it is started, and what the attempt raised.
+    text: the whole message, where starting it is not what to do.
     """
 
     def __init__(
@@ -113,8 +114,9 @@ class StateUnreadable(BridgeError):
 class UseLegacy(BridgeError):
     """Raised by a handler that declines a request: the legacy side answers it.
 
-    `reason` is counted and logged; the visitor never sees it. Raise it before writing
-    anything, and before the first byte of the response.
+    `reason` is logged as the detail of a fallback that counts as `declined`, or as `freshness`
+    where it says that; the visitor never sees it. Raise it before writing anything, and before
+    the first byte of the response.
     """
 
     def __init__(self, reason: str = Reason.DECLINED) -> None:
@@ -168,9 +170,9 @@ class NotOffered(BridgeError, NotImplementedError):
 class IngestRefused(BridgeError):
     """The listener refused events; sending the same again would be refused again.
 
-    status: HTTP status of the answer, 0 when there was none. errors: index of the event among
-    those given, or None for all of them, and what is wrong. accepted: how many events before
-    them were accepted.
+    status: HTTP status of the answer, 0 when there was none.
+    errors: index of the event among those given, or None for all of them, and what is wrong.
+    accepted: how many events before them were accepted.
     """
 
     def __init__(

@@ -36,11 +36,11 @@ def write_atomically(
     mode: int | None = None,
     before: Callable[[], None] = lambda: None,
 ) -> None:
-    """Replace `path` by `text` so that a reader, or a crash, sees the old or the new file.
+    """Replace `path` by `text` so that a reader, or a crash, sees the old or the new file. Mode,
+    group and, for root, owner are taken over from the old one.
 
-    Mode, group and, for root, owner are taken over from the old file when there is one; `mode` is
-    for a new one. `before` is called when all is written and only the change of names is left;
-    what it raises prevents that.
+    mode: of a new file; None: as the umask has it.
+    before: called when only the change of names is left; what it raises prevents that.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")

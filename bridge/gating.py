@@ -25,10 +25,7 @@ _KEPT = "last-good.mirrored.json"
 
 def gate_of(settings: Settings) -> Gate | None:
     """The gate of `settings.freshness_keys`, None without keys. It connects to MongoDB when it is
-    first needed.
-
-    Raises ConfigError for sync.yaml.
-    """
+    first needed. Raises ConfigError for sync.yaml."""
     if not settings.freshness_keys:
         return None
     from bridge.sync import probe

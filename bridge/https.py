@@ -67,11 +67,11 @@ def judge(answer: Answer) -> tuple[str, str] | None:
 
 
 def look(name: str, backend: models.Backend, server: str, table: RouteTable) -> Iterator[Finding]:
-    """Ask a server of a backend for the start page of each site, as the bridge does
-    for a visitor by https.
+    """Ask for the start page of each site, as the bridge does for a visitor by https. What does not
+    answer is silent here: it is named elsewhere.
 
-    What does not answer is silent here: it is named elsewhere. A backend at a unix socket is not
-    asked.
+    name, backend: as in routes.yaml; only sites with this backend are asked for.
+    server: one of its URLs; one at a unix socket is not asked.
     """
     if not server.startswith(("http://", "https://")):
         return

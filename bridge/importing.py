@@ -22,10 +22,8 @@ class ImportFailed(BridgeError):
 
 
 def import_callable(name: str, what: str = "handler") -> Any:
-    """The function or application `module:attribute`; `what` it is, for messages.
-
-    Raises ImportFailed when that fails, whatever the module does.
-    """
+    """The function or application `module:attribute`; `what` it is, for messages. Raises
+    ImportFailed when that fails, whatever the module does."""
     module_name, _, attribute = name.partition(":")
     importlib.invalidate_caches()  # a mended file must be seen by the next attempt
     is_old = module_name in sys.modules

@@ -231,8 +231,9 @@ def _length(headers: Message) -> int | str | None:
 
 
 class Listener(socketserver.ThreadingMixIn, WSGIServer):
-    """Listens on `host` and `port` (0: a free one, then in `server_port`) from the start;
-    `serve_forever` serves until `shutdown` from another thread.
+    """Listens from the start; `serve_forever` serves until `shutdown` from another thread.
+
+    host, port: where; port 0 is a free one, which is then in `server_port`.
 
     Raises OSError when it cannot listen there.
     """

@@ -27,6 +27,8 @@ from bridge.queue.ingest import Ingest, PublisherPool
 from bridge.queue.status import KEEP
 from bridge.queue.status import metrics as queue_metrics
 from bridge.settings import Settings
+from bridge.sync.log.shown import LogWatch
+from bridge.sync.log.shown import metrics as log_metrics
 from bridge.sync.reconcile import results as reconciled
 from bridge.sync.relay import Sources, queue_status
 from bridge.units import several
@@ -45,9 +47,11 @@ def whole(settings: Settings, ends: ExitStack, *, proxy: bool) -> WSGIApplicatio
     last = reconciled.LastWatch(settings)
     ends.callback(pool.close)
     ends.callback(last.close)
+    of_log = LogWatch(settings)
+    ends.callback(of_log.close)
 
     def mirror() -> bytes:
-        return queue_metrics(watch()) + reconciled.metrics(last())
+        return queue_metrics(watch()) + reconciled.metrics(last()) + log_metrics(of_log())
 
     def everything() -> bytes:
         return scrape.scrape(state_dir) + workers.metrics(state_dir) + mirror()

@@ -28,7 +28,11 @@ def _quoted(text: str) -> str:
 def family(
     name: str, kind: Kind, text: str, samples: Iterable[tuple[Mapping[str, str], float]]
 ) -> list[str]:
-    """The lines of one metric; `samples` are labels and a value each."""
+    """The lines of one metric.
+
+    text: its HELP.
+    samples: labels and a value each.
+    """
     return [
         *header(name, kind, text),
         *(f"{sample(name, labels)} {value}" for labels, value in samples),

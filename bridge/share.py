@@ -19,10 +19,8 @@ TREES = {"deploy": "deploy", "php": "php", "site": "examples/site"}
 
 
 def files() -> dict[str, Path]:
-    """Every file by its name, such as `deploy/nginx/site.conf`, in order.
-
-    Raises BridgeError when they are not there, as in a copy of the package's folder alone.
-    """
+    """Every file by its name, such as `deploy/nginx/site.conf`, in order. Raises BridgeError when
+    they are not there, as in a copy of the package's folder alone."""
     installed = _PACKAGE / "share"
     found: dict[str, Path] = {}
     for tree, place in TREES.items():
@@ -59,11 +57,9 @@ def chosen(words: Sequence[str], among: Mapping[str, Path]) -> tuple[dict[str, P
 
 
 def write(examples: Mapping[str, Path], folder: Path, *, force: bool = False) -> list[Path]:
-    """Write each file below `folder` under its name; returns where they are.
-
-    Raises ExampleExists, before anything is written, when one is there and not `force`; BridgeError
-    when a file cannot be written.
-    """
+    """Write each file below `folder` under its name; returns where they are. Raises ExampleExists,
+    before anything is written, when one is there and not `force`; BridgeError when a file cannot be
+    written."""
     places = {folder / name: path for name, path in examples.items()}
     there = [str(place) for place in places if place.exists() or place.is_symlink()]
     if there and not force:

@@ -97,7 +97,10 @@ class Written:
 def text(
     pattern: re.Pattern[str], what: str, example: str, fold: Callable[[str], str] = str
 ) -> Written:
-    """A text that has to look like `pattern` after `fold`; `what` and `example` are for errors."""
+    """A text that has to look like `pattern` after `fold`.
+
+    what, example: the kind of text and one of them, for errors.
+    """
 
     def parse(value: object) -> str:
         if not isinstance(value, str) or not pattern.fullmatch(fold(value)):

@@ -42,10 +42,8 @@ class UnreadableFile(ValueError):
 
 
 def read_text(path: Path) -> str:
-    """The text of a file that an operator names. Never waits, as a pipe would.
-
-    Raises UnreadableFile.
-    """
+    """The text of a file that an operator names. Never waits, as a pipe would. Raises
+    UnreadableFile."""
     try:
         # Not blocking: opening a pipe would wait for somebody who writes into it.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -183,7 +181,11 @@ class YamlFile:
     def problem(
         self, location: Location, message: str, hint: str = "", *, key: bool = False
     ) -> Problem:
-        """A Problem at `location`."""
+        """A Problem of this file.
+
+        location, key: as for `position`.
+        message, hint: what is wrong, and what to do.
+        """
         line, column = self.position(location, key=key)
         return Problem(self.name, line, column, message, hint)
 

@@ -138,6 +138,10 @@ install_python() {
     if [ -x "$VENV/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
         return 0
     fi
+    if [ -L "$VENV" ]; then
+        say "$VENV is a link, and what it leads to would be emptied: remove it, and run this again"
+        return 1
+    fi
     step "Python: make .venv with $PYTHON" -- "$PYTHON" -m venv --clear "$VENV" || return
     step "Python: install the pinned packages" -- \
         env -C "$REPOSITORY" "$VENV/bin/python" -m pip --disable-pip-version-check --no-input \

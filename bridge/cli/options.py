@@ -53,8 +53,11 @@ def check_entities(settings: Settings, mirror: Mirror, names: Sequence[str]) -> 
 def how_many(
     name: str, default: int, least: int, text: str, *, most: int | None = None, n: str | None = None
 ) -> Callable[[Any], Any]:
-    """An option with a whole number from `least` to `most`; `text` is its help, `n` how that shows
-    the number."""
+    """An option with a whole number.
+
+    least, most: the bounds, which may be given; None: there is none.
+    text, n: its help, and how that shows the number.
+    """
     kind = click.IntRange(least, most)
     return click.option(name, type=kind, default=default, show_default=True, metavar=n, help=text)
 

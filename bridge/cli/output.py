@@ -99,7 +99,11 @@ def show_rows(
     title: str = "",
     data: object = None,
 ) -> None:
-    """Rows as a table with `columns` (key to heading), or as JSON (`data`, if it is more)."""
+    """Show rows as a table, or as JSON.
+
+    columns: key of a row to its heading.
+    data: what JSON has, if it is more than the rows.
+    """
     if output == "json":
         click.echo(as_json(data if data is not None else list(rows)))
         return

@@ -35,6 +35,7 @@ def status(output: Format) -> None:
       bridgectl status -o json
     """
     from bridge.sync import twins
+    from bridge.sync.log.shown import LogWatch, status_rows
     from bridge.sync.reconcile.results import LastWatch, status_row
     from bridge.sync.relay import Sources, queue_status
 
@@ -45,6 +46,9 @@ def status(output: Format) -> None:
     watch = LastWatch(settings)
     last = watch()
     watch.close()
+    with_log = LogWatch(settings)
+    of_log = with_log()
+    with_log.close()
     same = twins.look(settings) if settings.uses_mongodb and "mongodb" not in found.errors else []
     silent = {f"{one.kind} {one.pid}": says for one in found.processes if (says := _silent(one))}
     errors = {**found.errors, **proxy.errors, **silent}
@@ -52,6 +56,7 @@ def status(output: Format) -> None:
         more = {
             **proxy.data(),
             "reconciled": [asdict(one) for one in last],
+            "log": None if of_log is None else asdict(of_log),
             "twins": [asdict(one) for one in same],
             "missing": [kind for kind in _wanted(settings, found) if missing(found, kind)],
         }
@@ -59,6 +64,7 @@ def status(output: Format) -> None:
     else:
         rows = [
             *_queue_rows(settings, found),
+            *(status_rows(of_log) if of_log else ()),
             *proxy.rows(),
             *map(status_row, last),
             *([twins.status_row(same)] if same else []),

@@ -419,8 +419,11 @@ class Conversation:
 
 
 def refused(front: Front, peer: str, status: int, error: str) -> str:
-    """Report what came from `peer` and was no request, or none that can be read on from.
-    Returns the id under which it is in the access log."""
+    """Report what was no request, or none to read on from. Returns its id in the access log.
+
+    peer: the address that it came from.
+    status, error: what it was answered with, and why.
+    """
     conversation = Conversation(front, "", peer)
     outcome = conversation.outcome
     outcome.status, outcome.error = status, error

@@ -108,9 +108,8 @@ class Front:
             return decider, self._draw()
 
     def _draw(self) -> str:
-        """Digits for many requests at once. A call of the system
-        for each would let another thread have the interpreter, which costs 4% of the requests/s.
-        """
+        """Digits for many requests at once. A call of the system for each would let another thread
+        have the interpreter, which costs 4% of the requests/s."""
         drawn = secrets.token_hex(20 * _DRAWN)
         ours, *others = (drawn[at : at + 40] for at in range(0, len(drawn), 40))
         self._digits.extend(others)

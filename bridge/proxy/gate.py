@@ -115,6 +115,9 @@ def end_when_settled(
     """The headers of Python's answer, which end the gate's cookie when the visitor has seen all
     that it asks for.
 
+    wanted, head: what the cookie asks for, and the request that brought it.
+    now: Unix seconds.
+
     Not those of an answer to a script: it may be on its way while the visitor saves again, and
     would end the new cookie. A page that is opened gives way to the next one.
     """

@@ -136,10 +136,8 @@ class Event:
 
     @classmethod
     def parse(cls, message: bytes | str | dict[str, Any], limit: int = MAX_EVENT_BYTES) -> Event:
-        """The event in a JSON text of at most `limit` bytes, or in what one was decoded to.
-
-        Raises UndecodableMessage, with the name of the wrong field.
-        """
+        """The event in a JSON text of at most `limit` bytes, or in what one was decoded to. Raises
+        UndecodableMessage, with the name of the wrong field."""
         if isinstance(message, (bytes, str)):
             attributes = load_json(message, limit, LARGER)
         else:
@@ -299,10 +297,8 @@ class _Place:
 
 
 def check_data(data: object) -> None:
-    """Refuse what BSON cannot hold or would not give back as it was, and names of our own.
-
-    Raises UndecodableMessage, with the place.
-    """
+    """Refuse what BSON cannot hold or would not give back as it was, and names of our own. Raises
+    UndecodableMessage, with the place."""
     if not isinstance(data, dict):
         _refuse("data", f"must be a JSON object, not {_kind(data)}")
     for name in data:

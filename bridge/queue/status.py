@@ -62,8 +62,11 @@ def read(
     spools: Sequence[Spool],
     others: Mapping[str, Callable[[], None]] | None = None,
 ) -> QueueStatus:
-    """Ask everybody once, each for a few seconds at most. `broker_url` is None where there is no
-    queue. `others`: who else is asked, by name; each raises BridgeError when it does not answer."""
+    """Ask everybody once, each for a few seconds at most.
+
+    broker_url: None where there is no queue.
+    others: who else is asked, by name; each raises BridgeError when it does not answer.
+    """
     found: dict[str, Any] = {"processes": vitals.read_all(state_dir)}
     errors: dict[str, str] = {}
     there = {"broker": broker_url is not None, "outbox": bool(outboxes), "spool": bool(spools)}

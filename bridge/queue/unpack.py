@@ -40,10 +40,8 @@ _NAMES = {
 
 
 def unpack(body: bytes, name: object, most: int) -> bytes:
-    """What is packed in `body`, of `most` bytes at most. name: what the header says.
-
-    Raises UndecodableMessage.
-    """
+    """What is packed in `body`, of `most` bytes at most. name: what the header says. Raises
+    UndecodableMessage."""
     kind = str(name)
     if (opener := _OPENERS.get(_NAMES.get(kind, kind))) is None:
         known = "send it with gzip, bzip2 or lzma, or as it is"

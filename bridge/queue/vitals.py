@@ -72,9 +72,7 @@ class Vitals:
 
 
 def read_all(state_dir: Path) -> list[ProcessStatus]:
-    """Every worker and relay of this machine that is alive; files of dead ones are removed.
-
-    Raises StateUnreadable when this user may not look.
-    """
+    """Every worker and relay of this machine that is alive; files of dead ones are removed. Raises
+    StateUnreadable when this user may not look."""
     files = ProcessFiles(state_dir, FOLDER)
     return files.read(lambda fields: ProcessStatus(**fields), tidy=True)

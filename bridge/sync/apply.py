@@ -42,11 +42,9 @@ MOST_KEYS = 5000
 
 
 def apply(database: Database[Document], mirror: Mirror, events: Sequence[Event]) -> BatchResult:
-    """Write events; of two versions of one entity the higher one wins, in whatever order.
-
-    Raises ServerAway when MongoDB does not answer, or cannot write for a reason that is not in
-    the documents. Part of the events may then be written: call again with all of them.
-    """
+    """Write events; of two versions of one entity the higher one wins, in whatever order. Raises
+    ServerAway when MongoDB does not answer, or cannot write for a reason that is not in the
+    documents. Part of the events may then be written: call again with all of them."""
     return _apply(database, mirror, events, _write)
 
 

@@ -51,10 +51,7 @@ class Prepared(NamedTuple):
 
 
 class Mirror:
-    """sync.yaml, ready to be applied.
-
-    Raises ImportFailed when a hook cannot be imported.
-    """
+    """sync.yaml, ready to be applied. Raises ImportFailed when a hook cannot be imported."""
 
     def __init__(self, file: File) -> None:
         self.file = file
@@ -64,7 +61,7 @@ class Mirror:
             for name, entity in file.entities.items()
             for child in entity.children.values()
         }
-        self._types: dict[str, Typed] = {}
+        self._types: dict[str, Typed | None] = {}
         self._shapes = {name: self._shape_of(name) for name in file.entities}
 
     @classmethod
@@ -89,10 +86,7 @@ class Mirror:
 
     def learn(self, entity: str, types: Typed | None) -> None:
         """From now on, documents of this entity have these types. None: forget them."""
-        if types is None:
-            self._types.pop(entity, None)
-        else:
-            self._types[entity] = types
+        self._types[entity] = types
         for name in (entity, *self.parent_of.get(entity, "").split()):
             self._shapes[name] = self._shape_of(name)
 
@@ -198,7 +192,9 @@ class _Shape:
     children: tuple[tuple[str, Child, _Shape], ...]
 
     @classmethod
-    def of(cls, name: str, entities: Mapping[str, Entity], types: Mapping[str, Typed]) -> _Shape:
+    def of(
+        cls, name: str, entities: Mapping[str, Entity], types: Mapping[str, Typed | None]
+    ) -> _Shape:
         entity = entities[name]
         schema = entity.schema_
         return cls(
@@ -241,7 +237,7 @@ class _Shape:
             renamed: Document = {}
             for field, value in data.items():
                 name = self.names.get(field, field)
-                if name in renamed or (name != field and name in data and name not in self.names):
+                if name != field and name in data and name not in self.names:
                     raise UnusableEvent(f"data.{field} becomes {name}, which is there, too")
                 renamed[name] = value
             data = renamed
@@ -316,16 +312,17 @@ def _child_key(owner: str, member: Document, child: Child, shape: _Shape, place:
     own = [_part(member, name, place) for name in child.key]
     if (width := shape.width - len(own)) < 1:
         return "/".join([owner, *own])
-    parts = [*split(owner, width), *own]
-    if shape.types is None:
-        return join(parts)
-    key = shape.types.key
-    for place_, name in enumerate(child.key, width):
-        if key[place_].kind is KINDS["bytes"]:
-            parts[place_] = binary(member[name]).hex()
+    parts = [owner, *own]
     try:
+        parts = [*split(owner, width), *own]
+        if shape.types is None:
+            return join(parts)
+        key = shape.types.key
+        for place_, name in enumerate(child.key, width):
+            if key[place_].kind is KINDS["bytes"]:
+                parts[place_] = binary(member[name]).hex()
         return join([column.canonical(part) for column, part in zip(key, parts, strict=True)])
-    except (Unlookable, ValueError) as error:
+    except ValueError as error:
         raise UnusableEvent(
             f"{place}: no row has the key {_short(ascii(parts))}: {error}"
         ) from None

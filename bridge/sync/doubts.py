@@ -143,8 +143,10 @@ def verdict(pair: Pair) -> Kind | None:
 
 
 def look(doubt: Doubt | None, pair: Pair, now: float, *, beside: bool = False) -> Doubt | None:
-    """What is left of a doubt after another look; None when it is settled. beside: whether
-    versions are beside the table.
+    """What is left of a doubt after another look; None when it is settled.
+
+    now: seconds, by a clock that only goes on.
+    beside: whether versions are beside the table.
 
     It is settled when both sides are equal, and also when MongoDB has moved on to what SQL had
     at the first look, however often the key was edited since. A version beside the table is given

@@ -77,11 +77,8 @@ def _read_text(text: str, path: Path) -> tuple[File, YamlFile | None]:
 
 
 def compile_schema(schema: dict[str, Any]) -> Any:
-    """What checks data: `is_valid(data)`, `iter_errors(data)`. References are not followed over
-    the network.
-
-    Raises ValueError for what is no schema.
-    """
+    """What checks data: `is_valid(data)`, `iter_errors(data)`. References are not followed over the
+    network. Raises ValueError for what is no schema."""
     plain = json.loads(json.dumps(schema, default=str))  # ruamel's dicts and lists are not
     return jsonschema_rs.validator_for(plain, validate_formats=True, retriever=_refuse)
 

@@ -161,7 +161,10 @@ class Watch(Protocol):
         """The highest version that a majority is known to hold, or None: nothing is known."""
 
     def wait(self, entity: str, key: str, version: int, seconds: float) -> bool:
-        """Wait until at least `version` is known; False when it is not within `seconds`."""
+        """Wait until a version, or a newer one, is known; False when it is not within `seconds`.
+
+        entity, key, version: as in an `Entry`.
+        """
 
 
 _offered: weakref.ref[Watch] | None = None
@@ -225,8 +228,7 @@ class Gate:
 
     def ensure(self, wanted: Wanted, reads: Collection[str]) -> bool:
         """Whether the mirror holds all that is wanted of the entities `reads`, or of parents of
-        theirs. It is noted in `wanted`, how. Takes `patience` and two looks at most.
-        """
+        theirs. It is noted in `wanted`, how. Takes `patience` and two looks at most."""
         missing = [entry for entry in wanted.entries if self._concerns(entry, reads)]
         deadline = time.monotonic() + self._patience
         try:

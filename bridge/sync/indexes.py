@@ -190,11 +190,9 @@ def _drop(collection: str, name: str) -> str:
 
 
 def ensure(database: Database[Document], mirror: Mirror) -> None:
-    """Create what is missing, and retire what would refuse documents; nothing else is changed.
-    For the start of a worker.
-
-    Raises ServerAway, or BridgeError where an index differs from what is declared.
-    """
+    """Create what is missing, and retire what would refuse documents; nothing else is changed. For
+    the start of a worker. Raises ServerAway, or BridgeError where an index differs from what is
+    declared."""
     steps = _plan(database, mirror)
     _check(step for step, _ in steps)
     for step, _ in steps:

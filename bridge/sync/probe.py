@@ -42,10 +42,8 @@ Document = dict[str, Any]
 
 def gate_of(settings: Settings, keep: Path | None = None) -> Gate:
     """The gate of `settings.freshness_keys` for the mirror that sync.yaml describes; it connects
-    when it is first needed. What it needs of sync.yaml is kept in the file `keep`.
-
-    Raises ConfigError for sync.yaml.
-    """
+    when it is first needed. What it needs of sync.yaml is kept in the file `keep`. Raises
+    ConfigError for sync.yaml."""
     file = syncfile.load(settings.sync)
     collections, entities = _collections(file), gated_entities(file)
     of_log = logged_entities(file)

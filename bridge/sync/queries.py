@@ -45,7 +45,10 @@ def query(
     limit: int,
     fields: Sequence[str],
 ) -> Query:
-    """The query, if one of `indexes` (or that of `_id`) answers it.
+    """The query, if an index answers it.
+
+    indexes: besides that of `_id`.
+    where, sort, skip, limit, fields: as for `Store.find`.
 
     Raises BridgeError: for a question that none answers, it says which index would.
     """

@@ -39,9 +39,11 @@ FIRST_SHARE = 0.5
 class Reads:
     """One client, for many threads; it connects with the first read.
 
-    preference: PyMongo's name of a read preference. max_staleness: seconds that a secondary may
-    be behind; not less than 90 (MongoDB's own limit). patience: seconds for one read.
+    preference: PyMongo's name of a read preference.
+    max_staleness: seconds that a secondary may be behind; not less than 90 (MongoDB's own limit).
+    patience: seconds for one read.
     cluster_time: the newest $clusterTime that this process knows.
+
     Raises BridgeError for a URL that cannot be used.
     """
 
@@ -71,7 +73,11 @@ class Reads:
         self._client.close()
 
     def one(self, collection: str, key: str, moment: int, *, primary: bool = False) -> Raw | None:
-        """The document of a key, tombstones included."""
+        """The document of a key, tombstones included.
+
+        moment: the cluster time that it must be as new as, like that of `Fill`; or NEWEST.
+        primary: whether only the primary is asked.
+        """
         return self._read(
             collection, moment, primary, lambda c, s: c.find_one({"_id": key}, session=s)
         )
@@ -79,7 +85,10 @@ class Reads:
     def many(
         self, collection: str, keys: Sequence[str], moment: int, *, primary: bool = False
     ) -> dict[str, Raw]:
-        """The documents of these keys, tombstones included."""
+        """The documents of these keys, tombstones included.
+
+        moment, primary: as for `one`.
+        """
 
         def read(c: Collection[dict[str, Any]], s: ClientSession) -> dict[str, Raw]:
             return {found["_id"]: found for found in c.find({"_id": {"$in": keys}}, session=s)}
@@ -89,7 +98,10 @@ class Reads:
     def find(
         self, collection: str, query: Query, moment: int, *, primary: bool = False
     ) -> list[Raw]:
-        """What a query finds."""
+        """What a query finds.
+
+        moment, primary: as for `one`.
+        """
 
         def read(c: Collection[dict[str, Any]], s: ClientSession) -> list[Raw]:
             return list(

@@ -107,6 +107,8 @@ def run_relay(
 ) -> RelayCounters:
     """Relay until `stop` is set; return what was done.
 
+    counters: what is counted in; by default new ones.
+
     Raises ServerMissing when a server does not answer at the start, ConfigError for a wrong
     sync.yaml, and BridgeError when there is nothing to relay or a table is missing.
     """

@@ -68,10 +68,12 @@ class _Running(NamedTuple):
 class Store:
     """Reads of the mirror, for all threads of a process; one for each process is enough.
 
+    cache: another one than the default, or None for none.
+    read_preference: PyMongo's name of it.
+    max_staleness: seconds that a secondary may be behind, 90 at least.
+    patience: seconds that a read waits for MongoDB, at most.
+
     It connects with the first read that memory cannot answer, and anew in a forked child.
-    cache: another one than the default, or None for none. read_preference: PyMongo's name of it,
-    max_staleness: seconds that a secondary may be behind (90 at least). patience: seconds that a
-    read waits for MongoDB, at most.
     """
 
     def __init__(
@@ -105,11 +107,9 @@ class Store:
         return f"<Store: {self._cache!r}>"
 
     def get(self, entity: str, key: str) -> Document | None:
-        """The document of this key, None when there is none.
-
-        Raises ServerAway, BridgeError for an entity that sync.yaml does not have, and
-        UseLegacy("freshness") when the visitor's own edit is not there in time.
-        """
+        """The document of this key, None when there is none. Raises ServerAway, BridgeError for an
+        entity that sync.yaml does not have, and UseLegacy("freshness") when the visitor's own edit
+        is not there in time."""
         want = _wanted()
         if want is None:  # (1), in these lines and no call: it is what nearly every read does
             cache = self._cache
@@ -164,9 +164,11 @@ class Store:
     ) -> list[Document]:
         """The documents that `where` describes, always from MongoDB.
 
-        where: field to a value, {"$in": [...]}, or a range ({"$gte": a, "$lt": b}). sort: fields,
-        `-` in front is descending. fields: those that come besides `_id` and `_v`; () is all.
-        An index of sync.yaml, or that of `_id`, must answer it.
+        where: field to a value, {"$in": [...]}, or a range ({"$gte": a, "$lt": b}). An index of
+            sync.yaml, or that of `_id`, must answer it.
+        sort: fields; `-` in front is descending.
+        fields: those that come besides `_id` and `_v`; () is all.
+
         Raises as `get`, and BridgeError with the index to declare.
         """
         declared = [index.keys for index in self._entity(entity).indexes]

@@ -38,10 +38,8 @@ class Fetcher:
         self._sources: dict[str, SqlSource] = {}
 
     def __call__(self, entity: str, keys: Sequence[str]) -> Mapping[str, CurrentRow]:
-        """What these keys of an entity are now.
-
-        Raises BridgeError when it cannot be read, ServerAway, and SQLAlchemy's errors.
-        """
+        """What these keys of an entity are now. Raises BridgeError when it cannot be read,
+        ServerAway, and SQLAlchemy's errors."""
         source = self._source(entity)
         types = self._types(entity)
         while True:

@@ -179,7 +179,13 @@ def left(database: Database[Document], mirror: Mirror | File, entity: str) -> li
 def find(
     database: Database[Document], mirror: Mirror | File, limit: int = MOST_SHOWN, *, only: str = ""
 ) -> list[Twin]:
-    """The twins there are now, `limit` of them at most; only: of this entity. Raises ServerAway."""
+    """The twins there are now.
+
+    limit: how many at most.
+    only: of this entity; empty for all.
+
+    Raises ServerAway.
+    """
     twins: list[Twin] = []
     for name, indexes in _with_unique(mirror).items():
         if only not in ("", name):
@@ -250,9 +256,10 @@ def status_row(twins: Sequence[Twin], limit: int = MOST_SHOWN) -> dict[str, str]
 
 
 class TwinWatch:
-    """Takes marks off on a thread of a worker, and logs the twins that stay.
+    """Takes marks off on a thread of a worker, and logs the twins that stay. For whoever enters it;
+    does nothing where sync.yaml has no unique index.
 
-    For whoever enters it; does nothing where sync.yaml has no unique index.
+    every: seconds between two looks, at least.
     """
 
     def __init__(

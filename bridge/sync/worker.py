@@ -68,8 +68,9 @@ def run_worker(
 ) -> Counters:
     """Mirror events until `stop` is set; return what was done.
 
-    After `stop` the batch in hand is written and acknowledged, or given back to the queue where
-    MongoDB is away; that takes a few seconds at most.
+    stop: then the batch in hand is written and acknowledged, or given back to the queue where
+        MongoDB is away; that takes a few seconds at most.
+    counters: what is counted in; by default new ones.
 
     Raises ServerMissing when a server does not answer at the start, after one try of a few
     seconds, ConfigError for a wrong sync.yaml, and BridgeError for a URL that cannot be used, an

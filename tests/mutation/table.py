@@ -6,11 +6,6 @@ from pathlib import Path
 
 __all__ = ["PURE", "files_of"]
 
-_MORE: dict[str, tuple[str, ...]] = {
-    "bridge.proxy.routing.pattern": ("tests/proxy/routing/test_matcher.py",),
-}
-"""Modules whose tests do not lie where those of its name do, or not all of them."""
-
 PURE = (
     "bridge.proxy.backends.servers",
     "bridge.proxy.decision.breaker",
@@ -44,7 +39,7 @@ PURE = (
 
 
 def files_of(module: str) -> tuple[Path, ...]:
-    """The files with the unit tests of a module: where its own folder's tests are, and more."""
+    """The files with the unit tests of a module: they lie where their folder is mirrored."""
     _, *folders, name = module.split(".")
     mirrored = Path("tests", *folders, f"test_{name}.py")
-    return (*([mirrored] if mirrored.exists() else []), *map(Path, _MORE.get(module, ())))
+    return (mirrored,) if mirrored.exists() else ()

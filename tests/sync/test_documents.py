@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from bridge.errors import ConfigError, UnusableEvent
 from bridge.queue.events import Event
 from bridge.settings import Settings
-from bridge.sync.documents import Document, Mirror
+from bridge.sync.documents import Document, Mirror, _Conversions
 from bridge.sync.entities import load
-from bridge.sync.types.keys import Unlookable
+from bridge.sync.models import File
+from bridge.sync.types.keys import KINDS, Unlookable
 from bridge.sync.types.values import CONVERSIONS
+from bridge.sync.types.wire import KeyColumn
 
 Make = Callable[[str], Mirror]
 
@@ -91,9 +93,19 @@ def test_a_deletion_becomes_a_tombstone(make: Make) -> None:
     assert own.document == {"_id": "bash", "_v": 8, "_del": True}
 
 
-def test_an_entity_that_nobody_declared_is_refused_with_those_that_are(make: Make) -> None:
-    text = refused(make(PLAIN), changed({}, entity="person"))
-    assert text == "person is mirrored nowhere; entities of sync.yaml: project"
+@pytest.mark.parametrize(
+    ("entities", "known"),
+    [
+        (PLAIN, "project"),
+        ("b: {collection: b}\na: {collection: a}\nc: {collection: c}", "a, b, c"),
+        ("{}", "none"),
+    ],
+)
+def test_an_entity_that_nobody_declared_is_refused_with_those_that_are(
+    make: Make, entities: str, known: str
+) -> None:
+    text = refused(make(entities), changed({}, entity="person"))
+    assert text == f"person is mirrored nowhere; entities of sync.yaml: {known}"
 
 
 def test_fields_are_renamed_converted_and_left_out(make: Make) -> None:
@@ -268,6 +280,20 @@ def test_kinds_of_data_are_converted_each_in_its_way_however_many_there_were(mak
         assert set(document(mirror, data).values()) == {"bash", 7}
 
 
+def test_what_is_remembered_of_kinds_of_data_has_a_bound() -> None:
+    """Producers write the data: what they can make up must not fill the memory."""
+    fields = [f"f{number}" for number in range(11)]
+    made = _Conversions([(int, (one, whole, "null")) for one in fields])
+    sizes = set()
+    for number in range(2048):
+        data = {one: "7" if number >> bit & 1 else 7 for bit, one in enumerate(fields)}
+        found = made.of(data)
+        assert [one for one, _, _ in found] == [one for one in fields if data[one] == "7"]
+        assert made.of(dict(data)) is found
+        sizes.add(len(made._known))
+    assert max(sizes) == 1000
+
+
 class Whole(NamedTuple):
     """What is known of a table, as far as documents ask for it: whole numbers, and a key that is
     written without zeros in front."""
@@ -337,15 +363,36 @@ class TestHooks:
         mirror = make(f"project: {{collection: projects, hook: {__name__}:double}}")
         assert document(mirror, {"n": 2}) == {"_id": "bash", "_v": 7, "n": 2, "twice": 4, "at": 7}
 
+    @pytest.mark.parametrize("hook", ["", f", hook: {__name__}:double"])
+    def test_a_file_whose_hooks_are_there_is_read(self, tmp_path: Path, hook: str) -> None:
+        file = tmp_path / "sync.yaml"
+        text = f"version: 1\nentities:\n  project: {{collection: p{hook}}}\n"
+        file.write_text(text, encoding="utf-8")
+        mirror = Mirror.of(Settings(tmp_path / "routes.yaml", "", "", tmp_path, sync=file))
+        assert document(mirror, {"n": 1}).get("twice") == (2 if hook else None)
+
+    def test_where_there_is_no_file_nothing_is_mirrored(self, tmp_path: Path) -> None:
+        nothing = tmp_path / "sync.yaml"
+        mirror = Mirror.of(Settings(tmp_path / "routes.yaml", "", "", tmp_path, sync=nothing))
+        assert mirror.entities == {}
+
     def test_a_hook_that_fails_harms_its_event_alone(self, make: Make) -> None:
         mirror = make(f"project: {{collection: projects, hook: {__name__}:double}}")
         text = refused(mirror, changed({}))
         assert text == f"the hook {__name__}:double failed: KeyError: 'n'"
 
-    @pytest.mark.parametrize("name", ["hook_of_list", "hook_of_dollar"])
-    def test_a_hook_that_gives_what_cannot_be_stored_is_named(self, make: Make, name: str) -> None:
+    @pytest.mark.parametrize(
+        ("name", "what"),
+        [
+            ("hook_of_list", "list, and must give the document as a dict"),
+            ("hook_of_dollar", "a field '$set'; names with _ or $ first are not its own"),
+        ],
+    )
+    def test_a_hook_that_gives_what_cannot_be_stored_is_named(
+        self, make: Make, name: str, what: str
+    ) -> None:
         mirror = make(f"project: {{collection: projects, hook: {__name__}:{name}}}")
-        assert f"the hook {__name__}:{name} gave " in refused(mirror, changed({}))
+        assert refused(mirror, changed({})) == f"the hook {__name__}:{name} gave {what}"
 
     def test_a_hook_that_is_not_there_is_an_error_with_its_place(self, tmp_path: Path) -> None:
         file = tmp_path / "sync.yaml"
@@ -417,6 +464,143 @@ class TestChildren:
         assert "release comes with its project" in refused(make(SPLIT), event)
 
 
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
+NAME_PART = st.text("a1/%2F5é", max_size=5)
+
+
+def sourced(*key: str) -> str:
+    """A project whose releases have a table with this key."""
+    return f"""
+        project:
+          collection: projects
+          children:
+            releases: {{entity: release, key: [version, architecture]}}
+        release:
+          collection: releases
+          source: {{table: releases, key: [{", ".join(key)}], version: ver}}
+    """
+
+
+def releases_of_a_table(*parent: str) -> Mirror:
+    """The same without a file. parent: the columns before the two of its own."""
+    own = ["version", "architecture"]
+    source = {"table": "r", "key": [*parent, *own], "version": "ver"}
+    child = {"entity": "release", "key": own}
+    entities = {
+        "project": {"collection": "projects", "children": {"releases": child}},
+        "release": {"collection": "releases", "source": source},
+    }
+    return Mirror(File.model_validate({"version": 1, "entities": entities}))
+
+
+def key_of(*kinds: str) -> Any:
+    """What is known of a table whose key has columns of these kinds."""
+    none: Any = None
+    parts = [KeyColumn(none, KINDS[kind], none, none, None, str) for kind in kinds]
+    return Whole({}, tuple(parts))
+
+
+class TestKeysOfChildren:
+    """They are the keys of their rows, where the children have a table of their own."""
+
+    def keys(self, mirror: Mirror, owner: str, *members: tuple[Any, Any]) -> list[str]:
+        listed = [{"version": one, "architecture": other} for one, other in members]
+        made = mirror.prepare(changed({"releases": listed}, key=owner))
+        assert [one.document["_parent"] for one in made.children] == [owner] * len(members)
+        return [one.key for one in made.children]
+
+    @pytest.mark.parametrize(
+        ("key", "owner", "name"),
+        [
+            ([], "a/b%2F", "a/b%2F/1/2/x%2F"),  # no table: as the parent is called
+            (["version", "architecture"], "a/b%2F", "a/b%2F/1/2/x%2F"),
+            (["project", "version", "architecture"], "bash", "bash/1%2F2/x%252F"),
+            (["project", "version", "architecture"], "a/b%2F", "a%2Fb%252F/1%2F2/x%252F"),
+            (["owner", "project", "version", "architecture"], "a/b%2F", "a/b%2F/1%2F2/x%252F"),
+            (["a", "b", "c", "version", "architecture"], "1//3", "1//3/1%2F2/x%252F"),
+        ],
+    )
+    def test_what_precedes_its_own_columns_is_the_parents_key(
+        self, make: Make, key: list[str], owner: str, name: str
+    ) -> None:
+        mirror = make(sourced(*key) if key else SPLIT)
+        assert self.keys(mirror, owner, ("1/2", "x%2F")) == [name]
+
+    @given(
+        st.lists(st.tuples(NAME_PART, NAME_PART), min_size=2, max_size=4, unique=True),
+        st.text("a/%2F5", max_size=4),
+    )
+    def test_members_with_other_names_have_other_keys(
+        self, members: list[tuple[str, str]], owner: str
+    ) -> None:
+        mirror = releases_of_a_table("project")
+        assert len({*self.keys(mirror, owner, *members)}) == len(members)
+
+    @given(
+        owner=st.text("a1-/%2F", max_size=6),
+        parent=st.sampled_from([(), ("a",), ("a", "b"), ("a", "b", "c")]),
+        kinds=st.none() | st.lists(st.sampled_from(sorted(KINDS)), min_size=5, max_size=5),
+        member=st.tuples(*[st.text(max_size=8) | scalars] * 2),
+    )
+    def test_whatever_a_member_is_called_its_event_is_written_or_refused(
+        self, owner: str, parent: tuple[str, ...], kinds: list[str] | None, member: tuple[Any, Any]
+    ) -> None:
+        """No other error leaves it: the worker would try the event again and again."""
+        mirror = releases_of_a_table(*parent)
+        if kinds is not None:
+            mirror.learn("release", key_of(*kinds[: len(parent) + 2]))
+        try:
+            [key] = self.keys(mirror, owner, member)
+        except UnusableEvent:
+            return
+        assert len(key.encode()) <= 1024
+
+    @pytest.mark.parametrize("owner", ["bash", "", "a/b/c"])
+    def test_a_parent_whose_key_has_other_columns_is_refused(self, make: Make, owner: str) -> None:
+        """It harms no other event."""
+        mirror = make(sourced("owner", "project", "version", "architecture"))
+        members = [{"version": "1", "architecture": "x"}]
+        text = refused(mirror, changed({"releases": members}, key=owner))
+        parts = owner.count("/") + 1
+        assert text.startswith(f"data.releases[0]: no row has the key ['{owner}', '1', 'x']: it ")
+        assert f"has {parts} parts, and the key has 2 columns" in text
+
+    @pytest.mark.parametrize(
+        ("kinds", "member", "name"),
+        [
+            (("text", "whole", "text"), ("007", "x/y"), "bash/7/x%2Fy"),
+            (("text", "whole", "text"), (7, "x"), "bash/7/x"),
+            (("text", "text", "bytes"), ("1", "AP8="), "bash/1/00ff"),
+            (("text", "bytes", "uuid"), ("AP8=", "A" * 8 + "-AAAA" * 3 + "-" + "A" * 12), None),
+            (("text", "whole", "text"), ("one", "x"), "it is no whole number"),
+            (("text", "text", "bytes"), ("1", "§"), "is no base64 text"),
+            (("text", "text", "bytes"), ("1", 5), "is no base64 text"),
+            (("whole", "text", "text"), ("1", "x"), "it is no whole number"),
+        ],
+    )
+    def test_they_are_written_as_their_columns_are(
+        self, make: Make, kinds: tuple[str, ...], member: tuple[Any, Any], name: str | None
+    ) -> None:
+        """Bytes, which come as base64, are hexadecimal in a key. What no row has is refused."""
+        mirror = make(sourced("project", "version", "architecture"))
+        mirror.learn("release", key_of(*kinds))
+        if name is None:
+            name = f"bash/00ff/{member[1].lower()}"
+        if "/" in name:
+            assert self.keys(mirror, "bash", member) == [name]
+            return
+        data = {"releases": [{"version": member[0], "architecture": member[1]}]}
+        text = refused(mirror, changed(data))
+        assert text.startswith("data.releases[0]: no row has the key ['bash', ")
+        assert name in text
+
+
 CASES: list[tuple[Any, Any, Any]] = [
     ("string", 5, "5"),
     ("string", "ä", "ä"),
@@ -470,15 +654,6 @@ def test_values_are_converted(kind: Any, value: Any, result: Any) -> None:
 def test_values_that_are_not_of_the_type_are_refused(kind: Any, value: Any) -> None:
     with pytest.raises(ValueError, match=r"^(is|has|cannot)\b"):
         CONVERSIONS[kind](value)
-
-
-scalars = (
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.text()
-    | st.floats(allow_nan=False, allow_infinity=False)
-)
 
 
 @given(st.sampled_from(["string", "integer", "number", "boolean"]), scalars)

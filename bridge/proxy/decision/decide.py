@@ -95,6 +95,7 @@ class Decider:
         now: Unix seconds.
         fresh_key: a random key for a visitor who has none.
         secret: verifies preview cookies.
+
         Raises VisitorError with status 421 for a host that is not ours.
         """
         place = head.host, head.method, head.target.path

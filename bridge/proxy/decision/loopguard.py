@@ -108,8 +108,11 @@ def _request(method: str, form: str) -> str:
 
 
 def asked_for(method: str, scheme: str, host: str, target: str) -> str | None:
-    """What stands for a request in a trail: a form that shows itself again after a POST is no
-    loop. None where its address is none."""
+    """What stands for a request in a trail, None where its address is none.
+
+    method: a form that shows itself again after a POST is no loop.
+    scheme, host, target: as `address.resolve` takes them.
+    """
     form = resolve(scheme, host, target)
     return None if form is None else _request(method, form)
 
@@ -123,8 +126,12 @@ def sent_to(
     location: str,
     hosts: Hosts | None = None,
 ) -> str | None:
-    """What a browser asks for next; None where that is nothing by HTTP, or at none of `hosts`: a
-    way that leads elsewhere has a gap when it comes back."""
+    """What a browser asks for next; None where that is nothing by HTTP.
+
+    method, scheme, host, target: what it asked for.
+    status, location: of the answer.
+    hosts: None at none of these, too: a way that leads elsewhere has a gap when it comes back.
+    """
     form = resolve(scheme, host, target, location)
     if form is not None and hosts is not None:
         name = form.partition("/")[0]
@@ -203,9 +210,8 @@ class Signed:
 
 
 class LoopGuard:
-    """The trails of visitors who were redirected lately and brought none. Not thread-safe.
-    Memory is bounded. `places` are where they are, each with how many: nobody else need be looked
-    at."""
+    """The trails of visitors who were redirected lately and brought none. Not thread-safe. Memory
+    is bounded. `places` are where they are, each with how many: nobody else need be looked at."""
 
     def __init__(self) -> None:
         self.places: dict[str, int] = {}

@@ -43,8 +43,13 @@ def _serializer(secret: str) -> URLSafeSerializer:
 
 
 def make(secret: str, side: Side, share_key: str, expires: int) -> str:
-    """Value of the cookie. `share_key` is a route's or group's key (`Route.share_key`), or
-    EVERY_ROUTE; `expires` is in Unix seconds. Raises PreviewUnavailable without a secret."""
+    """Value of the cookie.
+
+    share_key: that of a route or group (`Route.share_key`), or EVERY_ROUTE.
+    expires: Unix seconds.
+
+    Raises PreviewUnavailable without a secret.
+    """
     if not secret:
         raise PreviewUnavailable(
             "no secret to sign with: set BRIDGE_SECRET or BRIDGE_SECRET_FILE for `bridgectl serve` "
@@ -62,7 +67,11 @@ def is_ignored(secret: str, route: Route | None, head: Head) -> bool:
 
 
 def side_for(secret: str, value: str, share_key: str, now: float) -> Side | None:
-    """The side that the cookie `value` picks for a route with `share_key`, or None."""
+    """The side that the cookie `value` picks, or None.
+
+    share_key: of the route that is asked for.
+    now: Unix seconds.
+    """
     if not secret or len(value) > 512:
         return None
     try:
@@ -78,8 +87,11 @@ _MOST = 8  # cookies of one request that are verified
 
 
 def picked(secret: str, head: Head, share_key: str, now: float) -> Side | None:
-    """The side that a cookie of `head` picks for a route with `share_key`, or None. One that
-    counts for nothing does not hide another one."""
+    """The side that a cookie of `head` picks, or None. One that counts for nothing does not hide
+    another one.
+
+    share_key, now: as for `side_for`.
+    """
     first = head.cookie(PREVIEW_COOKIE)
     if first is None:
         return None

@@ -100,7 +100,11 @@ class _Outcome(Protocol):
 
 
 class Rounds:
-    """The redirects that led a visitor here; `proven` when they have brought them themselves."""
+    """The redirects that led a visitor here.
+
+    table: the one that the request is decided by.
+    outcome: says who answers, and gets the name of a loop.
+    """
 
     __slots__ = ("_client", "_head", "_loops", "_outcome", "_proven", "_table", "_trail")
 

@@ -37,9 +37,12 @@ class _Handshaking(Visitor):
 
 
 class Acceptor:
-    """Accepts at most `most` visitors at a time on `sockets`, which stay the caller's.
+    """Lets visitors in, at most `most` at a time.
 
-    `descriptors` is the limit of the process, `tls` what `create_server` takes for TLS.
+    sockets: stay the caller's.
+    descriptors: the limit of the process.
+    backlog: how many may wait to be accepted, in the kernel.
+    tls: what `create_server` takes for TLS.
     """
 
     def __init__(

@@ -25,8 +25,12 @@ def answer_head(
     close: bool,
     chunked: bool = False,
 ) -> bytes:
-    """Status line and headers. `date` is added where there is none; `close` says that the
-    connection ends, or that it stays."""
+    """Status line and headers.
+
+    minor: of HTTP/1.x.
+    date: for where `headers` have none.
+    close, chunked: whether the connection ends, and whether the body comes in chunks.
+    """
     lines = [f"{name}: {value}\r\n" for name, value in headers]
     text = "".join(lines)
     if "\r\nDate: " not in text and not text.startswith("Date: "):

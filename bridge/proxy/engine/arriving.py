@@ -103,8 +103,12 @@ class Arriving(Reply):
         return True
 
     def is_fast_enough(self, now: float, window: float, slowest: int, *, excused: bool) -> bool:
-        """Whether the body came with `slowest` bytes a second, looked at every `window` seconds.
-        `excused`: it was not the visitor who was waited for."""
+        """Whether the body comes fast enough.
+
+        now, window: seconds, by the engine's clock and between two looks.
+        slowest: bytes a second that are enough.
+        excused: it was not the visitor who was waited for.
+        """
         body, seconds = self.body, now - self._measured
         if excused:
             seconds = 0.0

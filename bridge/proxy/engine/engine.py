@@ -31,13 +31,14 @@ _REPORT = 0.005  # seconds until what is answered is counted and logged
 class Engine:
     """What is one in a process, for all of its visitors.
 
+    flush: called after answers were reported, to write what was logged.
+    limits: those of the newest table where none are given.
+    descriptors: of the process; a third is for legacy, and the limits of the backends fit that.
+    least_idle: seconds that a connection may be idle, whatever the limits say.
+
     Answers are reported together, a few thousandths of a second after the first of them: that
-    costs less than one by one between the reading and writing of others. `flush` is called
-    after that, to write what was logged. `draining`: every answer says that the connection ends.
-    Of `descriptors` a third is for legacy: the limits of the backends are fitted to that.
-    `heads` has what becomes of legacy's heads, by what that depends on.
-    `limits` are those of the table where none are given; a connection may be idle for
-    `least_idle` seconds whatever they say.
+    costs less than one by one between the reading and writing of others. `draining`: every answer
+    says that the connection ends. `heads` has what becomes of legacy's heads.
     """
 
     def __init__(

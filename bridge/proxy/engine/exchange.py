@@ -63,12 +63,14 @@ _WAITING, _CONNECTING, _ASKED, _ANSWERED, _OVER = _State
 
 
 class Exchange:
-    """The request `head` (bytes, complete) with the given `method`.
+    """One request to legacy; `send` and `finish` give its body.
 
-    `chunked` is how its body is framed, None when it has none; the body is given by `send` and
-    `finish`. `upgrade` says that 101 is an answer that was asked for. How long the stages take
-    is noted in `outcome`. `binds`: the request authenticates its connection, which is then for
-    nobody but the visitor whose connections `bound` has.
+    head: complete, in bytes.
+    chunked: how the body is framed; None when there is none.
+    outcome: gets the times of the stages.
+    upgrade: whether 101 is an answer that was asked for.
+    bound: the connections that are this visitor's alone.
+    binds: whether the request authenticates its connection, which is then one of them.
     """
 
     __slots__ = (

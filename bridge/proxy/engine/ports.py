@@ -92,7 +92,11 @@ class HandlerDownstream(Downstream, Protocol):
         """Whether the visitor takes nothing now."""
 
     def on_answer(self, status: str, headers: Headers, first: bytes, whole: bool) -> None:
-        """The head came, and `first` of the body; `whole`: that is all."""
+        """The head came.
+
+        status: with its reason, as in WSGI.
+        first, whole: what has come of the body already, and whether that is all.
+        """
 
     def on_pieces(self, pieces: list[bytes]) -> None:
         """More of the body came, in pieces as they were made."""
@@ -120,8 +124,11 @@ class Carrier(Protocol):
     def become(
         self, legacy: LegacyConnection, rest: bytes, outcome: Outcome, over: Callable[[], None]
     ) -> None:
-        """Be a tunnel to `legacy` from now on. `rest` came from there already; `over` is called
-        when it has ended."""
+        """Be a tunnel to `legacy` from now on.
+
+        rest: what came from there already.
+        outcome, over: as for `Tunnel`.
+        """
 
 
 class Guest(Protocol):

@@ -193,10 +193,8 @@ _nothing = _Nothing()
 
 
 def read_block(raw: bytes, longest: int = LONGEST_FIELD, most: int = MOST_FIELDS) -> Block:
-    """Read header lines, each with its CRLF, without the empty line after them.
-
-    Raises VisitorError: 400, and 431 for more than `most` or for one of more than `longest` bytes.
-    """
+    """Read header lines, each with its CRLF, without the empty line after them. Raises
+    VisitorError: 400, and 431 for more than `most` or for one of more than `longest` bytes."""
     if not _SOUND.fullmatch(raw):
         raise VisitorError(400, "malformed header")
     count = raw.count(b"\r\n")

@@ -47,7 +47,7 @@ class Reply:
 
     engine: what all connections share.
     carrier: the connection that the request came on.
-    block: the lines of its head; known: what follows from them, None where it depends on more.
+    block, known: the lines of its head, and what follows from them.
 
     `source` makes the answer, `exchange` is how legacy is asked. `body` is what of the request's is
     missing; of what is here, `held` waits until legacy is asked, and `spool` is for a handler.
@@ -113,8 +113,12 @@ class Reply:
         whole: bool = False,
         heads: dict[Any, bytes] | None = None,
     ) -> None:
-        """Write the head, and as much of the body as is here; `whole` says that it is all.
-        `heads` has the bytes of heads with the same status and headers."""
+        """Write the head, and as much of the body as is here.
+
+        length: bytes of body to follow; None: it is not known.
+        first, whole: what is here of it, and whether that is all.
+        heads: has the bytes of heads with the same status and headers.
+        """
         if self.over:
             return
         engine, outlet, minor = self.engine, self.outlet, self.minor

@@ -163,7 +163,6 @@ class Turn(Arriving):
         return environ
 
     def on_answer(self, status: str, given: Headers, first: bytes, whole: bool) -> None:
-        """The head of a handler's answer, and what there is of its body; `whole`: all of it."""
         code, _, reason = status.partition(" ")
         number = int(code)
         headers = self.conversation.python_answer(number, given)

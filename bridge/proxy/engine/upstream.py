@@ -174,8 +174,11 @@ class LegacyConnection(asyncio.BufferedProtocol):
 
 
 class Upstream:
-    """The pool. `hidden` are the names of the backend that no visitor may see, `prefix` the
-    path in its URL. There are descriptors for `most` requests at a time."""
+    """The pool of connections to the backend `name`; `prefix` is the path in its URL.
+
+    most: requests at a time that there are descriptors for.
+    visitors: their limits, of which the share of the places and the buffer matter here.
+    """
 
     def __init__(
         self,
@@ -300,9 +303,8 @@ class Upstream:
         return self.in_flight >= self.at_once or self._has_its_share(exchange)
 
     def _has_its_share(self, exchange: Asking) -> bool:
-        """Whether those from its address have as many places as they may, while there are few.
-        Who has no address that says anything counts as nobody: those behind a unix socket are
-        many."""
+        """Whether those from its address have as many places as they may, while there are few. An
+        address that says nothing counts as nobody: those behind a unix socket are many."""
         place = exchange.place
         if not place or self.in_flight < self._share:
             return False

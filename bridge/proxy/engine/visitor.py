@@ -418,8 +418,6 @@ class Visitor(asyncio.Protocol):
     def become(
         self, legacy: LegacyConnection, rest: bytes, outcome: Outcome, over: Callable[[], None]
     ) -> None:
-        """Be a tunnel to `legacy` from now on. `rest` came from there already; `over` is called
-        when it has ended."""
         self.tunnel = Tunnel(self, legacy, self.engine.limits, outcome, over)
         self._phase = _TUNNEL
         self.tunnel.start(rest)

@@ -142,9 +142,12 @@ def to_legacy(
 ) -> Headers:
     """The header list that the legacy backend gets, without the framing of the body.
 
-    `hops` are the names of the bridges on the way, ours last; `host` replaces the visitor's.
-    `expect`: legacy is asked whether it wants the body. `upgrade`: the protocol that a tunnel
-    is asked for, or empty.
+    trusted_peer: whether headers that only proxies of ours may send go on.
+    hops: the names of the bridges on the way, ours last.
+    host: replaces the visitor's.
+    via: whether the bridge names itself.
+    expect: whether legacy is asked if it wants the body.
+    upgrade: the protocol that a tunnel is asked for, or empty.
     """
     sent: Headers = [("Host", host or head.host)]
     connection = head.get("Connection")
@@ -194,9 +197,12 @@ _known_fate = lru_cache(maxsize=4096)(_fate)
 
 
 def renamed(headers: Headers, client: Client, own: str, prefix: str) -> Headers:
-    """`headers` of a request to a backend that knows itself as `own` (`https://forge.internal`),
-    and not by the visitor's name for it: one that compares Origin, or WebDAV's Destination, with
-    its own name finds itself there. `prefix` is the path in the backend's URL."""
+    """The headers of a request to a backend that knows itself by a name of its own: one that
+    compares Origin, or WebDAV's Destination, with that finds itself there.
+
+    own: that name, as `https://forge.internal`.
+    prefix: the path in the backend's URL.
+    """
     ours = f"{client.scheme}://{client.host}".lower()
     changed: Headers = []
     for name, value in headers:
@@ -297,8 +303,11 @@ def from_handler(headers: Iterable[tuple[str, str]]) -> Headers:
 def to_visitor(
     headers: Headers, origin: PublicOrigin, *, accel: bool, gone: frozenset[str] = _NOTHING
 ) -> Headers:
-    """The header list of a legacy answer as the visitor gets it; `gone` are names, in small
-    letters, that the site removes or replaces."""
+    """The header list of a legacy answer as the visitor gets it.
+
+    accel: whether X-Accel and X-Sendfile go on, for a server before us.
+    gone: names, in small letters, that the site removes or replaces.
+    """
     plan = _plan(tuple([name for name, _ in headers]), accel, gone)
     if plan.connections:
         named = {

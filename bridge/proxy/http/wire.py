@@ -150,9 +150,12 @@ def binds(headers: Iterable[tuple[str, str]]) -> bool:
 
 
 class ResponseHead:
-    """Status line and headers of a response; texts are Latin-1. `names` are those of the
-    headers. `odd` is what was dropped: the beginning of each line that was no header. A head that
-    comes again soon may be the same object, so nothing of it is ever changed."""
+    """Status line and headers of a response; texts are Latin-1. A head that comes again soon may be
+    the same object, so nothing of it is ever changed.
+
+    minor: of HTTP/1.x.
+    odd: what was dropped: the beginning of each line that was no header.
+    """
 
     __slots__ = ("headers", "minor", "names", "odd", "reason", "shape", "status")
 

@@ -28,8 +28,13 @@ def environ_for_handler(
     mount: str,
     stream: object,
 ) -> WSGIEnvironment:
-    """The environment of a handler: the same headers that legacy would get, the decoded path
-    that the route was decided on, and the visitor's own address and scheme."""
+    """The environment of a handler: the server's, with the visitor's own address and scheme, and
+    the decoded path that the route was decided on.
+
+    headers: those that legacy would get.
+    mount: the beginning of the path that is SCRIPT_NAME.
+    stream: the body.
+    """
     kept = {key: value for key, value in environ.items() if not key.startswith("HTTP_")}
     return {
         **kept,

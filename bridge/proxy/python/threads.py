@@ -64,6 +64,9 @@ class PythonFailed(BridgeError):
 class Answer:
     """A handler's answer up to its first byte. Iterate over it once, and close it always.
 
+    first: the pieces of the body up to that byte.
+    length: bytes of body that are announced; None: it is not known.
+
     The body is made in the handler's own thread to its end: frameworks keep the request in
     thread-local objects (TurboGears) and in contextvars (Flask). The thread waits when the
     visitor is slower. A body of an announced length ends with its last byte, whatever the
@@ -260,8 +263,11 @@ class HandlerThreads:
         context: contextvars.Context | None = None,
         press: Press | None = None,
     ) -> Answer:
-        """Run `app` to its first byte within `seconds`, not counting those that it `waited` for
-        a visitor who sends slowly. It runs in `context`, or in an empty one.
+        """Run `app` to its first byte within `seconds`.
+
+        waited: seconds that a visitor who sends slowly was waited for so far; they do not count.
+        context: what it runs in; an empty one by default.
+        press: compresses the body.
 
         Raises UseLegacy when it declines, VisitorError when a view says so, and PythonFailed
         with the reason `python-busy`, `python-timeout` or `python-error`.

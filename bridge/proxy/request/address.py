@@ -29,9 +29,11 @@ _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
 
 
 def resolve(scheme: str, host: str, target: str, location: str = "") -> str | None:
-    """The form of `location`, which an answer to `target` at `host` names, or without it of that
-    address itself; None where a browser would not go by HTTP. All are Latin-1 text, as in
-    headers; `target` begins with a slash and is what was asked for, with its query."""
+    """The form of the address that an answer names; None where a browser would not go by HTTP.
+
+    scheme, host, target: of what was asked for; `target` begins with a slash and has its query.
+    location: as in the header, Latin-1; without it the form is that of the request's own address.
+    """
     text = location.strip(_EDGES).translate(_DROPPED)
     found = _SCHEME.match(text)
     if found:

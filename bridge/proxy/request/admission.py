@@ -36,11 +36,8 @@ class Admission:
 
 def admit(head: Head, own_hop: str, *, tunnels: bool = False) -> Admission:
     """Check `head`; `own_hop` is the name of this bridge, 8 hex digits. `tunnels` says that the
-    shell can hand over a connection.
-
-    Raises VisitorError: 400 contradicting hosts, 405 a final TRACE, 501 an upgrade
-    that this shell cannot tunnel, 508 a loop.
-    """
+    shell can hand over a connection. Raises VisitorError: 400 contradicting hosts, 405 a final
+    TRACE, 501 an upgrade that this shell cannot tunnel, 508 a loop."""
     if head.target.authority and head.target.authority.lower() != head.host:
         raise VisitorError(400, "Host and the request target name different hosts")
     if not tunnels and "websocket" in _tokens(head.get("Upgrade")):

@@ -65,10 +65,13 @@ class Head:
 
 
 def host_of(given: str, version: str, target: Target, server: tuple[str, str]) -> str:
-    """The lower-case host that a request is for; `given` is its Host header, or empty.
+    """The lower-case host that a request is for.
 
-    HTTP/1.0 may leave it out: then it is that of an absolute target, or the name and port that
-    the visitor connected to, `server`. Raises VisitorError (400).
+    given: its Host header, or empty.
+    version: `1.0` may leave that out.
+    target, server: then it is that of an absolute target, or the name and port connected to.
+
+    Raises VisitorError (400).
     """
     host = given.lower()
     if not host:

@@ -34,10 +34,8 @@ def split_host(host: str) -> tuple[str, str] | None:
 
 def as_ascii(host: str) -> str:
     """`host`, a name, pattern or address with or without a port, as browsers ask for it: labels
-    with other letters than ASCII are written `xn--…` (UTS 46, as the URL standard has it).
-
-    Raises ValueError for what no browser asks for.
-    """
+    with other letters than ASCII are written `xn--…` (UTS 46, as the URL standard has it). Raises
+    ValueError for what no browser asks for."""
     if host.isascii():
         return host
     name, colon, port = host.partition(":")
@@ -96,8 +94,7 @@ class Hosts:
 
 def host_of(patterns: Mapping[str, Sequence[str]], site: str) -> str:
     """A host that is this site's, to ask for its pages with where nobody has named one: the first
-    of its list, where `*` alone comes last and is `localhost`. `patterns` are those of all sites.
-    """
+    of its list, where `*` alone comes last and is `localhost`. `patterns`: those of all sites."""
     hosts = Hosts(patterns)
     own = sorted(patterns[site], key=lambda one: _name_and_port(one)[0] == "*")
     found = [host for pattern in own for host in _like(pattern)]

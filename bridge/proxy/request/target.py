@@ -39,11 +39,9 @@ class Target:
 
 
 def parse_target(method: str, raw: str) -> Target:
-    """Read the raw target of a request line, given as Latin-1 text (RFC 9112, section 3.2).
-
-    Raises VisitorError: 400 for what is no valid target, 405 for CONNECT, whose target names
-    another host.
-    """
+    """Read the raw target of a request line, given as Latin-1 text (RFC 9112, section 3.2). Raises
+    VisitorError: 400 for what is no valid target, 405 for CONNECT, whose target names another
+    host."""
     if method == "CONNECT":
         raise VisitorError(405, "CONNECT")
     if _FORBIDDEN.search(raw):

@@ -71,7 +71,10 @@ def load(
     handlers: Handlers = Handlers.NEEDED,
     before: RouteTable | None = None,
 ) -> RouteTable:
-    """Load routes.yaml. `handlers` and `before` are short for `means` with these.
+    """Load routes.yaml.
+
+    generation: the number that the table gets.
+    handlers, before: short for `means` with these.
 
     Raises ConfigError with every problem of the file at once.
     """
@@ -95,7 +98,10 @@ def load_text(
     handlers: Handlers = Handlers.NEEDED,
     before: RouteTable | None = None,
 ) -> RouteTable:
-    """Load `text` as if it stood in the file `path`. Raises ConfigError."""
+    """Load `text` as if it stood in the file `path`.
+
+    means, generation, handlers, before: as for `load`, and so is what it raises.
+    """
     with whatever_happens(str(path)):
         means = means or Means(handlers=handlers, before=before)
         return _load_text(text, path, generation, means)

@@ -19,12 +19,6 @@ __all__ = ["Matcher", "fits", "read_rule"]
 
 E = TypeVar("E")
 
-_MAP_SETTINGS: dict[str, Any] = {
-    # The defaults invent 308 redirects: fuel for a redirect loop with the other side.
-    "strict_slashes": False,
-    "merge_slashes": False,
-    "redirect_defaults": False,
-}
 _TOKEN = re.compile(
     r"(?P<slash>/)|(?P<text>[^</]+)|<(?:[a-zA-Z_]\w*(?:\(.*?\))?:)?(?P<name>[a-zA-Z_]\w*)>",
     re.ASCII,
@@ -63,7 +57,7 @@ def read_rule(path: str) -> tuple[list[tuple[_Part, tuple[Any, ...]]], tuple[Var
     """The segments of a rule after its first slash, each with Werkzeug's weight of it, and its
     variables. Raises ValueError or LookupError for a malformed rule."""
     rule = _Reader(path)
-    made, found = Map([rule], **_MAP_SETTINGS), tuple(rule.found)
+    made, found = Map([rule]), tuple(rule.found)
     # They know each other, and would stay until Python looks for such circles, which is seldom.
     made.__dict__.clear()
     rule.__dict__.clear()
@@ -183,7 +177,7 @@ def _walk(
         if pattern.final:
             rest = rest or "/".join(parts[at:])
             read, on = pattern.read(rest), len(parts)
-        elif part and part.endswith(pattern.texts[-1]):
+        elif part.endswith(pattern.texts[-1]):
             read, on = pattern.read(part), at + 1
         else:
             continue

@@ -28,7 +28,7 @@ _STRING = re.compile(r"\[\^/\]\{(\d+)(,?)(\d*)\}")
 _SEGMENT = re.compile(r"[^/]+")
 _DIGITS = re.compile(r"\d+")
 _HEX = re.compile(r"[A-Fa-f0-9]+")
-_ALL = re.compile(r".+", re.DOTALL)
+_ALL = re.compile(r".+")
 
 
 class _OneOf(NamedTuple):
@@ -76,12 +76,12 @@ class Pattern:
         self.texts, self.variables, self.final = tuple(texts), tuple(variables), final
         expressions = [f"({one.converter.regex})" for one in variables]
         self.key = final, self.texts, tuple(expressions)
-        try:
-            self._only = re.compile(expressions[0]).fullmatch
-            for expression in expressions[1:]:
+        for variable, expression in zip(variables, expressions, strict=True):
+            try:
                 re.compile(expression)
-        except (re.error, OverflowError) as error:
-            raise ValueError(f"{error} in the converter of <{variables[0].name}>") from None
+            except (re.error, OverflowError) as error:
+                raise ValueError(f"{error} in the converter of <{variable.name}>") from None
+        self._only = re.compile(expressions[0]).fullmatch
         self._shortest = sum(map(len, texts))
         atoms: list[_Atom] = []
         self._spans: list[tuple[int, int]] = []
@@ -93,8 +93,7 @@ class Pattern:
         if texts[-1]:
             atoms.append(_OneOf((texts[-1],)))
         self._atoms = tuple(atoms)
-        strings = all(one.atoms == (_Run(_SEGMENT),) for one in variables)
-        self._is_simple = strings and all(texts[1:-1]) and not final
+        self._is_simple = all(one.atoms == (_Run(_SEGMENT),) for one in variables)
 
     def read(self, text: str) -> list[str] | None:
         """The values of the variables, or None where `text` does not fit."""

@@ -43,8 +43,16 @@ Signature = tuple[tuple[int, ...] | None, ...]
 class Reloader:
     """The current routing table of this process.
 
+    state_dir: has the last good copy; None: there is none.
+    on_change: called after every load, good or bad.
+    is_told: whether what `on_change` has written is still there.
+    import_limit: seconds after which an import is said to hang; by default the environment's.
+    start_within: seconds that the start waits for handlers of routes that have a share; by
+        default until they hang.
+
     `table()` is a plain read of one reference: a request that captured a table keeps it.
-    `on_change` is called after every load, good or bad.
+
+    Raises ConfigError when neither the file nor a last good copy can be used.
     """
 
     def __init__(
@@ -57,13 +65,6 @@ class Reloader:
         import_limit: float | None = None,
         start_within: float | None = None,
     ) -> None:
-        """Load the file. Raises ConfigError when neither it nor a last good copy can be used.
-
-        is_told: whether what `on_change` has written is still there. import_limit: seconds after
-        which an import is said to hang; that of the environment when it is not given.
-        start_within: seconds that the start waits for the handlers of routes that have a share;
-        until they hang when it is not given.
-        """
         self.path = path
         self.error: ConfigError | None = None
         self.loaded_at = time.time()

@@ -29,10 +29,8 @@ _GONE_WITHIN = 3.0  # seconds; a listener whose parent was killed looks for it e
 
 
 def check_addresses(bind: tuple[str, ...]) -> None:
-    """Try to listen on each address; gunicorn would try for five seconds and then exit.
-
-    Raises BridgeError, and WrongUsage for what is no address.
-    """
+    """Try to listen on each address; gunicorn would try for five seconds and then exit. Raises
+    BridgeError, and WrongUsage for what is no address."""
     if {"LISTEN_FDS", "GUNICORN_FD"} & os.environ.keys():
         return  # the sockets were handed to us
     for text in bind:

@@ -25,10 +25,8 @@ _HANDED = "BRIDGE_SERVE_LOCK"  # the descriptor that an old parent hands to the 
 
 
 class Lock:
-    """The lock of `state_dir`, taken when it is made.
-
-    Raises BridgeError when another `bridgectl serve` has it, OSError when there can be none.
-    """
+    """The lock of `state_dir`, taken when it is made. Raises BridgeError when another
+    `bridgectl serve` has it, OSError when there can be none."""
 
     def __init__(self, state_dir: Path) -> None:
         path = state_dir / _FILE

@@ -72,7 +72,11 @@ class ServeOptions:
 
 
 class BridgeApplication(BaseApplication):  # type: ignore[misc]
-    """What gunicorn runs. In a worker it owns the table, the front and their plug-ins."""
+    """What gunicorn runs. In a worker it owns the table, the front and their plug-ins.
+
+    start_gate: called in each worker.
+    lock: held by the parent.
+    """
 
     def __init__(
         self, settings: Settings, options: ServeOptions, start_gate: StartGate, lock: Lock

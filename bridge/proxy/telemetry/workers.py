@@ -134,8 +134,12 @@ def write(
     settings: Settings | None = None,
     notes: Notes = Notes(),
 ) -> None:
-    """Say what this process runs, with which settings, and what it has noticed. broken: what is
-    wrong besides routes.yaml."""
+    """Write the file of this process.
+
+    slot: the one that it counts in.
+    broken: what is wrong besides routes.yaml.
+    settings, notes: what it runs with, and what it has noticed.
+    """
     table = reloader.table()
     status = {
         "slot": slot,
@@ -154,7 +158,10 @@ def write(
 
 
 class Writer:
-    """Keeps the file of this process as it is. Thread-safe."""
+    """Keeps the file of this process as it is. Thread-safe.
+
+    slot, broken, settings: as for `write`.
+    """
 
     def __init__(
         self, state_dir: Path, slot: int, broken: str = "", settings: Settings | None = None

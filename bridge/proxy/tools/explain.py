@@ -43,7 +43,11 @@ class Explanation:
 
 
 def head_for(table: RouteTable, method: str, url: str, headers: Headers, peer: str) -> Head:
-    """A request head for `url`: absolute, or a path on a host of the first site.
+    """A request head.
+
+    url: absolute, or a path on a host of the first site.
+    headers: a Host among them replaces that of `url`.
+    peer: the address that it comes from.
 
     Raises VisitorError for a malformed target.
     """
@@ -68,7 +72,10 @@ def head_for(table: RouteTable, method: str, url: str, headers: Headers, peer: s
 def explain(
     table: RouteTable, head: Head, now: float, fresh_key: str, secret: str = ""
 ) -> Explanation:
-    """Decide `head` and say why, for every route of the table."""
+    """Decide a request and say why, for every route of the table.
+
+    now, fresh_key, secret: as for `Decider.decide`.
+    """
     try:
         head = admit(head, "").head
         client = table.trusted.client(head)

@@ -83,7 +83,10 @@ class _SavedMeanwhile(Exception):
 
 
 def flip(routes: Path, name: str, share: str, *, who: str, why: str) -> Done:
-    """Set the share of the route or group `name` to `share` (`25%`).
+    """Set the share of the route or group `name`.
+
+    share: as in the file `routes`, for example `25%`.
+    who, why: for the history.
 
     Raises WrongUsage for what is no share and for no reason, FlipRefused when it is not possible,
     and ConfigError when the file as it stands, or as it would be, is broken, or the handler of a
@@ -100,8 +103,11 @@ def flip(routes: Path, name: str, share: str, *, who: str, why: str) -> Done:
 
 
 def flip_all(routes: Path, share: str, *, who: str, why: str) -> Done:
-    """Set every share that is another to `share`, with one change of the file. What cannot be
-    changed is `left`, and the rest is changed all the same. Raises as `flip`."""
+    """Set every share that is another, with one change of the file. What cannot be changed is
+    `left`, and the rest is changed all the same.
+
+    routes, share, who, why: as for `flip`, and so is what it raises.
+    """
 
     def every(change: _Change) -> Done:
         done = change.to(_all_places(change.table))

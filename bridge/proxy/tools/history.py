@@ -72,10 +72,8 @@ class History:
 
 
 def read_history(routes: Path) -> list[Flip]:
-    """Every flip so far, oldest first. Lines that cannot be read are passed over.
-
-    Raises BridgeError when the file cannot be read.
-    """
+    """Every flip so far, oldest first. Lines that cannot be read are passed over. Raises
+    BridgeError when the file cannot be read."""
     path = history_file(routes.resolve())
     try:
         text = path.read_text(encoding="utf-8", errors="replace")

@@ -104,9 +104,7 @@ class Found:
 
 def start_of(table: RouteTable, url: str) -> str:
     """The absolute address for `url`: absolute itself, or a path on a host of the first site.
-
-    Raises WrongUsage for what is no address, and BridgeError for another site's.
-    """
+    Raises WrongUsage for what is no address, and BridgeError for another site's."""
     if url.startswith("/"):
         url = f"http://{host_of(table.file.hosts, next(iter(table.file.sites)))}{url}"
     given = url
@@ -139,8 +137,12 @@ def follow(
     hops: int = 20,
     most: int = 1000,
 ) -> Found:
-    """Follow `urls` (of `start_of`), at most `hops` redirects far and with at most `most`
-    requests. `headers` are sent with each."""
+    """Follow redirects, of both sides.
+
+    urls: of `start_of`.
+    headers: sent with each request.
+    hops, most: redirects in a row, and requests in all, at most.
+    """
     sides = _Sides(table, headers, most)
     try:
         return _Search(sides, table.file.redirect_loops.rounds, hops).run(urls)

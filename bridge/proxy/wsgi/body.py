@@ -22,10 +22,12 @@ log = structlog.get_logger("bridge.proxy")
 
 
 class ReportedBody:
-    """`pieces`, counted, and reported once with `report(outcome)` when the server closes it.
+    """`pieces`, counted, and reported once when the server closes it.
 
-    `close` ends what makes the pieces. `length` is what must come, in bytes, where that is not
-    known to be checked already. `cut_off` is called when the body breaks off.
+    report: called with `outcome`, once.
+    close: ends what makes the pieces.
+    cut_off: called when the body breaks off.
+    length: bytes that must come, where that is not known to be checked already.
     """
 
     __slots__ = ("_close", "_cut_off", "_ended", "_left", "_outcome", "_pieces", "_report")

@@ -109,11 +109,9 @@ class _Limited:
 def body_of(
     environ: WSGIEnvironment, max_body: int | None = None, *, silence: float = 60.0
 ) -> RequestBody | None:
-    """How the request's body is framed, or None when it has none (RFC 9112, section 6).
-
-    Raises VisitorError: 400 for framing that two parsers could read differently, 411 where the
-    server cannot hand on a chunked body, 413 for one longer than `max_body` bytes.
-    """
+    """How the request's body is framed, or None when it has none (RFC 9112, section 6). Raises
+    VisitorError: 400 for framing that two parsers could read differently, 411 where the server
+    cannot hand on a chunked body, 413 for one longer than `max_body` bytes."""
     coding = environ.get("HTTP_TRANSFER_ENCODING", "").strip().lower()
     length = environ.get("CONTENT_LENGTH") or ""
     stream = environ["wsgi.input"]

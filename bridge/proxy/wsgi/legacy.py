@@ -68,10 +68,7 @@ class Exchange:
 
 @dataclass(eq=False)
 class LegacyPool:
-    """Connections of this process to one backend: last in, first out, and bounded.
-
-    Thread-safe. `on_hints` of `exchange` gets the headers of a 103.
-    """
+    """Connections of this process to one backend: last in, first out, and bounded. Thread-safe."""
 
     name: str
     spec: models.Backend
@@ -99,8 +96,11 @@ class LegacyPool:
         on_hints: OnHints | None,
         outcome: Outcome,
     ) -> Exchange:
-        """Send a request and read the head of its answer. How long the stages take is noted in
-        `outcome`.
+        """Send a request and read the head of its answer.
+
+        target: without the path in the backend's URL.
+        on_hints: gets the headers of a 103.
+        outcome: gets the times of the stages.
 
         Raises LegacyError with the stage, and VisitorError when the visitor's body breaks off.
         A request is sent again only when a pooled connection was stale before any byte of an

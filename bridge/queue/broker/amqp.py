@@ -123,11 +123,9 @@ class Confirms:
         self.channel.events["basic_return"].add(self._returned)
 
     def publish(self, queue: str, texts: Sequence[bytes], headers: Mapping[str, str]) -> None:
-        """Put JSON texts on a queue and return when RabbitMQ has confirmed all of them.
-
-        Raises OperationalError when it refuses one or has no such queue, TimeoutError when it
-        confirms nothing for as long as the connection's time limit says, and Kombu's errors.
-        """
+        """Put JSON texts on a queue and return when RabbitMQ has confirmed all of them. Raises
+        OperationalError when it refuses one or has no such queue, TimeoutError when it confirms
+        nothing for as long as the connection's time limit says, and Kombu's errors."""
         for text in texts:
             self._number += 1
             self._waiting[self._number] = None

@@ -55,7 +55,11 @@ class Counts:
 def put(
     producer: Producer, queue: str, text: bytes, headers: Mapping[str, str], **how: Any
 ) -> None:
-    """Publish one JSON text to a queue."""
+    """Publish one message.
+
+    queue: its name.
+    text: JSON in UTF-8.
+    """
     producer.publish(
         text,
         exchange="",
@@ -242,8 +246,11 @@ class Broker:
         consumer.consume()
 
     def fill(self, inbox: Sized, most: int, wait: float, more: float) -> None:
-        """Wait up to `wait` seconds for a message, then up to `more` for others while they come,
-        until `receive` has made the inbox `most` long."""
+        """Wait for messages, which `receive` puts into the inbox.
+
+        most: so many in the inbox are enough.
+        wait, more: seconds for the first message, and for others while they come.
+        """
         end = None
         while len(inbox) < most:
             if not self._drain(wait):

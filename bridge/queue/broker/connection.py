@@ -68,11 +68,8 @@ class Link:
         self._broker: Broker | None = None
 
     def do(self, use: Callable[[Broker], T]) -> T:
-        """What `use` makes of the connection.
-
-        Raises ServerAway when the broker fails meanwhile; part of it may be done then. Raises
-        BridgeError for a URL that cannot be used.
-        """
+        """What `use` makes of the connection. Raises ServerAway when the broker fails meanwhile;
+        part of it may be done then. Raises BridgeError for a URL that cannot be used."""
         is_new = self._broker is None
         broker = self._broker = self._broker or connect(self._url, **self._options)
         try:

@@ -81,11 +81,13 @@ class _Held:
 class Consumer:
     """Hands the events of a queue to `handle`, in one thread.
 
-    broker_url: any URL that Kombu knows. batch_size: the most messages of one batch.
+    broker_url: any URL that Kombu knows.
+    batch_size: the most messages of one batch.
     batch_wait: seconds that a batch waits for more after its first message, at most; it does not
-    wait while there are none. retry_wait: seconds until the next try, by the number of tries.
-    transport_options: for `bridge.queue.streams`. max_event: bytes of the largest event; of
-    larger ones than usual a batch has fewer.
+        wait while there are none.
+    retry_wait: seconds until the next try, by the number of tries.
+    transport_options: for `bridge.queue.streams`.
+    max_event: bytes of the largest event; of larger ones than usual a batch has fewer.
     """
 
     def __init__(
@@ -128,11 +130,9 @@ class Consumer:
         self._patience = Patience(threading.Event())
 
     def run(self, stop: threading.Event) -> None:
-        """Consume until `stop` is set, then acknowledge or give back what is in hand.
-
-        Raises BridgeError for a URL that cannot be used. A broker that is away is waited for,
-        without end.
-        """
+        """Consume until `stop` is set, then acknowledge or give back what is in hand. Raises
+        BridgeError for a URL that cannot be used. A broker that is away is waited for, without
+        end."""
         self._patience = Patience(stop)
         with Link(self._url, consumes=True, **self._options) as link, suppress(Stopped):
             self._patience.until(
@@ -190,9 +190,7 @@ class Consumer:
 
     def _use(self) -> list[_Held]:
         """Hand on what is in the inbox; what is done, with its letter where it is to be buried.
-
-        Raises Stopped; nothing of the inbox is done then.
-        """
+        Raises Stopped; nothing of the inbox is done then."""
         done: list[_Held] = []
         groups: dict[tuple[str, str], list[_Held]] = {}
         for held in self._inbox:

@@ -33,8 +33,7 @@ class Timing:
     then. idle: between two looks at sources that are empty. first_look: after publishing a row,
     until MongoDB is asked for it. again: after publishing it the first time, until it may be
     published again; further times in proportion, see `retry_wait`. dead_look: until a row whose
-    event is a dead letter is looked at again. quiet: for which the same trouble is logged once.
-    """
+    event is a dead letter is looked at again. quiet: for which the same trouble is logged once."""
 
     lease: float = 30.0
     idle: float = 0.2
@@ -87,7 +86,11 @@ class Plan:
 def first(
     rows: Sequence[Row], held: Mapping[tuple[str, str], int], now: int, timing: Timing
 ) -> Plan:
-    """Every row is free, to be published or doubtful. now: milliseconds since 1970."""
+    """Every row is free, to be published or doubtful.
+
+    held: the versions that MongoDB holds, by entity and key.
+    now: milliseconds since 1970.
+    """
     made = Plan()
     for row in rows:
         version = held.get(row.identity)

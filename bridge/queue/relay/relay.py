@@ -106,9 +106,11 @@ class PolledSource:
 class Relay:
     """Moves what waits in every source, in one thread.
 
-    broker_url: as for the worker. outboxes: with the `source` of their events. held: asks
-    MongoDB. spools, queues (with their outbox), lists: the other sources. fetch: asks the site's
-    database what has become of rows that were only noted. max_event: bytes.
+    broker_url, max_event: as for `Consumer`.
+    outboxes: with the `source` of their events.
+    held: asks MongoDB.
+    spools, queues, lists: the other sources, `queues` with their outbox.
+    fetch: asks the site's database what has become of rows that were only noted.
     """
 
     def __init__(

@@ -43,11 +43,9 @@ class Spool:
         self._start = self._end = 0
 
     def lines(self) -> list[bytes] | None:
-        """The next lines, without their ends; None where nothing waits. The same ones again
-        until `done`. A line that is much too long for an event is cut.
-
-        Raises OSError, also when the only files that wait cannot be read.
-        """
+        """The next lines, without their ends; None where nothing waits. The same ones again until
+        `done`. A line that is much too long for an event is cut. Raises OSError, also when the only
+        files that wait cannot be read."""
         if self._file is None and not self._open():
             return None
         assert self._file is not None

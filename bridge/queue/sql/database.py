@@ -35,10 +35,8 @@ _TELL_VALUES = frozenset({1062, 1064, 1292, 1366})
 
 
 def connect(url: str) -> sql.Engine:
-    """An engine for `url`; it connects when it is used.
-
-    Raises BridgeError for a URL that cannot be used, with the package that its driver needs.
-    """
+    """An engine for `url`; it connects when it is used. Raises BridgeError for a URL that cannot be
+    used, with the package that its driver needs."""
     try:
         made = sql.make_url(url)
         if made.drivername in ("mysql", "mariadb"):
@@ -177,7 +175,8 @@ def taking(
     """Run a SELECT whose rows are ours until the end of the transaction, which is the end of
     the context; rows that somebody else takes are left out.
 
-    id: the primary key of the table. name: of the table, for servers without SKIP LOCKED.
+    id: the primary key of the table.
+    name: of the table, for servers without SKIP LOCKED.
     """
     if engine.dialect.name == "sqlite":
         with reading(engine) as connection:

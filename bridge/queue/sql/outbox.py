@@ -64,9 +64,11 @@ _LONG = (
 class Outbox:
     """The outbox in one database. For any number of relays at once.
 
-    engine: from `connect`. table: its name, with its schema where needed. keep: seconds that
-    rows stay after they were applied; 0 deletes them at once. max_event: bytes of the largest
-    event.
+    engine: from `connect`.
+    table: its name, with its schema where needed.
+    keep: seconds that rows stay after they were applied; 0 deletes them at once.
+    max_event: bytes of the largest event.
+
     Every method raises SQLAlchemy's errors.
     """
 

@@ -35,7 +35,10 @@ def move(
     limit: int = ROWS_PER_STEP,
     max_event: int = MAX_EVENT_BYTES,
 ) -> int:
-    """Move up to `limit` rows; how many left the table. max_event: bytes of the largest event.
+    """Move rows to the outbox; how many left the table.
+
+    limit: rows at most.
+    max_event: bytes of the largest event.
 
     Raises SQLAlchemy's errors, what `bury` raises, and BridgeError when sync.yaml says of rows
     that were taken what leaves them waiting; nothing has moved then.
@@ -81,7 +84,10 @@ def to_outbox_row(
     state: Callable[[Any], Mapping[str, Any] | None],
     max_event: int = MAX_EVENT_BYTES,
 ) -> dict[str, Any]:
-    """What `Outbox.add` takes, from a row of the queue. state: what the query finds for a key.
+    """What `Outbox.add` takes, from a row of the queue.
+
+    state: what the query finds for a key.
+    max_event: bytes of the largest event.
 
     Raises UndecodableMessage, with the name of the column or of the event's field.
     """

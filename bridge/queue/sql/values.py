@@ -29,9 +29,7 @@ def to_json(value: Any) -> str:
 
 def plain(value: Any) -> Any:
     """What JSON makes of `value` on its way: the same as decoding `to_json`, without the text.
-
-    Raises UndecodableMessage for a list or an object that is no strict JSON.
-    """
+    Raises UndecodableMessage for a list or an object that is no strict JSON."""
     if type(value) in AS_THEY_ARE:
         return value
     if isinstance(value, list | tuple | dict):

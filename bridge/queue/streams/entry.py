@@ -59,7 +59,8 @@ def to_fields(message: Mapping[str, Any], queue: str) -> dict[str, bytes | str]:
 def to_message(queue: str, tag: str, fields: Sequence[bytes], before: int = 0) -> dict[str, Any]:
     """The Kombu message in an entry of the stream `queue`.
 
-    tag: its delivery tag. fields: names and values in turn, as Redis sends them.
+    tag: its delivery tag.
+    fields: names and values in turn, as Redis sends them.
     before: how often it was delivered before.
     """
     if len(fields) == 2 and fields[0] == b"body":

@@ -69,7 +69,8 @@ class Group:
     """The consumer `name` of the group `group`, for any number of streams. For one thread,
     except `ack` and `put_back`.
 
-    client: its commands must not be repeated by the client itself. prefix: of every key.
+    client: its commands must not be repeated by the client itself.
+    prefix: of every key.
     """
 
     def __init__(
@@ -104,9 +105,11 @@ class Group:
         in_hand: Callable[[str, bytes], bool],
     ) -> list[StreamEntry]:
         """Up to `count` entries: what was lost on the way to us, then what dead consumers held,
-        then new ones, for which it waits up to `wait` seconds.
+        then new ones.
 
+        wait: seconds for new ones, where there is nothing else.
         in_hand: whether the caller still has this entry of a stream.
+
         Raises redis.RedisError; nothing is lost then, the next call recovers it.
         """
         if self.forked:
@@ -362,10 +365,8 @@ class Group:
         self._heartbeat.fall_silent()
 
     def close(self, *, gone: bool) -> None:
-        """Stop showing life. gone: tell Redis so, or leave it to the end of the heartbeat.
-
-        Raises redis.RedisError.
-        """
+        """Stop showing life. gone: tell Redis so, or leave it to the end of the heartbeat. Raises
+        redis.RedisError."""
         self._heartbeat.close(gone=gone)
 
 

@@ -70,9 +70,7 @@ class RoutingChannel(virtual.Channel):
     @contextmanager
     def publishing(self) -> Iterator[None]:
         """What is published inside goes to Redis in one transaction at the end: all or nothing.
-
-        Raises redis.RedisError at the end; all of it may then be there nevertheless.
-        """
+        Raises redis.RedisError at the end; all of it may then be there nevertheless."""
         if self._puts is not None:
             yield
             return

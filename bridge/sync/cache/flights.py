@@ -34,11 +34,9 @@ class Flights(Generic[Answer]):
     def join(
         self, key: Hashable, read: Callable[[], Answer], patience: float
     ) -> tuple[Answer | None, bool]:
-        """The answer, and whether it is that of our own `read`.
-
-        Raises what the read raised, also for those who waited. (None, False) when another's read
-        takes longer than `patience` seconds.
-        """
+        """The answer, and whether it is that of our own `read`. Raises what the read raised, also
+        for those who waited. (None, False) when another's read takes longer than `patience`
+        seconds."""
         with self._lock:
             flight = self._flights.get(key)
             ours = flight is None

@@ -81,7 +81,11 @@ class _Floor(NamedTuple):
 
 
 class CacheEntry:
-    """One cached answer. document: None when there is none."""
+    """One cached answer; its `document` is None when there is none.
+
+    size: bytes of Python's objects.
+    expires: seconds, by the clock of the cache.
+    """
 
     __slots__ = ("document", "expires", "live", "size", "slot", "used", "version")
 
@@ -117,10 +121,10 @@ class Stats:
 class Cache:
     """Answers by entity and key.
 
-    max_entries, max_bytes: what it holds at most; bytes are those of Python's objects. ttl:
-    seconds, the last resort against errors of our own. max_floors, floor_seconds: how many
-    floors, and how old. bound: seconds that cached answers count after the last look at the
-    stream.
+    max_entries, max_bytes: what it holds at most; bytes are those of Python's objects.
+    ttl: seconds, the last resort against errors of our own.
+    max_floors, floor_seconds: how many floors, and how old.
+    bound: seconds that cached answers count after the last look at the stream.
     """
 
     def __init__(
@@ -238,7 +242,6 @@ class Cache:
         return None if version == NEVER else version
 
     def wait(self, entity: str, key: str, version: int, seconds: float) -> bool:
-        """Wait until at least `version` is known; False when it is not within `seconds`."""
 
         def known() -> bool:
             found = self.knows(entity, key)

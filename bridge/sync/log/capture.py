@@ -43,6 +43,7 @@ from bridge.sync.log.collations import charsets_of
 from bridge.sync.log.follow import AnotherHistory, Follower, end_of_log
 from bridge.sync.log.healing import Healing
 from bridge.sync.log.kept import LEASE, Dirty, Halted, KeptLog
+from bridge.sync.log.needs import check, look
 from bridge.sync.log.position import Position
 from bridge.sync.log.stream import Altered, Change, Concerned, Found, Stream, Unreadable
 from bridge.sync.log.stream import Stopped as StoppedEntity
@@ -211,6 +212,8 @@ class _Capture:
 
     def _follow(self) -> None:
         """Read until something ends it. Raises ServerAway, and what `Follower` raises."""
+        with self._asking() as connection:
+            check(look(connection))
         kept = self._kept.read()
         position = kept.position
         if position is None:

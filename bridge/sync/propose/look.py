@@ -99,7 +99,10 @@ def look(
     limit: int,
     progress: Callable[[int], None] = lambda count: None,
 ) -> TableSample:
-    """Look at up to `rows` rows and at the newest ones. limit: bytes of a row that are many.
+    """Look at some rows, and at the newest ones.
+
+    rows: how many at most.
+    limit: bytes of a row that are many.
     progress: is told how many rows were looked at.
 
     Raises SQLAlchemy's errors.

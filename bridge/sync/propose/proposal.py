@@ -70,7 +70,9 @@ def propose(
     options: ProposalOptions,
     progress: Progress = lambda table, number, many: None,
 ) -> Proposal:
-    """Of these tables, or of all of the connection's schema.
+    """What would stand in sync.yaml.
+
+    tables: these, or all of the connection's schema where it is empty.
 
     Raises BridgeError for a table that is not there, and SQLAlchemy's errors.
     """

@@ -100,7 +100,10 @@ def rewritten(
     rows: int,
     progress: Callable[[int], None] = lambda count: None,
 ) -> list[Rewritten]:
-    """Of the first `rows` rows of an entity, 0 for all, and of its children.
+    """Of rows of the entity `name`, and of its children.
+
+    rows: the first so many, 0 for all.
+    progress: is told how many were looked at.
 
     Raises BridgeError when its source does not fit, ServerAway.
     """

@@ -77,8 +77,10 @@ class Reconciler:
     """Reconciles entities of one sync.yaml.
 
     lag: the age in seconds of the oldest change that the outbox holds, 0 when it is empty.
-    progress: see `Tell`. `run` raises Stopped when `stop` is set, ServerAway when a server
-    does not answer, and BridgeError for what sync.yaml or the database has wrong.
+        progress: see `Tell`.
+
+    `run` raises Stopped when `stop` is set, ServerAway when a server does not answer, and
+    BridgeError for what sync.yaml or the database has wrong.
     """
 
     def __init__(

@@ -65,8 +65,10 @@ class Repair:
         kinds: Mapping[str, Kind],
         documents: int,
     ) -> dict[str, str]:
-        """Repair these keys. documents: how many are alive, of all. Returns the keys that cannot
-        be repaired, and why.
+        """Repair keys. Returns those that cannot be repaired, and why.
+
+        looks, kinds: what was seen of each key, and what is wrong with it.
+        documents: how many are alive, of all.
 
         Raises ServerAway; part of them may then be repaired.
         """

@@ -51,10 +51,8 @@ class Scheduled:
         self._beat_at = 0.0
 
     def start(self) -> None:
-        """Start the thread; does nothing where sync.yaml has no `reconcile:`.
-
-        Raises BridgeError when there is no SQL database to compare with.
-        """
+        """Start the thread; does nothing where sync.yaml has no `reconcile:`. Raises BridgeError
+        when there is no SQL database to compare with."""
         plan = self._mirror.file.reconcile
         if plan is None:
             return

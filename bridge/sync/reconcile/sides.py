@@ -54,8 +54,10 @@ class _Writes(NamedTuple):
 
 
 class Sides:
-    """The rows of an entity and its documents. beside: whether their versions are beside the table.
-    log: how far MongoDB has come in the log; None where versions are not those of the log.
+    """The rows of an entity and its documents. `beside`: whether versions are beside the table.
+    `log`: how far MongoDB has come in the log; None where versions are not those of the log.
+
+    name: the entity; it may be a child.
 
     Raises BridgeError for an entity without a source, and for one of the log that nobody has
     loaded; every method also raises ServerAway.

@@ -43,8 +43,7 @@ class Checkpoint:
     changed MongoDB, and of which it had that version or a newer one. dead: rows that became dead
     letters. buried: documents whose row is gone. seconds: of work. rewrite: as it was asked for.
     source: digest of what is read. epoch, sequence: of an entity of the log, where the log was
-    before the first row was read.
-    """
+    before the first row was read."""
 
     source: str
     rewrite: bool = False
@@ -90,7 +89,11 @@ def digest(mirror: Mirror, entity: str) -> str:
 
 
 def forget_reason(held: Checkpoint, source: str, *, restart: bool, rewrite: bool) -> str:
-    """Why an unfinished snapshot cannot be gone on with; empty when it can."""
+    """Why an unfinished snapshot cannot be gone on with; empty when it can.
+
+    source: the `digest` of sync.yaml as it is.
+    restart, rewrite: what is asked for now.
+    """
     if restart:
         return "--restart"
     if held.source != source:
@@ -110,10 +113,8 @@ def pause(state: State, entity: str, *, paused: bool) -> bool:
 
 
 class Leases:
-    """The checkpoints that this process works on; a thread gives the signs of life.
-
-    Raises BridgeError when another process is alive that works on one of them.
-    """
+    """The checkpoints that this process works on; a thread gives the signs of life. Raises
+    BridgeError when another process is alive that works on one of them."""
 
     def __init__(self, state: State, entities: Sequence[str]) -> None:
         self._state, self._entities = state, tuple(entities)

@@ -36,8 +36,10 @@ FEW = 100
 def walk(
     database: Database[Document], collection: str, after: str | None, size: int
 ) -> tuple[Alive, str | None]:
-    """Up to `size` documents that are alive, after a key, in the order of their keys; and the
-    last key looked at, None when these were all.
+    """Documents that are alive, by key; and the last key looked at, None when these were all.
+
+    after: the key that comes before them; None at first.
+    size: how many are looked at.
 
     What has no text as its `_id`, or no version, is not ours and left out. Raises ServerAway.
     """

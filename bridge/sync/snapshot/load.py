@@ -58,8 +58,7 @@ class SnapshotOptions:
     """restart: begin anew, whatever was done. rewrite: write the same versions, too. chunk: rows
     at once. max_lag: seconds, and max_waiting: messages, beyond which it waits; 0 for no limit.
     rate: rows a second, 0 for no limit. max_dead: rows of one run that may become dead letters, 0
-    for no limit. bury_all: however many have no row.
-    """
+    for no limit. bury_all: however many have no row."""
 
     restart: bool = False
     rewrite: bool = False
@@ -106,9 +105,11 @@ def run(
     say: Callable[[str], None] = lambda line: None,
     show: Callable[[Progress], None] = lambda progress: None,
 ) -> list[SnapshotResult]:
-    """Load entities, all that have a source by default, one after the other.
+    """Load entities, one after the other.
 
-    say: is told a line where something happens that a person should know; show: how far it is.
+    names: none for all that have a source.
+    say: is told a line where something happens that a person should know.
+    show: is told how far it is.
 
     Raises Stopped when `stop` was set: the same call goes on later. Raises ServerMissing when
     a server does not answer at the start; later it is waited for. Raises BridgeError for what

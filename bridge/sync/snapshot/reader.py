@@ -23,10 +23,10 @@ SAMPLE = 10
 
 
 class Reader:
-    """Iterating gives the chunks after `position`, to the end.
+    """Iterating gives the chunks after `position`, to the end, and raises what reading them raises.
 
-    chunk: rows at once, fewer where rows are large. patiently: calls a function until the
-    database answers. What reading raises is raised where the chunks are taken.
+    chunk: rows at once, fewer where rows are large.
+    patiently: calls a function until the database answers.
     """
 
     def __init__(

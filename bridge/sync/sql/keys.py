@@ -184,10 +184,8 @@ def _is_unencodable(part: Any) -> bool:
 
 
 def by_value(reference: Any, example: Any) -> KeyColumn:
-    """A column of the key of a query. example: a value of it, as the driver gives it.
-
-    Raises BridgeError for a type that rows cannot be found by.
-    """
+    """A column of the key of a query. example: a value of it, as the driver gives it. Raises
+    BridgeError for a type that rows cannot be found by."""
     for kind, found in _BY_VALUE.items():
         if isinstance(example, kind):
             column = Column(str(reference.name), "", "")

@@ -18,11 +18,8 @@ __all__ = ["learn", "refresh"]
 
 
 def learn(connection: sql.Connection, mirror: Mirror, name: str) -> Typed | None:
-    """The types of an entity, read once and kept in the mirror; None where it has no table.
-
-    Raises BridgeError when the table is not there or does not fit sync.yaml, and SQLAlchemy's
-    errors.
-    """
+    """The types of an entity, read once and kept in the mirror; None where it has no table. Raises
+    BridgeError when the table is not there or does not fit sync.yaml, and SQLAlchemy's errors."""
     entity = mirror.entities[name]
     if entity.source is None or entity.source.table is None:
         return None

@@ -74,9 +74,11 @@ class Existing(NamedTuple):
 class SqlSource:
     """The rows of one entity, with those of its children.
 
-    name: the entity in sync.yaml. rewrite: whether the events also replace the same version.
-    sender: their `source`. reading: how the rows of an entity of the log are read, which it needs
-    for events and for `existing`.
+        name: the entity in sync.yaml.
+    rewrite: whether the events also replace the same version.
+    sender: their `source`.
+    reading: how the rows of an entity of the log are read, which it needs for events and for
+        `existing`.
 
     Raises BridgeError when the entity has no source or is a child; every method raises
     BridgeError when sync.yaml names a table or column that is not there, and ServerAway when
@@ -185,9 +187,8 @@ class SqlSource:
         return found
 
     def rows_by_keys(self, keys: Sequence[str]) -> tuple[list[Event], list[BadRow]]:
-        """The events of the rows that have these key texts, and the rows that no event can be
-        made of; of what is not there, none. Keys that no row can have are left out: see
-        `existing`."""
+        """The events of the rows that have these key texts, and the rows that no event can be made
+        of; of what is not there, none. Keys that no row can have are left out: see `existing`."""
 
         def ask(
             connection: sql.Connection, rows: Rows, version: int | None

@@ -64,9 +64,11 @@ def definition(dialect: str) -> str:
 def joined(
     rows: Any, key: Sequence[KeyColumn], entity: str, dialect: str, schema: str | None = None
 ) -> tuple[Any, sql.ColumnElement[Any]]:
-    """What to select from, rows with their entries, and the expression of the version.
+    """What to select from, rows with their entries, and the expression of the version. It is one
+    statement, so that a row and its version are of the same moment.
 
-    It is one statement, so that a row and its version are of the same moment.
+    rows, key: the table of `entity`, and its key.
+    schema: where bridge_versions is.
     """
     entries = table(schema).alias()
     base = table(schema).alias()
@@ -148,11 +150,9 @@ def forget_base(dialect: str, entity: str) -> str:
 
 
 def raise_entries(connection: sql.Connection, entity: str, keys: Sequence[str]) -> dict[str, int]:
-    """Give each of these keys a new version, above all that it had. keys: in order, so that two
-    who do this at once wait for each other and nothing else.
-
-    Raises BridgeError when the entity has no base version, and SQLAlchemy's errors.
-    """
+    """Give each of these keys a new version, above all that it had. keys: in order, so that two who
+    do this at once wait for each other and nothing else. Raises BridgeError when the entity has no
+    base version, and SQLAlchemy's errors."""
     dialect = dialect_of(connection)
     base = base_of(connection, entity)
     if base is None:

@@ -31,6 +31,9 @@ its table, when it was read, and what does not fit, empty where it does."""
 class TypeWatch:
     """Looks at the tables of a mirror's entities. For one thread.
 
+    sql_url: the site's database; empty where no entity has a table.
+    state: where the types are kept by which the workers go.
+
     Raises BridgeError for a URL that cannot be used.
     """
 

@@ -137,10 +137,8 @@ def with_triggers(mirror: Mirror) -> list[str]:
 
 
 def noted(mirror: Mirror, types: Typed, outbox: str) -> TriggerSpec:
-    """What is noted of the table of an entity whose types are known. outbox: quoted.
-
-    Raises BridgeError for a key that the database cannot write.
-    """
+    """What is noted of the table of an entity whose types are known. outbox: quoted. Raises
+    BridgeError for a key that the database cannot write."""
     name, dialect = types.entity, types.table.dialect
     about = mirror.parent_of.get(name, name)
     source = mirror.entities[about].source

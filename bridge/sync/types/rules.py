@@ -150,10 +150,8 @@ _EXACT: Mapping[tuple[str, str], Family] = {
 
 
 def rule(column: Column, dialect: str, field: FieldRule | None = None) -> Rule:
-    """What becomes of a column. field: what sync.yaml says of it.
-
-    Raises Unknown for a column that has no rule.
-    """
+    """What becomes of a column. field: what sync.yaml says of it. Raises Unknown for a column that
+    has no rule."""
     made = _by_type(column, dialect)
     return made if field is None else _overridden(made, column, field)
 
@@ -170,8 +168,14 @@ def field_convert(field: FieldRule) -> Convert | None:
 def misfitting(
     value: Any, policy: str, place: str, error: ValueError, convert: Convert | None = None
 ) -> Any:
-    """What the document holds where a value does not fit. convert: what did not take it; bytes and
-    a boolean may fit as the text that they are. Raises UnusableEvent for `dead`."""
+    """What the document holds where a value does not fit.
+
+    policy: `null`, `text` or `dead`.
+    place: what the error is about.
+    convert: what did not take it; bytes and a boolean may fit as the text that they are.
+
+    Raises UnusableEvent for `dead`.
+    """
     text = _as_text(value, error)
     is_read = isinstance(error, values.NotThatText)
     if convert is not None and type(value) in (bool, dict) and not is_read:

@@ -77,7 +77,9 @@ class Typed:
 
 
 def typed(name: str, entity: Entity, table: Table, zone: str | None) -> Typed:
-    """The rules of an entity's table. zone: of texts of TIMESTAMP, from sync.yaml.
+    """The rules of an entity's table.
+
+    zone: of texts of TIMESTAMP, from sync.yaml.
 
     Raises BridgeError with everything that is wrong.
     """
@@ -162,8 +164,12 @@ def _plain(key: Sequence[KeyColumn]) -> re.Pattern[str] | None:
 def part_of_key(
     reference: Any, dialect: str, column: Column, said: FieldRule | None = None
 ) -> KeyColumn | None:
-    """A column of a key. Of what sync.yaml says of its field only the character set matters: types
-    of fields are not types of keys. None where its values name no row."""
+    """A column of a key. None where its values name no row.
+
+    reference, column: in a statement, and as the catalog has it.
+    said: of its field in sync.yaml; only the character set matters, as types of fields are not
+        types of keys.
+    """
     only = FieldRule.model_validate({})
     if said is not None:
         only = only.model_copy(update={"text": said.text})

@@ -199,8 +199,7 @@ class KeyColumn:
     dynamic: bool = False
 
     def values(self, text: str) -> Sequence[Any]:
-        """What `left` can be where this is its text, most likely value first. Raises
-        Unlookable."""
+        """What `left` can be where this is its text, most likely value first. Raises Unlookable."""
         found = self.kind.parse(text)
         return found if isinstance(found, list) else [found]
 
@@ -210,7 +209,10 @@ class KeyColumn:
 
 
 def key_column(reference: Any, column: Column, rule: Rule, dialect: str) -> KeyColumn | None:
-    """A column as a part of a key; None where its values cannot name a row."""
+    """A column as a part of a key; None where its values cannot name a row.
+
+    reference, column: in a statement, and as the catalog has it.
+    """
     family = rule.family
     if family.key == "":
         return None

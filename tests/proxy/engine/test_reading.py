@@ -367,3 +367,41 @@ class TestBody:
         assert (body.left, body.done) == (7, False)
         assert re.search("ends 7 bytes early", body.missing)
         assert "ended before the last chunk" in Body(None).missing
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("Content-Length", "²")],
+        [("Content-Length", "-1")],
+        [("Content-Length", "+1")],
+        [("Content-Length", "")],
+        [("Content-Length", "1, 1")],
+        [("Content-Length", "1" * 19)],
+        [("Content-Length", "1"), ("content-length", "1")],
+        [("Transfer-Encoding", "chunked"), ("Content-Length", "1")],
+        [("Transfer-Encoding", "chunked"), ("transfer-encoding", "chunked")],
+        [("Transfer-Encoding", "gzip, chunked")],
+    ],
+)
+def test_what_leaves_the_end_of_a_body_open_is_refused_whatever_llhttp_makes_of_it(
+    fields: list[tuple[str, str]],
+) -> None:
+    with pytest.raises(VisitorError) as refused:
+        Block(b"", fields)
+    assert refused.value.status == 400
+
+
+def test_a_request_line_has_8190_bytes_at_most() -> None:
+    """As Apache takes them."""
+    fits = b"GET /%b HTTP/1.1" % (b"a" * (8190 - len("GET / HTTP/1.1")))
+    assert len(read_line(fits)[1]) == 8190 - len("GET  HTTP/1.1")
+    with pytest.raises(VisitorError) as refused:
+        read_line(fits + b" ")
+    assert refused.value.status == 414
+
+
+def test_no_bytes_are_no_piece_of_a_body() -> None:
+    body = Body(5)
+    assert body.feed(b"") == ([], b"")
+    assert not body.done

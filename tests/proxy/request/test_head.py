@@ -57,7 +57,9 @@ def test_a_jar_that_is_there_is_asked_instead() -> None:
 
 def test_what_has_been_read_already_makes_no_other_request() -> None:
     plain = head(("Cookie", "a=1"))
-    assert plain == Head("GET", ROOT, "forge.example", (("Cookie", "a=1"),), jar={}, index={})
+    read = Head("GET", ROOT, "forge.example", (("Cookie", "a=1"),), jar={}, index={})
+    assert plain == read
+    assert repr(plain) == repr(read)
 
 
 @pytest.mark.parametrize(

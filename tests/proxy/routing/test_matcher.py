@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from werkzeug.routing import Map, Rule
 
 from bridge.proxy.request import superglobals
 from bridge.proxy.routing import matcher, pattern
-from bridge.proxy.routing.matcher import Matcher, fits
+from bridge.proxy.routing.matcher import Matcher, fits, read_rule
 from tests.proxy.site import decided, head, route, table
 
 CONVERTERS = [
@@ -244,6 +245,102 @@ def test_where_patterns_crowd_a_rule_of_the_last_one_is_named() -> None:
     ours = Matcher([("/<a>/x", "a"), ("/<int:b>/y/<c>", "b"), ("/z/<d>", "d"), ("/z/w", "w")])
     assert sorted(ours.crowded()) == [("a", 2), ("b", 1), ("d", 1)]
     assert list(Matcher([("/", "root"), ("/a", "a")]).crowded()) == []
+
+
+def test_where_patterns_crowd_the_last_one_is_that_of_werkzeugs_order() -> None:
+    """The rule that is named may end further below, or have further patterns below."""
+    ours = Matcher(
+        [("/<a>/<path:rest>", "far"), ("/<int:b>", "near"), ("/<int(signed=True):c>-x", "text")]
+    )
+    assert sorted(ours.crowded()) == [("far", 1), ("far", 3)]
+
+
+def alive(kind: type) -> int:
+    return sum(issubclass(type(one), kind) for one in gc.get_objects())
+
+
+@pytest.mark.parametrize("rule", ["/a", "/a/<b>", "/<int:a>-<b>/<path:c>", "/<any(a, b):c>"])
+def test_a_rule_that_was_read_leaves_nothing_to_the_garbage_collector(rule: str) -> None:
+    """Tables of thousands of rules are read again and again, in a process that looks seldom. What
+    a table keeps are converters, and no rule of Werkzeug's with all that belongs to it."""
+    gc.disable()
+    try:
+        rules, maps = alive(Rule), alive(Map)
+        read = read_rule(rule)
+        assert alive(Rule) == rules
+        del read
+        assert (alive(Rule), alive(Map)) == (rules, maps)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("rule", "parts", "names"),
+    [
+        ("/", [""], []),
+        ("/a/b", ["a", "b"], []),
+        ("/a/", ["a", ""], []),
+        ("/a//b", ["a", "", "b"], []),
+        ("/<a>", [("", "")], ["a"]),
+        ("/x<int:a>-<b>.html/y", [("x", "-", ".html"), "y"], ["a", "b"]),
+        ("/a/<path:p>/edit/<q>", ["a", ("", "/edit/", "")], ["p", "q"]),
+        ("/<path:p>/", [("", "/")], ["p"]),
+        ("/<path:p>/<q>/x<r>", [("", "/", "/x", "")], ["p", "q", "r"]),
+    ],
+)
+def test_a_rule_is_read_segment_by_segment_and_what_takes_slashes_is_the_last(
+    rule: str, parts: list[str | tuple[str, ...]], names: list[str]
+) -> None:
+    read, variables = read_rule(rule)
+    assert [part if isinstance(part, str) else part.texts for part, _ in read] == parts
+    assert [one.name for one in variables] == names
+    assert all((weight == ()) == isinstance(part, str) for part, weight in read)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "path"),
+    [
+        ("/a-<x>", "/<x>", "/a-1"),  # a text in it
+        ("/<x>-<y>", "/<x>", "/a-1"),
+        ("/<x>-<y>-<z>", "/<x>-<y>", "/a-b-c"),
+        ("/ab<x>", "/a<x>", "/abc"),  # a longer one
+        ("/<x>-<y>", "/-<x>", "/-1-1"),  # of as much text that of more variables
+        ("/<int:x>", "/<x>", "/1"),  # a narrower converter
+        ("/<x>", "/<path:x>", "/1"),
+        ("/<int:x><y>", "/<x><y>", "/11"),
+    ],
+)
+@pytest.mark.parametrize("before", ["", "/deep", "/<v>", "/<v>-w/deep"])
+def test_of_two_patterns_the_one_that_says_more_comes_first(
+    better: str, worse: str, path: str, before: str
+) -> None:
+    """In whatever order they are written, and wherever they are in the tree of rules."""
+    path = before.replace("<v>", "v") + path
+    rules = [before + better, before + worse]
+    assert all(fits(one, path) for one in rules)
+    for written in (rules, rules[::-1]):
+        found = Matcher(zip(written, range(2), strict=True)).find(path)
+        assert found == werkzeug_takes(written, path)
+        assert found is not None
+        assert written[found[0]] == rules[0]
+
+
+def test_the_same_pattern_in_two_rules_is_tried_once() -> None:
+    ours = Matcher([("/<a>/x", "x"), ("/<b>/y", "y"), ("/<c>", "c"), ("/<d>.z", "z")])
+    assert [count for _, count in ours.crowded()] == [2]
+
+
+@pytest.mark.parametrize("rule", ["/{}", "/a/{}", "/<b>/{}"])
+@pytest.mark.parametrize("converter", ["string(minlength=0)", "string(length=0)", "any('', b)"])
+def test_a_variable_that_may_be_empty_fits_an_empty_segment(rule: str, converter: str) -> None:
+    """The path ends with the slash before it."""
+    rule = rule.format(f"<{converter}:x>")
+    path = rule.partition("<s")[0].partition("<any")[0].replace("<b>", "b")
+    found = Matcher([(rule, 0)]).find(path)
+    assert found is not None
+    assert found[1]["x"] == ""
+    assert found == werkzeug_takes([rule], path)
+    assert not fits(rule.replace(converter, "string"), path)
 
 
 def test_a_rule_that_does_not_hold_hides_no_other_one() -> None:

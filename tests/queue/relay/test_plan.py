@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.queue.relay.plan import Plan, Timing, first, second
+from bridge.queue.relay.plan import DoubtfulRow, Plan, Timing, first, second
 from bridge.queue.sql.outbox import Row
 
 NOW = 1_800_000_000_000
@@ -97,8 +97,10 @@ def test_a_row_whose_message_may_still_be_queued_is_not_published_again() -> Non
     assert decide(row(ago=100), oldest=published + 60) == "publish"
 
 
-def test_clocks_of_relays_may_differ_a_little() -> None:
-    assert decide(row(ago=100), oldest=NOW / 1000 - 100 + 3) == 25.0
+@pytest.mark.parametrize(("newer", "fate"), [(0, 25.0), (3, 25.0), (5, 25.0), (5.1, "publish")])
+def test_clocks_of_relays_may_differ_by_five_seconds(newer: float, fate: str | float) -> None:
+    """An older message may seem to be newer by so much."""
+    assert decide(row(ago=100), oldest=NOW / 1000 - 100 + newer) == fate
 
 
 def test_the_longer_the_workers_are_down_the_less_often_a_row_is_looked_at() -> None:
@@ -121,8 +123,66 @@ def test_what_was_published_in_the_future_was_not(oldest: float | None) -> None:
     assert decide(row(ago=-365 * 24 * 3600.0), oldest=oldest) == "publish"
 
 
-def test_a_clock_that_went_back_a_little_only_costs_a_look() -> None:
-    assert decide(row(ago=-10.0)) == 1.0
+@pytest.mark.parametrize(("ago", "fate"), [(-10, 1.0), (-59.9, 1.0), (-60, "publish")])
+def test_a_clock_that_went_back_by_less_than_a_minute_only_costs_a_look(
+    ago: float, fate: str | float
+) -> None:
+    assert decide(row(ago=ago)) == fate
+
+
+def look(since: float, wait: float, timing: Timing = TIMING) -> float | None:
+    """Seconds until the next look at a row that was published so long ago; None: it is
+    published again, as its message got lost."""
+    doubt = DoubtfulRow(row(ago=since), NOW / 1000 - since, since, wait)
+    made = second([doubt], oldest=None, dead=(), timing=timing)
+    assert len(made.publish) + len(made.postpone) == 1
+    return made.postpone[0][1] if made.postpone else None
+
+
+@pytest.mark.parametrize(
+    ("since", "seconds"), [(9.0, 6.1), (14.0, 1.1), (14.75, 0.35), (15.0, None), (16.0, None)]
+)
+def test_the_last_look_is_just_after_the_row_may_be_published_again(
+    since: float, seconds: float | None
+) -> None:
+    assert look(since, 15.0) == (None if seconds is None else pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(("since", "seconds"), [(-5.0, 0.2), (0.0, 0.2), (0.5, 0.5), (2.0, 2.0)])
+def test_the_first_look_is_after_the_time_of_the_first_look(since: float, seconds: float) -> None:
+    assert look(since, 15.0, Timing(first_look=0.2)) == seconds
+
+
+@pytest.mark.parametrize("again", [15.0, 0.3, 60.0])
+@pytest.mark.parametrize(("attempts", "times"), [(0, 1.0), (1, 1.0), (2, 31 / 15), (9, 240.0)])
+def test_the_wait_is_in_proportion_to_that_of_the_first_time_and_up_to_a_tenth_longer(
+    again: float, attempts: int, times: float
+) -> None:
+    """So that many rows do not come back as one."""
+    rows = [row(id, ago=1, attempts=attempts) for id in range(300)]
+    doubtful = first(rows, {}, NOW, Timing(again=again)).doubtful
+    waits = [one.wait / (again * times) for one in doubtful]
+    assert 0.9999 < min(waits) < 1.02 < 1.08 < max(waits) < 1.1001
+    assert {(one.since, one.published) for one in doubtful} == {(1.0, NOW / 1000 - 1)}
+
+
+def test_rows_are_postponed_together_by_whole_seconds_or_by_tenths_where_it_is_soon() -> None:
+    """What is soon is looked at on time; what is late, in one statement with many others."""
+    about = {0.04: 0, 0.96: 1, 1.04: 1, 4.44: 4.4, 5.0: 5, 5.44: 5, 5.6: 6, 300.4: 300}
+    rows = {seconds: row(id) for id, seconds in enumerate(about)}
+    grouped = Plan(postpone=[(one, seconds) for seconds, one in rows.items()]).by_seconds()
+    assert grouped == {
+        rounded: [rows[seconds] for seconds in about if about[seconds] == rounded]
+        for rounded in about.values()
+    }
+
+
+def test_the_times_are_those_that_the_docs_promise_and_whoever_reads_the_log_expects() -> None:
+    """A dead relay's rows are others' after 30 seconds, and an event that got lost is sent again
+    after 15; rows of dead letters are looked at every ten minutes, the same trouble is logged
+    once a minute, and sources that are empty are looked at five times a second."""
+    assert (TIMING.lease, TIMING.again) == (30, 15)
+    assert (TIMING.dead_look, TIMING.quiet, TIMING.idle) == (600, 60, 0.2)
 
 
 ROWS = st.builds(
