@@ -39,7 +39,7 @@ from bridge.proxy.http.headers import (
 from bridge.proxy.http.wire import lowered, without_content
 from bridge.proxy.python.threads import PythonFailed
 from bridge.proxy.request.admission import Admission
-from bridge.proxy.request.cookies import hide_cookie, share_cookie
+from bridge.proxy.request.cookies import hide_cookie, sets_cookie, share_cookie
 from bridge.proxy.request.forwarded import Client
 from bridge.proxy.request.head import Head, Headers
 from bridge.proxy.routing import models
@@ -93,7 +93,7 @@ class Conversation:
     decision: Decision
     head: Head
     is_one_visitors: bool
-    """Whether legacy's answer got something that is for this visitor alone."""
+    """Whether legacy's answer has a cookie that is for this visitor alone."""
     route: Route
     """The one that was decided on, where Python is to answer."""
 
@@ -348,7 +348,8 @@ class Conversation:
             outcome.asked = time.perf_counter() - question.since
         secure = self.client.scheme == "https"
         marked = mark(headers, marker, question, self.head, secure=secure)
-        self.is_one_visitors = marked is not headers
+        # Also one that PHP gives: the next visitor may have something that has to be kept in it.
+        self.is_one_visitors = sets_cookie(marked, marker.cookie)
         return marked
 
     def _origin(self, backend: models.Backend) -> PublicOrigin:

@@ -98,7 +98,7 @@ class LogEnds:
                 question.how = "away"
                 return question
             self._asked.append(question)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="bridge-log", daemon=True)
                 self._thread.start()
             self._changed.notify()
