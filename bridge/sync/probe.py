@@ -117,7 +117,8 @@ class Probe:
         self.of_log = logged_entities(where) if isinstance(where, File) else frozenset(of_log)
         # Of each entity one name, however much is kept of it.
         names = [f"{kind}.{name}.since" for kind in ("dirty", "stopped") for name in self.of_log]
-        self._fields = dict.fromkeys(["position.gtid", "position.epoch", "problem", *names], 1)
+        fields = ["position.gtid", "position.epoch", "follows", "problem", *names]
+        self._fields = dict.fromkeys(fields, 1)
         self._lock = threading.Lock()
         self._database: Database[Document] | None = None
 
@@ -143,6 +144,8 @@ class Probe:
                 frozenset(name for name, one in (found.get(kind) or {}).items() if one)
                 for kind in ("dirty", "stopped")
             )
+            # The position says nothing of an entity whose changes are not applied yet.
+            stopped |= self.of_log.difference(found.get("follows") or ())
             gtid = Gtid.parse(str(position.get("gtid") or ""))
             return Applied(gtid, int(position.get("epoch") or 0), dirty, stopped)
 

@@ -157,32 +157,46 @@ def logged(tmp_path: Path, mongodb_url: str) -> Iterator[Probe]:
     found.close()
 
 
+PAGE = frozenset({"page"})
+
+
 def test_a_mirror_that_follows_no_log_has_reached_nothing(logged: Probe, probe: Probe) -> None:
-    assert logged.applied() == probe.applied() == Applied()
-    assert (logged.of_log, probe.of_log) == ({"page"}, frozenset())
+    assert logged.applied() == Applied(stopped=PAGE)
+    assert probe.applied() == Applied()
+    assert (logged.of_log, probe.of_log) == (PAGE, frozenset())
 
 
-def test_position_and_what_lacks_are_read_as_capture_keeps_them(
+def test_position_and_what_lacks_are_read_as_they_are_kept(
     logged: Probe, clean_mongodb: Database[dict[str, Any]]
 ) -> None:
     kept, owner = KeptLog(clean_mongodb), Owner.me()
-    gtid = Gtid("0", 1, 42)
-    assert kept.take(owner, 9)
-    assert kept.keep(owner, Position(3, gtid))
+    gtid, later = Gtid("0", 1, 42), Gtid("0", 1, 43)
+    assert kept.begin(Position(3, gtid), ["page", "user"])
+    assert logged.applied() == Applied(gtid, 3, stopped=PAGE)  # it is not loaded yet
+    assert kept.loaded("page", 42)
     assert logged.applied() == Applied(gtid, 3)
 
+    assert kept.take(owner, 9)
     dirty = {"page": Dirty("0-1-43", 43, "a cascade"), "user": Dirty("0-1-43", 43, "a cascade")}
     stopped = {"page": Halted("0-1-43", 43, "a type", "bridgectl snapshot page")}
-    kept.keep(owner, Position(3, Gtid("0", 1, 43)), dirty, stopped)
-    page = frozenset({"page"})
-    assert logged.applied() == Applied(Gtid("0", 1, 43), 3, page, page)
+    assert kept.keep(owner, Position(3, later), dirty, stopped)
+    assert logged.applied() == Applied(later, 3, PAGE, PAGE)
 
     kept.keep(owner, None, None, {"page": None})
     assert kept.healed("page", dirty["page"])
-    assert logged.applied() == Applied(Gtid("0", 1, 43), 3)
+    assert logged.applied() == Applied(later, 3)
 
     kept.cannot(owner, "it is another log", "bridgectl snapshot")
     assert logged.applied() == Applied(None)
+
+
+def test_the_position_says_nothing_of_an_entity_that_is_not_followed(
+    logged: Probe, clean_mongodb: Database[dict[str, Any]]
+) -> None:
+    """sync.yaml names it already, and the process that reads the log has not begun anew."""
+    kept, gtid = KeptLog(clean_mongodb), Gtid("0", 1, 42)
+    assert kept.begin(Position(3, gtid), ["other"])
+    assert logged.applied() == Applied(gtid, 3, stopped=PAGE)
 
 
 def test_what_cannot_be_read_of_it_is_an_outage(

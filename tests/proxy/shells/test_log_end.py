@@ -158,7 +158,8 @@ def given(answer: Answer) -> tuple[Token, str]:
 
 def mirrored(mirror: Any, gtid: Gtid, **more: Any) -> None:
     """The mirror has come so far with the log."""
-    state = {"position": {"epoch": 1, "gtid": str(gtid)}, **more}
+    position = {"epoch": 1, "gtid": str(gtid)}
+    state = {"position": position, "follows": ["page"], **more}
     mirror.bridge_state.replace_one({"_id": "log"}, state, upsert=True)
 
 
