@@ -32,7 +32,7 @@ log = structlog.get_logger("bridge.freshness")
 BUDGET = 0.02
 """Seconds that a visitor's answer may be held up."""
 _LIMIT = 1.0  # seconds for a connection, or an answer, that nobody waits for any more
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0  # seconds between two tries while it is away
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5  # seconds between two tries while it is away
 _MARIADB, _MYSQL = "SELECT @@gtid_binlog_pos", "SELECT @@GLOBAL.gtid_executed"
 
 How = Literal["", "asked", "nothing", "unclear", "away"]
