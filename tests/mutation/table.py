@@ -35,6 +35,18 @@ PURE = (
     "bridge.sync.documents",
     "bridge.sync.guard",
     "bridge.sync.doubts",
+    "bridge.sync.gtid",
+    "bridge.sync.log.cells",
+    "bridge.sync.log.charsets",
+    "bridge.sync.log.format",
+    "bridge.sync.log.moments",
+    "bridge.sync.log.numbers",
+    "bridge.sync.log.position",
+    "bridge.sync.log.rows",
+    "bridge.sync.log.sizes",
+    "bridge.sync.log.statements",
+    "bridge.sync.log.stream",
+    "bridge.sync.log.tables",
 )
 
 

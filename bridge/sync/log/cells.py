@@ -237,8 +237,8 @@ def _inet4(raw: bytes) -> str:
 
 
 def _inet6(raw: bytes) -> str:
-    """As MariaDB prints it: the longest run of zeros is left out, and what holds an address of
-    IPv4 is written as one."""
+    """As MariaDB prints it: the longest run of zeros is left out, also one of a single zero, and
+    what holds an address of IPv4 is written as one."""
     groups = struct.unpack(">8H", raw)
     begin, length, run = -1, 0, 0
     for place, group in enumerate((*groups, 1)):
@@ -248,8 +248,6 @@ def _inet6(raw: bytes) -> str:
         run += 1
         if run > length:
             begin, length = place - run + 1, run
-    if length < 2:
-        begin, length = -1, 0
     mapped = begin == 0 and (length == 6 or (length == 5 and groups[5] == 0xFFFF))
     if mapped:
         head = "::ffff:" if length == 5 else "::"

@@ -27,7 +27,7 @@ CHARSETS = Charsets(
 
 
 def types_of(
-    columns: Sequence[Column],
+    declared: Sequence[Column],
     key: Sequence[str] = ("id",),
     *,
     name: str = "thing",
@@ -38,7 +38,7 @@ def types_of(
     place = {"table": "things", "key": list(key), "log": True, **source}
     made = {"collection": "things", "source": place, "fields": fields or {}}
     entity = Entity.model_validate(made)
-    return typed(name, entity, Table("mysql", None, "things", tuple(columns)), None), entity
+    return typed(name, entity, Table("mysql", None, "things", tuple(declared)), None), entity
 
 
 def reader_of(shape: Shape, types: Typed, entity: Entity) -> Reader:

@@ -4,6 +4,9 @@ by name."""
 from __future__ import annotations
 
 import itertools
+import math
+import random
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +125,30 @@ def test_columns_that_are_computed_or_hidden_are_read(site: Logged) -> None:
     found = site.found(site.mirror("t"))
     gone = [one.key for one in found if isinstance(one, Change) and one.data is None]
     assert gone == ["2", "3"]
+
+
+def test_any_address_and_any_number_is_printed_as_select_prints_it(site: Logged) -> None:
+    chance = random.Random(11)
+
+    def groups() -> bytes:
+        usual = (0, 0, 0, 0, 1, 0xFFFF, chance.randrange(0x10000))
+        return struct.pack(">8H", *(chance.choice(usual) for _ in range(8)))
+
+    def number() -> float:
+        bits: float = struct.unpack("<f", chance.randbytes(4))[0]
+        return bits if math.isfinite(bits) else round(chance.uniform(-1e7, 1e7), 3)
+
+    rows = [
+        f"({id_}, 1, x'{groups().hex()}', x'{groups().hex()}', x'{groups()[:4].hex()}', "
+        f"{number():.17e}, {number():.17e})"
+        for id_ in range(1000)
+    ]
+    site.run(
+        "CREATE TABLE t (id INT PRIMARY KEY, ver BIGINT, a INET6, u UUID, i INET4, f FLOAT, "
+        "d DOUBLE)",
+        f"INSERT INTO t VALUES {', '.join(rows)}",
+    )
+    assert site.differences(site.mirror("t")) == []
 
 
 def test_a_partitioned_table_is_read(site: Logged) -> None:

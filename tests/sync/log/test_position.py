@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import BridgeError
+from bridge.sync.gtid import Gtid
 from bridge.sync.log.position import (
     LAST_ROW,
     MOST_EPOCHS,
     SEQUENCE_BITS,
-    Gtid,
     Position,
     position_of_version,
     version,
@@ -23,15 +23,6 @@ UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 EPOCHS = st.integers(1, MOST_EPOCHS)
 SEQUENCES = st.integers(0, 2**SEQUENCE_BITS - 1)
 ROWS = st.integers(0, LAST_ROW)
-GTIDS = st.one_of(
-    st.builds(
-        Gtid,
-        st.integers(0, 2**32 - 1).map(str),
-        st.integers(0, 2**32 - 1),
-        st.integers(0, 2**64 - 1),
-    ),
-    st.builds(Gtid, st.just(UUID), st.just(0), st.integers(1, 2**63)),
-)
 
 
 @given(st.tuples(EPOCHS, SEQUENCES, ROWS), st.tuples(EPOCHS, SEQUENCES, ROWS))
@@ -67,31 +58,6 @@ def test_what_does_not_fit_a_version_is_refused(
 ) -> None:
     with pytest.raises(BridgeError, match=told):
         version(epoch, sequence, row)
-
-
-@given(GTIDS)
-def test_a_gtid_is_read_as_it_is_written(gtid: Gtid) -> None:
-    assert Gtid.parse(str(gtid)) == gtid
-    assert Gtid.parse(f" {gtid}\n") == gtid
-
-
-def test_the_forms_of_both_servers_are_read() -> None:
-    """MySQL's names all transactions up to one."""
-    assert Gtid.parse("0-7-42") == Gtid("0", 7, 42)
-    assert Gtid.parse("010-07-042") == Gtid("10", 7, 42)
-    assert Gtid.parse(f"{UUID}:1-42") == Gtid(UUID, 0, 42) == Gtid.parse(f"{UUID}:42")
-    assert str(Gtid(UUID, 0, 42)) == f"{UUID}:42"
-    assert Gtid.parse("") is None
-    assert Gtid.parse("\n") is None
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["0-1-2,1-1-3", f"{UUID}:1-3:5-9", f"{UUID}:2-9", f"{UUID}:1-3,\n{UUID}:4", "0-1", "a-1-2"],
-)
-def test_more_than_one_domain_or_a_hole_is_refused(text: str) -> None:
-    with pytest.raises(BridgeError, match="Let one server write, with one gtid_domain_id"):
-        Gtid.parse(text)
 
 
 AT = Position(3, Gtid("0", 7, 42), "bin.000009", 100, 250, 11, 12, 13, "uid")
