@@ -150,7 +150,8 @@ def mark(
     there is nothing to add.
 
     question: where the log ends; None where that was not asked. Then what the visitor has still
-    counts, beside what legacy gives them.
+        counts, beside what legacy gives them.
+    secure: whether the visitor came by HTTPS.
     """
     given = cookie_given(headers, marker.cookie)
     if question is None and not given:

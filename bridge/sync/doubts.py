@@ -171,8 +171,10 @@ _OF_LAG: tuple[Kind, ...] = ("missing", "behind", "orphan")
 
 
 def look_at_log(doubt: Doubt | None, pair: Pair, now: float, reached: int) -> Doubt | None:
-    """The same of an entity of the log. reached: the version that MongoDB had come to before it
-    was read.
+    """The same of an entity of the log.
+
+    now: seconds of a monotonic clock.
+    reached: the version that MongoDB had come to before it was read.
 
     It is settled when both sides are equal, and also when MongoDB holds what changed after SQL was
     read for the first time. It is certain when MongoDB holds what it held at an earlier look, and

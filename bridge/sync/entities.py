@@ -131,7 +131,7 @@ def _misfits(file: File, yaml: YamlFile) -> list[Problem]:
             *_schema_misfits(entity),
             *_field_misfits(entity),
             *_child_misfits(file, name, parents),
-            *_log_misfits(entity),
+            *_log_misfits(file, name),
         ):
             problems.append(yaml.problem((*here, *where), message, hint))
     return problems
@@ -206,11 +206,18 @@ def _child_misfits(
             yield where, text, hint
 
 
-def _log_misfits(entity: Entity) -> Iterator[tuple[Location, str, str]]:
-    if entity.source is not None and entity.source.log and entity.children:
+def _log_misfits(file: File, name: str) -> Iterator[tuple[Location, str, str]]:
+    entity = file.entities[name]
+    if entity.source is None or not entity.source.log:
+        return
+    hint = "mirror the tables of its children as entities of their own, without `children:`"
+    if entity.children:
         text = "the log tells rows one by one, and an entity with children comes as a whole"
-        hint = "mirror the tables of its children as entities of their own, without `children:`"
         yield ("children",), text, hint
+    for parent, other in file.entities.items():
+        if any(child.entity == name for child in other.children.values()):
+            text = f"the log tells rows one by one, and `{name}` comes with its {parent}"
+            yield ("source", "log"), text, "leave log out, or remove it from the children"
 
 
 def schema_text() -> str:

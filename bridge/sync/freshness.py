@@ -117,8 +117,10 @@ class Wanted:
         self, entities: Collection[str], how: Outcome, since: float = 0.0, had_for: float = 0.0
     ) -> None:
         """Say how the end of the log was had for these entities, or that it was not (`legacy`).
-        since: as `since` gives it. had_for: seconds for which this process has known that no
-        entity lacks anything of it."""
+
+        since: as `since` gives it, in seconds of a monotonic clock.
+        had_for: seconds for which this process has known that no entity lacks anything of it.
+        """
         self.note("", "", how)
         with self._lock:
             if how != "legacy":
@@ -193,7 +195,8 @@ class Gate:
     """Ensures before a handler runs that what it reads is as new as its visitor's own edits.
 
     entities: what sync.yaml mirrors, and the children of each; other entries are ignored.
-    log: which of them come from the database's log; look_at_log: how far the mirror has come.
+    log: which of them come from the database's log.
+    look_at_log: says how far the mirror has come with it.
     watch: the watch to wait by, or None; then the primary is asked again and again.
     patience: the longest wait in seconds.
     """

@@ -75,8 +75,11 @@ def transfer(
     *,
     dry: bool,
 ) -> Transfer:
-    """See to it that the owner whom sync.yaml names gives versions above all in MongoDB. dry: only
-    look.
+    """See to it that the owner whom sync.yaml names gives versions above all in MongoDB.
+
+    engine, url: of the site's database.
+    entity, to: whose versions, and who is to give them.
+    dry: only look.
 
     Raises BridgeError for an entity that cannot have this owner, or while the old one still
     writes, and ServerAway.

@@ -100,7 +100,12 @@ def logged_entities(file: File) -> frozenset[str]:
 
 
 class Probe:
-    """Asks the MongoDB of `url` which entries it holds. For many threads."""
+    """Asks the MongoDB of `url` which entries it holds. For many threads.
+
+    where: sync.yaml, or the collection of each entity.
+    of_log: which of them come from the log, where `where` does not say it.
+    limit: seconds that one look may take.
+    """
 
     def __init__(
         self,
@@ -110,8 +115,6 @@ class Probe:
         *,
         limit: float = _LIMIT,
     ) -> None:
-        """where: sync.yaml, or the collection of each entity. of_log: which of them come from
-        the log, where `where` does not say it. limit: seconds that one look may take."""
         self._url, self._limit = url, limit
         self._collections = _collections(where) if isinstance(where, File) else where
         self.of_log = logged_entities(where) if isinstance(where, File) else frozenset(of_log)

@@ -285,3 +285,21 @@ def test_the_schema_knows_every_key_and_no_other() -> None:
     assert set(schema["properties"]) == set(File.model_fields)
     assert schema["additionalProperties"] is False
     assert set(schema["$defs"]["Data"]["properties"]) == {"columns", "json", "query"}
+
+
+def test_what_the_log_tells_row_by_row_has_no_part_in_families(tmp_path: Path) -> None:
+    text = """\
+version: 1
+entities:
+  project:
+    collection: projects
+    source: {table: projects, key: name}
+    children: {releases: {entity: release, key: v}}
+  release:
+    collection: releases
+    source: {table: releases, key: [project, v], log: true}
+"""
+    assert "`release` comes with its project" in problem(tmp_path, text)[2]
+
+    parent = text.replace(", log: true}", "}").replace("key: name}", "key: name, log: true}")
+    assert "an entity with children comes as a whole" in problem(tmp_path, parent)[2]

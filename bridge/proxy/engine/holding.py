@@ -36,7 +36,7 @@ class Holding:
     """Takes the place of `turn` as the one who is told what comes of `exchange`.
 
     go_on: is called with the question when the head may go on, unless the visitor has left or
-    has another answer by then.
+        has another answer by then.
     """
 
     __slots__ = ("_exchange", "_go_on", "_kept", "_loop", "_over", "_question", "_timer", "_turn")

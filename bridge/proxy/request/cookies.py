@@ -95,7 +95,10 @@ def given_anew(cookie: str, value: str, attributes: str) -> tuple[str, str]:
 
 
 def fresh_cookie(cookie: str, value: str, seconds: int, *, secure: bool) -> tuple[str, str]:
-    """The Set-Cookie header that gives a visitor this cookie for `/`."""
+    """The Set-Cookie header that gives a visitor this cookie for `/`.
+
+    seconds: for which it counts.
+    """
     attributes = f"Max-Age={seconds}; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" * secure)
     return "Set-Cookie", f"{cookie}={value}; {attributes}"
 

@@ -98,6 +98,9 @@ def run_capture(
 ) -> Counters:
     """Mirror what the log says until `stop` is set; return what was done.
 
+    log: is told what happens to the reading.
+    counters: are counted up as it goes on.
+
     Raises ServerMissing when MongoDB does not answer at the start, ConfigError for a wrong
     sync.yaml, and BridgeError when no entity is read from the log, or the server has none.
     """

@@ -26,7 +26,11 @@ __all__ = ["cell"]
 
 
 def cell(physical: Physical, text: Decode | None, column: Column, rule: Rule) -> Cell:
-    """Of a column of a mirrored table. text: reads its character set; None for bytes.
+    """Of a column of a mirrored table.
+
+    physical: how its values are in the log.
+    text: reads its character set; None for bytes.
+    column, rule: what the table and sync.yaml say of it.
 
     Raises Misread where the table's column is another than the log's, as it is when one is behind
     the other's ALTER TABLE.

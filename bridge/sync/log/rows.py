@@ -90,7 +90,11 @@ class Walk:
 
 
 class Reader:
-    """Reads the rows of one entity. charsets: of the server.
+    """Reads the rows of one entity.
+
+    shape: its table as the log describes it.
+    types, source: what the database and sync.yaml say of it.
+    charsets: of the server.
 
     Raises Misread where the table in the log is another than that of `types`, and what asking for
     a character set raises.

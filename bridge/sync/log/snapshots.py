@@ -104,7 +104,8 @@ def _no_log() -> BridgeError:
 
 class Readings:
     """Transactions in which rows of entities of the log are read, each with the version of what is
-    read in it. position: how far the log was applied at some time before.
+    read in it. position: how far the log was applied at some time before. seconds: how long it took
+    last to find the place, which MariaDB reads its log for.
 
     Raises BridgeError for a log that cannot be the one of that position, and SQLAlchemy's errors.
     """
@@ -112,6 +113,7 @@ class Readings:
     def __init__(self, position: Position) -> None:
         self._position = position
         self._known: Place | None = None
+        self.seconds = 0.0
 
     def __repr__(self) -> str:
         return f"<Readings in epoch {self._position.epoch}>"
@@ -119,9 +121,10 @@ class Readings:
     @contextmanager
     def __call__(self, engine: sql.Engine) -> Iterator[tuple[sql.Connection, int]]:
         """A transaction, and the version of all that is read in it."""
-        until = time.monotonic() + VISIBLE
+        until = (began := time.monotonic()) + VISIBLE
         while True:
             with consistent(engine, self._known) as (connection, place):
+                self.seconds = time.monotonic() - began
                 if self._is_after(place) or time.monotonic() > until:
                     self._known = place
                     yield connection, self.version(place.gtid)

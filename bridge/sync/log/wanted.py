@@ -40,8 +40,9 @@ def of_the_log(entities: Mapping[str, Entity]) -> dict[str, Entity]:
 class Wanted:
     """The tables of a mirror that are read from the log, as they are now.
 
-    schema: the database that tables without one are in. folds: whether the server takes names of
-    tables for the same whose letters differ in case.
+    schema: the database that tables without one are in.
+    charsets: of the server.
+    folds: whether the server takes names of tables for the same whose letters differ in case.
     """
 
     def __init__(self, mirror: Mirror, schema: str, charsets: Charsets, *, folds: bool):

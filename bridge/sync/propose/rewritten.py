@@ -20,6 +20,7 @@ from pymongo.database import Database
 
 from bridge.errors import UnusableEvent
 from bridge.sync.documents import Document, Mirror, Write
+from bridge.sync.log.progress import Progress
 from bridge.sync.mongodb import outages
 from bridge.sync.reconcile.contents import differences
 from bridge.sync.sql.source import SqlSource
@@ -107,7 +108,10 @@ def rewritten(
 
     Raises BridgeError when its source does not fit, ServerAway.
     """
-    source = SqlSource(engine, name, mirror, rewrite=True)
+    said = mirror.entities[name].source
+    in_log = said is not None and said.owner == "log"
+    reading = Progress(database, engine, name).reading if in_log else None
+    source = SqlSource(engine, name, mirror, rewrite=True, reading=reading)
     children = [child.entity for child in mirror.entities[name].children.values()]
     found = {
         mirror.collection_of(entity): Rewritten(entity)
@@ -128,7 +132,8 @@ def rewritten(
                 continue
             writes += [prepared.own, *prepared.children]
         for collection, one in found.items():
-            _compare(database, one, [write for write in writes if write.collection == collection])
+            these = [write for write in writes if write.collection == collection]
+            _compare(database, one, these, in_log=in_log)
         progress(own.rows)
         position = chunk.last
         if chunk.rows < size or position is None:
@@ -159,7 +164,10 @@ def _look_at_keys(database: Database[Document], mirror: Mirror, into: Rewritten,
                 into.old_key = into.old_key or key
 
 
-def _compare(database: Database[Document], into: Rewritten, writes: Sequence[Write]) -> None:
+def _compare(
+    database: Database[Document], into: Rewritten, writes: Sequence[Write], *, in_log: bool
+) -> None:
+    """in_log: whether rows say nothing of their versions."""
     if not writes:
         return
     keys = [write.key for write in writes]
@@ -171,7 +179,7 @@ def _compare(database: Database[Document], into: Rewritten, writes: Sequence[Wri
         old = there.get(write.key)
         if old is None or old.get("_del"):
             into.missing += 1
-        elif old.get("_v") != write.version or write.document.get("_del"):
+        elif (old.get("_v") != write.version and not in_log) or write.document.get("_del"):
             into.other += 1
         else:
             _document(into, write, old)

@@ -48,7 +48,11 @@ class Counts(Protocol):
 
 class Heard:
     """Compares events. `take` is for one thread; another one runs within the context, where an
-    entity is the log's."""
+    entity is the log's.
+
+    sql_url: of the site's database.
+    counts: what was done, for others to read.
+    """
 
     def __init__(
         self,

@@ -76,8 +76,9 @@ class ReconcileOptions:
 class Reconciler:
     """Reconciles entities of one sync.yaml.
 
+    asked: what is compared, how fast, and whether it is repaired.
     lag: the age in seconds of the oldest change that the outbox holds, 0 when it is empty.
-        progress: see `Tell`.
+    progress: see `Tell`.
 
     `run` raises Stopped when `stop` is set, ServerAway when a server does not answer, and
     BridgeError for what sync.yaml or the database has wrong.

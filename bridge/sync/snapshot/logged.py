@@ -35,8 +35,13 @@ class Since(NamedTuple):
 
 
 class Logged:
-    """Loads of entities of the log, from one database. Every method raises ServerAway, and
-    BridgeError for a log that cannot be followed."""
+    """Loads of entities of the log, from one database.
+
+    engine, url: of the site's database.
+    say: is told a line where an epoch begins.
+
+    Every method raises ServerAway, and BridgeError for a log that cannot be followed.
+    """
 
     def __init__(
         self,

@@ -20,6 +20,9 @@ FIRST = 100
 CHUNK_BYTES = 16 * 1024 * 1024
 """About so large may a chunk become in memory."""
 SAMPLE = 10
+QUICK, MOST_TIMES = 0.05, 20.0
+"""Seconds for finding out the place of the log at which an entity of it is read. Where it takes
+longer chunks become larger, up to so many times."""
 
 
 class Reader:
@@ -68,10 +71,16 @@ class Reader:
                     self._ready.put(chunk)
                 if chunk.rows < size:
                     break
-                position, size = chunk.last, next_size(chunk, self._chunk)
+                position, size = chunk.last, next_size(chunk, self._most())
             self._ready.put(None)
         except BaseException as error:
             self._ready.put(error)
+
+    def _most(self) -> int:
+        """More rows at once where it takes long to find out what moment they are of."""
+        reading = self._source.reading
+        slow = 1.0 if reading is None else reading.seconds / QUICK
+        return int(self._chunk * max(1.0, min(MOST_TIMES, slow)))
 
 
 def next_size(chunk: Chunk, most: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import sqlalchemy as sql
 
@@ -18,9 +18,16 @@ __all__ = ["ONE_VERSION", "Reading", "at_one_moment"]
 
 T = TypeVar("T")
 
-Reading = Callable[[sql.Engine], AbstractContextManager[tuple[sql.Connection, int]]]
-"""Opens a transaction that sees one moment of the database, and gives it with the version of all
-that is read in it."""
+
+class Reading(Protocol):
+    """Opens transactions that see one moment of the database each. seconds: how long it took last
+    to find out which one it is."""
+
+    seconds: float
+
+    def __call__(self, engine: sql.Engine) -> AbstractContextManager[tuple[sql.Connection, int]]:
+        """A transaction, and the version of all that is read in it."""
+
 
 ONE_VERSION = 0
 """Of the rows of an entity of the log, where they are only counted."""
@@ -38,7 +45,9 @@ def at_one_moment(
 ) -> T:
     """The answer to a question, with the version of the moment at which it is asked.
 
+    reading: how rows of the entity are read.
     question: gives None where what it asked of was altered meanwhile.
+
     Raises BridgeError without a reading, ServerAway, and SQLAlchemy's errors.
     """
     if reading is None:

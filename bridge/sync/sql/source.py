@@ -74,7 +74,7 @@ class Existing(NamedTuple):
 class SqlSource:
     """The rows of one entity, with those of its children.
 
-        name: the entity in sync.yaml.
+    name: the entity in sync.yaml.
     rewrite: whether the events also replace the same version.
     sender: their `source`.
     reading: how the rows of an entity of the log are read, which it needs for events and for
@@ -207,9 +207,14 @@ class SqlSource:
     def having(
         self, field: str, texts: Sequence[str], after_: Position | None, size: int
     ) -> tuple[list[str], Position | None]:
-        """Up to `size` keys of rows after a position, in whose column for a field of the data is
-        one of these values, written as in a key; and the last one's position, None where there
-        are no more. Raises Unlookable for a column whose values find no row."""
+        """Keys of rows in whose column for a field of the data is one of these values; and the
+        last one's position, None where there are no more.
+
+        texts: the values, written as in a key.
+        after_, size: up to so many rows after a position.
+
+        Raises Unlookable for a column whose values find no row.
+        """
 
         def ask(
             connection: sql.Connection, rows: Rows, _: int | None

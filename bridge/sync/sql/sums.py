@@ -62,8 +62,9 @@ class RowState:
 class KeyedRows:
     """The rows of one entity, children included, by key and version.
 
+    name: the entity.
     reading: how the rows of an entity of the log are read, which `states` needs. Where they are
-    only counted and listed, all have ONE_VERSION.
+        only counted and listed, all have ONE_VERSION.
 
     Every method raises BridgeError when sync.yaml names a table or column that is not there, and
     ServerAway when the database does not answer.

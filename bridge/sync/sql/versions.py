@@ -120,8 +120,11 @@ def base_of(connection: sql.Connection, entity: str) -> int | None:
 
 def raise_base(dialect: str, entity: str, *, anew: bool, above: int = 0) -> str:
     """A statement that gives an entity its base version: now, and above all that its rows ever
-    had. anew: also where it has one, so that all of its rows have a new version. above: a version
-    that MongoDB has of another owner."""
+    had.
+
+    anew: also where it has one, so that all of its rows have a new version.
+    above: a version that MongoDB has of another owner.
+    """
     key = f"CAST('{entity}' AS BINARY)" if dialect == "mysql" else f"'{entity}'"
     greatest = "max" if dialect == "sqlite" else "GREATEST"
     replaced = "VALUES(ver)" if dialect == "mysql" else "excluded.ver"

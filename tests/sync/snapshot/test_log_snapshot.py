@@ -15,6 +15,7 @@ from bridge.sync import apply
 from bridge.sync.log.kept import Dirty, Halted
 from bridge.sync.log.position import LAST_ROW, position_of_version, version
 from bridge.sync.snapshot import load as snapshot
+from bridge.sync.snapshot import reader
 from bridge.sync.snapshot.load import Progress
 from bridge.sync.sql.source import Chunk, SqlSource
 from bridge.sync.state import Owner
@@ -343,3 +344,23 @@ def test_a_database_without_a_log_is_told(mariadb_url: str, site: LogSite) -> No
 
     with pytest.raises(BridgeError, match="writes no log: start it with log_bin"):
         site.load("project")
+
+
+def test_where_the_place_is_hard_to_find_chunks_become_larger(
+    site: LogSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "FIRST", 1)
+    sizes: list[int] = []
+    read = SqlSource.chunk
+
+    def chunk(source: SqlSource, after: Any, size: int) -> Chunk:
+        found = read(source, after, size)
+        assert source.reading is not None
+        source.reading.seconds = 0.1 if len(sizes) < 2 else 0.0
+        sizes.append(size)
+        return found
+
+    monkeypatch.setattr(SqlSource, "chunk", chunk)
+    site.load("project", chunk=2)
+
+    assert sizes == [1, 4, 4, 2]
