@@ -80,7 +80,17 @@ def imports(module: str) -> tuple[tuple[str, int], ...]:
                 name = inner if inner in known else source
                 if name in known:
                     found.append((name, node.lineno))
+        elif isinstance(node, ast.Call) and _name_of(node.func) in ("import_module", "__import__"):
+            found += [
+                (argument.value, node.lineno)
+                for argument in node.args
+                if isinstance(argument, ast.Constant) and argument.value in known
+            ]
     return tuple(found)
+
+
+def _name_of(function: ast.expr) -> str:
+    return getattr(function, "attr", "") or getattr(function, "id", "")
 
 
 def absolute(module: str, node: ast.ImportFrom) -> str:
@@ -204,6 +214,17 @@ def test_the_parts_know_each_other_only_downwards(house: House) -> None:
             assert not known & {"sync", "proxy"}, module
         if not module.startswith(("bridge.cli", "bridge.__main__")):
             assert "cli" not in known, module
+
+
+def test_the_package_knows_nothing_of_what_is_around_it() -> None:
+    """Tests, benchmarks, the servers of both, and the example."""
+    for path in modules().values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names.append(node.module or "")
+            around = {"bench", "stack", "tests", "examples"}
+            assert not around & {name.partition(".")[0] for name in names}, path
 
 
 def test_the_engine_knows_no_gunicorn() -> None:
