@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,10 +68,10 @@ class TestProcessFiles:
         files.write("theirs", {"pid": os.getpid()})
         read = Path.read_text
 
-        def refuse(path: Path, encoding: str) -> str:
+        def refuse(path: Path, *how: Any, **more: Any) -> str:
             if path.stem == "theirs":
                 raise PermissionError(13, "Permission denied")
-            return read(path, encoding=encoding)
+            return read(path, *how, **more)
 
         monkeypatch.setattr(Path, "read_text", refuse)
 
