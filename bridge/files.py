@@ -99,7 +99,8 @@ class ProcessFiles:
 
         make: is given the fields of one; what it cannot use (TypeError, ValueError, KeyError) is
             left out.
-        tidy: whether files of dead ones are removed.
+        tidy: whether files of dead ones are removed, and one that this user may not read is
+            another user's, and left out.
 
         Raises StateUnreadable when this user may not look.
         """
@@ -109,6 +110,8 @@ class ProcessFiles:
                 fields = json.loads(path.read_text(encoding="utf-8"))
                 one, alive = make(fields), is_alive(fields["pid"])
             except PermissionError:
+                if tidy:
+                    continue
                 raise StateUnreadable(self._state_dir) from None
             except (OSError, ValueError, TypeError, KeyError):
                 continue  # gone by now, or from another version

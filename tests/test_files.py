@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bridge.errors import StateUnreadable
 from bridge.files import ProcessFiles, shared_token
 
 DEAD = 2**22 + 1
@@ -56,6 +58,26 @@ class TestProcessFiles:
         files.write("good", {"pid": os.getpid(), "is": "good"})
         files.path("other").write_text(text)
         assert files.read(lambda fields: fields["is"]) == ["good"]
+
+    def test_a_file_of_another_user_hides_no_other_where_dead_ones_are_removed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Workers and relays may run as several users; root reads everything, so it is played."""
+        files = ProcessFiles(tmp_path, "queue")
+        files.write("mine", {"pid": os.getpid()})
+        files.write("theirs", {"pid": os.getpid()})
+        read = Path.read_text
+
+        def refuse(path: Path, *how: Any, **more: Any) -> str:
+            if path.stem == "theirs":
+                raise PermissionError(13, "Permission denied")
+            return read(path, *how, **more)
+
+        monkeypatch.setattr(Path, "read_text", refuse)
+
+        assert len(files.read(lambda fields: fields, tidy=True)) == 1
+        with pytest.raises(StateUnreadable):
+            files.read(lambda fields: fields)
 
     def test_a_process_removes_its_own(self, tmp_path: Path) -> None:
         files = ProcessFiles(tmp_path, "workers")

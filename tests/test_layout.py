@@ -73,13 +73,34 @@ def imports(module: str) -> tuple[tuple[str, int], ...]:
     for node in ast.walk(ast.parse(known[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found += [(alias.name, node.lineno) for alias in node.names if alias.name in known]
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            source = absolute(module, node)
             for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                name = inner if inner in known else node.module
+                inner = f"{source}.{alias.name}"
+                name = inner if inner in known else source
                 if name in known:
                     found.append((name, node.lineno))
+        elif isinstance(node, ast.Call) and _name_of(node.func) in ("import_module", "__import__"):
+            found += [
+                (argument.value, node.lineno)
+                for argument in node.args
+                if isinstance(argument, ast.Constant) and argument.value in known
+            ]
     return tuple(found)
+
+
+def _name_of(function: ast.expr) -> str:
+    return getattr(function, "attr", "") or getattr(function, "id", "")
+
+
+def absolute(module: str, node: ast.ImportFrom) -> str:
+    """The module that `from … import` names, also where it is written with leading dots."""
+    if not node.level:
+        return node.module or ""
+    parts = module.split(".")
+    is_package = modules()[module].name == "__init__.py"
+    above = parts[: len(parts) - node.level + is_package]
+    return ".".join([*above, *([node.module] if node.module else [])])
 
 
 def within(package: str, module: str) -> str | None:
@@ -137,6 +158,25 @@ def test_no_import_runs_upwards(house: House, package: str) -> None:
     assert list(wrong(house, package)) == []
 
 
+@pytest.mark.parametrize(
+    ("module", "line", "meant"),
+    [
+        ("bridge.proxy.request.hosts", "from ..serve import server", "bridge.proxy.serve"),
+        ("bridge.proxy.request.hosts", "from .. import front", "bridge.proxy"),
+        ("bridge.proxy.request.hosts", "from . import head", "bridge.proxy.request"),
+        ("bridge.proxy.request", "from . import head", "bridge.proxy.request"),
+        ("bridge.proxy.request", "from ...cli import main", "bridge.cli"),
+        ("bridge.proxy.request.hosts", "from bridge import cli", "bridge"),
+    ],
+)
+def test_an_import_with_leading_dots_is_read_as_any_other(
+    module: str, line: str, meant: str
+) -> None:
+    (node,) = ast.parse(line).body
+    assert isinstance(node, ast.ImportFrom)
+    assert absolute(module, node) == meant
+
+
 def test_no_imports_run_in_a_circle() -> None:
     assert circles() == []
 
@@ -176,12 +216,25 @@ def test_the_parts_know_each_other_only_downwards(house: House) -> None:
             assert "cli" not in known, module
 
 
+def test_the_package_knows_nothing_of_what_is_around_it() -> None:
+    """Tests, benchmarks, the servers of both, and the example."""
+    for path in modules().values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names.append(node.module or "")
+            around = {"bench", "stack", "tests", "examples"}
+            assert not around & {name.partition(".")[0] for name in names}, path
+
+
 def test_the_engine_knows_no_gunicorn() -> None:
     for module, path in modules().items():
         if module.startswith("bridge.proxy.engine"):
-            assert not re.search(r"^\s*(?:from|import) gunicorn", path.read_text("utf-8"), re.M), (
-                path
-            )
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom):
+                    names = [node.module or ""]
+                assert "gunicorn" not in {name.partition(".")[0] for name in names}, path
 
 
 def test_every_folder_opens_with_its_question(house: House) -> None:

@@ -24,12 +24,14 @@ class Mutation:
     line: its number in the source, from 1.
     text: the source's line there, without the spaces around it.
     change: what stood there and what stands there now, as people read it.
+    function: the name of the function that the line is in, empty outside of all.
     code: the mutated module, compiled.
     """
 
     line: int
     text: str
     change: str
+    function: str
     code: CodeType
 
 
@@ -100,6 +102,12 @@ def mutations_of(source: str, filename: str) -> Iterator[Mutation]:
     """Every mutation of `source`, in the order of its lines."""
     tree = ast.parse(source, filename)
     lines = source.splitlines()
+    functions = {
+        line: node.name
+        for node in ast.walk(tree)  # inner ones come after those that they are in
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
     for node, parent in sorted(_places(tree, tree), key=lambda one: _line_of(one[0])):
         for other in _alternatives(node, parent):
             whole = parent if isinstance(parent, ast.expr) else None
@@ -111,7 +119,8 @@ def mutations_of(source: str, filename: str) -> Iterator[Mutation]:
             finally:
                 _put(parent, other, node)
             line = _line_of(node)
-            yield Mutation(line, lines[line - 1].strip(), f"{before} → {after}", code)
+            text, change = lines[line - 1].strip(), f"{before} → {after}"
+            yield Mutation(line, text, change, functions.get(line, ""), code)
 
 
 _Node = ast.expr | ast.stmt | ast.ExceptHandler | ast.comprehension

@@ -126,3 +126,22 @@ def test_a_name_that_no_mutation_has_is_an_error(tmp_path: Path) -> None:
     named = Equivalents.of("m", file)
     assert len(named.unmatched(mutations_of("a < b", "x.py"))) == 1
     assert Equivalents.of("other", file).unmatched([]) == []
+
+
+def test_a_name_that_several_mutations_have_is_an_error_until_it_names_the_function(
+    tmp_path: Path,
+) -> None:
+    source = "def one():\n    return a < b\n\ndef two():\n    return a < b\n"
+    every = list(mutations_of(source, "x.py"))
+    twice = next(one for one in every if "<=" in one.change)
+    file = tmp_path / "equivalent.toml"
+    entry = f"[[equivalent]]\nmodule = 'm'\nline = '{twice.text}'\nchange = '{twice.change}'\n"
+    file.write_text(f"{entry}why = 'x'\n")
+
+    (said,) = Equivalents.of("m", file).unmatched(every)
+
+    assert "2 mutations" in said
+    file.write_text(f"{entry}function = 'two'\nwhy = 'x'\n")
+    named = Equivalents.of("m", file)
+    assert named.unmatched(every) == []
+    assert [one.function for one in every if named.name(one)] == ["two"]

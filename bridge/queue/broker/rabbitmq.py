@@ -11,6 +11,7 @@ from kombu.connection import Connection
 
 from bridge.queue.broker import amqp
 from bridge.queue.broker import broker as base
+from bridge.queue.streams.url import scheme_of
 
 __all__ = ["SCHEMES", "RabbitMQ"]
 
@@ -51,7 +52,7 @@ class RabbitMQ(base.Broker):
         return "RabbitMQ", "systemctl start rabbitmq-server"
 
     def _connection(self, url: str, options: dict[str, Any]) -> Connection:
-        if url.startswith("amqps"):
+        if scheme_of(url) == "amqps":
             # Checks the name in the certificate too; None means the host of the URL.
             options["ssl"] = {"server_hostname": None}
         return Connection(url, connect_timeout=base.CONNECT_SECONDS, **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -23,6 +25,13 @@ from bridge.queue.broker.redis_streams import Streams
 )
 def test_the_scheme_says_which_kind_of_broker_it_is(kind: type[Broker], schemes: list[str]) -> None:
     assert [kind_of(f"{scheme}://host/0") for scheme in schemes] == [kind] * len(schemes)
+
+
+@pytest.mark.parametrize("scheme", ["amqps", "AMQPS", "Amqps", " amqps"])
+def test_amqps_checks_the_certificate_however_it_is_written(scheme: str) -> None:
+    with RabbitMQ(f"{scheme}://rabbit.example:5671//") as broker:
+        options: Any = broker.connection.ssl
+        assert options == {"server_hostname": None}
 
 
 @example(url="//[")
