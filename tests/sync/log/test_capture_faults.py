@@ -1,0 +1,279 @@
+"""Whatever happens to the server, its log or the network: never a silent gap, never the changes of
+another history. Each ends in going on rightly, or in a clear stop."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from pymongo.database import Database
+
+from bridge.sync.log.capture import run_capture
+from bridge.sync.log.position import position_of_version
+from stack.mariadb import MariaDB
+from stack.waiting import wait_for
+from tests.sync.log.site import LOG_OPTIONS, LogSite
+from tests.sync.reconcile.site import in_background
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[MariaDB]:
+    """A MariaDB of this test's own, to be stopped."""
+    options = [*LOG_OPTIONS, "--sync-binlog=1"]
+    with MariaDB(tmp_path / "mariadb", options=options, grants=True) as made:
+        yield made
+
+
+@pytest.fixture
+def site(
+    server: MariaDB,
+    mongodb_url: str,
+    clean_mongodb: Database[dict[str, Any]],
+    tmp_path: Path,
+) -> Iterator[LogSite]:
+    """Three projects are loaded."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    made = LogSite(server, "shop", mongodb_url, clean_mongodb, folder)
+    made.projects("vim", "git", "php")
+    made.load()
+    yield made
+    made.engine.dispose()
+
+
+@contextmanager
+def reading(site: LogSite) -> Iterator[None]:
+    """A process that reads the log, whatever becomes of it."""
+
+    def run(stop: threading.Event) -> None:
+        run_capture(site.settings, stop=stop, log=structlog.get_logger())
+
+    with in_background(run):
+        yield
+
+
+def problem(site: LogSite) -> str:
+    """Why nobody reads on."""
+    return wait_for(lambda: site.kept.read().problem, bound=30, what="a clear stop")
+
+
+def healed_by_a_load(site: LogSite) -> None:
+    """The command that is named heals it, and the log is read on from there."""
+    assert site.kept.read().do == "bridgectl snapshot"
+    site.load()
+    site.sql("INSERT INTO projects VALUES ('after', 'After', 1)")
+    site.caught_up()
+    assert site.is_equal()
+    assert {position_of_version(one)[0] for one in site.versions().values()} == {2}
+
+
+def test_a_server_that_is_killed_and_comes_back_is_read_on(site: LogSite) -> None:
+    with reading(site):
+        site.sql("UPDATE projects SET title = 'before' WHERE name = 'vim'")
+        site.caught_up()
+        site.server.kill()
+        site.server.start()
+        site.sql("UPDATE projects SET title = 'after' WHERE name = 'git'")
+        site.caught_up()
+
+        assert site.is_equal()
+
+
+def test_files_of_the_log_that_follow_each_other_are_read_through(site: LogSite) -> None:
+    with reading(site):
+        for number in range(5):
+            site.sql("UPDATE projects SET size = :n", n=number)
+            site.server.execute("FLUSH BINARY LOGS")
+        site.caught_up()
+
+        assert site.differences() == []
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["while it is read", "while nobody reads"])
+def test_a_log_that_was_begun_anew_is_another_one(site: LogSite, runs: bool) -> None:
+    """The same statements again, so that numbers and places come again, too."""
+    with reading(site):
+        site.caught_up()
+        if runs:
+            site.server.execute("RESET MASTER")
+            site.sql("UPDATE projects SET title = 'unseen'")
+    if not runs:
+        site.server.execute("RESET MASTER")
+        for number in range(40):
+            site.sql("UPDATE projects SET title = :t", t=f"unseen {number}")
+    with reading(site):
+        assert "the log" in problem(site) or "the place in its log" in problem(site)
+        assert "unseen" not in " ".join(map(str, site.documents().values()))
+        healed_by_a_load(site)
+
+
+def test_a_log_that_was_thrown_away_stops_the_reading(site: LogSite) -> None:
+    with reading(site):
+        site.caught_up()
+    site.sql("UPDATE projects SET title = 'unread'")
+    site.server.execute("FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
+    [*_, (last, *_rest)] = site.server.execute("SHOW BINARY LOGS")
+    site.server.execute(f"PURGE BINARY LOGS TO '{last}'")
+    with reading(site):
+        assert "thrown away" in problem(site)
+        healed_by_a_load(site)
+
+
+def test_a_server_that_was_restored_from_a_backup_is_another_history(
+    site: LogSite, tmp_path: Path
+) -> None:
+    """Its log has the same files, and goes on with other transactions of the same numbers."""
+    site.server.stop()
+    shutil.copytree(site.server.data, tmp_path / "backup")
+    site.server.start()
+    with reading(site):
+        site.sql("INSERT INTO projects VALUES ('lost', 'Lost', 1)")
+        site.caught_up()
+    site.server.stop()
+    shutil.rmtree(site.server.data)
+    shutil.copytree(tmp_path / "backup", site.server.data)
+    site.server.start()
+    for number in range(5):
+        site.sql("UPDATE projects SET title = :t", t=f"other {number}")
+    with reading(site):
+        problem(site)
+        assert "lost" in site.documents()
+        healed_by_a_load(site)
+        assert site.documents()["lost"] is None
+
+
+def test_clocks_that_go_back_change_nothing(site: LogSite) -> None:
+    with reading(site):
+        site.server.execute(
+            f"USE {site.name}",
+            "SET SESSION timestamp = 1000000",
+            "UPDATE projects SET title = 'long ago'",
+            "SET SESSION timestamp = 4000000000",
+            "UPDATE projects SET title = 'far away' WHERE name = 'vim'",
+            "SET SESSION timestamp = 2",
+            "UPDATE projects SET title = 'at first' WHERE name = 'git'",
+        )
+        site.caught_up()
+
+        assert site.differences() == []
+
+
+def test_a_second_domain_stops_the_reading(site: LogSite) -> None:
+    with reading(site):
+        site.caught_up()
+        site.server.execute(
+            f"USE {site.name}",
+            "SET SESSION gtid_domain_id = 7",
+            "UPDATE projects SET title = 'elsewhere'",
+        )
+        assert "gtid_domain_id" in problem(site)
+        assert "elsewhere" not in site.documents().values()
+
+
+@pytest.mark.parametrize(
+    ("setting", "good"),
+    [
+        ("binlog_format = MIXED", "binlog_format = ROW"),
+        ("binlog_row_image = MINIMAL", "binlog_row_image = FULL"),
+        ("binlog_row_metadata = NO_LOG", "binlog_row_metadata = FULL"),
+    ],
+)
+def test_a_server_with_a_wrong_setting_is_not_read_until_it_is_mended(
+    site: LogSite, setting: str, good: str
+) -> None:
+    site.server.execute(f"SET GLOBAL {setting}")
+    with reading(site):
+        assert f"SET GLOBAL {good}" in problem(site)
+        site.server.execute(f"SET GLOBAL {good}")
+        site.engine.dispose()  # sessions keep what they began with
+        site.sql("UPDATE projects SET title = 'after'")
+        site.caught_up()
+
+        assert site.is_equal()
+        assert site.kept.read().problem == ""
+
+
+def test_a_second_process_waits_and_reads_on_when_the_first_one_is_gone(site: LogSite) -> None:
+    with reading(site):
+        site.caught_up()
+        second = reading(site)
+        second.__enter__()
+        site.sql("UPDATE projects SET title = 'one'")
+        site.caught_up()
+    try:
+        site.sql("UPDATE projects SET title = 'two'")
+        site.caught_up()
+        assert site.is_equal()
+    finally:
+        second.__exit__(None, None, None)
+
+
+class Cutting:
+    """A way to a server that ends each connection after so many bytes from it. after: how many,
+    for one connection after the other; then it ends none."""
+
+    def __init__(self, port: int, after: list[int]) -> None:
+        self._target, self._after = port, after
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._target))
+            most = self._after.pop(0) if self._after else 1 << 40
+            for one, other, bound in ((client, server, 1 << 40), (server, client, most)):
+                threading.Thread(target=_pass, args=(one, other, bound), daemon=True).start()
+
+
+def _pass(one: socket.socket, other: socket.socket, most: int) -> None:
+    """Carry up to so many bytes, then end both."""
+    try:
+        while most > 0 and (data := one.recv(min(most, 65536))):
+            other.sendall(data)
+            most -= len(data)
+    except OSError:
+        pass
+    for end in (one, other):
+        end.close()
+
+
+@pytest.mark.parametrize("first", range(0, 4000, 500))
+def test_a_network_that_is_cut_anywhere_loses_nothing(
+    site: LogSite, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections end after ever more bytes of the server's, in the middle of greetings, headers
+    and rows."""
+    way = Cutting(site.server.port, [first + 37 * number for number in range(14)])
+    url = site.settings.sql_url.replace(str(site.server.port), str(way.port))
+    monkeypatch.setattr("bridge.queue.waiting.FIRST_DELAY", 0.001)
+    monkeypatch.setattr("bridge.queue.waiting.LONGEST_DELAY", 0.01)
+    for number in range(6):
+        site.sql("UPDATE projects SET title = :t", t=f"title {number}")
+        site.sql("REPLACE INTO projects VALUES ('emacs', :t, 2)", t=f"emacs {number}")
+    settings = replace(site.settings, sql_url=url)
+
+    def run(stop: threading.Event) -> None:
+        run_capture(settings, stop=stop, log=structlog.get_logger())
+
+    try:
+        with in_background(run):
+            site.caught_up()
+            assert site.is_equal()
+    finally:
+        way.close()
