@@ -20,6 +20,7 @@ from bridge.queue.broker.publisher import Publisher
 from bridge.queue.sql.database import connect as connect_sql
 from bridge.settings import Settings
 from bridge.sync.documents import Document, Mirror
+from bridge.sync.log.wanted import of_the_log
 from bridge.sync.models import Reconcile
 from bridge.sync.mongodb import connect
 from bridge.sync.reconcile import results as reconciled
@@ -114,25 +115,32 @@ class Scheduled:
         publisher = Publisher(self._settings.broker_url)
         repair = Repair(publisher, self._mirror.file.max_event)
         try:
-            reconciler = Reconciler(
-                engine,
-                database,
-                self._mirror,
-                ReconcileOptions(plan.rate, WAIT, repair=repair if plan.repair else None),
-                lag=Sources.of(self._settings).lag,
-                stop=self._stop,
-                progress=lambda what, done, total: self._beat(state),
+            lag = Sources.of(self._settings).lag
+            plain, deep = (
+                Reconciler(
+                    engine,
+                    database,
+                    self._mirror,
+                    ReconcileOptions(plan.rate, WAIT, how, repair=repair if plan.repair else None),
+                    lag=lag,
+                    stop=self._stop,
+                    progress=lambda what, done, total: self._beat(state),
+                )
+                for how in (False, True)
             )
-            names, _ = reconciler.checkable()
+            # Without versions only contents show a change that the log was not told of.
+            in_log = of_the_log(self._mirror.entities)
+            names, _ = plain.checkable()
             for name in names:
                 if ages.get(name, plan.every) >= plan.every:
                     self._beat(state)
-                    self._do(reconciler, name, state)
+                    is_deep = name in in_log
+                    self._do(deep if is_deep else plain, name, state, deep=is_deep)
         finally:
             publisher.close()
             engine.dispose()
 
-    def _do(self, reconciler: Reconciler, name: str, state: State) -> None:
+    def _do(self, reconciler: Reconciler, name: str, state: State, *, deep: bool) -> None:
         """One entity. What sync.yaml or the database has wrong about it stops no other."""
         try:
             result = reconciler.run(name)
@@ -141,7 +149,7 @@ class Scheduled:
         except BridgeError as error:
             self._log.warning("reconcile.failed", entity=name, cause=str(error))
         else:
-            reconciled.keep(state, result, deep=False)
+            reconciled.keep(state, result, deep=deep)
             tell = self._log.info if result.equal else self._log.warning
             tell(
                 "reconcile.done",

@@ -45,7 +45,7 @@ def heal_now(site: LogSite, letters: list[DeadLetter] | None = None, **marks: Wh
 def test_what_a_foreign_key_deletes_is_buried(site: LogSite) -> None:
     site.sql("DELETE FROM projects WHERE name IN ('p01', 'p02')")
 
-    done = healed(site, release={"project": ["p01", "p02"]})
+    done = heal_now(site, release={"project": ["p01", "p02"]})
 
     assert (done.gone, done.changed) == (4, 0)
     assert site.reconcile("release", deep=True).equal
@@ -102,7 +102,7 @@ def test_all_of_an_entity_is_brought_to_what_sql_has(
 def test_a_table_that_was_emptied_is_emptied(site: LogSite) -> None:
     site.sql("TRUNCATE TABLE releases")
 
-    assert healed(site, release=None).gone == 16
+    assert heal_now(site, release=None).gone == 16
     assert set(site.documents("releases").values()) == {None}
 
 

@@ -3,16 +3,22 @@ in the log says when a difference is one."""
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from typing import Any
 
 import pytest
+import structlog
+from click.testing import CliRunner
 
+from bridge.cli import cli
 from bridge.errors import BridgeError
 from bridge.sync.log.position import LAST_ROW, position_of_version, version
 from bridge.sync.reconcile.repair import Repair
-from tests.sync.log.site import LogSite
+from bridge.sync.reconcile.schedule import Scheduled
+from stack.waiting import wait_for
+from tests.sync.log.site import SYNC, LogSite
 from tests.sync.reconcile.site import in_background
 
 FAR = version(1, 10**9, 0)
@@ -238,3 +244,38 @@ def test_versions_of_a_new_epoch_are_above_all_others(site: LogSite) -> None:
     assert min(site.versions().values()) > before
     assert {position_of_version(one)[0] for one in site.versions().values()} == {2}
     assert site.reconcile(deep=True).equal
+
+
+def test_the_scheduled_one_compares_contents(site: LogSite) -> None:
+    site.write_sync(SYNC + "reconcile: {every: 1h, repair: true}\n")
+    site.unlogged("UPDATE projects SET title = 'silent' WHERE name = 'p01'")
+    site.sql("UPDATE projects SET size = 2 WHERE name = 'p02'")
+    with site.capturing():
+        pass
+    scheduled = Scheduled(site.settings, site.mirror, structlog.get_logger())
+
+    scheduled.start()
+    try:
+        wait_for(lambda: site.documents()["p01"] == "silent", bound=30)
+    finally:
+        scheduled.stop()
+
+
+def test_the_command_repairs_without_a_queue(
+    site: LogSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "BRIDGE_SYNC": str(site.settings.sync),
+        "BRIDGE_SQL_URL": site.settings.sql_url,
+        "BRIDGE_MONGODB_URL": site.settings.mongodb_url,
+        "BRIDGE_BROKER_URL": site.settings.broker_url,  # nobody is there
+    }.items():
+        monkeypatch.setenv(name, value)
+    site.database.projects.delete_one({"_id": "p01"})
+
+    done = CliRunner().invoke(cli, ["reconcile", "project", "--repair", "-o", "json"])
+
+    assert done.exit_code == 0, done.output
+    [found] = json.loads(done.stdout)["entities"]
+    assert found["repaired"] == {"missing": 1}
+    assert site.is_equal()

@@ -201,7 +201,7 @@ def test_of_a_key_that_no_row_can_have_nothing_is_known(engine: sql.Engine) -> N
     """It is not among those that are not there."""
     make_releases(engine, "'a', 'b', 'c', 3, 1")
     source = SqlSource(engine, "release", mirror_of(release=RELEASES))
-    there, unlookable = source.existing(["a/b/c", "a/b", "a/b/c/d", "x/y/z"])
+    there, unlookable, _ = source.existing(["a/b/c", "a/b", "a/b/c/d", "x/y/z"])
     assert there == {"a/b/c"}
     assert set(unlookable) == {"a/b", "a/b/c/d"}
 
