@@ -10,7 +10,7 @@ import sqlalchemy as sql
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.errors import BridgeError, UndecodableMessage
+from bridge.errors import UndecodableMessage
 from bridge.queue.sql.database import connect
 from bridge.sync.log.charsets import Charset, Charsets, Decoder, question
 from bridge.sync.log.collations import charsets_of
@@ -77,7 +77,7 @@ def test_a_set_whose_letters_are_others_than_those_of_ascii_is_read_by_its_own()
 
 @pytest.mark.parametrize("answer", ["", "a", "a0\n" * 255, "a0\n" * 256 + "b"])
 def test_an_answer_that_is_none_is_an_error_that_says_what_to_do(answer: str) -> None:
-    with pytest.raises(BridgeError, match="character set cp1251 are: convert the columns"):
+    with pytest.raises(Misread, match=r"^is in the character set cp1251, .* convert it to utf8mb4"):
         Decoder(Charset("cp1251", 1), answer)
 
 
