@@ -277,7 +277,8 @@ def test_a_floating_point_number_in_a_key_is_refused_by_name(kind: str, type_: i
     shape = replaced(0, Physical("id", type_, 4))
     for fields in ({}, {"id": {"type": "string"}}):
         with pytest.raises(Misread, match=r"^has a column id that is a floating-point number"):
-            reader_of(shape, *types_of(columns, fields=fields))
+            # Where the log gives the versions, sync.yaml is refused before.
+            reader_of(shape, *types_of(columns, fields=fields, log="compare", version="big"))
 
 
 def test_the_type_of_a_field_is_not_that_of_a_key() -> None:
