@@ -123,7 +123,7 @@ def judge(
             position = bson.decode(bson.encode({"at": json.loads(json.dumps(chunk.last))}))["at"]
         if walked != keys:
             wrong.append(f"in steps of {size}: {walked}, not {keys}")
-    there, unlookable = source.existing(keys)
+    there, unlookable, _ = source.existing(keys)
     if there != set(keys) or unlookable:
         wrong.append(f"not found again: {set(keys) - there}, {unlookable}")
     events, bad = source.rows_by_keys(keys)
@@ -136,7 +136,7 @@ def judge(
     if "/" in mirror.entities[name].source.key or len(mirror.entities[name].source.key) > 1:  # type: ignore[union-attr]
         foreign = [f"0/{text}/a%2F%252F" for text in foreign]
         foreign = [text for text in foreign if text not in keys]
-    there, unlookable = source.existing([*foreign, *keys])
+    there, unlookable, _ = source.existing([*foreign, *keys])
     if there != set(keys):
         wrong.append(f"foreign keys: {there ^ set(keys)}")
     wrong += _summed(engine, mirror, name, [(event.key, event.version) for event in whole.events])

@@ -67,6 +67,34 @@ def test_what_is_no_character_is_a_question_mark() -> None:
     assert TRIPLE(b"\x8f\xb0") == "??"
 
 
+def codes_of(charset: Charset) -> list[bytes]:
+    raw = bytes.fromhex(question(charset).partition("x'")[2].partition("'")[0])
+    *codes, end = raw.split(b"0\n")
+    assert end == b""
+    return codes
+
+
+def test_all_codes_are_asked_for() -> None:
+    """Of one byte, of two, and of three where there are some."""
+    assert codes_of(Charset("cp1251", 1)) == [bytes((one,)) for one in range(256)]
+    wide = codes_of(Charset("sjis", 2))
+    assert len(wide) == len(set(wide)) == 256 + 128 * 255
+    assert {b"\x80\x00", b"\xff\xff", b"\x81\x30"} <= {*wide}
+    for name in ("ujis", "eucjpms"):
+        widest = codes_of(Charset(name, 3))
+        assert len(widest) == len(set(widest)) == len(wide) + 96 * 96
+        assert {b"\x8f\xa0\xa0", b"\x8f\xff\xff"} <= {*widest}
+
+
+def test_the_longest_code_is_read() -> None:
+    """Where a shorter one begins alike."""
+    charset = Charset("ujis", 3)
+    known = {b"\x8f\xb0": "2", b"\x8f\xb0\xb1": "3", b"\xb1": "1"}
+    answer = "".join(f"{known.get(code, '??')}0\n" for code in codes_of(charset))
+    read = Decoder(charset, answer)
+    assert read(b"\x8f\xb0\xb1\x8f\xb0\xb2\xb1") == "32?1"
+
+
 def test_a_set_whose_letters_are_others_than_those_of_ascii_is_read_by_its_own() -> None:
     """Whether its bytes look like ASCII or not."""
     swedish = {0x5B: "Ä", 0x5C: "Ö"}
