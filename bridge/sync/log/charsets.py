@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
 from typing import NamedTuple
 
-from bridge.errors import BridgeError, UndecodableMessage
+from bridge.errors import UndecodableMessage
 from bridge.sync.log.sizes import Misread
 from bridge.sync.log.tables import BINARY
 
@@ -41,7 +41,7 @@ class Charsets:
 
     def decoder(self, collation: int) -> Decode | None:
         """Reads text of this collation; None for that of bytes. Raises Misread for one that the
-        server does not know, BridgeError, and what `ask` raises."""
+        server does not know, and what `ask` raises."""
         if collation == BINARY:
             return None
         if (charset := self._known.get(collation)) is None:
@@ -126,16 +126,16 @@ class Decoder:
     """Reads text of one character set.
 
     answer: of the server to its `question`. What is no character is `?`, as SELECT gives it. Raises
-    BridgeError for an answer that cannot be one.
+    Misread for an answer that cannot be one.
     """
 
     def __init__(self, charset: Charset, answer: str) -> None:
         codes = list(_codes(charset))
         found = answer.split(_END.decode())
         if len(found) != len(codes) + 1 or found[-1]:
-            raise BridgeError(
-                f"the server does not say what the codes of its character set {charset.name} are: "
-                "convert the columns that have it to utf8mb4, or leave them out of sync.yaml"
+            raise Misread(
+                f"is in the character set {charset.name}, and the server does not say what its "
+                "codes are: convert it to utf8mb4, or leave it out of sync.yaml"
             )
         # Where a code is none, each of its bytes is read for itself.
         texts = {code: text for code, text in zip(codes, found, strict=False) if len(text) == 1}

@@ -142,6 +142,6 @@ def _named(text: str) -> tuple[str, ...]:
     also in strings, whose end depends on settings."""
     found = dict.fromkeys(_WORD.findall(text))
     for match in (*_TOKEN.finditer(text), *_NAMES.finditer(text)):
-        if match[0][0] in "`\"'" and len(match[0]) > 1:
+        if match[0][0] in "`\"'":
             found[_unquoted(match[0])] = None
     return tuple(found)

@@ -10,7 +10,7 @@ import sqlalchemy as sql
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.errors import BridgeError, UndecodableMessage
+from bridge.errors import UndecodableMessage
 from bridge.queue.sql.database import connect
 from bridge.sync.log.charsets import Charset, Charsets, Decoder, question
 from bridge.sync.log.collations import charsets_of
@@ -67,6 +67,34 @@ def test_what_is_no_character_is_a_question_mark() -> None:
     assert TRIPLE(b"\x8f\xb0") == "??"
 
 
+def codes_of(charset: Charset) -> list[bytes]:
+    raw = bytes.fromhex(question(charset).partition("x'")[2].partition("'")[0])
+    *codes, end = raw.split(b"0\n")
+    assert end == b""
+    return codes
+
+
+def test_all_codes_are_asked_for() -> None:
+    """Of one byte, of two, and of three where there are some."""
+    assert codes_of(Charset("cp1251", 1)) == [bytes((one,)) for one in range(256)]
+    wide = codes_of(Charset("sjis", 2))
+    assert len(wide) == len(set(wide)) == 256 + 128 * 255
+    assert {b"\x80\x00", b"\xff\xff", b"\x81\x30"} <= {*wide}
+    for name in ("ujis", "eucjpms"):
+        widest = codes_of(Charset(name, 3))
+        assert len(widest) == len(set(widest)) == len(wide) + 96 * 96
+        assert {b"\x8f\xa0\xa0", b"\x8f\xff\xff"} <= {*widest}
+
+
+def test_the_longest_code_is_read() -> None:
+    """Where a shorter one begins alike."""
+    charset = Charset("ujis", 3)
+    known = {b"\x8f\xb0": "2", b"\x8f\xb0\xb1": "3", b"\xb1": "1"}
+    answer = "".join(f"{known.get(code, '??')}0\n" for code in codes_of(charset))
+    read = Decoder(charset, answer)
+    assert read(b"\x8f\xb0\xb1\x8f\xb0\xb2\xb1") == "32?1"
+
+
 def test_a_set_whose_letters_are_others_than_those_of_ascii_is_read_by_its_own() -> None:
     """Whether its bytes look like ASCII or not."""
     swedish = {0x5B: "Ä", 0x5C: "Ö"}
@@ -77,7 +105,7 @@ def test_a_set_whose_letters_are_others_than_those_of_ascii_is_read_by_its_own()
 
 @pytest.mark.parametrize("answer", ["", "a", "a0\n" * 255, "a0\n" * 256 + "b"])
 def test_an_answer_that_is_none_is_an_error_that_says_what_to_do(answer: str) -> None:
-    with pytest.raises(BridgeError, match="character set cp1251 are: convert the columns"):
+    with pytest.raises(Misread, match=r"^is in the character set cp1251, .* convert it to utf8mb4"):
         Decoder(Charset("cp1251", 1), answer)
 
 

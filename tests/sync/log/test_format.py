@@ -128,8 +128,8 @@ def status(collation: int, *before: bytes) -> bytes:
 
 FLAGS, MODE, AUTO = b"\0\1\2\3\4", b"\1" + bytes(8), b"\3\4\4\4\4"
 OLD_CATALOG, CATALOG = b"\2\3std\0", b"\6\3std"
-UTF8 = (33, 45, 46, 76, 83, 192, 215, 247, 255, 323, 1069, 2048, 2304)
-OTHERS = (8, 14, 51, 34, 47, 82, 84, 191, 248, 254, 324, 1032)
+UTF8 = (33, 45, 46, 76, 83, 192, 215, 247, 255, 323, 1057, 1069, 1070, 1107, 1247, 2048, 2304)
+OTHERS = (8, 14, 32, 34, 44, 47, 51, 75, 77, 82, 84, 191, 248, 254, 324, 1032, 1056, 1071, 2047)
 
 
 @pytest.mark.parametrize("collation", UTF8 + OTHERS)
@@ -182,6 +182,21 @@ def test_a_length_is_read_and_where_it_ends(number: int, rest: bytes) -> None:
         length(made[:-1], 0)
 
 
+@pytest.mark.parametrize(
+    ("number", "made"),
+    [
+        (250, b"\xfa"),
+        (251, b"\xfc\xfb\0"),
+        (0xFFFF, b"\xfc\xff\xff"),
+        (0x10000, b"\xfd\0\0\1"),
+        (0xFFFFFF, b"\xfd\xff\xff\xff"),
+        (0x1000000, b"\xfe\0\0\0\1\0\0\0\0"),
+    ],
+)
+def test_lengths_are_written_as_the_protocol_says(number: int, made: bytes) -> None:
+    assert length(made, 0) == (number, len(made))
+
+
 @pytest.mark.parametrize("first", [251, 255])
 def test_what_begins_no_length_is_told(first: int) -> None:
     with pytest.raises(IndexError, match=f"no length begins with {first}"):
@@ -192,6 +207,27 @@ def test_so_many_bytes_are_taken_or_it_is_told_how_many_are_missing() -> None:
     assert (taken(b"abc", 1, 2), taken(b"abc", 3, 0)) == (b"bc", b"")
     with pytest.raises(IndexError, match="ends 2 bytes too early"):
         taken(b"abc", 2, 3)
+
+
+KINDS = {
+    "QUERY": 2, "STOP": 3, "ROTATE": 4, "INTVAR": 5, "LOAD": 6, "CREATE_FILE": 8,
+    "APPEND_BLOCK": 9, "DELETE_FILE": 11, "RAND": 13, "USER_VAR": 14, "FORMAT_DESCRIPTION": 15,
+    "XID": 16, "BEGIN_LOAD_QUERY": 17, "EXECUTE_LOAD_QUERY": 18, "TABLE_MAP": 19,
+    "PRE_GA_WRITE": 20, "PRE_GA_UPDATE": 21, "PRE_GA_DELETE": 22, "WRITE_1": 23, "UPDATE_1": 24,
+    "DELETE_1": 25, "INCIDENT": 26, "HEARTBEAT": 27, "IGNORABLE": 28, "ROWS_QUERY": 29,
+    "WRITE_2": 30, "UPDATE_2": 31, "DELETE_2": 32, "GTID": 33, "ANONYMOUS_GTID": 34,
+    "PREVIOUS_GTIDS": 35, "TRANSACTION_CONTEXT": 36, "VIEW_CHANGE": 37, "XA_PREPARE": 38,
+    "PARTIAL_UPDATE": 39, "TRANSACTION_PAYLOAD": 40, "HEARTBEAT_2": 41, "ANNOTATE_ROWS": 160,
+    "BINLOG_CHECKPOINT": 161, "MARIADB_GTID": 162, "GTID_LIST": 163, "START_ENCRYPTION": 164,
+    "QUERY_COMPRESSED": 165, "WRITE_COMPRESSED_1": 166, "UPDATE_COMPRESSED_1": 167,
+    "DELETE_COMPRESSED_1": 168, "WRITE_COMPRESSED_2": 169, "UPDATE_COMPRESSED_2": 170,
+    "DELETE_COMPRESSED_2": 171,
+}  # fmt: skip
+"""As both servers' `log_event.h` have them."""
+
+
+def test_kinds_have_the_numbers_of_the_protocol() -> None:
+    assert {kind.name: kind.value for kind in Kind} == KINDS
 
 
 def test_every_kind_of_event_with_rows_is_known() -> None:
@@ -210,8 +246,3 @@ def test_every_kind_of_event_with_rows_is_known() -> None:
         Kind.DELETE_COMPRESSED_2: ("delete", True, True),
     }
     assert {kind: (one.change, one.second, one.compressed) for kind, one in ROWS.items()} == kinds
-    assert [int(one) for one in (Kind.WRITE_1, Kind.WRITE_2, Kind.WRITE_COMPRESSED_1)] == [
-        23,
-        30,
-        166,
-    ]

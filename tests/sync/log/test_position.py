@@ -88,6 +88,13 @@ def test_a_position_has_reached_what_is_not_after_it() -> None:
     assert not Position(1, None).reaches(Gtid("0", 1, 0))
 
 
+def test_before_the_first_transaction_nothing_is_known_of_the_log() -> None:
+    assert Position(5, None).document() == {
+        "epoch": 5, "gtid": "", "file": "", "start": 0, "end": 0, "made": 0, "time": 0,
+        "checksum": 0, "server": "",
+    }  # fmt: skip
+
+
 def test_a_position_says_where_it_is() -> None:
     assert (AT.sequence, str(AT)) == (42, "0-7-42")
     assert (Position(1, None).sequence, str(Position(1, None))) == (0, "the beginning")

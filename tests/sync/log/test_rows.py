@@ -277,7 +277,8 @@ def test_a_floating_point_number_in_a_key_is_refused_by_name(kind: str, type_: i
     shape = replaced(0, Physical("id", type_, 4))
     for fields in ({}, {"id": {"type": "string"}}):
         with pytest.raises(Misread, match=r"^has a column id that is a floating-point number"):
-            reader_of(shape, *types_of(columns, fields=fields))
+            # Where the log gives the versions, sync.yaml is refused before.
+            reader_of(shape, *types_of(columns, fields=fields, log=False, version="big"))
 
 
 def test_the_type_of_a_field_is_not_that_of_a_key() -> None:
@@ -305,3 +306,81 @@ def test_many_patterns_of_nulls_are_read() -> None:
 def test_an_event_of_no_row_has_none() -> None:
     body = rows_body("insert", 5, [[None] * 7])
     assert list(reader().changes(ROWS[Kind.WRITE_1], body[:-1])) == []
+
+
+KEYS = (
+    (Column("id", "int", "int"), Physical("id", log.LONG, 0), b"\7\0\0\0", "7"),
+    (
+        Column("id", "varbinary", "varbinary(9)"),
+        Physical("id", log.VARCHAR, 9),
+        b"\2\xab\x0c",
+        "ab0c",
+    ),
+    (
+        Column("id", "timestamp", "timestamp", scale=0),
+        Physical("id", log.TIMESTAMP2, 0),
+        b"\0\0\0\1",
+        "1970-01-01 00:00:01",
+    ),
+    (
+        Column("id", "decimal", "decimal(4,3)", length=4, scale=3),
+        Physical("id", log.NEWDECIMAL, 4 | 2 << 8),
+        b"\x8c\x22",
+        "12.340",
+    ),
+    (
+        Column("id", "date", "date"),
+        Physical("id", log.DATE, 0),
+        (2005 << 9 | 3 << 5).to_bytes(3, "little"),
+        "2005-03-00",
+    ),
+)
+
+
+@pytest.mark.parametrize(("column", "physical", "raw", "key"), KEYS)
+def test_a_key_is_named_as_sql_names_it(
+    column: Column, physical: Physical, raw: bytes, key: str
+) -> None:
+    """With the digits that the column has now."""
+    of = reader_of(Shape("site", "things", (physical,), True), *types_of([column]))
+    body = rows_body("delete", 5, [[raw]])
+    assert list(of.changes(kind_of("delete", False, False), body)) == [(Row(key, None),)]
+
+
+def test_a_key_in_another_character_set_than_its_column_says_is_read_by_it() -> None:
+    columns = [Column("id", "varchar", "varchar(9)", charset="latin1")]
+    types = types_of(columns, fields={"id": {"text": {"stored": "utf-8"}}})
+    of = reader_of(Shape("s", "t", (Physical("id", log.VARCHAR, 9, collation=8),), True), *types)
+    kind = kind_of("delete", False, False)
+    body = rows_body("delete", 5, [[b"\2" + "é".encode()], [b"\1\xff"]])
+    [[good], [told]] = of.changes(kind, body)
+    assert good == Row("é", None)
+    assert isinstance(told, Unread)
+    assert (told.error, told.raw[1:]) == ("the key column id holds what is no utf-8", b"\1\xff")
+
+
+SAYS = (
+    ("decimal", Physical("no", log.NEWDECIMAL, 4 | 2 << 8), b"\x80\0", b"\x80\1"),
+    ("time", Physical("no", log.TIME2, 0), b"\x80\0\0", b"\x80\0\1"),
+    ("binary", Physical("no", log.STRING, 2 << 8 | 0xFE), b"\0", b"\1\1"),
+    ("varbinary", Physical("no", log.VARCHAR, 9), b"\1" + b"0", b"\1" + b"1"),
+    ("date", Physical("no", log.DATE, 0), bytes(3), (2024 << 9 | 33).to_bytes(3, "little")),
+    ("varchar", Physical("no", log.VARCHAR, 9, collation=UTF8), b"\2no", b"\3yes"),
+)
+
+
+@pytest.mark.parametrize(("type_", "physical", "no", "yes"), SAYS)
+def test_a_column_of_any_type_says_that_a_row_is_gone(
+    type_: str, physical: Physical, no: bytes, yes: bytes
+) -> None:
+    """And NULL says that it is not."""
+    scale = {"decimal": 2, "time": 0}.get(type_)
+    columns = [COLUMNS[0], Column("no", type_, type_, length=4, scale=scale)]
+    of = reader_of(
+        Shape("s", "t", (PHYSICAL[0], physical), True),
+        *types_of(columns, columns={"id": "id"}, deleted="no"),
+    )
+    rows = [[b"\1\0\0\0", value] for value in (no, yes, None)]
+    found = of.changes(kind_of("insert", False, False), rows_body("insert", 5, rows))
+    there = Row("1", {"id": 1})
+    assert list(found) == [(there,), (Row("1", None),), (there,)]

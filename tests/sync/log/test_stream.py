@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -241,6 +242,18 @@ def test_beyond_four_gibibytes_the_place_is_counted() -> None:
     make.at = 2**32 - 40
     fed(*transaction(make, 2), stream=stream)
     assert stream.position.end == make.at > 2**32
+
+
+def test_a_file_that_is_read_from_its_middle_is_described_first() -> None:
+    """At no place of its own."""
+    make = Maker()
+    raw = make.described()
+    raw = raw[:13] + bytes(4) + raw[17:-4]
+    stream = Stream(Position(1, None), readers)
+    fed(make.rotation("bin.000001", 5000), raw + crc32(raw).to_bytes(4, "little"), stream=stream)
+    make.at = 5000
+    fed(*transaction(make, 2), stream=stream)
+    assert (stream.position.start, stream.position.end) == (5000, make.at)
 
 
 def test_what_is_in_no_file_moves_no_place() -> None:

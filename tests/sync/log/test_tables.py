@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -149,6 +147,25 @@ def test_a_column_is_found_by_its_own_name_first() -> None:
     assert found.place("missing") is None
 
 
-def test_numbers_of_types_are_those_of_the_protocol() -> None:
-    raw = struct.pack("<4B", log.LONG, log.VARCHAR, log.NEWDECIMAL, log.GEOMETRY)
-    assert raw == b"\3\x0f\xf6\xff"
+NUMBERS = {
+    "TINY": 1, "SHORT": 2, "LONG": 3, "FLOAT": 4, "DOUBLE": 5, "NULL": 6, "TIMESTAMP": 7,
+    "LONGLONG": 8, "INT24": 9, "DATE": 10, "TIME": 11, "DATETIME": 12, "YEAR": 13, "NEWDATE": 14,
+    "VARCHAR": 15, "BIT": 16, "TIMESTAMP2": 17, "DATETIME2": 18, "TIME2": 19,
+    "BLOB_COMPRESSED": 140, "VARCHAR_COMPRESSED": 141, "JSON": 245, "NEWDECIMAL": 246,
+    "ENUM": 247, "SET": 248, "TINY_BLOB": 249, "MEDIUM_BLOB": 250, "LONG_BLOB": 251, "BLOB": 252,
+    "VAR_STRING": 253, "STRING": 254, "GEOMETRY": 255,
+}  # fmt: skip
+"""As both servers' `mysql_com.h` and `field_types.h` have them."""
+
+
+def test_types_have_the_numbers_of_the_protocol() -> None:
+    assert {name: getattr(log, name) for name in NUMBERS} == NUMBERS
+
+
+def test_what_may_be_null_is_there_whole() -> None:
+    """Also where nothing follows it."""
+    body = described(types=b"\3" * 9)[:-1]
+    assert len(shape(body + bytes(2)).columns) == 9
+    for cut in (body, body + b"\0"):
+        with pytest.raises(LogUnreadable, match="it ends within what may be NULL"):
+            shape(cut)
