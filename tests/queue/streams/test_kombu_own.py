@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import subprocess
 import sys
@@ -29,20 +30,33 @@ def _common() -> ModuleType:
     """The module t/integration/common.py, fetched once and kept."""
     folder = KEPT / f"kombu-{kombu.__version__}"
     source = folder / "t" / "integration" / "common.py"
-    if not source.exists():
-        KEPT.mkdir(parents=True, exist_ok=True)
-        words = ["pip", "download", "--quiet", "--no-deps"]
-        words += ["--no-binary", ":all:", "--dest", str(KEPT), f"kombu=={kombu.__version__}"]
-        subprocess.run([sys.executable, "-m", *words], check=True, timeout=100)
-        with tarfile.open(next(KEPT.glob(f"kombu-{kombu.__version__}.tar.gz"))) as archive:
-            safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-            archive.extractall(KEPT, **safely)
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with open(KEPT / "lock", "w", encoding="utf-8") as lock:
+        # Every process of a run comes here at once: one of them fetches it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not source.exists():
+            _fetch()
     spec = importlib.util.spec_from_file_location("kombu_integration_common", source)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _fetch() -> None:
+    words = ["pip", "download", "--quiet", "--no-deps"]
+    words += ["--no-binary", ":all:", "--dest", str(KEPT), f"kombu=={kombu.__version__}"]
+    for tries_left in (2, 1, 0):
+        try:
+            subprocess.run([sys.executable, "-m", *words], check=True, timeout=100)
+            break
+        except subprocess.SubprocessError:
+            if not tries_left:
+                raise
+    with tarfile.open(next(KEPT.glob(f"kombu-{kombu.__version__}.tar.gz"))) as archive:
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        archive.extractall(KEPT, **safely)
 
 
 common = _common()
