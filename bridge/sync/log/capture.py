@@ -68,7 +68,7 @@ AGAIN = 5.0
 MOST_RAW = 100_000
 """Bytes of a row that a dead letter holds."""
 SEEN_WITHIN = 0.02
-"""Seconds within which a position is kept where nothing of the mirror was changed."""
+"""Seconds after which what was read is written and kept, also where more is coming."""
 
 
 @dataclass(slots=True)
@@ -76,16 +76,14 @@ class Counters:
     """What was done since the start; written by one thread, read by any.
 
     changes: of rows of mirrored tables. applied: those that changed MongoDB; stale: it had this
-    version or a newer one. dead: became dead letters. transactions: read, whatever they changed.
-    again: connections that were made anew. behind: seconds from the last transaction that was read
-    to its being applied.
+    version or a newer one. dead: became dead letters. again: how often the reading was begun again
+    after a failure.
     """
 
     changes: int = 0
     applied: int = 0
     stale: int = 0
     dead: int = 0
-    transactions: int = 0
     again: int = 0
 
 
@@ -157,20 +155,18 @@ class _Capture:
                 self._stop.wait(LEASE / 3)
                 continue
             try:
-                self._batch = []
                 patience.until(self._follow, self._tell_away)
             except Stopped:
                 break
             except BridgeError as error:
                 told = self._tell_problem(error, told)
                 self._stop.wait(AGAIN)
-            finally:
-                self._counters.again += 1
         with suppress(ServerAway):
             self._kept.release(self._owner)
 
     def _tell_problem(self, error: BridgeError, told: str) -> str:
         """Say why nobody reads on, here and to whoever looks. told: what was said last."""
+        self._counters.again += 1
         problem, do = str(error), _cure(error)
         self._patiently("mongodb", lambda: self._kept.cannot(self._owner, problem, do))
         if told != problem:
@@ -178,6 +174,7 @@ class _Capture:
         return problem
 
     def _tell_away(self, error: ServerAway, failures: int, seconds: float) -> None:
+        self._counters.again += 1
         self._log.warning("capture.waiting", cause=str(error), seconds=round(seconds, 1))
 
     def _patiently(self, server: str, attempt: Callable[[], T]) -> T:
@@ -228,7 +225,7 @@ class _Capture:
             do = f"bridgectl snapshot {name}"
             self._log.warning("capture.not_loaded", entity=name, do=do)
         self._halted, self._marked = set(kept.halted), dict(kept.dirty)
-        self._news = _News()
+        self._batch, self._news = [], _News()  # what was not kept is read again
         with Follower(self._url, position, self._wanted.readers) as follower:
             if kept.problem:
                 self._keep(position)
@@ -252,7 +249,7 @@ class _Capture:
                 pass
             elif stream.position is not kept:
                 since = since or now
-                if follower.is_idle or not self._batch or now - since >= SEEN_WITHIN:
+                if follower.is_idle or now - since >= SEEN_WITHIN:
                     self._apply()
                     self._keep(stream.position)
                     kept, since, beat = stream.position, 0.0, now
