@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from bridge.proxy.engine.limits import Limits
-from tests.proxy.engine.inside import HOST, engine
+from tests.proxy.engine.inside import HOST, Inside, engine
 from tests.proxy.engine.wired import Wired
 from tests.proxy.shells.double import Backend, plain
 from tests.proxy.shells.visitor import Visitor, request
@@ -17,11 +17,16 @@ from tests.proxy.site import TOP, table
 
 
 @pytest.fixture
-def address(backend: Backend) -> Iterator[tuple[str, int]]:
+def inside(backend: Backend) -> Iterator[Inside]:
     """An engine in a thread of this process, whose limits are short."""
     routes = table(top=TOP.replace(":8090", f":{backend.port}"))
-    with engine(routes, limits=Limits(head=0.6, idle=1.2, stall=0.6)) as inside:
-        yield inside.address
+    with engine(routes, limits=Limits(head=0.6, idle=1.2, stall=0.6)) as running:
+        yield running
+
+
+@pytest.fixture
+def address(inside: Inside) -> tuple[str, int]:
+    return inside.address
 
 
 def test_who_is_let_go_did_not_leave() -> None:
@@ -71,12 +76,13 @@ def test_a_kept_connection_is_ended_when_nothing_more_is_asked(address: tuple[st
         assert visitor.ended()
 
 
-def test_a_visitor_who_takes_nothing_is_ended(address: tuple[str, int], backend: Backend) -> None:
-    backend.when("/large", plain(body=b"x" * 30_000_000))
-    with Visitor(address) as visitor:
+def test_a_visitor_who_takes_nothing_is_ended(inside: Inside, backend: Backend) -> None:
+    """The answer is larger than all that kernels keep of it."""
+    backend.when("/large", plain(body=b"x" * 60_000_000))
+    with inside.visitor() as visitor:
         visitor.send(request("GET", "/large", host=HOST))
         got = visitor.head()
-        threading.Event().wait(2)
+        inside.wait_until_empty()
         visitor._read_body(got, "GET")
     assert not got.whole
 
