@@ -1,296 +1,111 @@
-"""How fast the database's log is read: the same bytes of a real MariaDB, decoded by us and by
-PyPI's mysql-replication, in one process and in turns.
-
-Rows of 6 columns and of the 23 of WordPress's wp_posts are inserted, updated and deleted, a hundred
-with each statement. Ours is all from an event's bytes to changes of an entity with their keys and
-versions; the library's is all from a packet to its rows. What both say is compared once before.
+"""The database's log as the source of changes: how fast it is decoded and mirrored, how soon a
+commit is visible, and what it costs the database and a visitor. Beside it, in the same run: PyPI's
+mysql-replication, the bridge's triggers with relay and worker, and a site without any of it.
 """
 
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import sqlalchemy as sql
-from pymysql.protocol import MysqlPacket
-from pymysqlreplication import BinLogStreamReader
-from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
 from rich.console import Console
 
-from bench.report import BenchmarkFailed, Report, spread
-from bridge.queue.sql.database import connect, reading
-from bridge.sync.documents import Mirror
-from bridge.sync.log.charsets import Charsets
-from bridge.sync.log.collations import charsets_of
-from bridge.sync.log.format import ROWS, Kind
-from bridge.sync.log.position import Position
-from bridge.sync.log.replica import Replica
-from bridge.sync.log.rows import Reader
-from bridge.sync.log.stream import Change, Stream
-from bridge.sync.log.tables import Shape
-from bridge.sync.models import File
-from bridge.sync.sql.learn import learn
-from stack.mariadb import MariaDB
+from bench.log_decode import Case, decode
+from bench.log_mirror import READS, Found, mirror
+from bench.log_own import Times, own_edits
+from bench.log_site import CHANGES, COLUMNS
+from bench.report import Report, spread
+from stack.load import percentile
 
 __all__ = ["run"]
 
-DATABASE = "site"
-LOG = ("--log-bin=bin", "--server-id=7", "--binlog-format=ROW", "--binlog-row-metadata=FULL")
-SIX = """
-CREATE TABLE six (
-    id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, project INT NOT NULL,
-    name VARCHAR(100) NOT NULL, size INT UNSIGNED, updated DATETIME NOT NULL,
-    active TINYINT(1) NOT NULL
-) CHARACTER SET utf8mb4
-"""
-POSTS = """
-CREATE TABLE posts (
-    ID BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, post_author BIGINT UNSIGNED NOT NULL,
-    post_date DATETIME NOT NULL, post_date_gmt DATETIME NOT NULL, post_content LONGTEXT NOT NULL,
-    post_title TEXT NOT NULL, post_excerpt TEXT NOT NULL, post_status VARCHAR(20) NOT NULL,
-    comment_status VARCHAR(20) NOT NULL, ping_status VARCHAR(20) NOT NULL,
-    post_password VARCHAR(255) NOT NULL, post_name VARCHAR(200) NOT NULL, to_ping TEXT NOT NULL,
-    pinged TEXT NOT NULL, post_modified DATETIME NOT NULL, post_modified_gmt DATETIME NOT NULL,
-    post_content_filtered LONGTEXT NOT NULL, post_parent BIGINT UNSIGNED NOT NULL,
-    guid VARCHAR(255) NOT NULL, menu_order INT NOT NULL, post_type VARCHAR(20) NOT NULL,
-    post_mime_type VARCHAR(100) NOT NULL, comment_count BIGINT NOT NULL
-) CHARACTER SET utf8mb4
-"""
-_MOMENT = "'2024-01-01' + INTERVAL seq * 37 MINUTE"
-ROWS_OF = {
-    "six": f"""seq, MOD(seq, 97), CONCAT('Näme ', seq), IF(MOD(seq, 5), seq * 13, NULL), {_MOMENT},
-    MOD(seq, 2)""",
-    "posts": f"""seq, MOD(seq, 9), {_MOMENT}, {_MOMENT},
-    REPEAT('A paragraph of a post – with a dash. ', 10 + MOD(seq, 30)),
-    CONCAT('Title of post ', seq), '', 'publish', 'open', 'open', '',
-    CONCAT('title-of-post-', seq), '', '', {_MOMENT}, {_MOMENT}, '', 0,
-    CONCAT('https://example.org/?p=', seq), 0, 'post', '', MOD(seq, 50)""",
-}
-"""The values of a row, of its number `seq`."""
-UPDATE = {
-    "six": "UPDATE six SET size = id, updated = updated + INTERVAL 1 DAY",
-    "posts": "UPDATE posts SET comment_count = comment_count + 1, "
-    "post_modified = post_modified + INTERVAL 1 DAY",
-}
-KEY = {"six": "id", "posts": "ID"}
-COUNTS, QUICK_COUNTS = {"six": 20_000, "posts": 6_000}, {"six": 500, "posts": 200}
-STATEMENT = 100
-"""Rows of a statement."""
-CHANGES = ("insert", "update", "delete")
-EVENTS = {"insert": WriteRowsEvent, "update": UpdateRowsEvent, "delete": DeleteRowsEvent}
+MOST_ROUNDS = 3
+"""Of what takes a minute each."""
+_MIRRORED = ("log", "triggers")
+_CPU = (
+    ("log", "none", "over_none", "log is read", "no log"),
+    ("unread", "none", "of_the_log_itself", "log nobody reads", "no log"),
+    ("log", "unread", "over_unread", "log is read", "nobody reads it"),
+    ("triggers", "none", "of_triggers", "triggers, relay", "no triggers"),
+)
+"""Two ways, the end of the ratio's name, and both in words."""
 
 
 def run(folder: Path, rounds: int, seconds: int, progress: Console) -> Report:
     """Rounds in turns; `seconds` means nothing here. One round is short. Raises BenchmarkFailed and
     StackError."""
-    counts = QUICK_COUNTS if rounds == 1 else COUNTS
-    with MariaDB(folder / "mariadb", database=DATABASE, options=LOG, buffer_pool="256M") as server:
-        engine = connect(server.url)
-        cases = [
-            case for table, count in counts.items() for case in _recorded(engine, table, count)
-        ]
-        ours, library = _Ours(engine), _Library(server)
-        for case in cases:
-            _same(case, ours.read(case), library.read(case))
-        for number in range(rounds):
-            progress.print(f"round {number + 1} of {rounds}", style="dim")
-            for case in cases:
-                ways: list[tuple[list[float], Callable[[], Callable[[], int]]]] = [
-                    (case.ours, lambda case=case: ours.timed(case)),  # type: ignore[misc]
-                    (case.library, lambda case=case: library.timed(case)),  # type: ignore[misc]
-                ]
-                # No way is always the first one.
-                for rates, prepare in ways if number % 2 else reversed(ways):
-                    rates.append(_rate(case, prepare()))
-        engine.dispose()
-    return _report(cases)
-
-
-@dataclass
-class Case:
-    """Events of one kind of change of a table, from the beginning of a file of the log on. rows:
-    how many there are. ours, library: rows a second, of each round."""
-
-    table: str
-    change: str
-    rows: int
-    events: list[bytes]
-    ours: list[float] = field(default_factory=list)
-    library: list[float] = field(default_factory=list)
-
-
-def _rate(case: Case, read: Callable[[], int]) -> float:
-    began = time.perf_counter()
-    rows = read()
-    took = time.perf_counter() - began
-    if rows != case.rows:
-        raise BenchmarkFailed(f"{case.change} of {case.table}: {rows} rows of {case.rows}")
-    return rows / took
-
-
-# The log.
-
-
-def _recorded(engine: sql.Engine, table: str, count: int) -> Iterator[Case]:
-    """Make the changes, each kind in a file of its own, and keep the bytes of the log."""
-    key = KEY[table]
-    _say(engine, SIX if table == "six" else POSTS)
-    portions = range(1, count + 1, STATEMENT)
-    statements = {
-        "insert": [
-            f"INSERT INTO {table} SELECT {ROWS_OF[table]} FROM seq_{one}_to_{one + STATEMENT - 1}"
-            for one in portions
-        ],
-        "update": [
-            f"{UPDATE[table]} WHERE {key} BETWEEN {one} AND {one + STATEMENT - 1}"
-            for one in portions
-        ],
-        "delete": [
-            f"DELETE FROM {table} WHERE {key} BETWEEN {one} AND {one + STATEMENT - 1}"
-            for one in portions
-        ],
-    }
-    for change in CHANGES:
-        _say(engine, "FLUSH BINARY LOGS", *statements[change])
-        yield Case(table, change, count, list(_events(engine)))
-
-
-def _say(engine: sql.Engine, *statements: str) -> None:
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for statement in statements:
-            connection.exec_driver_sql(statement)
-
-
-def _events(engine: sql.Engine) -> Iterator[bytes]:
-    """All of the last file of the log."""
-    with engine.connect() as connection:
-        file, end = connection.exec_driver_sql("SHOW MASTER STATUS").one()[:2]
-    with Replica(engine.url.render_as_string(hide_password=False)) as replica:
-        replica.start_at(str(file), 4)
-        stream = Stream(Position(1, None), lambda shape: ())
-        for raw in replica.events():
-            stream.feed(raw)
-            if raw[4] != Kind.HEARTBEAT:
-                yield raw
-            if stream.position.end == end:
-                return
-
-
-# The two ways.
-
-
-class _Ours:
-    def __init__(self, engine: sql.Engine) -> None:
-        sources = {table: {"table": table, "key": KEY[table], "log": True} for table in KEY}
-        entities = {name: {"collection": name, "source": one} for name, one in sources.items()}
-        self._mirror = Mirror(File.model_validate({"version": 1, "entities": entities}))
-        self._charsets: Charsets = charsets_of(engine)
-        with reading(engine) as connection:
-            for name in KEY:
-                learn(connection, self._mirror, name)
-
-    def read(self, case: Case) -> list[Change]:
-        """All changes."""
-        stream = self._stream()
-        return [one for raw in case.events for one in stream.feed(raw) if type(one) is Change]
-
-    def timed(self, case: Case) -> Callable[[], int]:
-        """Reads them all and says how many there are."""
-        feed = self._stream().feed
-        return lambda: sum(len(feed(raw)) for raw in case.events)
-
-    def _stream(self) -> Stream:
-        return Stream(Position(1, None), self._readers)
-
-    def _readers(self, shape: Shape) -> Sequence[Reader]:
-        types = self._mirror.typed(shape.table)
-        source = self._mirror.entities[shape.table].source
-        assert types is not None
-        assert source is not None
-        return (Reader(shape, types, source, self._charsets),)
-
-
-class _Packets:
-    """What the library takes for its connection: it has all packets, and an end."""
-
-    def __init__(self, events: Sequence[bytes]) -> None:
-        end = MysqlPacket(b"\xfe\0\0\0\0", "utf8mb4")
-        self._packets = iter([*(MysqlPacket(b"\0" + one, "utf8mb4") for one in events), end])
-
-    def _read_packet(self) -> MysqlPacket:
-        return next(self._packets)
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class _Library:
-    def __init__(self, server: MariaDB) -> None:
-        self._where = {"host": server.host, "port": server.port, "user": "root", "passwd": ""}
-
-    def read(self, case: Case) -> list[Mapping[str, Any]]:
-        """All rows."""
-        reader = self._reader(case)
-        return [row for event in reader for row in event.rows]
-
-    def timed(self, case: Case) -> Callable[[], int]:
-        """Reads them all and says how many there are."""
-        reader = self._reader(case)
-        return lambda: sum(len(event.rows) for event in reader)
-
-    def _reader(self, case: Case) -> Any:
-        reader = BinLogStreamReader(
-            connection_settings=self._where,
-            server_id=99,
-            blocking=True,
-            log_file="bin.000001",
-            log_pos=4,
-            resume_stream=True,
-            only_events=[EVENTS[case.change]],
-            is_mariadb=True,
-            enable_logging=False,
-        )
-        # It connects, so that it knows of checksums; then it reads what was recorded.
-        reader._BinLogStreamReader__connect_to_stream()
-        reader._stream_connection.close()
-        reader._stream_connection = _Packets(case.events)
-        return reader
-
-
-def _same(case: Case, ours: Sequence[Change], library: Sequence[Mapping[str, Any]]) -> None:
-    """Raises BenchmarkFailed where the two do not say the same."""
-    for change, row in zip(ours, library, strict=True):
-        values = row["after_values"] if case.change == "update" else row["values"]
-        if change.key != str(values[KEY[case.table]]):
-            raise BenchmarkFailed(f"{case.change} of {case.table}: key {change.key}, not {values}")
-        for name, found in (change.data or {}).items():
-            if str(found) != str(values[name]):
-                raise BenchmarkFailed(f"{case.table}.{name}: {found!r}, not {values[name]!r}")
-
-
-def _report(cases: Sequence[Case]) -> Report:
     report = Report(
-        "Rows a second on one core, from the bytes of the log: median (lowest–highest)",
-        ("change", "columns", "bytes of a row", "bridge", "mysql-replication", "ratio"),
+        "The database's log: rows and milliseconds, median (lowest–highest)",
+        ("what", "from the log", "beside it", "ratio", "beside it is"),
     )
+    _say_decoded(report, decode(folder / "decode", rounds, progress))
+    few = min(rounds, MOST_ROUNDS)
+    _say_mirrored(report, mirror(folder / "mirror", few, progress))
+    _say_own(report, own_edits(folder / "own", few, progress))
+    return report
+
+
+def _ratio(ones: Sequence[float], others: Sequence[float]) -> float:
+    """Of two that were measured in turns."""
+    return statistics.median(one / other for one, other in zip(ones, others, strict=True))
+
+
+def _row(
+    report: Report, what: str, ones: Sequence[float], others: Sequence[float], beside: str
+) -> float:
+    """Say both and how many times as large the first one is; it."""
+    ratio = _ratio(ones, others)
+    show = spread if min(*ones, *others) >= 100 else _spread
+    report.rows.append((what, show(ones), show(others), f"{ratio:.2f}", beside))
+    return ratio
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.1f} ({min(values):.1f}–{max(values):.1f})"
+
+
+def _say_decoded(report: Report, cases: Sequence[Case]) -> None:
     ratios = {}
     for case in cases:
-        ratio = statistics.median(
-            one / other for one, other in zip(case.ours, case.library, strict=True)
-        )
-        columns = "6" if case.table == "six" else "23"
-        name = f"{case.change}_{columns}"
-        ratios[name] = ratio
-        size = sum(len(raw) for raw in case.events if raw[4] in ROWS) // case.rows
-        report.rows.append(
-            (case.change, columns, f"{size:,}", spread(case.ours), spread(case.library),
-             f"{ratio:.2f}")
-        )  # fmt: skip
+        name = f"{case.change}_{COLUMNS[case.table]}"
+        what = f"decode {case.change}, {COLUMNS[case.table]} columns, rows/s"
+        ratios[name] = _row(report, what, case.ours, case.library, "mysql-replication")
         report.figures[f"{name}_rows_per_s"] = round(statistics.median(case.ours))
-    report.ratios = {"decode_over_library": round(min(ratios.values()), 2)}
+    report.ratios["decode_over_library"] = round(min(ratios.values()), 2)
     report.ratios |= {f"{name}_over_library": round(one, 2) for name, one in ratios.items()}
-    return report
+
+
+def _say_mirrored(report: Report, found: Found) -> None:
+    rates = []
+    for table, columns in COLUMNS.items():
+        for change in CHANGES:
+            ours, relay = (found.rates[table, change, way] for way in _MIRRORED)
+            what = f"to MongoDB {change}, {columns} columns, rows/s"
+            ratio = _row(report, what, ours, relay, "triggers, relay, worker")
+            report.ratios[f"{change}_{columns}_over_relay"] = round(ratio, 2)
+            rates.append(statistics.median(ours))
+            report.figures[f"{change}_{columns}_mirrored_per_s"] = round(rates[-1])
+    report.figures["rows_per_s"] = round(min(rates))
+    for name, share in (("p50", 0.5), ("p99", 0.99)):
+        ours, relay = ([percentile(one, share) for one in found.delays[way]] for way in _MIRRORED)
+        _row(report, f"commit to visible, {name}, ms", ours, relay, "triggers, relay, worker")
+        report.figures[f"log_visible_{name}_ms"] = round(statistics.median(ours), 2)
+        report.figures[f"triggers_visible_{name}_ms"] = round(statistics.median(relay), 2)
+    for reads, end, beside in ((READS, "", f", {READS} reads each"), (0, "_writes_only", "")):
+        for way, other, name, words, others in _CPU:
+            ones, theirs = found.cpu[way, reads], found.cpu[other, reads]
+            what = f"database's CPU, ms/1000 writes{beside}: {words}"
+            report.ratios[f"db_cpu_{name}{end}"] = round(
+                _row(report, what, ones, theirs, others), 3
+            )
+
+
+def _say_own(report: Report, rounds: Sequence[Times]) -> None:
+    for name, share in (("p50", 0.5), ("p99", 0.99)):
+        asked, without = (
+            [percentile(one[asks], share) for one in rounds] for asks in (True, False)
+        )
+        _row(report, f"POST that asks for the end, {name}, ms", asked, without, "does not ask")
+        added = statistics.median(one - other for one, other in zip(asked, without, strict=True))
+        report.figures[f"own_edit_added_{name}_ms"] = round(added, 2)

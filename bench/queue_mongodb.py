@@ -130,14 +130,16 @@ def check_documents(client: MongoClient[Any], sent: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def observe(mongodb_url: str, versions: dict[str, int]) -> Iterator[Callable[[], Any]]:
-    """Finds when a majority read first saw each key in its version, in ns.
+def observe(
+    mongodb_url: str, versions: dict[str, int], name: str = PROJECTS
+) -> Iterator[Callable[[], Any]]:
+    """Finds when a majority read first saw each key of a collection in its version, in ns.
 
     A change stream says where to look, so that no poll costs time or takes it from others.
     """
     with connect(mongodb_url) as client:
         collection = client.get_default_database().get_collection(
-            PROJECTS, read_concern=ReadConcern("majority")
+            name, read_concern=ReadConcern("majority")
         )
         changes = [{"$match": {"operationType": {"$in": ["insert", "update", "replace"]}}}]
         with collection.watch(changes, max_await_time_ms=1000) as stream:

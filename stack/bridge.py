@@ -9,7 +9,15 @@ from typing import ClassVar
 
 from stack.process import REPOSITORY, Server
 
-__all__ = ["ActivatedServe", "BridgeRelay", "BridgeServe", "BridgeWorker", "BridgeWsgi", "Gunicorn"]
+__all__ = [
+    "ActivatedServe",
+    "BridgeCapture",
+    "BridgeRelay",
+    "BridgeServe",
+    "BridgeWorker",
+    "BridgeWsgi",
+    "Gunicorn",
+]
 
 
 class PythonServer(Server):
@@ -189,3 +197,11 @@ class BridgeRelay(BridgeWorker):
     name: ClassVar[str] = "bridge-relay"
     verb: ClassVar[str] = "relay"
     says_when_ready: ClassVar[str] = "relay.started"
+
+
+class BridgeCapture(BridgeWorker):
+    """`bridgectl capture`: reads the database's log; ready when its log says where it begins."""
+
+    name: ClassVar[str] = "bridge-capture"
+    verb: ClassVar[str] = "capture"
+    says_when_ready: ClassVar[str] = "capture.follows"

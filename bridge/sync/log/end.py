@@ -144,7 +144,8 @@ class LogEnds:
             pause = min(_FIRST_PAUSE * (2 ** min(failures, 10) - 2), _LONGEST_PAUSE)
             for question in asked:
                 question.end, question.how = end, how
-                question.tell()
+                with suppress(Exception):  # whose loop has ended; the others still wait
+                    question.tell()
         asking.close()
 
     def _next(self, pause: float) -> list[Question] | None:

@@ -198,6 +198,17 @@ def test_a_child_asks_by_itself(server: MariaDB) -> None:
         assert asked(ends).how == "asked"
 
 
+def test_one_who_cannot_be_told_does_not_stop_the_others(server: MariaDB) -> None:
+    def gone() -> None:
+        raise RuntimeError("the loop is closed")
+
+    with closing(asking(server.port)) as ends:
+        ends.ask(gone)
+        assert asked(ends).how == "asked"
+        ends.ask(gone)
+        assert asked(ends).how == "asked"
+
+
 def test_it_does_not_wait_for_a_thread_that_hangs_when_it_is_closed(
     server: MariaDB, link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
