@@ -3,9 +3,11 @@ of reconciling it."""
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,14 @@ class LogSite:
         """Let go of the database, and remove it."""
         self.engine.dispose()
         self.server.drop_database(self.name)
+
+    def moved_to(self, server: MariaDB) -> LogSite:
+        """The same, whose database is on another server now."""
+        moved = copy.copy(self)
+        url = f"{server.url.rpartition('/')[0]}/{self.name}"
+        moved.server, moved.engine = server, connect(url)
+        moved.settings = replace(self.settings, sql_url=url)
+        return moved
 
     def write_sync(self, text: str) -> None:
         self.settings.sync.write_text(text)

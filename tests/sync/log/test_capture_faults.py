@@ -156,6 +156,34 @@ def test_a_server_that_was_restored_from_a_backup_is_another_history(
         assert site.documents()["lost"] is None
 
 
+def test_a_replica_that_takes_over_is_another_log_and_is_loaded(
+    site: LogSite, tmp_path: Path
+) -> None:
+    """It has the same transactions, with the same numbers, in files of its own; the site writes to
+    it now, and the old server is gone."""
+    options = [*LOG_OPTIONS, "--server-id=8", "--log-slave-updates"]
+    with MariaDB(tmp_path / "replica", options=options, grants=True) as replica:
+        replica.execute(
+            f"CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={site.server.port}, "
+            "MASTER_USER='root', MASTER_USE_GTID=slave_pos",
+            "START SLAVE",
+        )
+        with reading(site):
+            site.projects("late")
+            site.caught_up()
+        end = str(site.end())
+        wait_for(lambda: replica.execute("SELECT @@gtid_slave_pos") == [(end,)], what="the replica")
+        replica.execute("STOP SLAVE", "RESET SLAVE ALL")
+        site.server.stop()
+        moved = site.moved_to(replica)
+        moved.sql("UPDATE projects SET title = 'unseen' WHERE name = 'vim'")
+        with reading(moved):
+            assert "where it was read last" in problem(moved)
+            assert "unseen" not in moved.documents().values()
+            healed_by_a_load(moved)
+        moved.engine.dispose()
+
+
 def test_clocks_that_go_back_change_nothing(site: LogSite) -> None:
     with reading(site):
         site.server.execute(
