@@ -36,6 +36,7 @@ __all__ = ["Probe", "gate_of", "gated_entities", "kept_gate", "logged_entities"]
 log = structlog.get_logger("bridge.freshness")
 
 _LIMIT = 0.3  # seconds for one look
+_SILENT = 30_000  # ms after which whoever reads the log is gone; it says something every 3 s
 
 Document = dict[str, Any]
 
@@ -121,7 +122,9 @@ class Probe:
         # Of each entity one name, however much is kept of it.
         names = [f"{kind}.{name}.since" for kind in ("dirty", "stopped") for name in self.of_log]
         fields = ["position.gtid", "position.epoch", "follows", "problem", *names]
-        self._fields = dict.fromkeys(fields, 1)
+        silent = {"$not": {"$lt": [{"$subtract": ["$$NOW", "$beat"]}, _SILENT]}}
+        never = {"$eq": [{"$type": "$beat"}, "missing"]}
+        self._fields = {**dict.fromkeys(fields, 1), "silent": {"$or": [never, silent]}}
         self._lock = threading.Lock()
         self._database: Database[Document] | None = None
 
@@ -141,8 +144,9 @@ class Probe:
         """How far a majority has come with the log. Raises ServerAway."""
         with self._looking():
             found = self._collection(syncfile.STATE).find_one({"_id": LOG}, self._fields) or {}
-            # With a problem nobody reads on; it may be that the log is another one.
-            position = {} if found.get("problem") else found.get("position") or {}
+            # Where nobody reads on, it may be that the log is another one.
+            reads = not (found.get("problem") or found.get("silent"))
+            position = (found.get("position") or {}) if reads else {}
             dirty, stopped = (
                 frozenset(name for name, one in (found.get(kind) or {}).items() if one)
                 for kind in ("dirty", "stopped")

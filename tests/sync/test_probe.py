@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -172,11 +173,11 @@ def test_position_and_what_lacks_are_read_as_they_are_kept(
     kept, owner = KeptLog(clean_mongodb), Owner.me()
     gtid, later = Gtid("0", 1, 42), Gtid("0", 1, 43)
     assert kept.begin(Position(3, gtid), ["page", "user"])
+    assert kept.take(owner, 9)
     assert logged.applied() == Applied(gtid, 3, stopped=PAGE)  # it is not loaded yet
     assert kept.loaded("page", 42)
     assert logged.applied() == Applied(gtid, 3)
 
-    assert kept.take(owner, 9)
     dirty = {"page": Dirty("0-1-43", 43, "a cascade"), "user": Dirty("0-1-43", 43, "a cascade")}
     stopped = {"page": Halted("0-1-43", 43, "a type", "bridgectl snapshot page")}
     assert kept.keep(owner, Position(3, later), dirty, stopped)
@@ -196,13 +197,34 @@ def test_the_position_says_nothing_of_an_entity_that_is_not_followed(
     """sync.yaml names it already, and the process that reads the log has not begun anew."""
     kept, gtid = KeptLog(clean_mongodb), Gtid("0", 1, 42)
     assert kept.begin(Position(3, gtid), ["other"])
+    assert kept.take(Owner.me(), 9)
     assert logged.applied() == Applied(gtid, 3, stopped=PAGE)
+
+
+def test_the_position_says_nothing_while_nobody_reads_the_log(
+    logged: Probe, clean_mongodb: Database[dict[str, Any]]
+) -> None:
+    """Nobody would notice that the log is another one, whose numbers begin again."""
+    kept, owner, gtid = KeptLog(clean_mongodb), Owner.me(), Gtid("0", 1, 42)
+    assert kept.begin(Position(3, gtid), ["page"])
+    assert kept.loaded("page", 42)
+    assert logged.applied().gtid is None  # nobody has ever read it
+    assert kept.take(owner, 9)
+    assert logged.applied().gtid == gtid
+
+    an_hour = [{"$set": {"beat": {"$subtract": ["$$NOW", 3_600_000]}}}]
+    clean_mongodb.bridge_state.update_one({"_id": "log"}, an_hour)
+    assert logged.applied().gtid is None
+    assert kept.keep(owner)
+    assert logged.applied().gtid == gtid
 
 
 def test_what_cannot_be_read_of_it_is_an_outage(
     logged: Probe, clean_mongodb: Database[dict[str, Any]]
 ) -> None:
-    clean_mongodb.bridge_state.insert_one({"_id": "log", "position": {"gtid": "0-1-4,1-1-2"}})
+    clean_mongodb.bridge_state.insert_one(
+        {"_id": "log", "position": {"gtid": "0-1-4,1-1-2"}, "beat": datetime.now(UTC)}
+    )
     with pytest.raises(ServerAway):
         logged.applied()
 

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def come(clean_mongodb: Mongo) -> Callable[..., None]:
 
     def _come(sequence: int, **more: Any) -> None:
         position = {"epoch": 1, "gtid": f"0-1-{sequence}"}
-        state = {"position": position, "follows": ["page"], **more}
+        state = {"position": position, "follows": ["page"], "beat": datetime.now(UTC), **more}
         clean_mongodb.bridge_state.replace_one({"_id": "log"}, state, upsert=True)
 
     return _come

@@ -32,12 +32,16 @@ log = structlog.get_logger("bridge.freshness")
 BUDGET = 0.02
 """Seconds that a visitor's answer may be held up."""
 _LIMIT = 1.0  # seconds for a connection, or an answer, that nobody waits for any more
+_ANOTHER = 60.0
+"""Seconds after which a log that was begun anew is taken for what it is: whoever reads it for the
+mirror has noticed by then, or is gone, and `bridge.sync.probe` knows that."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.5  # seconds between two tries while it is away
 _MARIADB, _MYSQL = "SELECT @@gtid_binlog_pos", "SELECT @@GLOBAL.gtid_executed"
 
 How = Literal["", "asked", "nothing", "unclear", "away"]
 """What became of a question. nothing: the log has no transaction, or there is no log. unclear: it
-has those of several servers. away: the database does not answer, or is too slow."""
+has those of several servers, or has begun anew. away: the database does not answer, or not in time.
+"""
 
 
 class Question:
@@ -116,6 +120,7 @@ class LogEnds:
 
     def _run(self) -> None:
         asking = _Asking(self._driver, self._arguments, self._options)
+        history = _History()
         failures, pause = 0, 0.0
         while (asked := self._next(pause)) is not None:
             end: Gtid | None = None
@@ -127,6 +132,8 @@ class LogEnds:
                     end = Gtid.parse(text)
                     how = "nothing" if end is None else "asked"
                 why = f"it took longer than {self.budget * 1000:g} ms to say" if late else ""
+                if end is not None and history.is_another(end, time.monotonic()):
+                    end, how, why = None, "unclear", "its log has begun anew"
             except BridgeError as error:
                 how, why = "unclear", str(error)
             except Exception as error:
@@ -170,6 +177,30 @@ class LogEnds:
             log.warning("visitors' cookies do not say where the log ends", how=how, cause=why)
         else:
             log.info("visitors' cookies say again where the log ends")
+
+
+class _History:
+    """The newest end of the log that was seen. Its numbers only grow, except where it is begun anew
+    or the server is restored from a backup: then they mean other transactions than those that the
+    mirror has."""
+
+    def __init__(self) -> None:
+        self._newest: Gtid | None = None
+        self._since: float | None = None
+
+    def is_another(self, end: Gtid, now: float) -> bool:
+        """Whether this end is of another log than before, for a while. now: in seconds."""
+        newest = self._newest
+        goes_back = newest is not None and newest.covers(end) and end.sequence < newest.sequence
+        if not goes_back:
+            self._newest, self._since = end, None
+            return False
+        if self._since is None:
+            self._since = now
+        if now - self._since < _ANOTHER:
+            return True
+        self._newest, self._since = end, None
+        return False
 
 
 class _Asking:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -159,7 +160,7 @@ def given(answer: Answer) -> tuple[Token, str]:
 def mirrored(mirror: Any, gtid: Gtid, **more: Any) -> None:
     """The mirror has come so far with the log."""
     position = {"epoch": 1, "gtid": str(gtid)}
-    state = {"position": position, "follows": ["page"], **more}
+    state = {"position": position, "follows": ["page"], "beat": datetime.now(UTC), **more}
     mirror.bridge_state.replace_one({"_id": "log"}, state, upsert=True)
 
 

@@ -184,6 +184,24 @@ def test_a_log_of_several_domains_is_unclear_and_said_once(server: MariaDB) -> N
     assert "gtid_domain_id" in said["cause"]
 
 
+def test_a_log_that_begins_anew_says_nothing_until_the_mirror_can_know(
+    monkeypatch: pytest.MonkeyPatch, server: MariaDB
+) -> None:
+    """Its numbers are those of other transactions, which the mirror may have had long ago."""
+    with closing(asking(server.port)) as ends:
+        written(server)
+        before = written(server)
+        assert asked(ends).end == before
+        server.execute("RESET MASTER")
+        after = written(server)
+        assert after.sequence < before.sequence
+        assert (asked(ends).end, asked(ends).how) == (None, "unclear")
+
+        monkeypatch.setattr(end, "_ANOTHER", 0.0)
+        assert asked(ends).end == after
+        assert asked(ends).end == after
+
+
 def test_a_child_asks_by_itself(server: MariaDB) -> None:
     with closing(asking(server.port)) as ends:
         written(server)
