@@ -114,9 +114,10 @@ class Source(_Model):
     table or query: one of the two. key: the column, or columns, that name the row; joined with
     `/` they are the key of the events. version: the column that grows with every change.
     Without it versions are in a table of ours (`bridgectl sync triggers`). log: whether changes
-    and versions come from the database's own log. deleted: a column that is true in rows that
-    stand for a deletion. columns: field of the data to column; without
-    it, all columns but version and deleted under their own names.
+    and versions come from the database's own log; `compare`: they come by the other way, and what
+    the log tells is only compared. deleted: a column that is true in rows that stand for a
+    deletion. columns: field of the data to column; without it, all columns but version and deleted
+    under their own names.
     """
 
     table: TableName | None = None
@@ -126,7 +127,7 @@ class Source(_Model):
         *_one_or_more(f"^{COLUMN}$"),
     ]
     version: Identifier | None = None
-    log: bool = False
+    log: bool | Literal["compare"] = False
     deleted: Identifier | None = None
     columns: dict[FieldName, Identifier] = Field(default_factory=dict)
 
@@ -147,8 +148,11 @@ class Source(_Model):
                 "the log has the rows of tables, and not those of a query; write table, or leave "
                 "log out"
             )
-        if self.log and self.version is not None:
-            raise ValueError("the log gives the versions; leave one of version and log out")
+        if self.log is True and self.version is not None:
+            raise ValueError(
+                "the log gives the versions; leave version out, or write log: compare, which "
+                "gives none"
+            )
         if self.version is None and self.table is None:
             raise ValueError(
                 "the rows of a query need a version: select it, and write `version:` its name"

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from bridge.queue.broker.publisher import Publisher
 from bridge.queue.events import Event
-from bridge.sync.reconcile import heard as hearing
+from bridge.sync.reconcile import doubtful
 from bridge.sync.reconcile.heard import Heard
 from bridge.sync.sql.learn import learn
 from bridge.sync.worker import Counters, run_worker
@@ -115,7 +115,7 @@ def test_what_the_log_was_not_told_is_told_once(hearing_: Hearing) -> None:
 
 
 def test_too_many_doubts_are_counted(hearing_: Hearing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "MOST", 1)
+    monkeypatch.setattr(doubtful, "MOST", 1)
 
     hearing_.take(event("p01", "other"), event("p02", "other"))
 
@@ -128,7 +128,7 @@ def test_a_worker_compares_and_does_not_write(
     clean_redis: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hearing, "EVERY", 0.05)
+    monkeypatch.setattr(doubtful, "EVERY", 0.05)
     site.unlogged("UPDATE projects SET title = 'silent' WHERE name = 'p01'")
     settings = replace(site.settings, broker_url=redis_url)
     counters = Counters()
