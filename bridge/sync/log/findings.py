@@ -3,8 +3,8 @@ reads, how far, and what is not as the log says. Only asks."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
+from time import monotonic, sleep, time
 
 import sqlalchemy as sql
 from pymongo.database import Database
@@ -83,7 +83,7 @@ def _reader(
 ) -> Iterator[Finding]:
     """Whether somebody reads, and how far it is behind."""
     beat = document.get("beat")
-    silent = LEASE * 2 if beat is None else max(0.0, time.time() - beat.timestamp())
+    silent = LEASE * 2 if beat is None else max(0.0, time() - beat.timestamp())
     reads = bool(document.get("owner")) and silent <= LEASE
     owner = document.get("owner") or {}
     who = f"process {owner['pid']} on {str(owner['host']).partition(' ')[0]}" if reads else ""
@@ -105,15 +105,15 @@ def _reader(
         yield Finding("bad", "capture", who, says, do or "bridgectl capture")
     elif reads and not kept.problem:
         yield Finding("ok", "capture", who, f"all applied, up to {position}")
-    age = time.time() - position.time if position.time else silent
+    age = time() - position.time if position.time else silent
     yield from _kept_for(keeps(facts), age, behind)
 
 
 def _awaited(state: State, kept: Kept, end: Gtid | None) -> Kept:
     """What is kept when it has come to `end`, or after PATIENCE."""
-    until = time.monotonic() + PATIENCE
-    while not (kept.position is None or kept.position.reaches(end)) and time.monotonic() < until:
-        time.sleep(AGAIN)
+    until = monotonic() + PATIENCE
+    while not (kept.position is None or kept.position.reaches(end)) and monotonic() < until:
+        sleep(AGAIN)
         found = Kept.of(state.get(LOG))
         kept = found if found.position is not None else kept
     return kept
@@ -139,7 +139,7 @@ def _kept_for(kept: float | None, age: float, behind: int) -> Iterator[Finding]:
 
 
 def _dirty(name: str, mark: Dirty, where: str) -> Finding:
-    age = time.time() - mark.at if mark.at else 0.0
+    age = time() - mark.at if mark.at else 0.0
     if age < LONG:
         says = f"dirty, and it is being compared: {mark.why}"
         return Finding("note", f"log: {name}", where, says)
@@ -151,7 +151,7 @@ def _dirty(name: str, mark: Dirty, where: str) -> Finding:
 def _compared(name: str, tally: Tally, reconciled: float | None, where: str) -> Finding:
     """What was told before the last reconciling is no news."""
     what, says = f"log: {name}", f"{several(tally.compared, 'change')} compared"
-    age = None if tally.at is None else max(0.0, time.time() - tally.at.timestamp())
+    age = None if tally.at is None else max(0.0, time() - tally.at.timestamp())
     if age is None or (reconciled is not None and age > reconciled):
         return Finding("ok", what, where, says)
     says += f", {tally.differing:,} differed, {tally.unchecked:,} could not be compared; "
