@@ -85,6 +85,13 @@ def _some(found: Any) -> Any:
     return (found,) if isinstance(found, str) else found
 
 
+def _one_word(found: Any) -> Any:
+    """One error and not one for each of the two that it may be."""
+    if isinstance(found, bool) or found == "compare":
+        return found
+    raise ValueError("the log is the source, or only compared; write true, or compare, or leave it")
+
+
 def _known_zone(found: str) -> str:
     try:
         ZoneInfo(found)
@@ -127,7 +134,7 @@ class Source(_Model):
         *_one_or_more(f"^{COLUMN}$"),
     ]
     version: Identifier | None = None
-    log: bool | Literal["compare"] = False
+    log: Annotated[bool | Literal["compare"], BeforeValidator(_one_word)] = False
     deleted: Identifier | None = None
     columns: dict[FieldName, Identifier] = Field(default_factory=dict)
 
