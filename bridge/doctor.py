@@ -34,17 +34,12 @@ from bridge.proxy.tools.reach import Reached, ask_all
 from bridge.queue import cluster
 from bridge.queue.broker.connection import connect, kind_of
 from bridge.queue.sql.cause import cause_of, check
-from bridge.queue.sql.database import connect as connect_sql
 from bridge.queue.sql.outbox import Outbox
 from bridge.settings import BROKER_URL, MONGODB_URL, Settings, doubts, redact_text, redact_url
 from bridge.sync.documents import Mirror
-from bridge.sync.entities import load as load_sync
-from bridge.sync.examine import collections, rights
+from bridge.sync.examine import collections, log, rights
 from bridge.sync.examine import sources as examine_sources
-from bridge.sync.log.findings import findings as examine_log
-from bridge.sync.mongodb import connect as connect_mongodb
 from bridge.sync.propose.examine import types
-from bridge.sync.reconcile.results import read_all
 from bridge.sync.relay import Sources
 from bridge.sync.triggers.findings import findings as triggers
 from bridge.units import several
@@ -84,7 +79,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     else:
         yield _unused("MongoDB", "BRIDGE_MONGODB_URL")
     yield from _outbox(settings)
-    yield from _log(settings)
+    yield from log(settings)
     yield from types(settings)
 
 
@@ -367,35 +362,6 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
         for path in spool.strangers():
             says = "is a link, a FIFO or the like, not a file of PHP's, and is not read"
             yield Finding("bad", "spool", str(path), says, "remove it; who put it there?")
-
-
-def _log(settings: Settings) -> Iterator[Finding]:
-    """The database's own log, where sync.yaml names it as a source. What is wrong with sync.yaml,
-    and servers that do not answer, were told before."""
-    try:
-        entities = load_sync(settings.sync).entities
-    except ConfigError:
-        return
-    if not settings.uses_mongodb:
-        return
-    if not settings.sql_url:
-        if any(one.source is not None and one.source.log for one in entities.values()):
-            do = "set BRIDGE_SQL_URL to the site's database"
-            yield Finding("bad", "database's log", "BRIDGE_SQL_URL", "not set", do)
-        return
-    engine = connect_sql(settings.sql_url)
-    try:
-        with connect_mongodb(settings.mongodb_url, patience=_PATIENCE) as client:
-            options = client.codec_options.with_options(tz_aware=True)
-            database = client.get_default_database(codec_options=options)
-            since = {one.entity: one.age + one.seconds for one in read_all(database) if one.deep}
-            yield from examine_log(engine, database, entities, since)
-    except (SQLAlchemyError, ServerAway):
-        return
-    except BridgeError as error:
-        yield Finding("bad", "database's log", "", str(error), "see there")
-    finally:
-        engine.dispose()
 
 
 def _unreadable(outbox: Outbox, where: str, error: SQLAlchemyError) -> Finding:

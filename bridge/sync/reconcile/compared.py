@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 
 from pymongo.database import Database
 from structlog.typing import FilteringBoundLogger
@@ -26,6 +27,8 @@ __all__ = ["Compared"]
 
 KEEP = 1.0
 """Seconds between two times that it is kept what was counted."""
+QUIET = 60.0
+"""Seconds for which it is not said again of an entity that something could not be compared."""
 
 
 @dataclass(slots=True)
@@ -57,6 +60,7 @@ class Compared:
         self._log, self._kept = log, KeptLog(database)
         self.names = frozenset(compared(mirror.entities))
         self._counted = {name: _Counted() for name in self.names}
+        self._said: dict[str, float] = {}
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="compared", daemon=True)
         # Of its own, because whoever reads the log learns the tables at its own time.
@@ -133,7 +137,8 @@ class Compared:
                 self._put_back(counted)
                 raise
             del counted[name]
-            if one.unchecked:
+            if one.unchecked and monotonic() >= self._said.get(name, 0.0):
+                self._said[name] = monotonic() + QUIET
                 do = f"bridgectl reconcile {name} --deep"
                 self._log.warning(
                     "log.unchecked", entity=name, changes=one.unchecked, cause=one.why, do=do

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bridge.doctor import _log
 from bridge.findings import Finding
+from bridge.sync.examine import log
 from bridge.sync.log import findings as looking
 from bridge.sync.log.kept import Dirty, Halted, Tally
 from bridge.sync.reconcile import results as reconciled
@@ -29,7 +29,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def found(site: LogSite, **other: Any) -> list[Finding]:
-    return list(_log(replace(site.settings, **other)))
+    return list(log(replace(site.settings, **other)))
 
 
 def bad(site: LogSite) -> Told:

@@ -15,10 +15,12 @@ from structlog.testing import capture_logs
 
 from bridge.queue.sql.outbox import Outbox
 from bridge.sync.capture import run_capture
-from bridge.sync.log.kept import Tally
+from bridge.sync.log.kept import Dirty, Tally
 from bridge.sync.log.shown import LogStatus, LogWatch, metrics, status_rows
 from bridge.sync.reconcile import doubtful
 from bridge.sync.relay import run_relay
+from bridge.sync.sql.source import SqlSource
+from bridge.sync.state import Owner
 from bridge.sync.triggers.commands import Triggers
 from bridge.sync.worker import run_worker
 from stack.waiting import wait_for
@@ -236,3 +238,69 @@ def test_one_entity_is_written_and_another_one_is_compared(site: LogSite) -> Non
     kept = site.kept.read()
     assert kept.follows == {"project"}
     assert list(kept.tallies) == ["release"]
+
+
+def test_what_was_wrong_while_it_came_from_the_log_is_not_mended_by_it(site: LogSite) -> None:
+    """It would be written with versions of the log's, above all that triggers give."""
+    site.write_sync(SYNC.replace("log: compare", "log: true"))
+    owner = Owner.me()
+    with running(site, run_capture):
+        begun(site)
+    site.kept.take(owner, 1)
+    at = site.position()
+    site.kept.keep(owner, at, {"project": Dirty(str(at), at.sequence, "TRUNCATE")})
+    site.kept.release(owner)
+    assert site.kept.read().dirty.keys() == {"project"}
+    versions = site.versions()
+    site.database.projects.update_one({"_id": "vim"}, {"$set": {"title": "another"}})
+    site.write_sync(SYNC)
+
+    with running(site, run_capture):
+        site.sql("UPDATE releases SET file = 'x' WHERE project = 'vim'")
+        compared(site, 2)
+        wait_for(lambda: not site.kept.read().dirty, bound=30, what="no mark")
+
+    assert site.versions() == versions
+    assert site.documents()["vim"] == "another"
+
+
+FAMILY = """\
+version: 1
+entities:
+  project:
+    collection: projects
+    source: {table: projects, key: name, version: size, log: compare}
+    children: {releases: {entity: release, key: version}}
+  release:
+    collection: releases
+    source:
+      table: releases
+      key: [project, version]
+      columns: {file: file, version: version}
+      log: compare
+"""
+
+
+def test_children_are_compared_with_what_their_parent_brought(
+    log_site: LogSite, redis_url: str, clean_redis: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doubtful, "EVERY", 0.05)
+    monkeypatch.setattr(doubtful, "WAIT", 5.0)  # for what the test itself brings
+    site = log_site
+    site.settings = replace(site.settings, broker_url=redis_url)
+    site.write_sync(FAMILY)
+    site.projects("vim", "git")
+    site.load()
+    with capture_logs() as lines, running(site, run_capture):
+        begun(site)
+        site.sql(
+            "UPDATE releases SET file = 'new' WHERE project = 'git'",
+            "UPDATE projects SET size = size + 1 WHERE name = 'git'",
+        )
+        site.apply(*SqlSource(site.engine, "project", site.mirror).chunk(None, 10).events)
+        site.sql("UPDATE releases SET file = 'unseen' WHERE project = 'vim' AND version = 1")
+        compared(site, 4)
+        wait_for(lambda: tally(site, "release").differing, bound=30, what="the child told")
+
+    told = [(one["entity"], one["key"]) for one in lines if one["event"] == "log.differs"]
+    assert told == [("release", "vim/1")]
