@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 from bridge.errors import BridgeError, ServerAway
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.log.kept import KeptLog, Tally
+from bridge.sync.log.snapshots import VISIBLE
 from bridge.sync.log.stream import Change
 from bridge.sync.log.wanted import compared
 from bridge.sync.reconcile.doubtful import Doubtful, Outcome
@@ -66,7 +67,14 @@ class Compared:
         # Of its own, because whoever reads the log learns the tables at its own time.
         own = Mirror(mirror.file)
         self._doubtful = Doubtful(
-            sql_url, database, lambda: own, self.names, self._count, log, lag=lag
+            sql_url,
+            database,
+            lambda: own,
+            self.names,
+            self._count,
+            log,
+            lag=lag,
+            visible=VISIBLE,
         )
 
     def __repr__(self) -> str:

@@ -48,6 +48,8 @@ class Doubtful:
     count: is told what became of a key: entity, key, outcome.
     lag: the age in seconds of the oldest change on its way, of entities whose versions are not the
         log's.
+    visible: seconds within which what a key was named for can be seen by everybody: what is equal
+        before may be so because nothing can be seen yet.
     """
 
     def __init__(
@@ -60,16 +62,19 @@ class Doubtful:
         log: FilteringBoundLogger,
         *,
         lag: Callable[[], float] = lambda: 0.0,
+        visible: float = 0.0,
     ) -> None:
+        self._visible = visible
         self._sql_url, self._database, self._mirror = sql_url, database, mirror
         self._count, self._log, self._lag = count, log, lag
         self._doubts: dict[str, dict[str, Doubt | None]] = {name: {} for name in sorted(names)}
+        self._raised: dict[tuple[str, str], float] = {}  # when each was named last
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="doubtful", daemon=True)
         self._told = ""
 
     def __repr__(self) -> str:
-        return f"<Doubtful: {self.size} keys of {', '.join(self._doubts) or 'nothing'}>"
+        return f"<Doubtful: {self.size} in doubt of {', '.join(self._doubts) or 'nothing'}>"
 
     def __enter__(self) -> Doubtful:
         if self._doubts:
@@ -94,6 +99,7 @@ class Doubtful:
             full = key not in doubts and sum(map(len, self._doubts.values())) >= MOST
             if not full:
                 doubts.setdefault(key, None)
+                self._raised[entity, key] = monotonic()
         if full:
             self._count(entity, key, "unchecked")
 
@@ -130,6 +136,7 @@ class Doubtful:
         self._told = cause
 
     def _look_at(self, entity: str, doubts: dict[str, Doubt | None]) -> None:
+        began = monotonic()
         engine = connect(self._sql_url)
         try:
             looks = self._looks(engine, entity, doubts)
@@ -137,8 +144,9 @@ class Doubtful:
             engine.dispose()
         for key, (doubt, seen) in looks.items():
             with self._lock:
-                if doubt is None or doubt.is_certain:
-                    self._doubts[entity].pop(key, None)
+                is_early = self._raised[entity, key] >= began - self._visible
+                if (doubt is None and not is_early) or (doubt is not None and doubt.is_certain):
+                    del self._doubts[entity][key], self._raised[entity, key]
                 else:
                     self._doubts[entity][key] = doubt
             if doubt is not None and doubt.is_certain:
