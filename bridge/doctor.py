@@ -37,7 +37,7 @@ from bridge.queue.sql.cause import cause_of, check
 from bridge.queue.sql.outbox import Outbox
 from bridge.settings import BROKER_URL, MONGODB_URL, Settings, doubts, redact_text, redact_url
 from bridge.sync.documents import Mirror
-from bridge.sync.examine import collections, rights
+from bridge.sync.examine import collections, log, rights
 from bridge.sync.examine import sources as examine_sources
 from bridge.sync.propose.examine import types
 from bridge.sync.relay import Sources
@@ -79,6 +79,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     else:
         yield _unused("MongoDB", "BRIDGE_MONGODB_URL")
     yield from _outbox(settings)
+    yield from log(settings)
     yield from types(settings)
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "Written",
     "in_portions",
     "parse_duration",
+    "roughly",
     "several",
     "size_text",
     "text",
@@ -52,6 +53,14 @@ def parse_duration(value: object) -> float:
 def several(count: int, what: str, many: str = "") -> str:
     """`1 route`, `1,024 routes`; `many` where an s does not do."""
     return f"{count:,} {what if count == 1 else many or f'{what}s'}"
+
+
+def roughly(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h`, `9 days`."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def in_portions(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -13,7 +13,7 @@ from click.shell_completion import get_completion_class
 
 from bridge.cli.options import how_many
 from bridge.cli.output import Format, format_option, say, show_problems, show_rows
-from bridge.crosscheck import misfits
+from bridge.crosscheck import misfits, unasked
 from bridge.errors import BridgeError, ConfigError, Problem, StateUnreadable
 from bridge.proxy.decision.decide import Decision
 from bridge.proxy.gate import is_marked
@@ -102,6 +102,7 @@ def check(
         errors += error.problems
     if table and mirror:
         errors += misfits(table, str(settings.routes), mirror.entities)
+        warnings += unasked(table, str(settings.routes), mirror.entities)
     warnings += [Problem(name, 0, 0, says, hint) for name, says, hint in doubts()]
     looked = ""
     if mirror:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import click
@@ -51,23 +52,36 @@ def relay(operator: str) -> None:
 
 @click.command()
 @_OPERATOR
-def worker(operator: str) -> None:
+@click.option("--capture", "captures", is_flag=True, help="Also do what `bridgectl capture` does.")
+def worker(operator: str, captures: bool) -> None:
     """Write change events from the queue into MongoDB until stopped. Several may run at once.
+
+    With --capture this process also reads the database's own log. When one of the two ends with an
+    error, so does the other, and the exit code is that of the error.
 
     \b
     Example:
       BRIDGE_BROKER_URL=redis+streams://127.0.0.1:6379/0 \\
       BRIDGE_MONGODB_URL=mongodb://127.0.0.1:27017/bridge  bridgectl worker
     """
-    from bridge.daemon import Daemon
+    from bridge.daemon import Daemon, together
+    from bridge.sync import capture as logged
     from bridge.sync.worker import Counters, run_worker
 
     settings = Settings.from_environ()
-    counters = Counters()
+    counters, of_log = Counters(), logged.Counters()
+    log, log_of_log = structlog.get_logger("bridge.worker"), structlog.get_logger("bridge.capture")
     collect_seldom()
-    with Daemon(settings, "worker", counters, operator) as stop:
-        run_worker(
-            settings, stop=stop, log=structlog.get_logger("bridge.worker"), counters=counters
+    beside = {"capture": of_log} if captures else {}
+    with Daemon(settings, "worker", counters, operator, beside) as stop:
+        work = partial(run_worker, settings, stop=stop, log=log, counters=counters)
+        if not captures:
+            work()
+            return
+        together(
+            stop,
+            work,
+            partial(logged.run_capture, settings, stop=stop, log=log_of_log, counters=of_log),
         )
 
 
@@ -84,7 +98,7 @@ def capture(operator: str) -> None:
       BRIDGE_SQL_URL=mysql://reader:password@127.0.0.1/shop  bridgectl capture
     """
     from bridge.daemon import Daemon
-    from bridge.sync.log.capture import Counters, run_capture
+    from bridge.sync.capture import Counters, run_capture
 
     settings = Settings.from_environ()
     counters = Counters()

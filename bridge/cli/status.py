@@ -62,9 +62,10 @@ def status(output: Format) -> None:
         }
         say({**asdict(found), **more, "errors": errors}, "json")
     else:
+        began = {one.entity: one.age + one.seconds for one in last if one.deep}
         rows = [
             *_queue_rows(settings, found),
-            *(status_rows(of_log) if of_log else ()),
+            *(status_rows(of_log, began) if of_log else ()),
             *proxy.rows(),
             *map(status_row, last),
             *([twins.status_row(same)] if same else []),

@@ -24,6 +24,7 @@ __all__ = [
     "Pair",
     "look",
     "look_at_log",
+    "outlasts",
     "verdict",
 ]
 
@@ -106,7 +107,7 @@ class Pair:
 class Doubt:
     """A difference that lag may explain. first, since: the pair that raised it, and when, in
     seconds. latest: what was found at the last look. began: in the log, the version at which SQL
-    was read when it was first in doubt. is_certain: whether the log says that no lag explains it.
+    was read when it was first in doubt. is_certain: whether no lag explains it.
     """
 
     kind: Kind
@@ -193,6 +194,18 @@ def look_at_log(doubt: Doubt | None, pair: Pair, now: float, reached: int) -> Do
         return Doubt(kind, pair, now, pair, doubt.began)
     first = 0 if doubt.first.sql is None else doubt.first.sql.version
     return replace(doubt, kind=kind, latest=pair, is_certain=reached >= first)
+
+
+def outlasts(doubt: Doubt, now: float, wait: float, lag: float) -> Doubt:
+    """The same doubt, certain where no lag of the queue explains it: there is nothing that could be
+    sent, or it has lasted for `wait` seconds and whatever was not in MongoDB when it arose is.
+
+    now: seconds of the clock of `look`.
+    wait: seconds.
+    lag: the age in seconds of the oldest change that MongoDB did not hold before it was read.
+    """
+    age = now - doubt.since
+    return replace(doubt, is_certain=doubt.kind in TOLD or (age >= wait and lag <= age))
 
 
 def _has_moved_on(doubt: Doubt, pair: Pair) -> bool:

@@ -208,7 +208,7 @@ def _child_misfits(
 
 def _log_misfits(file: File, name: str) -> Iterator[tuple[Location, str, str]]:
     entity = file.entities[name]
-    if entity.source is None or not entity.source.log:
+    if entity.source is None or entity.source.log is not True:
         return
     hint = "mirror the tables of its children as entities of their own, without `children:`"
     if entity.children:

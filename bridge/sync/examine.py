@@ -1,5 +1,5 @@
-"""The examination of what the mirror reads and writes, for `bridgectl doctor`: sources, outbox, and
-the collections.
+"""The examination of what the mirror reads and writes, for `bridgectl doctor`: sources, outbox,
+log, and the collections.
 
 Only asks, never changes. Servers that do not answer at all are told by `bridge.doctor`.
 """
@@ -13,22 +13,27 @@ from typing import Any
 import sqlalchemy as sql
 from pymongo.errors import PyMongoError
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, ConfigError, ServerAway
 from bridge.findings import Finding
 from bridge.queue.sql.cause import cause_of
+from bridge.queue.sql.database import connect as connect_sql
 from bridge.queue.sql.database import reading
 from bridge.queue.sql.outbox import Outbox
 from bridge.settings import Settings
 from bridge.sync import twins
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import load
+from bridge.sync.log.findings import findings as log_findings
 from bridge.sync.models import TWIN, Source
 from bridge.sync.mongodb import connect
+from bridge.sync.reconcile.results import read_all
 from bridge.sync.sql.rows import Rows
 from bridge.units import several
 
-__all__ = ["collections", "rights", "sources"]
+__all__ = ["collections", "log", "rights", "sources"]
 
+PATIENCE = 3.0
+"""Seconds for MongoDB."""
 FEW = 1000
 """So many rows without a version are counted; of more it is said that they are more."""
 
@@ -177,3 +182,32 @@ def collections(settings: Settings) -> Iterator[Finding]:
                         "under `indexes:` as {fields: […], unique: true}"
                     )
                     yield Finding("bad", "MongoDB", entity.collection, says, do)
+
+
+def log(settings: Settings) -> Iterator[Finding]:
+    """The database's own log, where sync.yaml names it as a source. What is wrong with sync.yaml,
+    and servers that do not answer, were told before."""
+    try:
+        entities = load(settings.sync).entities
+    except ConfigError:
+        return
+    if not settings.uses_mongodb:
+        return
+    if not settings.sql_url:
+        if any(one.source is not None and one.source.log for one in entities.values()):
+            do = "set BRIDGE_SQL_URL to the site's database"
+            yield Finding("bad", "database's log", "BRIDGE_SQL_URL", "not set", do)
+        return
+    engine = connect_sql(settings.sql_url)
+    try:
+        with connect(settings.mongodb_url, patience=PATIENCE) as client:
+            options = client.codec_options.with_options(tz_aware=True)
+            database = client.get_default_database(codec_options=options)
+            since = {one.entity: one.age + one.seconds for one in read_all(database) if one.deep}
+            yield from log_findings(engine, database, entities, since)
+    except (sql.exc.SQLAlchemyError, ServerAway):
+        return
+    except BridgeError as error:
+        yield Finding("bad", "database's log", "", str(error), "see there")
+    finally:
+        engine.dispose()

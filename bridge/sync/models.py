@@ -85,6 +85,13 @@ def _some(found: Any) -> Any:
     return (found,) if isinstance(found, str) else found
 
 
+def _one_word(found: Any) -> Any:
+    """One error and not one for each of the two that it may be."""
+    if isinstance(found, bool) or found == "compare":
+        return found
+    raise ValueError("the log is the source, or only compared; write true, or compare, or leave it")
+
+
 def _known_zone(found: str) -> str:
     try:
         ZoneInfo(found)
@@ -114,9 +121,10 @@ class Source(_Model):
     table or query: one of the two. key: the column, or columns, that name the row; joined with
     `/` they are the key of the events. version: the column that grows with every change.
     Without it versions are in a table of ours (`bridgectl sync triggers`). log: whether changes
-    and versions come from the database's own log. deleted: a column that is true in rows that
-    stand for a deletion. columns: field of the data to column; without
-    it, all columns but version and deleted under their own names.
+    and versions come from the database's own log; `compare`: they come by the other way, and what
+    the log tells is only compared. deleted: a column that is true in rows that stand for a
+    deletion. columns: field of the data to column; without it, all columns but version and deleted
+    under their own names.
     """
 
     table: TableName | None = None
@@ -126,7 +134,7 @@ class Source(_Model):
         *_one_or_more(f"^{COLUMN}$"),
     ]
     version: Identifier | None = None
-    log: bool = False
+    log: Annotated[bool | Literal["compare"], BeforeValidator(_one_word)] = False
     deleted: Identifier | None = None
     columns: dict[FieldName, Identifier] = Field(default_factory=dict)
 
@@ -147,8 +155,11 @@ class Source(_Model):
                 "the log has the rows of tables, and not those of a query; write table, or leave "
                 "log out"
             )
-        if self.log and self.version is not None:
-            raise ValueError("the log gives the versions; leave one of version and log out")
+        if self.log is True and self.version is not None:
+            raise ValueError(
+                "the log gives the versions; leave version out, or write log: compare, which "
+                "gives none"
+            )
         if self.version is None and self.table is None:
             raise ValueError(
                 "the rows of a query need a version: select it, and write `version:` its name"

@@ -37,8 +37,8 @@ To = Literal["log", "triggers", "column"]
 _OWNERS = {"log": "log", "triggers": "beside", "column": "column"}
 _WRITE = {
     "log": "write `log: true` and leave `version:` out",
-    "triggers": "leave both `log:` and `version:` out",
-    "column": "leave `log:` out, and write the column as `version:`",
+    "triggers": "leave both `log:` and `version:` out, or write `log: compare`",
+    "column": "leave `log:` out, or write `log: compare`, and write the column as `version:`",
 }
 _LARGE = frozenset({"bigint", "int8"})
 

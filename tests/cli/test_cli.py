@@ -237,6 +237,28 @@ def test_explain_says_when_the_database_is_asked_where_its_log_ends(file: Path) 
     assert f"own edits: after legacy's answer {asked}" in said
 
 
+@pytest.mark.parametrize(
+    ("sync", "warns"),
+    [
+        (LOGGED, False),
+        (LOGGED.replace("log: true", "version: ver, log: compare"), True),
+        (LOGGED.replace(", log: true", ""), True),
+        (None, True),
+    ],
+)
+def test_check_warns_of_writes_that_nobody_is_asked_about(
+    file: Path, sync: str | None, warns: bool
+) -> None:
+    file.write_text(GOOD + "  - {name: trashing, path: /trash, writes: true}\n")
+    if sync is not None:
+        write_sync(file.parent, sync)
+
+    said = bridge("check", "--strict", file=file, expect=1 if warns else 0).stderr
+
+    line = file.read_text().count("\n")
+    assert (f"{file}:{line}:" in said and "`trashing` has `writes: true`" in said) is warns
+
+
 def test_routes_shows_the_file_when_nothing_runs(file: Path) -> None:
     assert "No worker runs" in bridge("routes", file=file).stdout
     found = json.loads(bridge("routes", "-o", "json", file=file).stdout)

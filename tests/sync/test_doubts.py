@@ -17,6 +17,7 @@ from bridge.sync.doubts import (
     Pair,
     look,
     look_at_log,
+    outlasts,
     verdict,
 )
 
@@ -360,3 +361,25 @@ def test_a_key_of_the_log_that_is_edited_all_the_time_is_settled() -> None:
     doubt = look_at_log(doubt, Pair(KeyState(2 * _V), in_sql(6), False), 1.0, 2 * _V)
     assert doubt
     assert look_at_log(doubt, Pair(KeyState(4 * _V), in_sql(9), False), 2.0, 4 * _V) is None
+
+
+@given(
+    kind=st.sampled_from(sorted(PAIRS)),
+    since=st.floats(0, 1e6),
+    age=st.floats(0, 1e4),
+    wait=st.floats(0, 100),
+    lag=st.floats(0, 1e4),
+)
+@example(kind="missing", since=0.0, age=5.0, wait=5.0, lag=5.0)
+@example(kind="missing", since=0.0, age=5.0, wait=5.0, lag=5.1)
+@example(kind="missing", since=0.0, age=4.9, wait=5.0, lag=0.0)
+def test_only_what_came_before_the_doubt_can_explain_it(
+    kind: Kind, since: float, age: float, wait: float, lag: float
+) -> None:
+    doubt = Doubt(kind, PAIRS[kind], since, PAIRS[kind])
+
+    found = outlasts(doubt, since + age, wait, lag)
+
+    lasted = since + age - since
+    assert found.is_certain == (kind in TOLD or (lasted >= wait and lag <= lasted))
+    assert (found.kind, found.since, found.first) == (kind, since, doubt.first)

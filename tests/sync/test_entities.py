@@ -303,3 +303,43 @@ entities:
 
     parent = text.replace(", log: true}", "}").replace("key: name}", "key: name, log: true}")
     assert "an entity with children comes as a whole" in problem(tmp_path, parent)[2]
+
+
+COMPARED = """\
+version: 1
+entities:
+  project:
+    collection: projects
+    source: {table: projects, key: name, version: ver, log: compare}
+    children: {releases: {entity: release, key: v}}
+  release:
+    collection: releases
+    source: {table: releases, key: [project, v], log: compare}
+"""
+
+
+def test_what_is_only_compared_may_have_versions_and_children(tmp_path: Path) -> None:
+    path = tmp_path / "sync.yaml"
+    path.write_text(COMPARED, encoding="utf-8")
+
+    sources = [one.source for one in load(path).entities.values()]
+
+    assert [one and (one.owner, one.log) for one in sources] == [
+        ("column", "compare"),
+        ("beside", "compare"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("table: projects,", "query: SELECT 1,", "the log has the rows of tables"),
+        ("version: ver, log: compare", "version: ver, log: true", "the log gives the versions"),
+        ("log: compare}\n    children", "log: compares}\n    children", "true, or compare"),
+    ],
+)
+def test_a_source_that_the_log_is_not_for_is_refused(
+    tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    assert old in COMPARED
+    assert says in problem(tmp_path, COMPARED.replace(old, new, 1))[2]

@@ -140,6 +140,13 @@ class TestToTriggers:
         assert site.is_equal()
         assert site.documents()["p01"] == "by the log"
 
+    def test_the_log_may_go_on_as_a_witness(self, site: LogSite) -> None:
+        site.write_sync(SYNC.replace("log: true", "log: compare", 1))
+        make_triggers(site)
+
+        assert give(site, "triggers").is_done
+        assert "log: compare" in give(site, "log").then + give(site, "column").write
+
     def test_while_the_log_is_read_for_it_nothing_is_done(self, site: LogSite) -> None:
         make_triggers(site)
         owner = Owner.me()

@@ -145,7 +145,7 @@ LOGGED = """\
 version: 1
 entities:
   page: {collection: pages, source: {table: pages, key: id, log: true}}
-  user: {collection: users, source: {table: users, key: id, version: ver}}
+  user: {collection: users, source: {table: users, key: id, version: ver, log: compare}}
 """
 
 

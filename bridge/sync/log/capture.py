@@ -6,17 +6,16 @@ A queue in between could only lose that order. A batch is written first and the 
 so that a kill between the two means that it is written again, and the guard drops it.
 
 One process reads at a time, who owns the document `log` of `bridge_state`; others wait for it to be
-gone. `bridgectl capture` calls `run_capture`.
+gone. What is only compared is handed to who compares: `bridge.sync.capture` wires the two.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from time import monotonic
+from time import monotonic, time
 from typing import Any, TypeVar
 
 import sqlalchemy as sql
@@ -24,13 +23,11 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from structlog.typing import FilteringBoundLogger
 
-from bridge.errors import BridgeError, ServerAway, Stopped, UndecodableMessage
+from bridge.errors import BridgeError, ServerAway, Stopped
 from bridge.queue.broker.connection import Link
 from bridge.queue.consumer.dead_letters import DeadLetter
-from bridge.queue.events import Event
 from bridge.queue.sql.cause import cause_of
 from bridge.queue.sql.database import connect as connect_sql
-from bridge.queue.sql.values import to_json
 from bridge.queue.waiting import Patience
 from bridge.settings import Settings, redact_url
 from bridge.sync import indexes, twins
@@ -39,6 +36,7 @@ from bridge.sync.dead_letters import keep as keep_letters
 from bridge.sync.dead_letters import letter_of, letter_of_row
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.log.cascades import Cascaded
+from bridge.sync.log.changes import Comparing, events_of
 from bridge.sync.log.collations import charsets_of
 from bridge.sync.log.follow import AnotherHistory, Follower, end_of_log
 from bridge.sync.log.healing import Healing
@@ -57,8 +55,6 @@ __all__ = ["Counters", "run_capture"]
 
 T = TypeVar("T")
 
-SOURCE = "/bridge/log"
-"""The `source` of the events."""
 MOST = 1000
 """Changes of one write."""
 BEAT = 3.0
@@ -93,11 +89,14 @@ def run_capture(
     stop: threading.Event,
     log: FilteringBoundLogger,
     counters: Counters | None = None,
+    comparing: Callable[[Database[Document], Mirror], AbstractContextManager[Comparing]]
+    | None = None,
 ) -> Counters:
     """Mirror what the log says until `stop` is set; return what was done.
 
     log: is told what happens to the reading.
     counters: are counted up as it goes on.
+    comparing: makes who compares; None: entities with `log: compare` are not read.
 
     Raises ServerMissing when MongoDB does not answer at the start, ConfigError for a wrong
     sync.yaml, and BridgeError when no entity is read from the log, or the server has none.
@@ -113,10 +112,12 @@ def run_capture(
             indexes.ensure(database, mirror)
         except (PyMongoError, ServerAway) as error:
             raise mongodb_missing(settings.mongodb_url, error) from error
-        capture = _Capture(settings, mirror, database, letters, counters, stop, log)
-        log.info("capture.started", mongodb=redact_url(settings.mongodb_url))
-        with twins.TwinWatch(settings, mirror, log), capture.healing, suppress(Stopped):
-            capture.run()
+        with ExitStack() as beside:
+            compares = comparing and beside.enter_context(comparing(database, mirror))
+            capture = _Capture(settings, mirror, database, letters, counters, stop, log, compares)
+            log.info("capture.started", mongodb=redact_url(settings.mongodb_url))
+            with twins.TwinWatch(settings, mirror, log), capture.healing, suppress(Stopped):
+                capture.run()
     log.info("capture.stopped", applied=counters.applied, stale=counters.stale, dead=counters.dead)
     return counters
 
@@ -131,7 +132,9 @@ class _Capture:
         counters: Counters,
         stop: threading.Event,
         log: FilteringBoundLogger,
+        comparing: Comparing | None,
     ) -> None:
+        self._comparing = comparing
         self._url, self._mirror, self._database = settings.sql_url, mirror, database
         self._letters, self._counters, self._stop, self._log = letters, counters, stop, log
         self._kept, self._owner = KeptLog(database), Owner.me()
@@ -167,7 +170,8 @@ class _Capture:
     def _tell_problem(self, error: BridgeError, told: str) -> str:
         """Say why nobody reads on, here and to whoever looks. told: what was said last."""
         self._counters.again += 1
-        problem, do = str(error), _cure(error)
+        problem = str(error)
+        do = "bridgectl snapshot" if isinstance(error, AnotherHistory) else ""
         self._patiently("mongodb", lambda: self._kept.cannot(self._owner, problem, do))
         if told != problem:
             self._log.error("capture.cannot_read_on", cause=problem, do=do)
@@ -189,13 +193,19 @@ class _Capture:
         with self._asking() as connection:
             folds = connection.exec_driver_sql("SELECT @@lower_case_table_names").scalar()
             schema = str(connection.exec_driver_sql("SELECT DATABASE()").scalar() or "")
-            wanted = Wanted(self._mirror, schema, charsets_of(self._engine), folds=folds != 0)
-            if not wanted.names:
+            wanted = Wanted(
+                self._mirror,
+                schema,
+                charsets_of(self._engine),
+                folds=folds != 0,
+                compares=self._comparing is not None,
+            )
+            if not (wanted.names or wanted.compared):
                 raise BridgeError(
                     "no entity of sync.yaml is read from the log: write `log: true` under the "
                     "`source:` of those that are"
                 )
-            wanted.learn(connection, wanted.names)
+            wanted.learn(connection, [*wanted.names, *wanted.compared])
             wanted.refer(connection)
         return wanted
 
@@ -226,11 +236,25 @@ class _Capture:
             self._log.warning("capture.not_loaded", entity=name, do=do)
         self._halted, self._marked = set(kept.halted), dict(kept.dirty)
         self._batch, self._news = [], _News()  # what was not kept is read again
-        with Follower(self._url, position, self._wanted.readers) as follower:
+        with self._follower(position) as follower:
             if kept.problem:
-                self._keep(position)
+                self._keep(follower.stream.position)
             self._log.info("capture.follows", after=str(position))
             self._read(follower)
+
+    def _follower(self, position: Position) -> Follower:
+        """Raises as `Follower` does; but where nothing is written that the log says, another
+        history is only one of which a part was not compared."""
+        try:
+            return Follower(self._url, position, self._wanted.readers)
+        except AnotherHistory as error:
+            if self._wanted.names:
+                raise
+            position = end_of_log(self._url, position.epoch)
+            self._kept.begin_anew(self._owner, position)
+            self._log.warning("capture.begins_anew", at=str(position), cause=str(error))
+            self._unsure(self._wanted.compared, "a part of the log was not read")
+            return Follower(self._url, position, self._wanted.readers)
 
     def _read(self, follower: Follower) -> None:
         stream = follower.stream
@@ -263,34 +287,17 @@ class _Capture:
         """Write the batch. Raises Stopped."""
         if not self._batch:
             return
-        events, self._batch = self._events(self._batch), []
+        batch, self._batch = self._batch, []
+        self._counters.changes += len(batch)
+        if self._comparing is not None:
+            batch = self._comparing.take(batch)
+        events, letters = events_of(batch)
+        self._bury(letters)
         if events:
             result = self._patiently("mongodb", lambda: apply(self._database, self._mirror, events))
             self._counters.applied += result.written
             self._counters.stale += result.stale
             self._bury([letter_of(one) for one in result.failed])
-
-    def _events(self, changes: Sequence[Change]) -> list[Event]:
-        """The newest of each key. What can be no event becomes a dead letter."""
-        newest = {(one.entity, one.key): one for one in changes}
-        self._counters.changes += len(changes)
-        moments: dict[int, str] = {}
-        events, letters = [], []
-        for one in newest.values():
-            if (moment := moments.get(one.time)) is None:
-                found = datetime.fromtimestamp(one.time, UTC).isoformat()
-                moment = moments[one.time] = found.replace("+00:00", "Z")
-            change = "deleted" if one.data is None else "changed"
-            id_ = f"{one.version}"
-            try:
-                events.append(
-                    Event(one.entity, change, one.key, one.version, one.data, id_, SOURCE, moment)
-                )
-            except UndecodableMessage as error:
-                raw = to_json(one.data).encode("utf-8", "surrogateescape")
-                letters.append(letter_of_row(one.entity, BadRow(raw, str(error), one.key)))
-        self._bury(letters)
-        return events
 
     def _bury(self, letters: Sequence[DeadLetter]) -> None:
         if letters:
@@ -315,6 +322,10 @@ class _Capture:
     # What is no change of a row.
 
     def _other(self, found: Found, stream: Stream) -> None:
+        if isinstance(found, Unreadable | StoppedEntity) and self._unsure(
+            [found.entity], found.error if isinstance(found, Unreadable) else found.why
+        ):
+            return
         if isinstance(found, Unreadable):
             raw = found.raw[:MOST_RAW]
             self._bury([letter_of_row(found.entity, BadRow(raw, found.error, ""))])
@@ -356,6 +367,15 @@ class _Capture:
         for name in changed:
             self._log.warning("types.changed", entity=name, at=str(stream.at))
 
+    def _unsure(self, names: Iterable[str], why: str) -> bool:
+        """Say of those that are only compared that it is not known which rows changed; whether
+        there are any."""
+        found = [name for name in names if name in self._wanted.compared]
+        for name in found:
+            assert self._comparing is not None
+            self._comparing.unsure(name, why)
+        return bool(found)
+
     def _mark(
         self,
         names: Iterable[str],
@@ -370,8 +390,12 @@ class _Capture:
         keys: a field to its values in the rows that are meant; None: all of them.
         """
         at = stream.at
-        for name in dict.fromkeys(names):
-            mark = Dirty(str(at), at.sequence, why, keys)
+        names = list(dict.fromkeys(names))
+        self._unsure(names, why)
+        for name in names:
+            if name in self._wanted.compared:
+                continue
+            mark = Dirty(str(at), at.sequence, why, keys, round(time(), 3))
             before = self._marked.get(name)
             if before is not None and self.healing.is_healed(name, before):
                 before = None
@@ -387,9 +411,3 @@ class _News:
 
     dirty: dict[str, Dirty] = field(default_factory=dict)
     halted: dict[str, Halted | None] = field(default_factory=dict)
-
-
-def _cure(error: BridgeError) -> str:
-    if isinstance(error, AnotherHistory):
-        return "bridgectl snapshot"
-    return ""

@@ -21,6 +21,7 @@ from bridge.sync.log.position import Gtid, Position
 from bridge.sync.log.replica import LogGone, Replica
 from bridge.sync.log.snapshots import consistent, gtid_at
 from bridge.sync.log.stream import Found, Readers, Stream
+from bridge.sync.types.catalog import is_mariadb
 
 __all__ = ["AnotherHistory", "Follower", "end_of_log"]
 
@@ -38,7 +39,8 @@ def end_of_log(url: str, epoch: int) -> Position:
     try:
         with consistent(engine) as (connection, place):
             # Without a right for SHOW MASTER STATUS, too, a transaction can be asked for its place.
-            server = connection.exec_driver_sql("SELECT @@server_uid").scalar()
+            name = "server_uid" if is_mariadb(connection) else "server_uuid"
+            server = connection.exec_driver_sql(f"SELECT @@{name}").scalar()
     except sql.exc.SQLAlchemyError as error:
         cause = cause_of(error, engine.url)
         if cause.waits:
@@ -46,8 +48,10 @@ def end_of_log(url: str, epoch: int) -> Position:
         raise BridgeError(f"the SQL database {cause}") from error
     finally:
         engine.dispose()
-    with Replica(url) as replica:
-        made = replica.made(place.file)
+    made = 0
+    if place.file:  # MySQL does not say it; there a transaction is found by its number
+        with Replica(url) as replica:
+            made = replica.made(place.file)
     return Position(epoch, place.gtid, place.file, 0, place.offset, made, server=str(server))
 
 
@@ -111,6 +115,22 @@ class Follower:
 
     def _begun(self, position: Position) -> Stream:
         """Begin at a place that was found without reading what is before it."""
+        if position.file:
+            self._check_place(position)
+            self._replica.start_at(position.file, position.end)
+        else:
+            # MySQL refuses it where it has thrown away what follows, or never had this one.
+            self._replica.start_after(position.gtid)
+        stream = Stream(position, self._readers)
+        for raw in self._replica.events():
+            stream.feed(raw)
+            if position.file:
+                _same_file(stream, position)
+            if raw[4] == Kind.FORMAT_DESCRIPTION:
+                break
+        return stream
+
+    def _check_place(self, position: Position) -> None:
         engine = connect(self._url)
         try:
             with reading(engine) as connection:
@@ -119,14 +139,6 @@ class Follower:
             engine.dispose()
         if Gtid.parse(found) != position.gtid:
             raise AnotherHistory(f"{_NOT_THERE.format(position)}: {found or 'nothing'} is there")
-        stream = Stream(position, self._readers)
-        self._replica.start_at(position.file, position.end)
-        for raw in self._replica.events():
-            stream.feed(raw)
-            _same_file(stream, position)
-            if raw[4] == Kind.FORMAT_DESCRIPTION:
-                break
-        return stream
 
 
 _NOT_THERE = "the log of the server does not have {} where it was read last"

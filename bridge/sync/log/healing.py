@@ -22,6 +22,7 @@ from bridge.sync.dead_letters import keep as keep_letters
 from bridge.sync.documents import Document, Mirror
 from bridge.sync.log.heal import heal
 from bridge.sync.log.kept import Dirty, Kept, KeptLog
+from bridge.sync.log.wanted import of_the_log
 from bridge.sync.mongodb import connect
 
 __all__ = ["Healing"]
@@ -98,7 +99,7 @@ class Healing:
             return
         mirror = Mirror.of(self._settings)
         for entity, mark in kept.dirty.items():
-            if entity not in mirror.entities or entity in kept.halted:
+            if entity not in of_the_log(mirror.entities) or entity in kept.halted:
                 continue
             began = monotonic()
             done = heal(

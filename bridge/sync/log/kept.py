@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, Self
 
 from pymongo.database import Database
@@ -24,7 +25,7 @@ from bridge.sync.mongodb import MAJORITY, majority, outages
 from bridge.sync.reached import LOG
 from bridge.sync.state import Owner, State
 
-__all__ = ["LEASE", "LOG", "Dirty", "Halted", "Kept", "KeptLog"]
+__all__ = ["LEASE", "LOG", "Dirty", "Halted", "Kept", "KeptLog", "Tally"]
 
 LEASE = 15.0
 """Seconds after which another process may read on where the one that reads says nothing."""
@@ -37,13 +38,15 @@ class Dirty:
     """Rows of an entity that something happened to which the log does not show.
 
     since, sequence: the transaction; what SQL has after it is right. why: in words. keys: field to
-    its values in the rows that are meant; None for all rows.
+    its values in the rows that are meant; None for all rows. at: when the first of it was found, in
+    Unix seconds.
     """
 
     since: str
     sequence: int
     why: str
     keys: Mapping[str, Sequence[Any]] | None = None
+    at: float = 0.0
 
     def and_(self, later: Dirty) -> Dirty:
         """Both."""
@@ -56,7 +59,7 @@ class Dirty:
             if all(len(values) <= MOST_VALUES for values in both.values()):
                 keys = both
         why = self.why if later.why in self.why.split("; ") else f"{self.why}; {later.why}"
-        return Dirty(later.since, later.sequence, why[:200], keys)
+        return Dirty(later.since, later.sequence, why[:200], keys, self.at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +73,23 @@ class Halted:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """Of an entity that is only compared: how many changes were, how many keys differed, and how
+    many changes could not be compared. why: what was told last, of something that differed or could
+    not be compared; at: and when."""
+
+    compared: int = 0
+    differing: int = 0
+    unchecked: int = 0
+    why: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """The document. position: None before anybody has read the log. follows: the entities whose
     changes were applied up to it. problem: why nobody reads on, and do: what a person is to do;
-    both empty while all is well."""
+    both empty while all is well. tallies: of entities that are only compared."""
 
     position: Position | None = None
     dirty: Mapping[str, Dirty] = field(default_factory=dict)
@@ -81,6 +97,7 @@ class Kept:
     follows: frozenset[str] = frozenset()
     problem: str = ""
     do: str = ""
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
 
     @classmethod
     def of(cls, document: Mapping[str, Any] | None) -> Self:
@@ -94,6 +111,7 @@ class Kept:
             frozenset(found.get("follows") or ()),
             found.get("problem") or "",
             found.get("do") or "",
+            {name: Tally(**one) for name, one in (found.get("compared") or {}).items()},
         )
 
 
@@ -123,6 +141,9 @@ class KeptLog:
         kept, names = self.read(), sorted(names)
         new = [name for name in names if name not in kept.follows]
         fields: Document = {"follows": names}
+        for name in kept.follows.difference(names):
+            # Another one gives its versions now, and whatever was wrong is its matter.
+            fields |= {f"dirty.{name}": None, f"stopped.{name}": None}
         if kept.position is not None:
             fields |= {f"stopped.{name}": _unloaded(name, kept.position) for name in new}
         self._state.keep(LOG, owner, fields)
@@ -174,6 +195,10 @@ class KeptLog:
             self._collection.update_one(where, {"$set": fields}, upsert=True)
             return True
         return False
+
+    def begin_anew(self, owner: Owner, position: Position) -> None:
+        """Let the log be read from here on, where nothing is written that it says."""
+        self._state.keep(LOG, owner, {"position": position.document(), "problem": "", "do": ""})
 
     def raise_epoch(self, position: Position, epoch: int) -> bool:
         """Go on at the same place with versions of another epoch, above all others; False where it
@@ -228,6 +253,21 @@ class KeptLog:
                 [{"$set": {f"loads.{entity}": loads, **covered}}],
             )
             return found.matched_count == 1
+
+    def compared(self, entity: str, more: Tally) -> None:
+        """Count what was compared of an entity, in addition to what was before."""
+        place = f"compared.{entity}"
+        counted = {
+            f"{place}.{name}": number
+            for name, number in asdict(more).items()
+            if isinstance(number, int)
+        }
+        change: Document = {"$inc": counted}
+        if more.why:
+            change["$set"] = {f"{place}.why": more.why[:200]}
+            change["$currentDate"] = {f"{place}.at": True}
+        with outages():
+            self._collection.update_one({"_id": LOG}, change)
 
     def cannot(self, owner: Owner, problem: str, do: str) -> None:
         """Say why the log is not read any further."""

@@ -16,7 +16,7 @@ import sqlalchemy as sql
 from bridge.errors import BridgeError
 from bridge.sync.log.cascades import Cascade
 
-__all__ = ["Facts", "Need", "cascades", "check", "look", "missing"]
+__all__ = ["Facts", "Need", "cascades", "check", "keeps", "look", "missing"]
 
 SETTINGS = (
     "log_bin",
@@ -31,6 +31,7 @@ SETTINGS = (
     "gtid_binlog_pos",
     "server_id",
     "binlog_expire_logs_seconds",
+    "expire_logs_days",
     "version",
 )
 DAY = 24 * 3600
@@ -124,17 +125,33 @@ def missing(facts: Facts) -> list[Need]:
     if not _may_read(facts.grants):
         do = f"GRANT REPLICATION SLAVE ON *.* TO {_quoted(facts.user)}"
         needs.append(Need(f"{facts.user} may not read the log", do))
-    keeps = settings.get("binlog_expire_logs_seconds", "")
-    if keeps.isdigit() and 0 < int(keeps) < _KEEPS:
+    kept = keeps(facts)
+    if kept is not None and kept < _KEEPS:
+        do = f"SET GLOBAL binlog_expire_logs_seconds = {7 * DAY}"
+        if "binlog_expire_logs_seconds" not in settings:
+            do = "SET GLOBAL expire_logs_days = 7"
         needs.append(
             Need(
-                f"the server throws its log away after {int(keeps) / DAY:.1f} days: where nobody "
+                f"the server throws its log away after {kept / DAY:.1f} days: where nobody "
                 "reads it for longer, everything is to be loaded again",
-                f"SET GLOBAL binlog_expire_logs_seconds = {7 * DAY}",
+                f"{do}; and write it into the server's configuration",
                 is_advice=True,
             )
         )
     return needs
+
+
+def keeps(facts: Facts) -> float | None:
+    """For how many seconds the server keeps a file of its log after the last change of it; None:
+    until somebody throws it away."""
+    units = {"binlog_expire_logs_seconds": 1, "expire_logs_days": DAY}
+    found = [
+        float(facts.settings[name]) * unit
+        for name, unit in units.items()
+        if re.fullmatch(r"[0-9.]+", facts.settings.get(name, ""))
+    ]
+    # Where the server has both they say the same, one of them in whole days.
+    return min((seconds for seconds in found if seconds > 0), default=None)
 
 
 _WANTED = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic, time
@@ -12,7 +12,7 @@ import sqlalchemy as sql
 from pymongo import MongoClient
 
 from bridge.cached import Cached
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, ServerAway
 from bridge.prometheus import family, page
 from bridge.queue.sql.database import connect as connect_sql
 from bridge.queue.sql.database import reading
@@ -20,17 +20,31 @@ from bridge.settings import Settings
 from bridge.sync.documents import Document
 from bridge.sync.entities import load
 from bridge.sync.gtid import Gtid
-from bridge.sync.log.kept import LEASE, LOG, Kept
-from bridge.sync.log.wanted import of_the_log
+from bridge.sync.log.kept import LEASE, LOG, Kept, Tally
+from bridge.sync.log.wanted import compared, of_the_log
 from bridge.sync.mongodb import connect
 from bridge.sync.state import State
 from bridge.sync.types.catalog import is_mariadb
+from bridge.units import roughly
 
-__all__ = ["LogStatus", "LogWatch", "metrics", "status_rows"]
+__all__ = ["LogStatus", "LogWatch", "Told", "metrics", "status_rows"]
 
 KEEP = 1.0
 """Seconds that one look serves all who ask."""
 _LOOKS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Of an entity that is only compared: changes that were compared, keys that differed, changes
+    that could not be compared. why, age: what was told last, and for how many seconds; None where
+    all was equal."""
+
+    compared: int = 0
+    differing: int = 0
+    unchecked: int = 0
+    why: str = ""
+    age: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +53,8 @@ class LogStatus:
     both empty where that is not known. behind: how many are between them. lag: seconds for which
     the end that is not reached has been there at least. epoch: which history it is. silent: seconds
     since the process that reads gave a sign of life; None where it does. dirty, stopped: entities
-    and why. problem, do: why nobody reads on, and what to do. wrong: what did not answer."""
+    and why. problem, do: why nobody reads on, and what to do. wrong: what did not answer. compared:
+    entities whose versions are another's."""
 
     position: str = ""
     end: str = ""
@@ -52,6 +67,7 @@ class LogStatus:
     problem: str = ""
     do: str = ""
     wrong: str = ""
+    compared: Mapping[str, Told] = field(default_factory=dict)
 
 
 class LogWatch(Cached[LogStatus | None]):
@@ -66,7 +82,9 @@ class LogWatch(Cached[LogStatus | None]):
 
     def _read(self) -> LogStatus | None:
         try:
-            if not of_the_log(load(self._settings.sync).entities):
+            entities = load(self._settings.sync).entities
+            beside = compared(entities)
+            if not (of_the_log(entities) or beside):
                 return None
         except BridgeError:
             return None  # said elsewhere
@@ -74,6 +92,8 @@ class LogWatch(Cached[LogStatus | None]):
             document = self._document() or {}
             kept = Kept.of(document)
             end = self._end()
+        except ServerAway as error:
+            return LogStatus(wrong=f"MongoDB does not answer: {error}")
         except BridgeError as error:
             return LogStatus(wrong=str(error))
         except sql.exc.SQLAlchemyError:
@@ -96,6 +116,7 @@ class LogWatch(Cached[LogStatus | None]):
             {name: f"{one.why}: {one.do}" for name, one in kept.halted.items()},
             kept.problem,
             kept.do,
+            compared={name: _told(kept.tallies.get(name, Tally())) for name in beside},
         )
 
     def _lag(self, reached: int, end: Gtid | None) -> float:
@@ -132,8 +153,16 @@ class LogWatch(Cached[LogStatus | None]):
                 self._engine = None
 
 
-def status_rows(found: LogStatus) -> Iterator[dict[str, str]]:
-    """Rows of `bridgectl status`: what, is, note."""
+def _told(tally: Tally) -> Told:
+    age = None if tally.at is None else max(0.0, time() - tally.at.timestamp())
+    return Told(tally.compared, tally.differing, tally.unchecked, tally.why, age)
+
+
+def status_rows(
+    found: LogStatus, reconciled: Mapping[str, float] | None = None
+) -> Iterator[dict[str, str]]:
+    """Rows of `bridgectl status`: what, is, note. reconciled: by entity, the seconds since its last
+    reconciling with contents began."""
     if found.wrong:
         yield _row("database's log", "not known", found.wrong)
         return
@@ -151,6 +180,20 @@ def status_rows(found: LogStatus) -> Iterator[dict[str, str]]:
         yield _row(f"log: {name}", "stopped", why)
     for name, why in found.dirty.items():
         yield _row(f"log: {name}", "dirty", f"{why}; it is compared, and mended")
+    for name, told in found.compared.items():
+        yield _compared_row(name, told, (reconciled or {}).get(name))
+
+
+def _compared_row(name: str, told: Told, reconciled: float | None) -> dict[str, str]:
+    """What was told before the last reconciling is no news."""
+    note = f"{told.compared:,} changes, {told.differing:,} differed"
+    if told.unchecked:
+        note += f", {told.unchecked:,} could not be compared"
+    if told.age is None or (reconciled is not None and told.age > reconciled):
+        return _row(f"log: {name}", "compared", note)
+    do = f"bridgectl reconcile {name} --deep --repair"
+    note += f"; {roughly(told.age)} ago: {told.why}: {do}"
+    return _row(f"log: {name}", "to be reconciled", note)
 
 
 def _row(what: str, is_: str, note: str) -> dict[str, str]:
@@ -179,4 +222,22 @@ def metrics(found: LogStatus | None) -> bytes:
         ("bridge_log_stopped", "1 where rows cannot be read; see status", found.stopped),
     ):
         lines += family(name, "gauge", text, [({"entity": one}, 1.0) for one in names])
+    for name, text, value in _COUNTERS:
+        counts = [({"entity": one}, float(value(told))) for one, told in found.compared.items()]
+        lines += family(name, "counter", text, counts)
     return page(lines)
+
+
+_COUNTERS: tuple[tuple[str, str, Callable[[Told], int]], ...] = (
+    ("bridge_log_compared_total", "Changes that were only compared", lambda told: told.compared),
+    (
+        "bridge_log_differing_total",
+        "Keys of them that differ",
+        lambda told: told.differing,
+    ),
+    (
+        "bridge_log_unchecked_total",
+        "Changes that could not be compared key by key",
+        lambda told: told.unchecked,
+    ),
+)

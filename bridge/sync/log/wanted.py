@@ -25,7 +25,7 @@ from bridge.sync.types import catalog
 from bridge.sync.types.column import Table
 from bridge.sync.types.typed import Typed
 
-__all__ = ["Wanted", "of_the_log"]
+__all__ = ["Wanted", "compared", "of_the_log"]
 
 
 def of_the_log(entities: Mapping[str, Entity]) -> dict[str, Entity]:
@@ -37,17 +37,32 @@ def of_the_log(entities: Mapping[str, Entity]) -> dict[str, Entity]:
     }
 
 
+def compared(entities: Mapping[str, Entity]) -> dict[str, Entity]:
+    """Those whose changes come another way, and are compared with what the log tells."""
+    return {
+        name: one
+        for name, one in entities.items()
+        if one.source is not None and one.source.log == "compare"
+    }
+
+
 class Wanted:
-    """The tables of a mirror that are read from the log, as they are now.
+    """The tables of a mirror that are read from the log, as they are now. names: the entities that
+    come from it; compared: those that are only compared.
 
     schema: the database that tables without one are in.
     charsets: of the server.
     folds: whether the server takes names of tables for the same whose letters differ in case.
+    compares: whether those are read, too, that are only compared.
     """
 
-    def __init__(self, mirror: Mirror, schema: str, charsets: Charsets, *, folds: bool):
+    def __init__(
+        self, mirror: Mirror, schema: str, charsets: Charsets, *, folds: bool, compares: bool
+    ) -> None:
         self._mirror, self._charsets, self._folds = mirror, charsets, folds
-        self._entities = of_the_log(mirror.entities)
+        self.names = list(of_the_log(mirror.entities))
+        self.compared = list(compared(mirror.entities)) if compares else []
+        self._entities = {name: mirror.entities[name] for name in (*self.names, *self.compared)}
         self._at: dict[tuple[str, str], list[str]] = {}
         for name, entity in self._entities.items():
             table_name = "" if entity.source is None else entity.source.table or ""
@@ -59,11 +74,6 @@ class Wanted:
 
     def _key(self, schema: str, table: str) -> tuple[str, str]:
         return (schema.casefold(), table.casefold()) if self._folds else (schema, table)
-
-    @property
-    def names(self) -> list[str]:
-        """The entities."""
-        return list(self._entities)
 
     def in_(self, schema: str, tables: tuple[str, ...] | None) -> list[str]:
         """The entities of what a statement is about, and those whose rows change with those of its

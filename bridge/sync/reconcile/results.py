@@ -19,6 +19,7 @@ from bridge.sync.entities import STATE, load
 from bridge.sync.mongodb import connect, majority, outages
 from bridge.sync.reconcile.findings import ReconcileResult
 from bridge.sync.state import State
+from bridge.units import roughly
 
 __all__ = ["LastResult", "LastWatch", "id_of", "keep", "metrics", "read_all", "status_row"]
 
@@ -107,7 +108,7 @@ def _last(document: Document) -> LastResult | None:
 def status_row(last: LastResult) -> dict[str, str]:
     """A row of `bridgectl status`: what, is, note."""
     differs = ", ".join(f"{count:,} {kind}" for kind, count in last.differences.items())
-    notes = [f"{last.rows:,} rows, {_ago(last.age)} ago"]
+    notes = [f"{last.rows:,} rows, {roughly(last.age)} ago"]
     if last.deep:
         notes.append("contents, too")
     if repaired := sum(last.repaired.values()):
@@ -117,13 +118,6 @@ def status_row(last: LastResult) -> dict[str, str]:
         "is": "equal" if last.equal else differs,
         "note": ", ".join(notes),
     }
-
-
-def _ago(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 class LastWatch(Cached[Sequence[LastResult]]):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from bridge.sync.log.kept import Dirty, Halted, KeptLog
+from bridge.sync.log.kept import Dirty, Halted, KeptLog, Tally
 from bridge.sync.log.position import Gtid, Position
 from bridge.sync.state import Owner
 
@@ -126,3 +126,42 @@ def test_an_entity_is_left_when_nobody_follows_it(kept: KeptLog, owner: Owner) -
 
 def test_an_entity_that_nobody_ever_followed_can_be_left(kept: KeptLog) -> None:
     assert kept.leave("release")
+
+
+def test_what_is_wrong_with_an_entity_of_another_is_forgotten(kept: KeptLog, owner: Owner) -> None:
+    """Its marks would be healed with versions of the log's, and visitors would wait for it."""
+    dirty = {name: Dirty("0-7-9", 9, "TRUNCATE") for name in NAMES}
+    kept.keep(owner, at(9), dirty)
+
+    kept.follow(owner, ["release"])
+
+    found = kept.read()
+    assert (set(found.dirty), set(found.halted)) == ({"release"}, {"release"})
+
+
+def test_one_that_writes_nothing_may_begin_anew(kept: KeptLog, owner: Owner) -> None:
+    kept.cannot(owner, "another log", "bridgectl snapshot")
+
+    kept.begin_anew(owner, at(2))
+    kept.begin_anew(Owner.me(), at(1))
+
+    assert (kept.read().position, kept.read().problem) == (at(2), "")
+
+
+def test_what_was_compared_is_added_up(kept: KeptLog, owner: Owner) -> None:
+    kept.compared("project", Tally(3))
+    assert kept.read().tallies == {"project": Tally(3)}
+    kept.compared("project", Tally(4, 1, 2, "vim differs"))
+    kept.compared("project", Tally(1))
+    kept.compared("release", Tally(1))
+
+    found = kept.read().tallies
+    at_ = found["project"].at
+    assert at_ is not None
+    assert found == {"project": Tally(8, 1, 2, "vim differs", at_), "release": Tally(1)}
+
+
+def test_of_several_marks_the_first_one_says_since_when() -> None:
+    first, later = Dirty("0-7-1", 1, "TRUNCATE", None, 5.0), Dirty("0-7-2", 2, "DROP", None, 9.0)
+
+    assert first.and_(later) == Dirty("0-7-2", 2, "TRUNCATE; DROP", None, 5.0)

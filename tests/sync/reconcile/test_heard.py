@@ -13,8 +13,9 @@ from structlog.testing import capture_logs
 
 from bridge.queue.broker.publisher import Publisher
 from bridge.queue.events import Event
-from bridge.sync.reconcile import heard as hearing
+from bridge.sync.reconcile import doubtful
 from bridge.sync.reconcile.heard import Heard
+from bridge.sync.reconcile.sides import Sides
 from bridge.sync.sql.learn import learn
 from bridge.sync.worker import Counters, run_worker
 from stack.waiting import wait_for
@@ -114,8 +115,31 @@ def test_what_the_log_was_not_told_is_told_once(hearing_: Hearing) -> None:
     assert hearing_.site.documents()["p01"] == "P01"
 
 
+def test_what_changes_while_it_is_looked_at_is_looked_at_again(
+    hearing_: Hearing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, late = hearing_.site, ["silent"]
+
+    class Late(Sides):
+        """A change comes right after what was seen."""
+
+        def look(self, *words: Any) -> Any:
+            found = super().look(*words)
+            for title in late:
+                late.clear()
+                site.unlogged(f"UPDATE projects SET title = '{title}' WHERE name = 'p01'")
+                hearing_.take(event("p01", title))
+            return found
+
+    monkeypatch.setattr(doubtful, "Sides", Late)
+    hearing_.take(event("p01", "an older title"))
+    hearing_.looks()
+
+    assert hearing_.counted == (2, 1)
+
+
 def test_too_many_doubts_are_counted(hearing_: Hearing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hearing, "MOST", 1)
+    monkeypatch.setattr(doubtful, "MOST", 1)
 
     hearing_.take(event("p01", "other"), event("p02", "other"))
 
@@ -128,7 +152,7 @@ def test_a_worker_compares_and_does_not_write(
     clean_redis: redis.Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hearing, "EVERY", 0.05)
+    monkeypatch.setattr(doubtful, "EVERY", 0.05)
     site.unlogged("UPDATE projects SET title = 'silent' WHERE name = 'p01'")
     settings = replace(site.settings, broker_url=redis_url)
     counters = Counters()
