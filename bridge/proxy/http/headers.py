@@ -427,10 +427,9 @@ def keep_apart(headers: Headers, vary: str | None) -> Headers:
             directives += listed(value)
         elif small not in ("cdn-cache-control", "surrogate-control"):
             kept.append((name, value))
-    names = {directive.partition("=")[0].lower() for directive in directives}
-    if "no-store" not in names:
+    if "no-store" not in map(_named, directives):
         overruled = ("public", "s-maxage", "private")
-        directives = [d for d in directives if d.partition("=")[0].lower() not in overruled]
+        directives = [one for one in directives if _named(one) not in overruled]
         directives.append("private")
     kept.append(("Cache-Control", ", ".join(directives)))
     if vary and not any(
@@ -456,8 +455,14 @@ def vary_on(headers: Headers, names: Sequence[str]) -> Headers:
 def is_shared(headers: Headers) -> bool:
     """Whether Cache-Control lets shared caches keep an answer in so many words."""
     return any(
-        token.partition("=")[0].strip().lower() in ("public", "s-maxage")
+        _named(one) in ("public", "s-maxage")
         for name, value in headers
         if lowered(name) == "cache-control"
-        for token in value.split(",")
+        for one in listed(value)
     )
+
+
+def _named(directive: str) -> str:
+    """The name of a directive of Cache-Control, in small letters; some write white space after
+    it, which some caches read over."""
+    return directive.partition("=")[0].rstrip(" \t").lower()

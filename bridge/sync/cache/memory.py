@@ -242,6 +242,7 @@ class Cache:
         return None if version == NEVER else version
 
     def wait(self, entity: str, key: str, version: int, seconds: float) -> bool:
+        """Whether `knows` has this version, or a higher one, within so many seconds."""
 
         def known() -> bool:
             found = self.knows(entity, key)

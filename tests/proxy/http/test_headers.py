@@ -443,6 +443,7 @@ class TestOneAnswer:
             ("max-age=5", False),
             ("private", False),
             ("publicity", False),
+            ('no-cache="Set-Cookie, public, X"', False),
         ],
     )
     def test_shared_caches_are_let_in_in_so_many_words(self, value: str, shared: bool) -> None:
@@ -552,6 +553,8 @@ class TestKeepApart:
             (["no-store"], "no-store"),
             (["private"], "private"),
             (["Public, S-MaxAge=5"], "private"),
+            (["s-maxage = 5, public\t=1, private =x"], "private"),
+            (["No-Store = 1, public"], "No-Store = 1, public"),
             (['private="Set-Cookie, X-Foo", max-age=60'], "max-age=60, private"),
             (
                 ['no-cache="Set-Cookie, public", max-age=60'],
@@ -586,6 +589,12 @@ class TestKeepApart:
         got = keep_apart([("Vary", "Accept"), ("CDN-Cache-Control", "max-age=9")], "Cookie")
         assert values(got, "Vary") == ["Accept", "Cookie"]
         assert values(got, "CDN-Cache-Control") == []
+
+    @given(st.lists(st.sampled_from(["public", "s-maxage", "PRIVATE", "no-cache", "x", "max-age"])))
+    def test_no_cache_is_let_in_by_what_has_been_kept_apart(self, names: list[str]) -> None:
+        for around in ("%s", "%s = 5", '%s="a, public"', ' %s\t="public, s-maxage=9" '):
+            value = ",".join(around % name for name in names)
+            assert not is_shared(keep_apart([("cache-control", value)], None))
 
     @given(HEADERS)
     def test_a_second_time_changes_nothing(self, headers: Headers) -> None:
