@@ -115,17 +115,15 @@ _NOTHING: frozenset[str] = frozenset()
 
 def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
     """`headers` without hop-by-hop fields and without those that Connection names."""
-    listed = list(headers)
-    dropped = _and_named(HOP_BY_HOP, listed)
-    return [pair for pair in listed if pair[0].lower() not in dropped]
+    every = list(headers)
+    named = (_tokens(value) for name, value in every if name.lower() == "connection")
+    dropped = HOP_BY_HOP.union(*named)
+    return [pair for pair in every if pair[0].lower() not in dropped]
 
 
-def _and_named(dropped: frozenset[str], headers: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """`dropped` and the names in Connection, all lower case."""
-    for name, value in headers:
-        if name.lower() == "connection":
-            dropped = dropped | {token.strip().lower() for token in value.split(",")}
-    return dropped
+def _tokens(value: str) -> frozenset[str]:
+    """What a Connection header names, in small letters."""
+    return frozenset([token.strip(" \t") for token in value.lower().split(",")])
 
 
 def to_legacy(
@@ -151,7 +149,7 @@ def to_legacy(
     """
     sent: Headers = [("Host", host or head.host)]
     connection = head.get("Connection")
-    named = {token.strip().lower() for token in connection.split(",")} if connection else _NOTHING
+    named = _tokens(connection) if connection else _NOTHING
     for pair in head.headers:
         name, value = pair
         fate = _known_fate(name) if len(name) <= _REMEMBERED else _fate(name)
@@ -233,8 +231,9 @@ class PublicOrigin:
 
     def url(self, value: str) -> str:
         """`value` of a Location header as the visitor must see it."""
+        bare = value.replace("\t", "")  # as browsers read it, and urlsplit
         try:
-            parts = urlsplit(value)
+            parts = urlsplit(bare)
             port = parts.port
         except ValueError:
             return value
@@ -243,20 +242,21 @@ class PublicOrigin:
         elif not parts.scheme and parts.netloc:
             ports = {port} if port else {80, 443}
         elif not parts.scheme:
-            path = self._strip(value)
+            path = self._strip(bare)
+            if path == bare:
+                return value
             # `/app//host` less its prefix would name a host.
-            moved = path != value and path[:2] in ("//", "/\\")
-            return f"{self.scheme}://{self.host}{path}" if moved else path
+            return f"{self.scheme}://{self.host}{path}" if path[:2] in ("//", "/\\") else path
         else:
             return value
-        if not any(((parts.hostname or "").lower(), port) in self.hidden for port in ports):
+        if not any((parts.hostname, port) in self.hidden for port in ports):
             return value
-        rest = value.partition("//")[2][len(parts.netloc) :]
+        rest = bare.partition("//")[2][len(parts.netloc) :]
         return f"{self.scheme}://{self.host}{self._strip(rest)}"
 
     def _strip(self, path: str) -> str:
         rest = path.removeprefix(self.prefix)
-        if not self.prefix or rest == path or rest[:1] not in ("", "/", "?", "#"):
+        if rest == path or rest[:1] not in ("", "/", "?", "#"):
             return path
         return rest if rest.startswith("/") else f"/{rest}"
 
@@ -308,16 +308,11 @@ def to_visitor(
     accel: whether X-Accel and X-Sendfile go on, for a server before us.
     gone: names, in small letters, that the site removes or replaces.
     """
-    plan = _plan(tuple([name for name, _ in headers]), accel, gone)
+    names = tuple([name for name, _ in headers])
+    plan = _plan(names, accel, gone)
     if plan.connections:
-        named = {
-            token.strip().lower()
-            for place in plan.connections
-            for token in headers[place][1].split(",")
-        }
-        if not named <= _USUAL:
-            headers = [pair for pair in headers if lowered(pair[0]) not in named]
-            plan = _plan(tuple([name for name, _ in headers]), accel, gone)
+        named = (_tokens(headers[place][1]) for place in plan.connections)
+        plan = _plan(names, accel, gone.union(*named))
     sent = [headers[place] for place in plan.kept]
     for place, kind in plan.changed:
         name, value = sent[place]
@@ -360,7 +355,6 @@ def _plan(names: tuple[str, ...], accel: bool, gone: frozenset[str]) -> _Plan:
     return _Plan(tuple(kept), tuple(changed), tuple(connections))
 
 
-_USUAL = frozenset(("keep-alive", "close", ""))
 _DROPPED, _INTERNAL, _ADDRESS, _COOKIE, _REFRESHES, _LINKS = range(1, 7)
 _KINDS = {
     "location": _ADDRESS,
