@@ -61,6 +61,55 @@ def test_a_look_that_another_one_has_overtaken_says_nothing() -> None:
     assert it.since(gtid(8), 30) == 10
 
 
+def test_a_look_that_has_overtaken_another_one_counts() -> None:
+    """It began earlier, and found more, or another history."""
+    for later, domain in ((at(9), "0"), (at(3, history=2), "0"), (at(3, domain="1"), "1")):
+        it = Reached()
+        it.see(at(8), 9.9, 10)
+        it.see(later, 9.8, 10.5)
+        assert it.since(later.gtid, 30) == 10.5  # type: ignore[arg-type]
+        assert it.since(gtid(3, domain), 30) == (10 if later == at(9) else 10.5)
+
+
+def test_a_look_that_began_when_the_last_one_had_ended_finds_a_mirror_that_was_restored() -> None:
+    it = Reached()
+    it.see(at(8), 9.9, 10)
+    it.see(at(5), 10, 10.5)
+    assert it.since(gtid(5), 30) == 10.5
+    assert it.since(gtid(8), 30) == 30
+
+
+def test_a_moment_is_no_later_than_that_of_who_asks() -> None:
+    it = Reached()
+    it.see(at(5), 9.9, 10)
+    assert it.since(gtid(5), 9.95) == 9.95
+
+
+def test_moments_closer_than_a_tenth_of_a_second_are_not_told_apart() -> None:
+    it = Reached()
+    for sequence, moment in ((5, 0.0), (6, 0.05), (7, 0.1)):
+        it.see(at(sequence), moment, moment)
+    assert [it.since(gtid(n), 30) for n in (5, 6, 7)] == [0, 0.1, 0.1]
+
+
+def test_the_last_128_moments_are_remembered() -> None:
+    it = Reached()
+    for sequence in range(1, 129):
+        it.see(at(sequence), sequence, sequence)
+    assert [it.since(gtid(n), 500) for n in (0, 1, 2, 128)] == [1, 1, 2, 128]
+    it.see(at(129), 129, 129)
+    assert [it.since(gtid(n), 500) for n in (0, 1, 2, 129)] == [2, 2, 2, 129]
+
+
+def test_a_mirror_at_rest_has_been_there_since_it_came() -> None:
+    """However often it is looked at; also before its first transaction has a number."""
+    for sequence in (0, 5):
+        it = Reached()
+        for moment in range(10, 300):
+            it.see(at(sequence), moment, moment)
+        assert it.since(gtid(sequence), 500) == 10
+
+
 looks = st.lists(
     st.tuples(st.integers(0, 3), st.floats(0.001, 0.5), st.booleans()), min_size=1, max_size=300
 )

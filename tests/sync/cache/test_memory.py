@@ -339,7 +339,8 @@ def test_what_was_thrown_out_holds_no_more_than_an_eighth_of_the_memory(clock: C
     cache = confirmed(clock)
     for key in range(80):
         put(cache, 1, f"k{key}")
-    full, gone = cache.stats().bytes, []
+    full = cache.stats().bytes
+    gone: list[int] = []
     for version, number in enumerate([*range(60), *range(80)], 2):
         cache.apply([Change("project", f"k{number}", version, version)])
         if len(gone) < 60:
