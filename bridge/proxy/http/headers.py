@@ -107,10 +107,12 @@ _ONLY_FROM_TRUSTED = frozenset(
 )
 _INTERNAL_RESPONSE = ("x-accel-", "x-sendfile", "x-lighttpd-send")
 _REFRESH = re.compile(
-    r"""([^;,]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?["']?)([^"']*)(["']?)""", re.IGNORECASE
+    r"""([^;,]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?["']?)([^"']*)(.*)""", re.IGNORECASE
 )
 _LINK = re.compile(r'"(?:[^"\\]|\\.)*"?|<([^<>]*)>', re.DOTALL)
 _NOTHING: frozenset[str] = frozenset()
+_PORTS = {"http": (80,), "https": (443,), "": (80, 443)}
+"""Of an address that names none, by its scheme."""
 
 
 def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
@@ -237,19 +239,15 @@ class PublicOrigin:
             port = parts.port
         except ValueError:
             return value
-        if parts.scheme in ("http", "https") and parts.netloc:
-            ports = {port or (443 if parts.scheme == "https" else 80)}
-        elif not parts.scheme and parts.netloc:
-            ports = {port} if port else {80, 443}
-        elif not parts.scheme:
+        if not parts.netloc:
             path = self._strip(bare)
             if path == bare:
                 return value
             # `/app//host` less its prefix would name a host.
             return f"{self.scheme}://{self.host}{path}" if path[:2] in ("//", "/\\") else path
-        else:
-            return value
-        if not any((parts.hostname, port) in self.hidden for port in ports):
+        usual = _PORTS.get(parts.scheme, ())
+        ports = (port,) if usual and port else usual
+        if not any((parts.hostname, one) in self.hidden for one in ports):
             return value
         rest = bare.partition("//")[2][len(parts.netloc) :]
         return f"{self.scheme}://{self.host}{self._strip(rest)}"

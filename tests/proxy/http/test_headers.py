@@ -336,6 +336,7 @@ class TestAddresses:
             ("http://old.internal:x/", None),
             ("mailto:old.internal", None),
             ("ftp://old.internal/", None),
+            ("ftp://old.internal:80/", None),
             ("http:old.internal", None),
             ("/a//b", None),
             ("//", None),
@@ -378,6 +379,8 @@ class TestAddresses:
             ("0, http://old.internal/", "0, https://www.example.org:8443/"),
             ("5", "5"),
             ("5; url=/a", "5; url=/a"),
+            ('5; "http://old.internal/a" x', '5; "https://www.example.org:8443/a" x'),
+            ("5; url=http://old.internal/it's", "5; url=https://www.example.org:8443/it's"),
         ],
     )
     def test_a_refresh(self, value: str, shown: str) -> None:
