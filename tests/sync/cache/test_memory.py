@@ -256,6 +256,7 @@ def test_a_look_counts_from_when_it_began(cache: Cache, clock: Clock) -> None:
 
 def test_a_new_beginning_forgets_all_and_waits_for_a_look(cache: Cache, clock: Clock) -> None:
     put(cache, 7)
+    put(cache, 7, "b")
     cache.apply([Change("project", "a", 9, 5)])
     fill = cache.begin("project", "a")
     cache.restart(3)
@@ -266,6 +267,7 @@ def test_a_new_beginning_forgets_all_and_waits_for_a_look(cache: Cache, clock: C
     cache.confirm(clock.now)
     assert cache.admits(cache.begin("project", "a"), 1)
     assert cache.begin("project", "a").moment == 3
+    assert held(cache, "b") is None
     assert put(cache, 1)
 
 
