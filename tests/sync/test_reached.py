@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.sync.gtid import Gtid
-from bridge.sync.reached import Applied, Reached
+from bridge.sync.reached import Applied, Reached, nothing_applied
 
 
 def at(sequence: int, history: int = 1, domain: str = "0") -> Applied:
@@ -15,6 +15,13 @@ def at(sequence: int, history: int = 1, domain: str = "0") -> Applied:
 
 def gtid(sequence: int, domain: str = "0") -> Gtid:
     return Gtid(domain, 1, sequence)
+
+
+def test_a_mirror_has_reached_what_comes_no_later_than_its_last_transaction() -> None:
+    assert [at(5).reaches(gtid(n)) for n in (4, 5, 6)] == [True, True, False]
+    assert not at(5).reaches(gtid(4, domain="1"))
+    assert not nothing_applied().reaches(gtid(0))
+    assert nothing_applied() == Applied(None, 0, frozenset(), frozenset())
 
 
 def test_what_was_reached_is_known_since_it_was_first_seen() -> None:

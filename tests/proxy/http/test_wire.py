@@ -11,11 +11,14 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from bridge.proxy.http.wire import (
+    REPEATABLE,
     ChunkedReader,
     Framing,
     ResponseHead,
     WireError,
     binds,
+    chunk,
+    content_length,
     field_lines,
     framing,
     look_at_part,
@@ -23,6 +26,7 @@ from bridge.proxy.http.wire import (
     only_interim,
     request_head,
     split_head,
+    without_content,
 )
 
 TOKEN = st.from_regex(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,20}", fullmatch=True)
@@ -71,6 +75,31 @@ class TestLowered:
         finally:
             tracemalloc.stop()
         assert held < 2_000_000
+
+
+def test_only_a_request_that_changes_nothing_may_be_sent_again() -> None:
+    """RFC 9110, section 9.2.1."""
+    assert REPEATABLE == {"GET", "HEAD", "OPTIONS"}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "length"),
+    [(["7"], 7), (["0"], 0), ([], None), (["7", "7"], None), (["x"], None), (["\xb2"], None)],
+)
+def test_a_length_is_known_where_there_is_one_sound_one(
+    lengths: list[str], length: int | None
+) -> None:
+    assert content_length([("X", "8"), *(("content-LENGTH", one) for one in lengths)]) == length
+
+
+@pytest.mark.parametrize("lengths", [[], ["7"], ["7", "8"]])
+def test_an_answer_without_content_has_a_length_of_0(lengths: list[str]) -> None:
+    headers = [("X", "8"), *(("content-LENGTH", one) for one in lengths)]
+    assert without_content(headers) == [("X", "8"), ("Content-Length", "0")]
+
+
+def test_a_chunk_begins_with_its_size_in_hexadecimal_digits() -> None:
+    assert chunk(b"a" * 26) == b"1a\r\n" + b"a" * 26 + b"\r\n"
 
 
 class TestRequestHead:
