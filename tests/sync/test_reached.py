@@ -93,10 +93,11 @@ def test_a_moment_is_no_later_than_that_of_who_asks() -> None:
 
 
 def test_moments_closer_than_a_tenth_of_a_second_are_not_told_apart() -> None:
-    it = Reached()
-    for sequence, moment in ((5, 0.0), (6, 0.05), (7, 0.1)):
-        it.see(at(sequence), moment, moment)
-    assert [it.since(gtid(n), 30) for n in (5, 6, 7)] == [0, 0.1, 0.1]
+    for first, between, last in ((0.0, 0.05, 0.1), (9.0, 9.05, 9.2)):
+        it = Reached()
+        for sequence, moment in ((5, first), (6, between), (7, last)):
+            it.see(at(sequence), moment, moment)
+        assert [it.since(gtid(n), 30) for n in (5, 6, 7)] == [first, last, last]
 
 
 def test_the_last_128_moments_are_remembered() -> None:
