@@ -97,7 +97,8 @@ def test_moments_closer_than_a_tenth_of_a_second_are_not_told_apart() -> None:
         it = Reached()
         for sequence, moment in ((5, first), (6, between), (7, last)):
             it.see(at(sequence), moment, moment)
-        assert [it.since(gtid(n), 30) for n in (5, 6, 7)] == [first, last, last]
+        it.see(at(8), last + 0.05, last + 0.05)
+        assert [it.since(gtid(n), 30) for n in (5, 6, 7, 8)] == [first, last, last, 30]
 
 
 def test_the_last_128_moments_are_remembered() -> None:
