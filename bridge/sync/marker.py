@@ -66,7 +66,7 @@ class Marker:
         end: LogEnd | None = None
         if question is not None:
             gtid = question.end  # before `how`: an answer may come at this moment
-            if gtid is not None or question.how != NOTHING:
+            if question.how != NOTHING:
                 end = LogEnd(gtid, int(now))
         gets = self._keys.read_all(given, now)
         if end is None and gets == Token():

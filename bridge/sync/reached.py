@@ -99,4 +99,3 @@ class Reached:
         self._log = log
         self._sequences.clear()
         self._moments.clear()
-        self._highest, self._seen = 0, float("-inf")

@@ -36,6 +36,7 @@ PURE = (
     "bridge.sync.guard",
     "bridge.sync.doubts",
     "bridge.sync.gtid",
+    "bridge.sync.log.cascades",
     "bridge.sync.log.cells",
     "bridge.sync.log.charsets",
     "bridge.sync.log.format",
@@ -47,6 +48,9 @@ PURE = (
     "bridge.sync.log.statements",
     "bridge.sync.log.stream",
     "bridge.sync.log.tables",
+    "bridge.sync.marker",
+    "bridge.sync.reached",
+    "bridge.sync.tokens",
 )
 
 

@@ -212,10 +212,7 @@ def read_block(raw: bytes, longest: int = LONGEST_FIELD, most: int = MOST_FIELDS
         pass  # it asks for another protocol; whether it gets one is decided elsewhere
     except httptools.HttpParserError as error:
         raise VisitorError(400, f"malformed header: {error}") from None
-    found = fields.found if plain is None else plain
-    if len(found) != count:
-        raise VisitorError(400, "malformed header")
-    return Block(raw, found)
+    return Block(raw, fields.found if plain is None else plain)
 
 
 class Body:

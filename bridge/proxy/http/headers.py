@@ -107,25 +107,25 @@ _ONLY_FROM_TRUSTED = frozenset(
 )
 _INTERNAL_RESPONSE = ("x-accel-", "x-sendfile", "x-lighttpd-send")
 _REFRESH = re.compile(
-    r"""([^;,]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?["']?)([^"']*)(["']?)""", re.IGNORECASE
+    r"""([^;,]*[;,][ \t]*(?:url[ \t]*=[ \t]*)?["']?)([^"']*)(.*)""", re.IGNORECASE
 )
 _LINK = re.compile(r'"(?:[^"\\]|\\.)*"?|<([^<>]*)>', re.DOTALL)
 _NOTHING: frozenset[str] = frozenset()
+_PORTS = {"http": (80,), "https": (443,), "": (80, 443)}
+"""Of an address that names none, by its scheme."""
 
 
 def end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
     """`headers` without hop-by-hop fields and without those that Connection names."""
-    listed = list(headers)
-    dropped = _and_named(HOP_BY_HOP, listed)
-    return [pair for pair in listed if pair[0].lower() not in dropped]
+    every = list(headers)
+    named = (_tokens(value) for name, value in every if name.lower() == "connection")
+    dropped = HOP_BY_HOP.union(*named)
+    return [pair for pair in every if pair[0].lower() not in dropped]
 
 
-def _and_named(dropped: frozenset[str], headers: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """`dropped` and the names in Connection, all lower case."""
-    for name, value in headers:
-        if name.lower() == "connection":
-            dropped = dropped | {token.strip().lower() for token in value.split(",")}
-    return dropped
+def _tokens(value: str) -> frozenset[str]:
+    """What a Connection header names, in small letters."""
+    return frozenset([token.strip(" \t") for token in value.lower().split(",")])
 
 
 def to_legacy(
@@ -151,7 +151,7 @@ def to_legacy(
     """
     sent: Headers = [("Host", host or head.host)]
     connection = head.get("Connection")
-    named = {token.strip().lower() for token in connection.split(",")} if connection else _NOTHING
+    named = _tokens(connection) if connection else _NOTHING
     for pair in head.headers:
         name, value = pair
         fate = _known_fate(name) if len(name) <= _REMEMBERED else _fate(name)
@@ -233,30 +233,28 @@ class PublicOrigin:
 
     def url(self, value: str) -> str:
         """`value` of a Location header as the visitor must see it."""
+        bare = value.replace("\t", "")  # as browsers read it, and urlsplit
         try:
-            parts = urlsplit(value)
+            parts = urlsplit(bare)
             port = parts.port
         except ValueError:
             return value
-        if parts.scheme in ("http", "https") and parts.netloc:
-            ports = {port or (443 if parts.scheme == "https" else 80)}
-        elif not parts.scheme and parts.netloc:
-            ports = {port} if port else {80, 443}
-        elif not parts.scheme:
-            path = self._strip(value)
+        if not parts.netloc:
+            path = self._strip(bare)
+            if path == bare:
+                return value
             # `/app//host` less its prefix would name a host.
-            moved = path != value and path[:2] in ("//", "/\\")
-            return f"{self.scheme}://{self.host}{path}" if moved else path
-        else:
+            return f"{self.scheme}://{self.host}{path}" if path[:2] in ("//", "/\\") else path
+        usual = _PORTS.get(parts.scheme, ())
+        ports = (port,) if usual and port else usual
+        if not any((parts.hostname, one) in self.hidden for one in ports):
             return value
-        if not any(((parts.hostname or "").lower(), port) in self.hidden for port in ports):
-            return value
-        rest = value.partition("//")[2][len(parts.netloc) :]
+        rest = bare.partition("//")[2][len(parts.netloc) :]
         return f"{self.scheme}://{self.host}{self._strip(rest)}"
 
     def _strip(self, path: str) -> str:
         rest = path.removeprefix(self.prefix)
-        if not self.prefix or rest == path or rest[:1] not in ("", "/", "?", "#"):
+        if rest == path or rest[:1] not in ("", "/", "?", "#"):
             return path
         return rest if rest.startswith("/") else f"/{rest}"
 
@@ -308,16 +306,11 @@ def to_visitor(
     accel: whether X-Accel and X-Sendfile go on, for a server before us.
     gone: names, in small letters, that the site removes or replaces.
     """
-    plan = _plan(tuple([name for name, _ in headers]), accel, gone)
+    names = tuple([name for name, _ in headers])
+    plan = _plan(names, accel, gone)
     if plan.connections:
-        named = {
-            token.strip().lower()
-            for place in plan.connections
-            for token in headers[place][1].split(",")
-        }
-        if not named <= _USUAL:
-            headers = [pair for pair in headers if lowered(pair[0]) not in named]
-            plan = _plan(tuple([name for name, _ in headers]), accel, gone)
+        named = (_tokens(headers[place][1]) for place in plan.connections)
+        plan = _plan(names, accel, gone.union(*named))
     sent = [headers[place] for place in plan.kept]
     for place, kind in plan.changed:
         name, value = sent[place]
@@ -360,7 +353,6 @@ def _plan(names: tuple[str, ...], accel: bool, gone: frozenset[str]) -> _Plan:
     return _Plan(tuple(kept), tuple(changed), tuple(connections))
 
 
-_USUAL = frozenset(("keep-alive", "close", ""))
 _DROPPED, _INTERNAL, _ADDRESS, _COOKIE, _REFRESHES, _LINKS = range(1, 7)
 _KINDS = {
     "location": _ADDRESS,
@@ -427,10 +419,9 @@ def keep_apart(headers: Headers, vary: str | None) -> Headers:
             directives += listed(value)
         elif small not in ("cdn-cache-control", "surrogate-control"):
             kept.append((name, value))
-    names = {directive.partition("=")[0].lower() for directive in directives}
-    if "no-store" not in names:
+    if "no-store" not in map(_named, directives):
         overruled = ("public", "s-maxage", "private")
-        directives = [d for d in directives if d.partition("=")[0].lower() not in overruled]
+        directives = [one for one in directives if _named(one) not in overruled]
         directives.append("private")
     kept.append(("Cache-Control", ", ".join(directives)))
     if vary and not any(
@@ -456,8 +447,14 @@ def vary_on(headers: Headers, names: Sequence[str]) -> Headers:
 def is_shared(headers: Headers) -> bool:
     """Whether Cache-Control lets shared caches keep an answer in so many words."""
     return any(
-        token.partition("=")[0].strip().lower() in ("public", "s-maxage")
+        _named(one) in ("public", "s-maxage")
         for name, value in headers
         if lowered(name) == "cache-control"
-        for token in value.split(",")
+        for one in listed(value)
     )
+
+
+def _named(directive: str) -> str:
+    """The name of a directive of Cache-Control, in small letters; some write white space after
+    it, which some caches read over."""
+    return directive.partition("=")[0].rstrip(" \t").lower()

@@ -98,10 +98,10 @@ def field_lines(text: str) -> Headers | None:
     return found if len(found) == text.count("\n") else None
 
 
-def split_head(data: bytes, start: int = 0) -> tuple[bytes, bytes] | None:
+def split_head(data: bytes) -> tuple[bytes, bytes] | None:
     """The lines of a head without their last line end, and what follows the empty line; None
-    while that has not come. What is before `start` is known to have none."""
-    end = _HEAD_END.search(data, start)
+    while that has not come."""
+    end = _HEAD_END.search(data)
     if not end:
         return None
     return data[: end.start()].removesuffix(b"\r"), data[end.end() :]

@@ -242,6 +242,7 @@ class Cache:
         return None if version == NEVER else version
 
     def wait(self, entity: str, key: str, version: int, seconds: float) -> bool:
+        """Whether `knows` has this version, or a higher one, within so many seconds."""
 
         def known() -> bool:
             found = self.knows(entity, key)
@@ -386,10 +387,11 @@ class Cache:
         self._bytes = self._dead_bytes = 0
 
     def _remove(self, entry: CacheEntry) -> None:
-        """Off its shelf; the ring still has it until the hand comes by, or it is made anew."""
+        """Off its shelf; the ring still has it until the hand comes by, or it is made anew: before
+        what is only there has more than an eighth of the bytes that count."""
         self._unshelve(entry)
         self._dead_bytes += entry.size
-        if self._dead_bytes > self._max_bytes / 8 or len(self._ring) > 2 * self._count + 1000:
+        if self._dead_bytes > self._bytes / 8:
             self._ring = deque(entry for entry in self._ring if entry.live)
             self._dead_bytes = 0
 

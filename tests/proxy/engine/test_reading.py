@@ -102,6 +102,28 @@ class TestLine:
         assert (read_line(line) is read_line(line)) is kept
 
 
+LINES = [
+    b"A: b",
+    b"x-b:\tc ",
+    b"Empty:",
+    b"Empty: ",
+    b"Host: a",
+    b"Cookie: a=1",
+    b"Cookie: b=2 ",
+    b"Connection: close, upgrade ",
+    b"Upgrade: websocket",
+    b"Content-Length: 0",
+    b"Content-Length: 7 ",
+    b"Transfer-Encoding: chunked ",
+    b"Transfer-Encoding: gzip",
+    b"A: \xe9\x85\xa0",
+    b":",
+    b"A",
+]
+PARTS = [*(line + b"\r\n" for line in LINES * 2), b" ", b"\t", b"\r", b"\n", b"\r\n", b"\x00", b":"]
+"""Of header blocks: lines mostly, and what breaks them."""
+
+
 class TestFields:
     def test_they_keep_their_order_and_their_names(self) -> None:
         read = block("X-B: 1", "x-a:2", "X-B:\t 3 \t", "Empty:")
@@ -135,6 +157,23 @@ class TestFields:
         with pytest.raises(VisitorError) as caught:
             read_block(raw)
         assert caught.value.status == 400
+
+    @given(st.lists(st.sampled_from(PARTS), max_size=12))
+    def test_every_line_of_a_block_that_is_taken_is_one_field(self, parts: list[bytes]) -> None:
+        """Held against a split at colons, in either of the two ways that it is read."""
+        raw = b"".join(parts)
+        try:
+            got = read_block(raw)
+        except VisitorError:
+            return
+        lines = [line.decode("latin-1").partition(":") for line in raw.split(b"\r\n")[:-1]]
+        fields = [(name, value.strip(" \t")) for name, _, value in lines]
+        assert raw[-2:] in (b"", b"\r\n")
+        assert all(colon for _, colon, _ in lines)
+        assert [pair for pair in got.headers if pair[0] != "Cookie"] == [
+            pair for pair in fields if pair[0] != "Cookie"
+        ]
+        assert got.cookies == "; ".join(value for name, value in fields if name == "Cookie")
 
     @pytest.mark.parametrize("space", ["", " "])
     def test_more_or_longer_ones_than_the_limits_are_a_431(self, space: str) -> None:

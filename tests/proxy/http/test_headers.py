@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bridge.proxy.http.headers import (
     HOP_BY_HOP,
     PublicOrigin,
+    _known_fate,
     apply_rules,
     end_to_end,
     from_handler,
@@ -215,10 +216,14 @@ class TestEachName:
 
     @pytest.mark.parametrize("connection", ["X-Own", " x-own ,close", "close,\tX-OWN"])
     def test_what_connection_names_goes(self, connection: str) -> None:
-        headers = [("X-Own", "1"), ("Connection", connection), ("X-Other", "2")]
-        assert values(sent(headers), "X-Own") == []
-        assert values(sent(headers), "X-Other") == ["2"]
-        assert end_to_end(headers) == [("X-Other", "2")]
+        """Whatever other headers say."""
+        headers = [("X-Own", "1"), ("Connection", connection), ("X-Other", "x-third")]
+        assert values(sent([*headers, ("X-Third", "3")]), "X-Own") == []
+        assert sent([*headers, ("X-Third", "3")])[1:3] == [("X-Other", "x-third"), ("X-Third", "3")]
+        assert end_to_end([*headers, ("X-Third", "3")]) == [
+            ("X-Other", "x-third"),
+            ("X-Third", "3"),
+        ]
 
     def test_our_own_cookies_go_and_the_others_stay_as_they_are(self) -> None:
         for ours in ("bridge_share", "bridge_preview", "bridge_trail"):
@@ -226,6 +231,16 @@ class TestEachName:
             assert values(sent([("cookie", f" {ours} = x")]), "Cookie") == []
         for theirs in ("bridge_other=1;  a=2", "a=bridge_share", "a=1;b=2 ; "):
             assert values(sent([("Cookie", theirs)]), "Cookie") in ([theirs], [theirs.strip()])
+        for whole in (("Cookie", ""), ("X", "bridge_share=x")):
+            assert whole in sent([whole])
+
+    @pytest.mark.parametrize(("length", "kept"), [(64, 1), (65, 0)])
+    def test_only_short_names_are_remembered(self, length: int, kept: int) -> None:
+        """Visitors can send any number of long ones."""
+        before = _known_fate.cache_info().currsize
+        assert before < 4000
+        sent([(f"x-{'y' * (length - 2)}", "1")])
+        assert _known_fate.cache_info().currsize - before == kept
 
     def test_the_rest_of_a_request_is_told(self) -> None:
         head = Head("GET", parse_target("GET", "/"), "a.example", (("TE", "Trailers, gzip"),), "")
@@ -274,7 +289,7 @@ class TestEachName:
     ],
 )
 def test_a_backend_finds_itself_by_its_own_name(name: str, value: str, shown: str | None) -> None:
-    client = TrustedProxies([]).client(Head("GET", parse_target("GET", "/"), "www.example.org"))
+    client = TrustedProxies([]).client(Head("GET", parse_target("GET", "/"), "www.Example.org"))
     headers = [("X", "http://www.example.org"), (name, value)]
     expected = [headers[0], (name, value if shown is None else shown)]
     assert renamed(headers, client, "https://old.internal", "/app") == expected
@@ -310,6 +325,9 @@ class TestAddresses:
             ("http://tls.internal/a", None),
             ("https://plain.internal/a", None),
             ("http://u@old.internal/a", "https://www.example.org:8443/a"),
+            ("http://old.internal/a//b", "https://www.example.org:8443/a//b"),
+            ("http://old.int\ternal/a", "https://www.example.org:8443/a"),
+            ("/a\tb", None),
             ("//10.0.0.7/a", None),
             ("http://10.0.0.7/a", None),
             ("http://old.internal:81/a", None),
@@ -318,6 +336,7 @@ class TestAddresses:
             ("http://old.internal:x/", None),
             ("mailto:old.internal", None),
             ("ftp://old.internal/", None),
+            ("ftp://old.internal:80/", None),
             ("http:old.internal", None),
             ("/a//b", None),
             ("//", None),
@@ -338,6 +357,12 @@ class TestAddresses:
             ("/a/app/b", "/a/app/b"),
             ("/app//evil", "https://www.example.org//evil"),
             ("/app/\\evil", "https://www.example.org/\\evil"),
+            ("/app/\t/evil", "https://www.example.org//evil"),
+            ("/ap\tp/a", "/a"),
+            ("/apple\t", "/apple\t"),
+            ("?a", "?a"),
+            ("#a", "#a"),
+            ("", ""),
             ("http://old.internal/app/a", "https://www.example.org/a"),
             ("http://old.internal/a", "https://www.example.org/a"),
             ("http://other/app/a", "http://other/app/a"),
@@ -354,6 +379,8 @@ class TestAddresses:
             ("0, http://old.internal/", "0, https://www.example.org:8443/"),
             ("5", "5"),
             ("5; url=/a", "5; url=/a"),
+            ('5; "http://old.internal/a" x', '5; "https://www.example.org:8443/a" x'),
+            ("5; url=http://old.internal/it's", "5; url=https://www.example.org:8443/it's"),
         ],
     )
     def test_a_refresh(self, value: str, shown: str) -> None:
@@ -377,6 +404,8 @@ class TestAddresses:
             ("a=b; Domain=other.test", "a=b; Domain=other.test"),
             ("domain=old.internal; Secure", "domain=old.internal; Secure"),
             ("a=b; Path=/app", "a=b; Path=/app"),
+            ("a=b; Domain=other.test; Path = /app", "a=b; Domain=other.test; Path = /app"),
+            ("a=b; Domain=example.net", "a=b; Domain=example.net"),
         ],
     )
     def test_a_cookie(self, value: str, shown: str) -> None:
@@ -389,6 +418,7 @@ class TestAddresses:
             ("a=b; path = /app ; Secure", "a=b; path =/; Secure"),
             ("a=b; Path=/apple", "a=b; Path=/apple"),
             ("path=/app; Secure", "path=/app; Secure"),
+            ("a=b; Path=/app/c=d", "a=b; Path=/c=d"),
         ],
     )
     def test_the_path_of_a_cookie(self, value: str, shown: str) -> None:
@@ -404,6 +434,7 @@ class TestAddresses:
             ("Refresh", f"1; url={url}"),
             ("Set-Cookie", "a=b; Domain=old.internal"),
             ("X-Link", f"<{url}>"),
+            ("X-Refresh", f"1; url={url}"),
         ]
         assert to_visitor(headers, SEEN, accel=False) == [
             ("X-First", url),
@@ -413,6 +444,7 @@ class TestAddresses:
             ("Refresh", f"1; url={ours}"),
             ("Set-Cookie", "a=b"),
             ("X-Link", f"<{url}>"),
+            ("X-Refresh", f"1; url={url}"),
         ]
 
     @pytest.mark.parametrize("accel", [False, True])
@@ -424,11 +456,12 @@ class TestAddresses:
         ]
         assert to_visitor(headers, SEEN, accel=accel) == (headers if accel else [])
 
-    @pytest.mark.parametrize("connection", ["close", "Keep-Alive", "X-Own, close", "x-own", ""])
+    @pytest.mark.parametrize("connection", ["close", "Keep-Alive", "close,\tX-Own", "x-own", ""])
     def test_what_a_response_is_to_be_without(self, connection: str) -> None:
-        headers = [("X-Own", "1"), ("Connection", connection), ("Server", "x"), ("Location", "/a")]
+        headers = [("X-Own", "location"), ("Connection", connection)]
+        headers += [("Server", "x"), ("Location", "/a")]
         got = to_visitor(headers, SEEN, accel=False, gone=frozenset({"server"}))
-        own = [] if "own" in connection.lower() else [("X-Own", "1")]
+        own = [] if "own" in connection.lower() else [("X-Own", "location")]
         assert got == [*own, ("Location", "/a")]
 
 
@@ -443,6 +476,7 @@ class TestOneAnswer:
             ("max-age=5", False),
             ("private", False),
             ("publicity", False),
+            ('no-cache="Set-Cookie, public, X"', False),
         ],
     )
     def test_shared_caches_are_let_in_in_so_many_words(self, value: str, shared: bool) -> None:
@@ -497,13 +531,15 @@ class TestToVisitor:
         ORIGIN.refresh(f"5; url={rest}")
         ORIGIN.cookie(rest)
 
-    @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E)))
+    @given(
+        st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E) | st.sampled_from("\t/\\"))
+    )
     def test_taking_a_prefix_away_never_makes_another_host(self, rest: str) -> None:
         """A path stays a path, or becomes an address of the visitor's own host."""
         origin = PublicOrigin("https", "www.example.org", frozenset(), "/app")
         got = origin.url(f"/app/{rest}")
         assert got.startswith(("https://www.example.org/", "/"))
-        assert not got.startswith(("//", "/\\"))
+        assert not got.replace("\t", "").startswith(("//", "/\\"))
 
     @given(st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E)))
     def test_a_cookie_without_an_attribute_of_the_backend_is_not_touched(self, value: str) -> None:
@@ -552,6 +588,8 @@ class TestKeepApart:
             (["no-store"], "no-store"),
             (["private"], "private"),
             (["Public, S-MaxAge=5"], "private"),
+            (["s-maxage = 5, public\t=1, private =x"], "private"),
+            (["No-Store = 1, public"], "No-Store = 1, public"),
             (['private="Set-Cookie, X-Foo", max-age=60'], "max-age=60, private"),
             (
                 ['no-cache="Set-Cookie, public", max-age=60'],
@@ -572,6 +610,9 @@ class TestKeepApart:
     def test_what_the_answer_varies_by_is_said_once(self, vary: str) -> None:
         assert values(keep_apart([("Vary", vary)], "Cookie"), "Vary") == [vary]
 
+    def test_only_vary_says_what_an_answer_varies_by(self) -> None:
+        assert values(keep_apart([("X", "cookie")], "Cookie"), "Vary") == ["Cookie"]
+
     @pytest.mark.parametrize("vary", ["X-Cookie-Group", "Cookies, Set-Cookie", "Accept, cookie2"])
     def test_a_name_that_only_holds_the_other_one_is_another(self, vary: str) -> None:
         assert values(keep_apart([("Vary", vary)], "Cookie"), "Vary") == [vary, "Cookie"]
@@ -587,6 +628,12 @@ class TestKeepApart:
         assert values(got, "Vary") == ["Accept", "Cookie"]
         assert values(got, "CDN-Cache-Control") == []
 
+    @given(st.lists(st.sampled_from(["public", "s-maxage", "PRIVATE", "no-cache", "x", "max-age"])))
+    def test_no_cache_is_let_in_by_what_has_been_kept_apart(self, names: list[str]) -> None:
+        for around in ("%s", "%s = 5", '%s="a, public"', ' %s\t="public, s-maxage=9" '):
+            value = ",".join(around % name for name in names)
+            assert not is_shared(keep_apart([("cache-control", value)], None))
+
     @given(HEADERS)
     def test_a_second_time_changes_nothing(self, headers: Headers) -> None:
         once = keep_apart(headers, "Cookie")
@@ -596,3 +643,17 @@ class TestKeepApart:
 def test_the_share_cookie_is_secure_where_the_visitor_is() -> None:
     assert share_cookie("key", secure=True)[1].endswith("; Secure")
     assert "Secure" not in share_cookie("key", secure=False)[1]
+
+
+@pytest.mark.parametrize("host", ["www.example.org", "www.example.org:8443", "WWW.Example.org"])
+def test_a_cookie_for_all_names_of_a_domain_stays_where_the_visitors_is_one_of_them(
+    host: str,
+) -> None:
+    origin = PublicOrigin("https", host, frozenset({("old.example.org", 80), ("x.test", 80)}))
+    for domain, kept in (("example.org", True), ("old.example.org", False), ("test", False)):
+        value = f"a=b; Domain={domain}"
+        assert origin.cookie(value) == (value if kept else "a=b")
+
+
+def test_a_cookie_of_the_backends_name_goes_where_the_visitor_asked_for_no_host() -> None:
+    assert PublicOrigin("http", "", HIDDEN).cookie("a=b; Domain=old.internal") == "a=b"

@@ -7,6 +7,7 @@ import json
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
@@ -24,7 +25,8 @@ from hypothesis.stateful import (
 
 from bridge.sync.cache.flights import Flights
 from bridge.sync.cache.frozen import NEVER, Frozen, freeze, thaw
-from bridge.sync.cache.memory import Cache, Change, Fill
+from bridge.sync.cache.memory import Cache, Change, Fill, Stats
+from stack.waiting import wait_for
 
 
 class Clock:
@@ -121,8 +123,19 @@ def test_before_anything_was_heard_every_read_is_new_enough(clock: Clock) -> Non
     cache = Cache(clock=clock)
     assert cache.moment("project") == 0
     assert cache.begin("project", "a").moment == 0
+    fill = cache.begin("project", "a")
+    cache.apply([Change("project", "a", 8, 0)])
+    assert cache.admits(fill, 8)
     cache.restart(0)
     assert cache.moment("project") == 0
+
+
+def test_a_read_that_begins_before_the_first_look_counts_after_it(clock: Clock) -> None:
+    cache = Cache(clock=clock)
+    cache.restart(1)
+    fill = cache.begin("project", "a")
+    cache.confirm(clock.now)
+    assert cache.keep(fill, document(7))
 
 
 # Floors.
@@ -243,13 +256,18 @@ def test_a_look_counts_from_when_it_began(cache: Cache, clock: Clock) -> None:
 
 def test_a_new_beginning_forgets_all_and_waits_for_a_look(cache: Cache, clock: Clock) -> None:
     put(cache, 7)
+    put(cache, 7, "b")
     cache.apply([Change("project", "a", 9, 5)])
     fill = cache.begin("project", "a")
     cache.restart(3)
-    assert cache.until == -math.inf
+    assert cache.until == cache.looked == -math.inf
+    assert cache.moment("project") == 3
+    assert cache.knows("project", "a") is None
     assert not cache.admits(fill, 9)
     cache.confirm(clock.now)
+    assert cache.admits(cache.begin("project", "a"), 1)
     assert cache.begin("project", "a").moment == 3
+    assert held(cache, "b") is None
     assert put(cache, 1)
 
 
@@ -259,15 +277,26 @@ def test_a_fill_does_not_survive_a_flush(cache: Cache) -> None:
     assert not cache.keep(fill, document(7))
 
 
+def test_after_a_flush_there_is_room_for_as_many_as_before(clock: Clock) -> None:
+    cache = confirmed(clock, max_entries=2)
+    for key in "ab":
+        put(cache, 1, key)
+    cache.flush()
+    for key in "cde":
+        put(cache, 1, key)
+    assert [key for key in "abcde" if held(cache, key)] == ["d", "e"]
+    assert cache.stats().evicted == 1
+
+
 # Bounds.
 
 
 def test_entries_end_after_their_time(clock: Clock) -> None:
     cache = confirmed(clock, ttl=10, bound=100)
     put(cache, 7)
-    clock.now += 9.99
+    clock.now += 9.5
     assert held(cache) == 7
-    clock.now += 0.02
+    clock.now += 0.5
     assert held(cache) is None
 
 
@@ -304,8 +333,24 @@ def test_what_is_refilled_for_ever_leaves_nothing_behind(clock: Clock) -> None:
     for version in range(1, 5000):
         cache.apply([Change("project", "a", version, version)])
         put(cache, version)
-    assert cache.stats().entries == 1
-    assert len(cache._ring) < 1100
+        assert len(cache._ring) == cache.stats().entries == 1
+
+
+def test_what_was_thrown_out_holds_no_more_than_an_eighth_of_the_memory(clock: Clock) -> None:
+    """Nearly as much it does hold, as looking for it takes time."""
+    cache = confirmed(clock)
+    for key in range(80):
+        put(cache, 1, f"k{key}")
+    full = cache.stats().bytes
+    gone: list[int] = []
+    for version, number in enumerate([*range(60), *range(80)], 2):
+        cache.apply([Change("project", f"k{number}", version, version)])
+        if len(gone) < 60:
+            put(cache, version, f"k{number}")
+        gone.append(sum(entry.size for entry in cache._ring if not entry.live))
+        assert gone[-1] <= cache.stats().bytes / 8
+    assert max(gone) > full / 9
+    assert cache.stats().entries == len(cache._ring) == 0
 
 
 def test_the_sum_of_bytes_is_that_of_the_entries(clock: Clock) -> None:
@@ -407,7 +452,7 @@ def test_everything_is_counted(cache: Cache, clock: Clock) -> None:
 
 
 def test_many_reads_begin_in_their_order(cache: Cache) -> None:
-    cache.apply([Change("project", "b", NEVER, 42)])
+    cache.apply([Change("project", "a", 8, 41), Change("project", "b", NEVER, 42)])
     fills = cache.begin_many("project", ["a", "b"])
     assert [fill.slot for fill in fills] == [("project", "a"), ("project", "b")]
     assert [fill.moment for fill in fills] == [1, 42]
@@ -504,17 +549,22 @@ def test_looks_only_move_the_confirmation_on(cache: Cache, clock: Clock) -> None
     until = cache.until
     cache.confirm(clock.now - 1)
     assert cache.until == until == clock.now + 2
+    assert cache.looked == clock.now
     put(cache, 7)
     clock.now += 1.99
     cache.confirm(clock.now)
     assert held(cache) == 7
 
 
-def test_a_child_after_a_fork_begins_anew(cache: Cache) -> None:
+def test_a_child_after_a_fork_begins_anew(cache: Cache, clock: Clock) -> None:
+    """Another thread of the parent had the lock."""
     put(cache, 7)
+    cache.apply([Change("project", "b", 8, 10)])
     with cache._lock:
         cache.after_fork()
         assert cache.knows("project", "a") is None
+    assert cache.stats() == Cache(clock=clock).stats() == Stats(*[0] * len(fields(Stats)))
+    assert cache.begin("project", "b", newest=True) == Fill(("project", "b"), 0, 0, 0)
     assert not put(cache, 7)
     assert cache.stats().rejected == 1
 
@@ -523,24 +573,25 @@ def test_a_child_after_a_fork_begins_anew(cache: Cache) -> None:
 
 
 def test_who_waits_for_a_version_is_woken_by_it(cache: Cache) -> None:
-    waiting = threading.Event()
     seen: list[bool] = []
-
-    def wait() -> None:
-        waiting.set()
-        seen.append(cache.wait("project", "a", 8, 10))
-
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(
+        target=lambda: seen.append(cache.wait("project", "a", 8, 1000)), daemon=True
+    )
     thread.start()
-    waiting.wait(10)
+    wait_for(lambda: cache._waiting)
     cache.apply([Change("project", "a", 7, 2)])
+    assert not seen
     cache.apply([Change("project", "a", 8, 3)])
     thread.join(10)
     assert seen == [True]
+    assert not cache._waiting
 
 
 def test_a_version_that_does_not_come_is_not_waited_for_longer(cache: Cache) -> None:
     assert not cache.wait("project", "a", 8, 0.001)
+    put(cache, 7)
+    assert not cache.wait("project", "a", 8, 0.001)
+    assert cache.wait("project", "a", 7, 0.001)
 
 
 # Frozen documents.
