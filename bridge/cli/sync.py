@@ -75,11 +75,12 @@ def init(dry_run: bool, output: Format) -> None:
     if hindered := [step for step in steps if step.action == "in the way"]:
         names = ", ".join(f"{step.collection}.{step.index}" for step in hindered)
         raise BridgeError(f"another index is in the way of {names}: drop it as the note says")
-    owners = {one.source.owner if one.source else "" for one in mirror.entities.values()}
+    sources = [one.source for one in mirror.entities.values()]
+    owners = {one.owner if one else "" for one in sources}
     if not dry_run:
         way = [
             *(["sync triggers --apply"] if "beside" in owners else ()),
-            *(["capture"] if "log" in owners else ()),
+            *(["capture"] if any(one and one.log for one in sources) else ()),
             *(["worker", "relay"] if owners != {"log"} else ()),
             "snapshot",
             "reconcile --deep",

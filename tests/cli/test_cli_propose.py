@@ -214,6 +214,10 @@ def test_what_comes_from_the_log_needs_no_worker_and_no_relay(
             "  b: {collection: b, source: {table: b, key: id}}\n",
             "sync triggers --apply; bridgectl capture; bridgectl worker",
         ),
+        (
+            "  b: {collection: b, source: {table: b, key: id, version: v, log: compare}}\n",
+            "capture; bridgectl worker; bridgectl relay",
+        ),
     ):
         text = f"version: 1\nentities:\n  a: {log}\n{others}"
         (tmp_path / "sync.yaml").write_text(text)
