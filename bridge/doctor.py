@@ -323,31 +323,12 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
         return
     if sources.site is not None:
         where = redact_url(settings.sql_url)
-        bad = partial(Finding, "bad", "outbox", where)
         try:
             check(sources.site.engine)
             yield from examine_sources(sources.site.engine, mirror)
-            yield from triggers(sources.site.engine, mirror, sources.site)
-            found = sources.site.backlog()
-            late = found.lag > _LATE
-            yield Finding(
-                "bad" if late else "ok",
-                "outbox",
-                where,
-                f"{several(found.rows, 'row waits', 'rows wait')}, the oldest for {found.lag:.0f} s"
-                + (f": {found.oldest}" if late else ""),
-                "is `bridgectl relay` running? `bridgectl status` and its log say more"
-                if late
-                else "",
-            )
-            if found.buried:
-                says = f"the events of {several(found.buried, 'row')} are dead letters"
-                yield bad(says, "bridgectl dead list, then retry or drop")
-            if found.ahead > _SKEW:
-                says = f"its oldest row is {found.ahead:.0f} s in the future"
-                do = "the machine that wrote it needs an NTP client, or a newer BridgeProducer.php"
-                yield bad(says, do)
-            yield from rights(sources.site)
+            if sources.site in sources.in_use():
+                yield from triggers(sources.site.engine, mirror, sources.site)
+                yield from _backlog(sources.site, where)
         except SQLAlchemyError as error:
             yield _unreadable(sources.site, where, error)
         except BridgeError as error:
@@ -362,6 +343,29 @@ def _outbox(settings: Settings) -> Iterator[Finding]:
         for path in spool.strangers():
             says = "is a link, a FIFO or the like, not a file of PHP's, and is not read"
             yield Finding("bad", "spool", str(path), says, "remove it; who put it there?")
+
+
+def _backlog(outbox: Outbox, where: str) -> Iterator[Finding]:
+    """What waits in an outbox. Raises SQLAlchemy's errors."""
+    bad = partial(Finding, "bad", "outbox", where)
+    found = outbox.backlog()
+    late = found.lag > _LATE
+    yield Finding(
+        "bad" if late else "ok",
+        "outbox",
+        where,
+        f"{several(found.rows, 'row waits', 'rows wait')}, the oldest for {found.lag:.0f} s"
+        + (f": {found.oldest}" if late else ""),
+        "is `bridgectl relay` running? `bridgectl status` and its log say more" if late else "",
+    )
+    if found.buried:
+        says = f"the events of {several(found.buried, 'row')} are dead letters"
+        yield bad(says, "bridgectl dead list, then retry or drop")
+    if found.ahead > _SKEW:
+        says = f"its oldest row is {found.ahead:.0f} s in the future"
+        do = "the machine that wrote it needs an NTP client, or a newer BridgeProducer.php"
+        yield bad(says, do)
+    yield from rights(outbox)
 
 
 def _unreadable(outbox: Outbox, where: str, error: SQLAlchemyError) -> Finding:

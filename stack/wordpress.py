@@ -99,14 +99,18 @@ class WordPress(PhpServer):
         (unfinished / "wp-config.php").write_text(text, encoding="utf-8")
         unfinished.rename(self.docroot)
 
-    def install(self) -> None:
+    def install(self, host: str = "") -> None:
         """Make its database, and fill in the form with which a site is set up.
+
+        host: host:port of what visitors ask, where that is not this server; WordPress keeps it as
+            the address of the site.
 
         Raises ServerFailed with the end of its answer.
         """
         self.mariadb.create_database(self.database)
         answer = requests.post(
             f"{self.url}/wp-admin/install.php?step=2",
+            headers={"Host": host} if host else None,
             data={
                 "weblog_title": "Forge – the blog",
                 "user_name": self.user,

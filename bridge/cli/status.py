@@ -52,19 +52,20 @@ def status(output: Format) -> None:
     same = twins.look(settings) if settings.uses_mongodb and "mongodb" not in found.errors else []
     silent = {f"{one.kind} {one.pid}": says for one in found.processes if (says := _silent(one))}
     errors = {**found.errors, **proxy.errors, **silent}
+    wanted = _wanted(settings, found, of_log_alone=sources.of_log_alone)
     if output == "json":
         more = {
             **proxy.data(),
             "reconciled": [asdict(one) for one in last],
             "log": None if of_log is None else asdict(of_log),
             "twins": [asdict(one) for one in same],
-            "missing": [kind for kind in _wanted(settings, found) if missing(found, kind)],
+            "missing": [kind for kind in wanted if missing(found, kind)],
         }
         say({**asdict(found), **more, "errors": errors}, "json")
     else:
         began = {one.entity: one.age + one.seconds for one in last if one.deep}
         rows = [
-            *_queue_rows(settings, found),
+            *_queue_rows(settings, found, wanted),
             *(status_rows(of_log, began) if of_log else ()),
             *proxy.rows(),
             *map(status_row, last),
@@ -80,10 +81,12 @@ def status(output: Format) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _wanted(settings: Settings, found: QueueStatus) -> list[str]:
-    """Who has to run, on this machine or on another one, so that edits arrive."""
+def _wanted(settings: Settings, found: QueueStatus, *, of_log_alone: bool) -> list[str]:
+    """Who has to run, on this machine or on another one, so that edits arrive. of_log_alone:
+    whether they all come from the database's log; who reads that has a row of its own."""
     relay = found.rows is not None or "outbox" in found.asked or "spool" in found.asked
-    return ["worker"] * settings.uses_broker + ["relay"] * relay
+    worker = settings.uses_broker and (relay or not of_log_alone)
+    return ["worker"] * worker + ["relay"] * relay
 
 
 def _silent(vitals: ProcessStatus) -> str:
@@ -94,7 +97,7 @@ def _silent(vitals: ProcessStatus) -> str:
     return f"gave no sign of life for {seconds:,.0f} s; see its log" if seconds > _SILENT else ""
 
 
-def _queue_rows(settings: Settings, found: QueueStatus) -> list[Row]:
+def _queue_rows(settings: Settings, found: QueueStatus, wanted: list[str]) -> list[Row]:
     rows = []
     if settings.uses_broker:
         rows += [
@@ -104,7 +107,7 @@ def _queue_rows(settings: Settings, found: QueueStatus) -> list[Row]:
         ]
     else:
         rows.append(row("queue", "not used", "to use it: BRIDGE_BROKER_URL, or a sync.yaml"))
-    if settings.sql_url or found.rows is not None:
+    if "outbox" in found.asked:
         rows.append(row("outbox: not in MongoDB yet", _number(found.rows)))
         lag = None if found.lag is None else f"{found.lag:.1f} s"
         about = f": {found.oldest}" if found.oldest else ""
@@ -129,7 +132,7 @@ def _queue_rows(settings: Settings, found: QueueStatus) -> list[Row]:
         silent = _silent(vitals)
         state = "silent" if silent else f"{rate:,.0f}/s"
         rows.append(row(f"{vitals.kind} {vitals.pid}", state, silent or totals))
-    for kind in _wanted(settings, found):
+    for kind in wanted:
         if missing(found, kind):
             rows.append(row(kind, "none", f"none runs on this machine: bridgectl {kind}"))
     return rows

@@ -75,14 +75,17 @@ def init(dry_run: bool, output: Format) -> None:
     if hindered := [step for step in steps if step.action == "in the way"]:
         names = ", ".join(f"{step.collection}.{step.index}" for step in hindered)
         raise BridgeError(f"another index is in the way of {names}: drop it as the note says")
-    owners = {one.source.owner for one in mirror.entities.values() if one.source}
-    first = "bridgectl sync triggers --apply; " if "beside" in owners else ""
+    sources = [one.source for one in mirror.entities.values()]
+    owners = {one.owner if one else "" for one in sources}
     if not dry_run:
-        click.echo(
-            f"bridge: next: {first}bridgectl worker and bridgectl relay; bridgectl snapshot; "
-            "bridgectl reconcile --deep",
-            err=True,
-        )
+        way = [
+            *(["sync triggers --apply"] if "beside" in owners else ()),
+            *(["capture"] if any(one and one.log for one in sources) else ()),
+            *(["worker", "relay"] if owners != {"log"} else ()),
+            "snapshot",
+            "reconcile --deep",
+        ]
+        click.echo(f"bridge: next: {'; '.join(f'bridgectl {one}' for one in way)}", err=True)
 
 
 @sync.command()

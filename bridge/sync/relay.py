@@ -26,6 +26,7 @@ from bridge.sync.apply import versions
 from bridge.sync.documents import Mirror
 from bridge.sync.entities import File, load
 from bridge.sync.mongodb import ping
+from bridge.sync.probe import logged_entities
 from bridge.sync.server_errors import check_broker, mongodb_missing
 from bridge.sync.touched import Fetcher
 
@@ -74,10 +75,21 @@ class Sources:
         """Those that are named."""
         return [outbox for outbox in (self.site, self.spooled) if outbox is not None]
 
+    @property
+    def of_log_alone(self) -> bool:
+        """Whether all entities come from the database's log, so that nothing needs an outbox or a
+        worker."""
+        return bool(self.file.entities) and logged_entities(self.file) == self.file.entities.keys()
+
     def in_use(self) -> list[Outbox]:
-        """Those that are there: a relay makes the one for spools when it starts."""
-        spooled = self.spooled is not None and Path(str(self.spooled.engine.url.database)).exists()
-        return [one for one in self.outboxes if one is not self.spooled or spooled]
+        """Those that are there: a relay makes the one for spools when it starts, and a database
+        whose log is read need not have one."""
+        there = []
+        if self.site is not None and not (self.of_log_alone and _lacks(self.site)):
+            there.append(self.site)
+        if self.spooled and Path(str(self.spooled.engine.url.database)).exists():
+            there.append(self.spooled)
+        return there
 
     def lag(self) -> float:
         """The age in seconds of the oldest change that MongoDB does not hold, 0 where there is
@@ -87,6 +99,14 @@ class Sources:
             with suppress(sql.exc.SQLAlchemyError):
                 found = max(found, outbox.backlog().lag)
         return found
+
+
+def _lacks(outbox: Outbox) -> bool:
+    """Whether its table is not there; whoever asks it finds out what else there is."""
+    try:
+        return not sql.inspect(outbox.engine).has_table(outbox.table.name, outbox.table.schema)
+    except sql.exc.SQLAlchemyError:
+        return False
 
 
 def queue_status(settings: Settings, sources: Sources, *, mongodb: bool = True) -> QueueStatus:

@@ -196,10 +196,33 @@ def test_from_a_proposal_to_documents(
     bridge("sync", "propose", "--write", "--version", "ver")
     done = bridge("sync", "init", **servers)
     assert "bridge_nick" in done.stdout
-    assert "next: bridgectl worker and bridgectl relay; bridgectl snapshot" in done.stderr
+    assert "next: bridgectl worker; bridgectl relay; bridgectl snapshot; " in done.stderr
     bridge("snapshot", "--max-lag", "0s", **servers)
     assert clean_mongodb.people.count_documents({}) == 2
     assert json.loads(bridge("reconcile", "--deep", "-o", "json", **servers).stdout)
+
+
+def test_what_comes_from_the_log_needs_no_worker_and_no_relay(
+    bridge: Bridge, mongodb_url: str, tmp_path: Path
+) -> None:
+    """They are named where another entity needs them."""
+    log = "{collection: a, source: {table: a, key: id, log: true}}"
+    for others, way in (
+        ("", "capture; bridgectl snapshot"),
+        ("  b: {collection: b}\n", "capture; bridgectl worker; bridgectl relay"),
+        (
+            "  b: {collection: b, source: {table: b, key: id}}\n",
+            "sync triggers --apply; bridgectl capture; bridgectl worker",
+        ),
+        (
+            "  b: {collection: b, source: {table: b, key: id, version: v, log: compare}}\n",
+            "capture; bridgectl worker; bridgectl relay",
+        ),
+    ):
+        text = f"version: 1\nentities:\n  a: {log}\n{others}"
+        (tmp_path / "sync.yaml").write_text(text)
+        done = bridge("sync", "init", BRIDGE_MONGODB_URL=mongodb_url)
+        assert f"next: bridgectl {way}" in done.stderr
 
 
 def test_what_rewriting_would_change_is_shown_and_nothing_is(

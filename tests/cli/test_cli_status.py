@@ -24,6 +24,8 @@ from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.telemetry import scrape
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.metrics import Metrics, State
+from bridge.queue.sql.database import connect
+from bridge.queue.sql.outbox import Outbox
 from bridge.queue.status import metrics as queue_metrics
 from bridge.queue.vitals import ProcessStatus, Vitals
 from bridge.settings import Settings
@@ -35,6 +37,7 @@ from tests.proxy.site import TOP, VIEW
 
 PAGE = f'  - {{name: page, path: "/p", handler: "{VIEW}", python: 100%}}\n'
 SURE = f'  - {{name: sure, path: "/s", handler: "{VIEW}", python: 100%, fallback: false}}\n'
+LOG = "{table: posts, key: id, log: true}"
 BOTH = {("page", "failures"): (True, 2), ("sure", "failures"): (True, 1)}
 
 
@@ -250,6 +253,36 @@ def test_a_missing_relay_is_named_where_there_is_an_outbox(file: Path, tmp_path:
     assert "relay none none runs on this machine: bridgectl relay" in said
     found = json.loads(bridge("status", "-o", "json", file=file, expect=1, **env).stdout)
     assert found["missing"] == ["worker", "relay"]
+
+
+@pytest.mark.parametrize("needs_them", ["", "another entity", "an outbox"])
+def test_who_reads_the_log_alone_needs_no_outbox_and_no_worker(
+    file: Path, tmp_path: Path, needs_them: str
+) -> None:
+    """Where its database has an outbox all the same, it is shown, and who empties it."""
+    other = "  user: {collection: users}\n" if needs_them == "another entity" else ""
+    text = f"version: 1\nentities:\n  post: {{collection: posts, source: {LOG}}}\n{other}"
+    (tmp_path / "sync.yaml").write_text(text)
+    env = {
+        "BRIDGE_SQL_URL": f"sqlite:///{tmp_path / 'site.db'}",
+        "BRIDGE_BROKER_URL": f"redis+streams://127.0.0.1:{free_port()}/0",
+        "BRIDGE_MONGODB_URL": f"mongodb://127.0.0.1:{free_port()}/bridge",
+    }
+    engine = connect(env["BRIDGE_SQL_URL"])
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE posts (id INTEGER PRIMARY KEY)")
+    if needs_them == "an outbox":
+        Outbox(engine).create()
+    engine.dispose()
+
+    found = json.loads(bridge("status", "-o", "json", file=file, expect=1, **env).stdout)
+    advice = json.loads(bridge("doctor", "-o", "json", file=file, expect=1, **env).stdout)
+
+    assert found["missing"] == (["worker", "relay"] if needs_them else [])
+    assert ("outbox" in found["asked"]) == bool(needs_them)
+    assert [one["state"] for one in advice if one["what"] == "outbox"] == {
+        "": [], "another entity": ["bad"], "an outbox": ["ok"],
+    }[needs_them]  # fmt: skip
 
 
 def test_a_legacy_that_is_down_is_named(file: Path, legacy: Backend) -> None:

@@ -45,6 +45,13 @@ class People:
         self.administrator = Administrator(self.site)
         self.administrator.write_pages()
 
+    def meanwhile(self) -> None:
+        """Edit for a while."""
+        for number in range(5):
+            self.administrator.edit(f"Meanwhile {number}", TEXT)
+        self.administrator.change("move", **{"from": "Meanwhile 0", "to": "Meanwhile 🦊"})
+        self.administrator.change("delete", title="Meanwhile 1")
+
     def go_on(self) -> None:
         """Do whatever its API and its forms can do, and what it has put off."""
         self.administrator.move_and_delete()

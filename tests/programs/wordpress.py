@@ -39,6 +39,11 @@ class People:
         self.administrator.set_options()
         write_by_xmlrpc(self.site)
 
+    def meanwhile(self) -> None:
+        """Edit for a while."""
+        for _ in range(3):
+            write_by_xmlrpc(self.site)
+
     def go_on(self) -> None:
         """Do whatever its forms, its editor and its older interface can do."""
         post = self.administrator.write_posts()

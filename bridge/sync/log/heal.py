@@ -208,7 +208,7 @@ class _Healer:
         """What MongoDB has under these keys, as BSON."""
         asked = [key for key in keys if is_text(key)]
         with outages():
-            return {raw["_id"]: raw.raw for raw in self._raw.find({"_id": {"$in": asked}})}
+            return {raw["_id"]: bytes(raw.raw) for raw in self._raw.find({"_id": {"$in": asked}})}
 
     def _walk(self, where: Document) -> Iterator[list[str]]:
         """The keys of the documents that are alive, in their order."""

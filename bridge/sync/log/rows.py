@@ -28,7 +28,7 @@ from bridge.sync.types.rules import Rule, rule
 from bridge.sync.types.typed import Typed
 from bridge.sync.types.wire import KeyColumn
 
-__all__ = ["Columns", "Reader", "Row", "Unread", "Walk"]
+__all__ = ["Columns", "Reader", "Row", "Unread", "Walk", "names_rows"]
 
 
 class Row(NamedTuple):
@@ -292,14 +292,19 @@ def _named(name: str) -> Iterator[None]:
         raise Misread(f"has a column {name} that {error}") from None
 
 
+def names_rows(column: Column, dialect: str) -> bool:
+    """Whether the log has the text that a column's values have in a key."""
+    return rule(column, dialect).family.kind != "number"
+
+
 def _part(column: KeyColumn, of_field: Rule, dialect: str) -> Callable[[Any], str]:
     """From a value to its text in a key. Raises Misread for a column that has none in the log."""
     if of_field.family.read == "stored":
         return _of_stored(column.column.name, of_field.codec)
+    if not names_rows(column.column, dialect):
+        raise Misread("is a floating-point number, of which the log does not have the text")
     # The types of fields are not those of keys.
     family = rule(column.column, dialect).family
-    if family.kind == "number":
-        raise Misread("is a floating-point number, of which the log does not have the text")
     if family.key == "bytes":
         return lambda value: base64.b64decode(value).hex()
     if family.key == "utc":

@@ -105,13 +105,16 @@ def _of_table(draft: Draft, seen: TableSample) -> Iterator[Note]:
     elif seen.rows:
         about = "" if seen.about is None else f" of about {seen.about:,}"
         yield Note("rows", f"its first and newest {seen.rows:,}{about} rows were looked at")
+    log = bool(draft.said["source"].get("log"))
     if table.engine.lower() not in _TRANSACTIONAL:
+        what = "a change that fails half-way, or a crash, can leave a row without its event"
+        if log:
+            what = "after a crash of the server the log may not say what is in it"
         yield Note(
             "engine",
-            f"{table.engine} has no transactions: a change that fails half-way, or a crash, can "
-            "leave a row without its event; `bridgectl reconcile --repair` finds it",
+            f"{table.engine} has no transactions: {what}; `bridgectl reconcile --repair` finds it",
         )
-    for key in table.foreign:
+    for key in () if log else table.foreign:
         actions = [
             f"ON {what} {action}"
             for what, action in (("DELETE", key.deletes), ("UPDATE", key.updates))
@@ -130,7 +133,7 @@ def _of_table(draft: Draft, seen: TableSample) -> Iterator[Note]:
     if generated := [one.name for one in table.columns if one.generated]:
         names = ", ".join(generated)
         yield Note("generated", f"computed by the database, and mirrored like others: {names}")
-    if "version" not in draft.said["source"]:
+    if not log and "version" not in draft.said["source"]:
         for column in table.columns:
             whole = column.type.lower() in _WHOLE or "int" in column.type.lower().split("(")[0]
             if column.name.lower() in _VERSIONS and whole and not column.nullable:

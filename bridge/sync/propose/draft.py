@@ -14,6 +14,7 @@ import sqlalchemy as sql
 
 from bridge.queue.sources import COLUMN
 from bridge.sync.entities import STATE, TOMBSTONES
+from bridge.sync.log.rows import names_rows
 from bridge.sync.models import COLLECTION, Entity, Index
 from bridge.sync.sql.versions import table as versions_table
 from bridge.sync.types.column import Column, Table
@@ -58,21 +59,31 @@ class Draft:
         return Entity.model_validate(dict(self.said))
 
 
-def why_not(table: Table, outbox: str) -> Note | None:
-    """Why a table cannot be mirrored; None where it can. outbox: the name of ours."""
+def why_not(table: Table, outbox: str, *, log: bool = False) -> Note | None:
+    """Why a table cannot be mirrored; None where it can.
+
+    outbox: the name of ours.
+    log: whether its changes are to come from the database's log, which knows tables alone.
+    """
     if table.name in (*_OURS, outbox.rpartition(".")[2]):
         return Note("ours", "it is the bridge's own")
     if "." in table.name or "\0" in table.name or len(table.name) > 128:
-        return Note("name", "sync.yaml cannot have its name; make a view of it, and name that")
+        other = "rename it" if log else "make a view of it, and name that"
+        return Note("name", f"sync.yaml cannot have its name; {other}")
     if not (table.key or table.unique):
+        other = "" if log else ", or write a `query:` with a key and a version"
         return Note(
             "no-key",
             "it has no primary key, and no unique index over columns that are never NULL, so that "
-            "nothing names its rows; add one, or write a `query:` with a key and a version",
+            f"nothing names its rows; add one{other}",
         )
-    if not _key(table):
-        names = ", ".join(f"{name} {_named(table, name).declared}" for name in table.key)
-        return Note("no-key", f"the database does not find rows by its key ({names}) again")
+    if not _key(table, log=log):
+        keys = dict.fromkeys(name for one in (table.key, *table.unique) for name in one)
+        names = ", ".join(f"{name} {_named(table, name).declared}" for name in keys)
+        who = "the database does not find rows by its key ({}) again"
+        if log and _key(table):
+            who = "the log does not have the text of its key ({}); add another unique index"
+        return Note("no-key", who.format(names))
     return None
 
 
@@ -89,7 +100,7 @@ def draft(table: Table, taken: Collection[str], version: str = "", *, log: bool 
         collection = name
     if collection in taken or collection == STATE:
         collection = _unused(name, {*taken, STATE})
-    key = _key(table)
+    key = _key(table, log=log)
     notes: list[Note] = []
     source: dict[str, Any] = {"table": table.full_name, "key": key[0] if len(key) == 1 else [*key]}
     column = table.column(version) if version else None
@@ -110,7 +121,8 @@ def draft(table: Table, taken: Collection[str], version: str = "", *, log: bool 
     for field_ in unruled:
         declared = _named(table, columns[field_]).declared
         text = f"`{field_}` is {declared}, which has no rule: it is dropped"
-        notes.append(Note("no-rule", f"{text}; a `query:` can select it as text"))
+        other = "" if log else "; a `query:` can select it as text"
+        notes.append(Note("no-rule", f"{text}{other}"))
     fields = {name: field for field, name in columns.items() if field not in unruled}
     if indexes := _indexes(table, key, fields):
         said["indexes"] = indexes
@@ -132,18 +144,21 @@ def _unused(name: str, taken: Collection[str]) -> str:
     return found
 
 
-def _key(table: Table) -> tuple[str, ...]:
+def _key(table: Table, *, log: bool = False) -> tuple[str, ...]:
     """The columns that name a row: the primary key, or the shortest of the unique indexes."""
     for these in (table.key, *sorted(table.unique, key=lambda one: (len(one), one))):
-        if these and all(_is_part(table, name) for name in these):
+        if these and all(_is_part(table, name, log=log) for name in these):
             return these
     return ()
 
 
-def _is_part(table: Table, name: str) -> bool:
+def _is_part(table: Table, name: str, *, log: bool) -> bool:
     if not re.fullmatch(COLUMN, name):
         return False
-    return part_of_key(sql.column(name), table.dialect, _named(table, name)) is not None
+    column = _named(table, name)
+    if part_of_key(sql.column(name), table.dialect, column) is None:
+        return False
+    return not log or names_rows(column, table.dialect)
 
 
 def _named(table: Table, name: str) -> Column:

@@ -98,7 +98,7 @@ def propose(
         if found is None:
             why: Note | None = Note("gone", "it is not there, or this user may not see it")
         else:
-            why = why_not(found, options.outbox)
+            why = why_not(found, options.outbox, log=options.log)
         if found is None or why is not None:
             if why is not None and why.kind != "ours":
                 left_out.append(LeftOut(name, why))

@@ -28,7 +28,7 @@ def written(found: Proposal, where: str) -> str:
         kind = "Better" if need.is_advice else "Missing"
         lines += _comment(f"- {kind}: {need.says}: {need.do}", "", hanging="  ")
     lines.append("version: 1")
-    if found.timestamps:
+    if found.timestamps and found.needs is None:  # from the log they come in UTC, always
         lines += _comment(_about_zone(found.timestamps), "")
         lines.append("# zone: Europe/Berlin")
     if found.max_document is not None:

@@ -86,7 +86,8 @@ class Heard:
         options = TOLERANT.with_options(document_class=RawBSONDocument)
         found = majority(self._database, collection, codec_options=options)
         with outages():
-            return {raw["_id"]: raw.raw for raw in found.find({"_id": {"$in": list(keys)}})}
+            asked = found.find({"_id": {"$in": list(keys)}})
+            return {raw["_id"]: bytes(raw.raw) for raw in asked}
 
     def _count(self, entity: str, key: str, outcome: Outcome) -> None:
         setattr(self._counts, outcome, getattr(self._counts, outcome) + 1)

@@ -126,7 +126,7 @@ class Mirrored:
         with outages():
             for some in _portions(keys):
                 for raw in self._raw.find({"_id": {"$in": some}}):
-                    yield raw.raw
+                    yield bytes(raw.raw)  # a view of the whole answer, where it is long
 
     def doubled(self, keys: Sequence[str]) -> set[str]:
         """Those of these keys whose document holds a field twice, which nobody must update."""
@@ -137,7 +137,7 @@ class Mirrored:
         some: list[DocumentState] = []
         with outages(), self._raw.find({"_del": True}).batch_size(chunk) as cursor:
             for raw in cursor:
-                one = _found(raw.raw)
+                one = _found(bytes(raw.raw))
                 if is_text(one.document["_id"]):
                     some.append(one)
                 if len(some) >= chunk:

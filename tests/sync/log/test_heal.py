@@ -69,6 +69,21 @@ def test_rows_that_only_sql_has_under_the_value_are_written(site: LogSite) -> No
     assert "p02/7" not in found
 
 
+def test_long_documents_are_healed_as_short_ones(site: LogSite) -> None:
+    """The driver hands them out in another form."""
+    site.sql(
+        "ALTER TABLE projects MODIFY title LONGTEXT",
+        "UPDATE projects SET title = REPEAT('x', 5000)",
+    )
+    site.load("project", rewrite=True)
+    site.unlogged("UPDATE projects SET title = CONCAT(title, '!') WHERE name = 'p02'")
+
+    done = healed(site, project=["p02", "p03"])
+
+    assert (done.looked, done.changed) == (2, 1)
+    assert len(site.documents()["p02"]) == 5001
+
+
 def test_only_these_keys_are_touched(site: LogSite) -> None:
     site.unlogged("UPDATE projects SET title = 'silent'")
 

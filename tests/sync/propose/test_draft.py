@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.sync.entities import load
+from bridge.sync.propose.advice import advised
 from bridge.sync.propose.draft import draft, why_not
+from bridge.sync.propose.look import TableSample
 from bridge.sync.propose.proposal import LeftOut, Proposal
 from bridge.sync.propose.written import as_data, written
 from bridge.sync.types.column import Column, ForeignKey, Table
@@ -107,6 +112,38 @@ def test_a_table_without_a_name_for_its_rows_is_left_out_with_the_reason(table: 
         key = draft(table, ()).entity.source
         assert key is not None
         assert key.key in (table.key, *table.unique)
+
+
+@settings(deadline=None)
+@given(tables())
+def test_what_is_said_for_the_log_can_be_done_there(table: Table) -> None:
+    """Queries, columns of versions and triggers are no way there, and floating points no key."""
+    why = why_not(table, "bridge_outbox", log=True)
+    notes = (
+        [why] if why else list((made := advised(draft(table, (), log=True), TableSample())).notes)
+    )
+    for note in notes:
+        assert not re.search("query:|version:|trigger|view|event", note.text), note
+    if why is None:
+        source = made.entity.source
+        assert source is not None
+        assert source.log is True
+        assert "float" not in {one.type for one in table.columns if one.name in source.key}
+
+
+def test_a_table_whose_only_key_has_floating_points_is_left_out_for_the_log() -> None:
+    """The log has the number, and not the text that a key is."""
+    columns = (Column("half", "float", "float", False), Column("id", "int", "int", False))
+    table = Table("mysql", None, "t", columns, ("half",))
+    assert why_not(table, "bridge_outbox") is None
+    why = why_not(table, "bridge_outbox", log=True)
+    assert why is not None
+    assert why.text == (
+        "the log does not have the text of its key (half float); add another unique index"
+    )
+    other = replace(table, unique=(("id",),))
+    assert why_not(other, "bridge_outbox", log=True) is None
+    assert draft(other, (), log=True).said["source"] == {"table": "t", "key": "id", "log": True}
 
 
 def shop(**more: object) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,29 @@ def test_engines_cascades_and_caches_are_told(mariadb_engine: sql.Engine) -> Non
     assert kinds(entity(found, "p")) == {"version", "secret"}
     assert kinds(entity(found, "c")) == {"cascade"}
     assert kinds(entity(found, "object_cache")) == {"engine", "churn"}
+
+
+def test_for_the_log_only_what_the_log_does_not_show_is_told(mariadb_engine: sql.Engine) -> None:
+    """And not what is so with triggers, or with rows that PHP sends."""
+    run(
+        mariadb_engine,
+        "CREATE TABLE p (id INT PRIMARY KEY, version INT NOT NULL, seen TIMESTAMP NULL)",
+        "CREATE TABLE c (id INT PRIMARY KEY, p INT, "
+        "FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE)",
+        "CREATE TABLE words (id INT PRIMARY KEY) ENGINE=MyISAM",
+        "CREATE TABLE loose (line VARCHAR(50))",
+        "CREATE TABLE halves (half FLOAT PRIMARY KEY)",
+    )
+    found = propose(mariadb_engine, [], ProposalOptions(log=True))
+    assert kinds(entity(found, "p")) == set()
+    [cascade] = [note.text for note in entity(found, "c").notes if note.kind == "cascade"]
+    assert cascade.startswith("rows change with those of p (ON DELETE CASCADE), which the log")
+    assert kinds(entity(found, "words")) == {"engine"}
+    assert {one.table: one.note.kind for one in found.left_out} == {
+        "loose": "no-key", "halves": "no-key",
+    }  # fmt: skip
+    text = written(found, "there")
+    assert not re.search("query:|zone:|trigger|outbox", text)
 
 
 def test_types_without_a_rule_are_dropped_and_full_text_is_no_index(

@@ -76,6 +76,22 @@ def test_what_mongodb_holds_is_equal_whatever_its_version(hearing_: Hearing) -> 
     assert hearing_.site.versions() == before
 
 
+def test_long_documents_are_compared_as_short_ones(hearing_: Hearing) -> None:
+    """The driver hands them out in another form."""
+    site, title = hearing_.site, "x" * 5_000
+    site.sql(
+        "ALTER TABLE projects MODIFY title LONGTEXT", "UPDATE projects SET title = :t", t=title
+    )
+    site.load(rewrite=True)
+    with site.engine.connect() as connection:
+        learn(connection, site.mirror, "project")
+
+    hearing_.take(event("p01", title), event("p02", "late"))
+    hearing_.looks()
+
+    assert hearing_.counted == (2, 0)
+
+
 def test_others_are_left_to_be_written(hearing_: Hearing) -> None:
     other = Event("note", "changed", "1", 1, {})
 

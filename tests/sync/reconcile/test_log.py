@@ -64,6 +64,19 @@ def test_equal_sides_are_equal(site: LogSite) -> None:
         assert result.rows == result.documents == result.compared == rows
 
 
+@pytest.mark.parametrize("size", [4_000, 5_000, 300_000])
+def test_long_documents_are_compared_as_short_ones(site: LogSite, size: int) -> None:
+    """The driver hands them out in another form."""
+    site.sql(
+        "ALTER TABLE projects MODIFY title LONGTEXT",
+        "UPDATE projects SET title = REPEAT(name, :n) WHERE name < 'p06'", n=size // 3,
+    )  # fmt: skip
+    site.load(rewrite=True)
+    assert site.reconcile(deep=True).equal
+    site.unlogged("UPDATE projects SET title = CONCAT(title, '!') WHERE name IN ('p02', 'p08')")
+    assert site.differences() == [("different", "p02"), ("different", "p08")]
+
+
 def test_every_damage_in_mongodb_is_found(site: LogSite) -> None:
     expected = damage(site)
 
