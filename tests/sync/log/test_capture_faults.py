@@ -16,6 +16,7 @@ import pytest
 import structlog
 from pymongo.database import Database
 
+from bridge.sync.log import capture
 from bridge.sync.log.capture import run_capture
 from bridge.sync.log.position import position_of_version
 from stack.mariadb import MariaDB
@@ -47,6 +48,20 @@ def site(
     made.load()
     yield made
     made.engine.dispose()
+
+
+@pytest.fixture
+def lasting(log_site: LogSite) -> LogSite:
+    """Three projects are loaded, from a server that others use, too."""
+    log_site.projects("vim", "git", "php")
+    log_site.load()
+    return log_site
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stopped the reading is looked at again sooner."""
+    monkeypatch.setattr(capture, "AGAIN", 0.3)
 
 
 @contextmanager
@@ -87,14 +102,14 @@ def test_a_server_that_is_killed_and_comes_back_is_read_on(site: LogSite) -> Non
         assert site.is_equal()
 
 
-def test_files_of_the_log_that_follow_each_other_are_read_through(site: LogSite) -> None:
-    with reading(site):
+def test_files_of_the_log_that_follow_each_other_are_read_through(lasting: LogSite) -> None:
+    with reading(lasting):
         for number in range(5):
-            site.sql("UPDATE projects SET size = :n", n=number)
-            site.server.execute("FLUSH BINARY LOGS")
-        site.caught_up()
+            lasting.sql("UPDATE projects SET size = :n", n=number)
+            lasting.server.execute("FLUSH BINARY LOGS")
+        lasting.caught_up()
 
-        assert site.differences() == []
+        assert lasting.differences() == []
 
 
 @pytest.mark.parametrize("runs", [True, False], ids=["while it is read", "while nobody reads"])
@@ -184,10 +199,10 @@ def test_a_replica_that_takes_over_is_another_log_and_is_loaded(
         moved.engine.dispose()
 
 
-def test_clocks_that_go_back_change_nothing(site: LogSite) -> None:
-    with reading(site):
-        site.server.execute(
-            f"USE {site.name}",
+def test_clocks_that_go_back_change_nothing(lasting: LogSite) -> None:
+    with reading(lasting):
+        lasting.server.execute(
+            f"USE {lasting.name}",
             "SET SESSION timestamp = 1000000",
             "UPDATE projects SET title = 'long ago'",
             "SET SESSION timestamp = 4000000000",
@@ -195,9 +210,9 @@ def test_clocks_that_go_back_change_nothing(site: LogSite) -> None:
             "SET SESSION timestamp = 2",
             "UPDATE projects SET title = 'at first' WHERE name = 'git'",
         )
-        site.caught_up()
+        lasting.caught_up()
 
-        assert site.differences() == []
+        assert lasting.differences() == []
 
 
 def test_a_second_domain_stops_the_reading(site: LogSite) -> None:
@@ -221,31 +236,33 @@ def test_a_second_domain_stops_the_reading(site: LogSite) -> None:
     ],
 )
 def test_a_server_with_a_wrong_setting_is_not_read_until_it_is_mended(
-    site: LogSite, setting: str, good: str
+    lasting: LogSite, setting: str, good: str
 ) -> None:
-    site.server.execute(f"SET GLOBAL {setting}")
-    with reading(site):
-        assert f"SET GLOBAL {good}" in problem(site)
-        site.server.execute(f"SET GLOBAL {good}")
-        site.engine.dispose()  # sessions keep what they began with
-        site.sql("UPDATE projects SET title = 'after'")
-        site.caught_up()
+    lasting.server.execute(f"SET GLOBAL {setting}")
+    with reading(lasting):
+        try:
+            assert f"SET GLOBAL {good}" in problem(lasting)
+        finally:
+            lasting.server.execute(f"SET GLOBAL {good}")
+        lasting.engine.dispose()  # sessions keep what they began with
+        lasting.sql("UPDATE projects SET title = 'after'")
+        lasting.caught_up()
 
-        assert site.is_equal()
-        assert site.kept.read().problem == ""
+        assert lasting.is_equal()
+        assert lasting.kept.read().problem == ""
 
 
-def test_a_second_process_waits_and_reads_on_when_the_first_one_is_gone(site: LogSite) -> None:
-    with reading(site):
-        site.caught_up()
-        second = reading(site)
+def test_a_second_process_waits_and_reads_on_when_the_first_one_is_gone(lasting: LogSite) -> None:
+    with reading(lasting):
+        lasting.caught_up()
+        second = reading(lasting)
         second.__enter__()
-        site.sql("UPDATE projects SET title = 'one'")
-        site.caught_up()
+        lasting.sql("UPDATE projects SET title = 'one'")
+        lasting.caught_up()
     try:
-        site.sql("UPDATE projects SET title = 'two'")
-        site.caught_up()
-        assert site.is_equal()
+        lasting.sql("UPDATE projects SET title = 'two'")
+        lasting.caught_up()
+        assert lasting.is_equal()
     finally:
         second.__exit__(None, None, None)
 
@@ -295,25 +312,25 @@ def _pass(one: socket.socket, other: socket.socket, most: int) -> None:
 
 @pytest.mark.parametrize("first", range(0, 4000, 500))
 def test_a_network_that_is_cut_anywhere_loses_nothing(
-    site: LogSite, first: int, monkeypatch: pytest.MonkeyPatch
+    lasting: LogSite, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Connections end after ever more bytes of the server's, in the middle of greetings, headers
     and rows."""
-    way = Cutting(site.server.port, [first + 37 * number for number in range(14)])
-    url = site.settings.sql_url.replace(str(site.server.port), str(way.port))
+    way = Cutting(lasting.server.port, [first + 37 * number for number in range(14)])
+    url = lasting.settings.sql_url.replace(str(lasting.server.port), str(way.port))
     monkeypatch.setattr("bridge.queue.waiting.FIRST_DELAY", 0.001)
     monkeypatch.setattr("bridge.queue.waiting.LONGEST_DELAY", 0.01)
     for number in range(6):
-        site.sql("UPDATE projects SET title = :t", t=f"title {number}")
-        site.sql("REPLACE INTO projects VALUES ('emacs', :t, 2)", t=f"emacs {number}")
-    settings = replace(site.settings, sql_url=url)
+        lasting.sql("UPDATE projects SET title = :t", t=f"title {number}")
+        lasting.sql("REPLACE INTO projects VALUES ('emacs', :t, 2)", t=f"emacs {number}")
+    settings = replace(lasting.settings, sql_url=url)
 
     def run(stop: threading.Event) -> None:
         run_capture(settings, stop=stop, log=structlog.get_logger())
 
     try:
         with in_background(run):
-            site.caught_up()
-            assert site.is_equal()
+            lasting.caught_up()
+            assert lasting.is_equal()
     finally:
         way.close()
