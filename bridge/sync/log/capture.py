@@ -161,9 +161,14 @@ class _Capture:
                 patience.until(self._follow, self._tell_away)
             except Stopped:
                 break
+            except _NotOurs as error:
+                self._log.warning("capture.given_up", cause=str(error))
+                told = ""
             except BridgeError as error:
                 told = self._tell_problem(error, told)
                 self._stop.wait(AGAIN)
+            finally:
+                self.healing.rest()
         with suppress(ServerAway):
             self._kept.release(self._owner)
 
@@ -221,9 +226,11 @@ class _Capture:
     # The log.
 
     def _follow(self) -> None:
-        """Read until something ends it. Raises ServerAway, and what `Follower` raises."""
+        """Read until something ends it. Raises ServerAway, _NotOurs, and what `Follower` raises."""
         with self._asking() as connection:
             check(look(connection))
+        if not self._kept.take(self._owner, LEASE):
+            raise _NotOurs("another process has begun to read the log meanwhile")
         kept = self._kept.read()
         position = kept.position
         if position is None:
@@ -240,6 +247,7 @@ class _Capture:
             if kept.problem:
                 self._keep(follower.stream.position)
             self._log.info("capture.follows", after=str(position))
+            self.healing.begin()
             self._read(follower)
 
     def _follower(self, position: Position) -> Follower:
@@ -306,14 +314,14 @@ class _Capture:
 
     def _keep(self, position: Position | None) -> None:
         """Say how far it is; None: no further than before, and nothing new. Raises Stopped, and
-        ServerAway where another process reads now."""
+        _NotOurs where another process reads now."""
         news = _News() if position is None else self._news
         is_ours = self._patiently(
             "mongodb",
             lambda: self._kept.keep(self._owner, position, news.dirty, news.halted),
         )
         if not is_ours:
-            raise ServerAway("another process reads the log now, or reading begins elsewhere")
+            raise _NotOurs("another process reads the log now, or reading begins elsewhere")
         if position is not None:
             self._news = _News()
         if news.dirty:
@@ -403,6 +411,11 @@ class _Capture:
             self._news.dirty[name] = self._marked[name]
             if before is None:
                 self._log.warning("capture.dirty", entity=name, cause=why, at=str(at))
+
+
+class _NotOurs(BridgeError):
+    """This process was silent for too long, so that another one reads the log, or a load has begun
+    an epoch: it is to be asked again who reads, and from where."""
 
 
 @dataclass(slots=True)
