@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic, time
 from typing import Any, TypeVar
 
@@ -42,8 +42,8 @@ from bridge.sync.log.follow import AnotherHistory, Follower, end_of_log
 from bridge.sync.log.healing import Healing
 from bridge.sync.log.kept import LEASE, Dirty, Halted, KeptLog
 from bridge.sync.log.needs import check, look
-from bridge.sync.log.position import Position
-from bridge.sync.log.stream import Altered, Change, Concerned, Found, Stream, Unreadable
+from bridge.sync.log.position import Position, position_of_version
+from bridge.sync.log.stream import Altered, Change, Concerned, Found, Stream, Torn, Unreadable
 from bridge.sync.log.stream import Stopped as StoppedEntity
 from bridge.sync.log.wanted import Wanted
 from bridge.sync.mongodb import connect
@@ -339,12 +339,14 @@ class _Capture:
             self._bury([letter_of_row(found.entity, BadRow(raw, found.error, ""))])
         elif isinstance(found, Concerned):
             names = self._wanted.in_(found.schema, found.tables)
-            self._mark(names, found.why, stream)
+            self._mark(names, found.why, stream.at)
         elif isinstance(found, Cascaded):
             keys = {found.field: [found.value]} if found.field else None
-            self._mark([found.entity], "a foreign key", stream, keys)
+            self._mark([found.entity], "a foreign key", stream.at, keys)
         elif isinstance(found, Altered):
             self._altered(self._wanted.in_(found.schema, found.tables), stream)
+        elif isinstance(found, Torn):
+            self._torn(found, stream)
         elif isinstance(found, StoppedEntity):
             do = f"bridgectl snapshot {found.entity}"
             at = stream.at
@@ -371,7 +373,7 @@ class _Capture:
         for name in again:
             self._halted.discard(name)
             self._news.halted[name] = None
-        self._mark([*changed, *again], "its table was changed", stream)
+        self._mark([*changed, *again], "its table was changed", stream.at)
         for name in changed:
             self._log.warning("types.changed", entity=name, at=str(stream.at))
 
@@ -384,20 +386,28 @@ class _Capture:
             self._comparing.unsure(name, why)
         return bool(found)
 
+    def _torn(self, torn: Torn, stream: Stream) -> None:
+        """Some of it may be in MongoDB, with versions that come again."""
+        number = torn.gtid.sequence
+        self._batch = [one for one in self._batch if position_of_version(one.version)[1] != number]
+        names = [name for place in torn.tables for name in self._wanted.in_(place[0], place[1:])]
+        at = replace(stream.position, gtid=torn.gtid)
+        self._mark(names, "the server ended within a transaction", at)
+
     def _mark(
         self,
         names: Iterable[str],
         why: str,
-        stream: Stream,
+        at: Position,
         keys: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         """Say that rows are not what the log says.
 
         names: entities.
         why: in words, without values.
+        at: the transaction.
         keys: a field to its values in the rows that are meant; None: all of them.
         """
-        at = stream.at
         names = list(dict.fromkeys(names))
         self._unsure(names, why)
         for name in names:
