@@ -107,6 +107,8 @@ class Follower:
                 begun.append(raw)
                 if raw[4] == Kind.GTID_LIST:
                     break
+                if raw[4] not in _BEFORE_LIST:
+                    raise error  # MySQL's files do not say it so
             body = begun[-1][HEADER:]
             if Gtid.parse(before_file(body)) != self.stream.position.gtid:
                 raise error
@@ -169,6 +171,10 @@ class Follower:
             engine.dispose()
         if Gtid.parse(found) != position.gtid:
             raise AnotherHistory(f"{_NOT_THERE.format(position)}: {found or 'nothing'} is there")
+
+
+_BEFORE_LIST = (Kind.ROTATE, Kind.FORMAT_DESCRIPTION, Kind.START_ENCRYPTION, Kind.HEARTBEAT)
+"""What comes before the list of transactions in a file of MariaDB's."""
 
 
 def _following(file: str) -> str:
