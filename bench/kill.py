@@ -123,6 +123,7 @@ def _report(loop: LogKillLoop, found: Verdict, seed: int, seconds: float) -> Rep
         "unmarked": len(found.unmarked),
         "healed": found.healed,
         "healed_after_s": round(found.healed_after, 1),
+        "large": loop.editors.large,
         "loads": loop.loads.total(),
         "loads_killed": loop.loads["killed"],
         "watched": loop.watcher.seen.writes,

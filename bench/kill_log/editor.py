@@ -31,7 +31,7 @@ LIFE = 1_000_000
 """How far `n` of a new row is above that of the editor's last one; more than it is ever counted."""
 CALM_EVERY = 2.0
 """Seconds between two edits that must be marked, once it is calm."""
-PAUSE = 0.02
+PAUSE = 0.06
 """Seconds between two edits of one editor, at most."""
 REFUSED = frozenset((1062, 1146, 1205, 1213, 1412, 1451, 1452, 1020))
 """Codes of errors after which nothing was done: a key that is there, a table that is renamed, a
@@ -277,6 +277,11 @@ class Editors:
         for one in self._threads:
             if one.ident is not None:
                 one.join(90)
+
+    @property
+    def large(self) -> int:
+        """Large transactions, and whole tables emptied in their turn."""
+        return sum(one.turn for one in self._threads)
 
     @property
     def error(self) -> str:

@@ -31,7 +31,7 @@ class Verdict:
     what the worker says of events that are only compared. marks: edits that must be marked; healed:
     those whose mark came and is gone; unmarked: those that were not marked. unhealed: entities that
     are still marked, or stopped. healed_after: for how many seconds a mark stood at the longest
-    after the kills. told: the first few of all that, in words.
+    when MongoDB had caught up after the kills. told: the first few of all that, in words.
     """
 
     lost: int = 0

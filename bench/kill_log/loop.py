@@ -95,16 +95,18 @@ class LogKillLoop:
             self.editors.start()
             self._load_first()
             self._kill_all()
-            ended = time.time()
-            self.say(f"no more kills; it is edited for {self.calm:g} s more")
             self.editors.calm_down()
+            self.say("no more kills; waiting until MongoDB has what was edited so far")
+            self._wait_until_there()
+            caught_up = time.time()
+            self.say(f"it is edited for {self.calm:g} s more")
             self._wait(self.calm)
             self.editors.stop()
             self._check()
             self._finish_load()
             self._wait_until_applied()
             self.meddle(servers)
-            return self._judge(ended)
+            return self._judge(caught_up)
 
     # Loads.
 
@@ -231,34 +233,39 @@ class LogKillLoop:
         return mariadb.execute(f"USE {mariadb.database}", *statements)
 
     def _wait_until_applied(self) -> None:
-        """Until MongoDB has everything, or nothing goes on any more."""
+        """Until MongoDB has everything, and nothing is marked any more."""
         self._sql("RENAME TABLE IF EXISTS bulk_away TO bulk")
+        self.say("nobody edits; waiting until MongoDB has everything")
+        self._wait_until_there(lambda kept: not _marks(kept) and not self._waiting())
+
+    def _wait_until_there(
+        self, rests: Callable[[Mapping[str, Any]], bool] = lambda kept: True
+    ) -> None:
+        """Until MongoDB has what is in the log now, and it `rests`, by the document `log`; or until
+        nothing goes on any more."""
         [(end,)] = self._sql("SELECT @@gtid_binlog_pos")
         last, since = None, time.monotonic()
-        self.say(f"nobody edits; waiting until MongoDB has everything up to {end}")
 
-        def rests() -> bool:
+        def is_there() -> bool:
             nonlocal last, since
             kept = self._kept()
             place = (kept.get("position") or {}).get("gtid") or "0"
-            left = self._waiting()
-            now = place, sorted(_marks(kept)), left
+            now = place, sorted(_marks(kept)), self._waiting()
             if now != last:
                 last, since = now, time.monotonic()
             if time.monotonic() - since > self.patience:
                 raise TimedOut(f"nothing goes on: {now} of {end}")
-            behind = int(place.rpartition("-")[2]) < int(end.rpartition("-")[2])
-            return not behind and not _marks(kept) and not left
+            return int(place.rpartition("-")[2]) >= int(end.rpartition("-")[2]) and rests(kept)
 
         try:
-            wait_for(rests, 900, "everything in MongoDB", interval=0.25)
+            wait_for(is_there, 900, "everything in MongoDB", interval=0.25)
         except TimedOut as late:
             self.say(str(late))
 
     def _waiting(self) -> int:
         return int(self._sql("SELECT COUNT(*) FROM bridge_outbox")[0][0])
 
-    def _judge(self, ended: float) -> Verdict:
+    def _judge(self, since: float) -> Verdict:
         servers, made = self.servers, list(self.editors.tally.made)
         for server in servers.processes:
             self._note_troubles(server)
@@ -284,7 +291,7 @@ class LogKillLoop:
             healed=sum(one not in missed and one.entity not in unhealed for one in made),
             unmarked=unmarked,
             unhealed=unhealed,
-            healed_after=seen.healed_after(ended),
+            healed_after=seen.healed_after(since),
             told=[*told, *gaps[:10], *seen.told[:10], *letters],
         )
 
