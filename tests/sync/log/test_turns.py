@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -88,21 +89,6 @@ def test_who_lost_its_turn_does_not_read_beside_the_other_one(site: LogSite) -> 
         assert site.documents() == {"vim": "Vim"}
 
 
-def test_two_processes_take_turns(site: LogSite) -> None:
-    with reading(site) as first:
-        until(first, "capture.follows")
-        with reading(site) as second:
-            until(second, "capture.waiting")
-            give(site, LATER, ahead=3600)
-            until(first, "capture.waiting")
-            give(site, None)
-            site.sql("UPDATE projects SET title = 'after'")
-            site.caught_up()
-            assert (
-                first.events.count("capture.follows") + second.events.count("capture.follows") == 2
-            )
-
-
 def test_who_waits_leaves_the_marks_to_the_one_who_reads(
     site: LogSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,10 +103,7 @@ def test_who_waits_leaves_the_marks_to_the_one_who_reads(
     mark = Dirty("0-7-1", 1, "a test")
     site.database.projects.update_one({"_id": "vim"}, {"$set": {"title": "damaged"}})
     give(site, LATER, ahead=3600)
-    site.database.bridge_state.update_one(
-        {"_id": LOG}, {"$set": {"dirty.project": {"since": mark.since, "sequence": mark.sequence,
-                                                  "why": mark.why, "keys": None}}}
-    )  # fmt: skip
+    site.database.bridge_state.update_one({"_id": LOG}, {"$set": {"dirty.project": asdict(mark)}})
     with reading(site) as told:
         for _ in range(3):
             asked.clear()
