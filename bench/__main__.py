@@ -8,16 +8,20 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
 from bench.before import COMPARABLE
+from bench.kill_log.damage import DAMAGES
 from bench.report import BenchmarkFailed, Report
 from stack.errors import StackError
 
 SECONDS = {"chaos": 600}
-"""What runs for a time as a whole, and how long by default; it is random, and takes a seed."""
+"""What runs for a time as a whole, and how long by default."""
+SEEDED = ("chaos", "kill")
+"""What is random, and takes a seed."""
 NAMES = (
     "chaos", "dispatcher", "engine", "kill", "log", "queue", "slow", "sync", "triggers", "truth",
 )  # fmt: skip
@@ -32,7 +36,18 @@ NAMES = (
     type=click.IntRange(1),
     help="A load, 1 by default; all of chaos, 600 by default.",
 )
-@click.option("--seed", type=int, help="Of chaos, to break the same again.")
+@click.option("--seed", type=int, help="Of chaos and kill, to break the same again.")
+@click.option(
+    "--source",
+    type=click.Choice(["queue", "log"]),
+    help="Of kill: where changes come from, the queue by default, or the database's log.",
+)
+@click.option("--kills", type=click.IntRange(0), help="Of kill: how many, 60 by default.")
+@click.option(
+    "--damage",
+    type=click.Choice(DAMAGES),
+    help="Of kill --source log: damage what is to be proven, which must be found.",
+)
 @click.option("--quick", is_flag=True, help="One short round: shows that it runs, not how fast.")
 @click.option(
     "--against",
@@ -47,6 +62,9 @@ def main(
     rounds: int,
     seconds: int | None,
     seed: int | None,
+    source: str | None,
+    kills: int | None,
+    damage: str | None,
     quick: bool,
     against: str | None,
     output: str,
@@ -57,6 +75,7 @@ def main(
     Example:
       python -m bench dispatcher --rounds 7
       python -m bench sync --against HEAD~1   is it slower than it was?
+      python -m bench kill --source log       with MariaDB's log as the source
     """
     if list_names or name is None:
         click.echo("\n".join(NAMES))
@@ -65,12 +84,18 @@ def main(
         raise click.UsageError(
             f"{name} is no measure of speed: --against is for {', '.join(COMPARABLE)}"
         )
-    if seed is not None and name not in SECONDS:
-        raise click.UsageError(f"{name} takes no seed: --seed is for {', '.join(SECONDS)}")
+    if seed is not None and name not in SEEDED:
+        raise click.UsageError(f"{name} takes no seed: --seed is for {', '.join(SEEDED)}")
+    only = {"source": source, "kills": kills, "damage": damage}
+    given = [f"--{word}" for word, value in only.items() if value is not None]
+    if given and name != "kill":
+        raise click.UsageError(f"{', '.join(given)} is for kill")
+    if damage is not None and source != "log":
+        raise click.UsageError("--damage is for kill --source log")
     seconds = SECONDS.get(name, 1) if seconds is None else seconds
     if quick:
         rounds, seconds = 1, 1
-    chosen = {} if seed is None else {"seed": seed}
+    chosen = {word: value for word, value in {"seed": seed, **only}.items() if value is not None}
     progress = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         try:
@@ -92,7 +117,7 @@ def _run(
     seconds: int,
     quick: bool,
     progress: Console,
-    chosen: Mapping[str, int],
+    chosen: Mapping[str, Any],
 ) -> Report:
     if against is not None:
         from bench.before.against import run

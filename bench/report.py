@@ -25,7 +25,7 @@ class Report:
     headings: Sequence[str]
     rows: list[Sequence[str]] = field(default_factory=list)
     ratios: dict[str, float] = field(default_factory=dict)
-    figures: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float | str] = field(default_factory=dict)
     failure: str = ""
 
     def show(self, console: Console) -> None:

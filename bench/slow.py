@@ -246,7 +246,7 @@ def run(folder: Path, rounds: int, seconds: int, progress: Console) -> Report:
     progress.print("handlers that are stuck, and that compute", style="dim")
     figures |= beside_slow_handlers(folder / "handlers", quick=quick)
     report = Report("slow visitors, through one worker", ("", "value"))
-    report.figures = figures
+    report.figures = {**figures}
     report.ratios = {"stuck_p99_over_free": figures["stuck_p99_over_free"]}
     report.rows = [(name, f"{value:,g}") for name, value in figures.items()]
     return report

@@ -169,6 +169,11 @@ def run_relay(
             queues=[(queue, sources.site) for queue in sources.file.queues if sources.site],
             lists=sources.file.lists,
             fetch=Fetcher(sources.site.engine, mirror, source) if sources.site else None,
+            compared=frozenset(
+                name
+                for name, one in mirror.entities.items()
+                if one.source is not None and one.source.owner == "log"
+            ),
             counters=counters,
             max_event=sources.file.max_event,
         )

@@ -1,5 +1,6 @@
 """What a relay does with rows of an outbox whose time has come; pure, without a clock or I/O.
 
+its event is only compared           publish it once, then the row is free
 MongoDB holds the version            the row is free
 it was never published               publish it
 its event is a dead letter           look again much later; a person decides
@@ -7,7 +8,7 @@ it was, not long ago                 look again, soon at first, then less often
 its message may still be queued      look again later
 else                                 it got lost: publish it again
 
-`first` decides the first two lines. Of what is doubtful then the broker is asked, and `second`
+`first` decides the first three lines. Of what is doubtful then the broker is asked, and `second`
 decides the rest.
 """
 
@@ -84,17 +85,25 @@ class Plan:
 
 
 def first(
-    rows: Sequence[Row], held: Mapping[tuple[str, str], int], now: int, timing: Timing
+    rows: Sequence[Row],
+    held: Mapping[tuple[str, str], int],
+    now: int,
+    timing: Timing,
+    compared: Container[str] = (),
 ) -> Plan:
     """Every row is free, to be published or doubtful.
 
     held: the versions that MongoDB holds, by entity and key.
     now: milliseconds since 1970.
+    compared: entities whose versions another source gives. Their events are not written, so that
+        MongoDB never holds their versions, or holds them before they come.
     """
     made = Plan()
     for row in rows:
         version = held.get(row.identity)
-        if version is not None and version >= row.version:
+        if row.identity[0] in compared:
+            (made.publish if row.published_at is None else made.free).append(row)
+        elif version is not None and version >= row.version:
             made.free.append(row)
         elif row.published_at is None:
             made.publish.append(row)

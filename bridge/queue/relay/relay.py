@@ -20,7 +20,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
@@ -111,6 +111,7 @@ class Relay:
     held: asks MongoDB.
     spools, queues, lists: the other sources, `queues` with their outbox.
     fetch: asks the site's database what has become of rows that were only noted.
+    compared: entities whose events are compared, and not written: see `plan.first`.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Relay:
         queues: Sequence[tuple[SqlQueue, Outbox]] = (),
         lists: Sequence[str] = (),
         fetch: Fetch | None = None,
+        compared: Container[str] = (),
         counters: RelayCounters | None = None,
         timing: Timing = Timing(),  # noqa: B008  # frozen
         max_event: int = MAX_EVENT_BYTES,
@@ -133,6 +135,7 @@ class Relay:
         self.counters = RelayCounters() if counters is None else counters
         self._url, self._held, self._log, self._timing = broker_url, held, log, timing
         self._queue, self._dead_queue, self._max_event = queue, dead_queue, max_event
+        self._compared = compared
         self._fetch, self._held_up = fetch, dict[str, tuple[str, float]]()
         self._outboxes, self._spools = tuple(outboxes), tuple(spools)
         self._dead_rows = DeadRows(dead_queue, every=timing.dead_look)
@@ -258,7 +261,7 @@ class Relay:
 
     def _look_for(self, outbox: Outbox, rows: Sequence[Row], source: str) -> None:
         held = self._held([row.identity for row in rows])
-        first = plan.first(rows, held, now_ms(), self._timing)
+        first = plan.first(rows, held, now_ms(), self._timing, self._compared)
         oldest, dead = None, set[int]()
         if first.doubtful:
             oldest, dead = self._link.do(lambda broker: self._ask(broker, first.doubtful, source))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic, time
 from typing import Any, TypeVar
 
@@ -42,8 +42,8 @@ from bridge.sync.log.follow import AnotherHistory, Follower, end_of_log
 from bridge.sync.log.healing import Healing
 from bridge.sync.log.kept import LEASE, Dirty, Halted, KeptLog
 from bridge.sync.log.needs import check, look
-from bridge.sync.log.position import Position
-from bridge.sync.log.stream import Altered, Change, Concerned, Found, Stream, Unreadable
+from bridge.sync.log.position import Position, position_of_version
+from bridge.sync.log.stream import Altered, Change, Concerned, Found, Stream, Torn, Unreadable
 from bridge.sync.log.stream import Stopped as StoppedEntity
 from bridge.sync.log.wanted import Wanted
 from bridge.sync.mongodb import connect
@@ -161,9 +161,14 @@ class _Capture:
                 patience.until(self._follow, self._tell_away)
             except Stopped:
                 break
+            except _NotOurs as error:
+                self._log.warning("capture.given_up", cause=str(error))
+                told = ""
             except BridgeError as error:
                 told = self._tell_problem(error, told)
                 self._stop.wait(AGAIN)
+            finally:
+                self.healing.rest()
         with suppress(ServerAway):
             self._kept.release(self._owner)
 
@@ -221,9 +226,11 @@ class _Capture:
     # The log.
 
     def _follow(self) -> None:
-        """Read until something ends it. Raises ServerAway, and what `Follower` raises."""
+        """Read until something ends it. Raises ServerAway, _NotOurs, and what `Follower` raises."""
         with self._asking() as connection:
             check(look(connection))
+        if not self._kept.take(self._owner, LEASE):
+            raise _NotOurs("another process has begun to read the log meanwhile")
         kept = self._kept.read()
         position = kept.position
         if position is None:
@@ -240,6 +247,7 @@ class _Capture:
             if kept.problem:
                 self._keep(follower.stream.position)
             self._log.info("capture.follows", after=str(position))
+            self.healing.begin()
             self._read(follower)
 
     def _follower(self, position: Position) -> Follower:
@@ -306,14 +314,14 @@ class _Capture:
 
     def _keep(self, position: Position | None) -> None:
         """Say how far it is; None: no further than before, and nothing new. Raises Stopped, and
-        ServerAway where another process reads now."""
+        _NotOurs where another process reads now."""
         news = _News() if position is None else self._news
         is_ours = self._patiently(
             "mongodb",
             lambda: self._kept.keep(self._owner, position, news.dirty, news.halted),
         )
         if not is_ours:
-            raise ServerAway("another process reads the log now, or reading begins elsewhere")
+            raise _NotOurs("another process reads the log now, or reading begins elsewhere")
         if position is not None:
             self._news = _News()
         if news.dirty:
@@ -331,12 +339,14 @@ class _Capture:
             self._bury([letter_of_row(found.entity, BadRow(raw, found.error, ""))])
         elif isinstance(found, Concerned):
             names = self._wanted.in_(found.schema, found.tables)
-            self._mark(names, found.why, stream)
+            self._mark(names, found.why, stream.at)
         elif isinstance(found, Cascaded):
             keys = {found.field: [found.value]} if found.field else None
-            self._mark([found.entity], "a foreign key", stream, keys)
+            self._mark([found.entity], "a foreign key", stream.at, keys)
         elif isinstance(found, Altered):
             self._altered(self._wanted.in_(found.schema, found.tables), stream)
+        elif isinstance(found, Torn):
+            self._torn(found, stream)
         elif isinstance(found, StoppedEntity):
             do = f"bridgectl snapshot {found.entity}"
             at = stream.at
@@ -363,7 +373,7 @@ class _Capture:
         for name in again:
             self._halted.discard(name)
             self._news.halted[name] = None
-        self._mark([*changed, *again], "its table was changed", stream)
+        self._mark([*changed, *again], "its table was changed", stream.at)
         for name in changed:
             self._log.warning("types.changed", entity=name, at=str(stream.at))
 
@@ -376,20 +386,28 @@ class _Capture:
             self._comparing.unsure(name, why)
         return bool(found)
 
+    def _torn(self, torn: Torn, stream: Stream) -> None:
+        """Some of it may be in MongoDB, with versions that come again."""
+        number = torn.gtid.sequence
+        self._batch = [one for one in self._batch if position_of_version(one.version)[1] != number]
+        names = [name for place in torn.tables for name in self._wanted.in_(place[0], place[1:])]
+        at = replace(stream.position, gtid=torn.gtid)
+        self._mark(names, "the server ended within a transaction", at)
+
     def _mark(
         self,
         names: Iterable[str],
         why: str,
-        stream: Stream,
+        at: Position,
         keys: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         """Say that rows are not what the log says.
 
         names: entities.
         why: in words, without values.
+        at: the transaction.
         keys: a field to its values in the rows that are meant; None: all of them.
         """
-        at = stream.at
         names = list(dict.fromkeys(names))
         self._unsure(names, why)
         for name in names:
@@ -403,6 +421,11 @@ class _Capture:
             self._news.dirty[name] = self._marked[name]
             if before is None:
                 self._log.warning("capture.dirty", entity=name, cause=why, at=str(at))
+
+
+class _NotOurs(BridgeError):
+    """This process was silent for too long, so that another one reads the log, or a load has begun
+    an epoch: it is to be asked again who reads, and from where."""
 
 
 @dataclass(slots=True)

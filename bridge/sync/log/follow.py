@@ -16,7 +16,7 @@ import sqlalchemy as sql
 from bridge.errors import BridgeError, ServerAway
 from bridge.queue.sql.cause import cause_of
 from bridge.queue.sql.database import connect, reading
-from bridge.sync.log.format import Kind, LogUnreadable
+from bridge.sync.log.format import HEADER, Kind, LogUnreadable, before_file
 from bridge.sync.log.position import Gtid, Position
 from bridge.sync.log.replica import LogGone, Replica
 from bridge.sync.log.snapshots import consistent, gtid_at
@@ -87,8 +87,40 @@ class Follower:
 
     def found(self) -> Iterator[list[Found]]:
         """What each event does, without end; an empty list for one that does nothing."""
-        for raw in self._replica.events():
-            yield self.stream.feed(raw)
+        while True:
+            try:
+                for raw in self._replica.events():
+                    yield self.stream.feed(raw)
+            except LogGone as error:
+                begun = self._next_file(error)
+            for raw in begun:
+                yield self.stream.feed(raw)
+
+    def _next_file(self, error: LogGone) -> list[bytes]:
+        """Go on behind the end of a file that the server cannot read, because it ended in the
+        middle of an event; how the next one begins. It is known that nothing is passed over: the
+        next file says which transaction was the last one before it."""
+        replica, begun = Replica(self._url), list[bytes]()
+        try:
+            replica.start_at(_following(self.stream.file), 4)
+            for raw in replica.events():
+                begun.append(raw)
+                if raw[4] == Kind.GTID_LIST:
+                    break
+                if raw[4] not in _BEFORE_LIST:
+                    raise error  # MySQL's files do not say it so
+            body = begun[-1][HEADER:]
+            if Gtid.parse(before_file(body)) != self.stream.position.gtid:
+                raise error
+        except LogGone:
+            replica.close()
+            raise error from None
+        except BaseException:
+            replica.close()
+            raise
+        self._replica.close()
+        self._replica = replica
+        return begun
 
     @property
     def is_idle(self) -> bool:
@@ -139,6 +171,16 @@ class Follower:
             engine.dispose()
         if Gtid.parse(found) != position.gtid:
             raise AnotherHistory(f"{_NOT_THERE.format(position)}: {found or 'nothing'} is there")
+
+
+_BEFORE_LIST = (Kind.ROTATE, Kind.FORMAT_DESCRIPTION, Kind.START_ENCRYPTION, Kind.HEARTBEAT)
+"""What comes before the list of transactions in a file of MariaDB's."""
+
+
+def _following(file: str) -> str:
+    """The name of the next file of a log."""
+    name, _, number = file.rpartition(".")
+    return f"{name}.{int(number) + 1:0{len(number)}}"
 
 
 _NOT_THERE = "the log of the server does not have {} where it was read last"

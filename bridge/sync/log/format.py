@@ -244,6 +244,14 @@ def rotation(body: bytes) -> tuple[str, int]:
     return name, at
 
 
+@reads("the list of transactions before a file")
+def before_file(body: bytes) -> str:
+    """The last transaction of each domain before a file of MariaDB's, as MariaDB writes them."""
+    (count,) = struct.unpack_from("<I", body)
+    found = (struct.unpack_from("<IIQ", body, 4 + 16 * at) for at in range(count & 0x0FFFFFFF))
+    return ",".join(f"{domain}-{server}-{sequence}" for domain, server, sequence in found)
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """The beginning of a transaction. alone: it is one statement without a commit of its own.

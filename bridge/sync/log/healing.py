@@ -35,13 +35,14 @@ not compared all the time."""
 
 
 class Healing:
-    """Heals while it is entered. changed: documents that were written or buried so far."""
+    """Heals while it is entered, from `begin` to `rest`: who only waits to read the log leaves the
+    marks to the one who reads. changed: documents that were written or buried so far."""
 
     def __init__(self, settings: Settings, log: FilteringBoundLogger) -> None:
         self._settings, self._log = settings, log
         self._stop, self._wake = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="healing", daemon=True)
-        self._told = ""
+        self._told, self._begun = "", False
         self._healed: dict[str, Dirty] = {}
         self.changed = 0
 
@@ -53,6 +54,14 @@ class Healing:
         self._stop.set()
         self._wake.set()
         self._thread.join(30)
+
+    def begin(self) -> None:
+        """This process reads the log."""
+        self._begun = True
+
+    def rest(self) -> None:
+        """It does not any more."""
+        self._begun = False
 
     def soon(self) -> None:
         """Something was marked."""
@@ -72,7 +81,8 @@ class Healing:
                 self._wake.clear()
                 began = monotonic()
                 try:
-                    self._turn(engine, database, link)
+                    if self._begun:
+                        self._turn(engine, database, link)
                     self._told = ""
                 except Stopped:
                     break

@@ -23,7 +23,9 @@ from bridge.sync.log.rows import Reader, Row
 from bridge.sync.log.statements import touches
 from bridge.sync.log.tables import Shape, shape
 
-__all__ = ["Altered", "Change", "Concerned", "Found", "Readers", "Stopped", "Stream", "Unreadable"]
+__all__ = [
+    "Altered", "Change", "Concerned", "Found", "Readers", "Stopped", "Stream", "Torn", "Unreadable",
+]  # fmt: skip
 
 
 class Change(NamedTuple):
@@ -78,7 +80,15 @@ class Stopped(NamedTuple):
     why: str
 
 
-Found = Change | Unreadable | Concerned | Cascaded | Altered | Stopped
+class Torn(NamedTuple):
+    """The server ended while it wrote this transaction, and has undone it: what was found of it is
+    not so. The next transaction has the same number. tables: whose rows were in it."""
+
+    gtid: Gtid
+    tables: frozenset[tuple[str, str]]
+
+
+Found = Change | Unreadable | Concerned | Cascaded | Altered | Stopped | Torn
 Readers = Callable[[Shape], Sequence[Reader | Referred | Stopped]]
 """Of a table, those who want its rows."""
 
@@ -137,6 +147,11 @@ class Stream:
         return replace(self.position, gtid=self._group.gtid)
 
     @property
+    def file(self) -> str:
+        """Which is read, of those of the log."""
+        return self._file
+
+    @property
     def made(self) -> int:
         """When the file was begun that is read, in Unix seconds."""
         return self._made
@@ -175,6 +190,8 @@ class Stream:
         elif kind == Kind.ROTATE:
             self._file, self._offset = log.rotation(body)
             self._tables.clear()
+        elif kind == Kind.FORMAT_DESCRIPTION:
+            return self._torn()
         elif kind == Kind.GTID:
             # It has no commit of its own, unless a BEGIN follows.
             gtid = Gtid(log.uuid_of(body), 0, log.sequence_of(body))
@@ -243,6 +260,13 @@ class Stream:
             checksum=int.from_bytes(raw[-4:], "little"),
         )
         return list(_concerned(group.tables, group.undone)) if group.undone else []
+
+    def _torn(self) -> list[Found]:
+        """A file begins; a transaction never goes on in the next one."""
+        if (group := self._group) is None:
+            return []
+        self._group = None
+        return [Torn(group.gtid, frozenset(group.tables))]
 
     def _within(self) -> _Group:
         if self._group is None:

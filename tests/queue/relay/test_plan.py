@@ -55,6 +55,17 @@ def test_a_row_is_free_when_mongodb_holds_its_version_or_a_newer_one(
     assert decide(row(), held) == what
 
 
+@pytest.mark.parametrize("held", [None, 4, 2**57])
+def test_a_row_whose_event_is_only_compared_is_published_once(held: int | None) -> None:
+    """Whatever MongoDB holds: its versions are another source's."""
+    versions = {} if held is None else {("project", "vim"): held}
+    new, old = row(1), row(2, ago=3)
+
+    made = first([new, old], versions, NOW, TIMING, compared={"project"})
+    assert (made.publish, made.free, made.doubtful) == ([new], [old], [])
+    assert first([old], {}, NOW, TIMING, compared={"release"}).free == []
+
+
 @pytest.mark.parametrize("version", [-1, -(2**63)])
 def test_a_version_below_zero_is_not_free_where_mongodb_holds_nothing(version: int) -> None:
     assert decide(row(version=version)) == "publish"

@@ -22,6 +22,7 @@ from bridge.sync.log.position import position_of_version
 from stack.mariadb import MariaDB
 from stack.waiting import wait_for
 from tests.sync.log.site import LOG_OPTIONS, LogSite
+from tests.sync.log.torn import tear
 from tests.sync.reconcile.site import in_background
 
 
@@ -334,3 +335,44 @@ def test_a_network_that_is_cut_anywhere_loses_nothing(
             assert lasting.is_equal()
     finally:
         way.close()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40], ids=["between events", "in an event", "in another one"])
+@pytest.mark.parametrize("most", [1, 1000], ids=["applied", "not applied yet"])
+def test_a_transaction_in_which_the_server_ended_did_not_happen(
+    site: LogSite, monkeypatch: pytest.MonkeyPatch, cut: int, most: int
+) -> None:
+    """Whatever of it was read, and whatever has its number then."""
+    monkeypatch.setattr(capture, "MOST", most)
+    site.sql("UPDATE projects SET title = 'torn'")
+    with reading(site):
+        site.sql("UPDATE projects SET title = 'kept'")
+        site.caught_up()
+        site.server.kill()
+        tear(max(site.server.data.glob("bin.[0-9]*")), 2, cut)
+        site.server.start()
+        site.sql("INSERT INTO projects VALUES ('next', 'Next', 1)")
+        site.sql("UPDATE projects SET size = 7 WHERE name = 'git'")
+        site.caught_up()
+        wait_for(lambda: not site.kept.read().dirty, bound=30, what="every mark healed")
+
+        assert site.differences() == []
+        assert site.documents()["git"] == "kept"
+
+
+def test_a_file_that_cannot_be_read_is_not_passed_over_where_something_would_be_missing(
+    site: LogSite,
+) -> None:
+    """The next file says that a transaction was before it which nobody has read."""
+    with reading(site):
+        site.caught_up()
+    site.sql("UPDATE projects SET title = 'unread'")
+    site.server.stop()
+    file = max(site.server.data.glob("bin.[0-9]*"))
+    raw = bytearray(file.read_bytes())
+    raw[raw.rindex(b"unread")] ^= 1
+    file.write_bytes(raw)
+    site.server.start()
+    with reading(site):
+        assert "does not have the log" in problem(site) or "damaged" in problem(site)
+        assert "unread" not in site.documents().values()

@@ -15,7 +15,16 @@ from bridge.sync.log import tables as log
 from bridge.sync.log.format import ROWS, Kind, LogUnreadable
 from bridge.sync.log.position import Gtid, Position, position_of_version
 from bridge.sync.log.rows import Reader
-from bridge.sync.log.stream import Altered, Change, Concerned, Found, Stopped, Stream, Unreadable
+from bridge.sync.log.stream import (
+    Altered,
+    Change,
+    Concerned,
+    Found,
+    Stopped,
+    Stream,
+    Torn,
+    Unreadable,
+)
 from bridge.sync.log.tables import Physical, Shape
 from bridge.sync.types.column import Column
 from tests.sync.log.entities import UTF8, reader_of, types_of
@@ -55,6 +64,20 @@ def begun(maker: Maker, position: Position | None = None) -> Stream:
     stream = Stream(position or Position(1, None), readers)
     assert fed(maker.rotation("bin.000001"), maker.described(), stream=stream) == []
     return stream
+
+
+def test_a_transaction_that_a_new_file_interrupts_did_not_happen() -> None:
+    """The next one has its number."""
+    maker = Maker()
+    stream = begun(maker)
+    table = maker.table(5, "things", PHYSICAL)
+    first = fed(maker.gtid(1), table, maker.rows("insert", 5, [row(1)]), stream=stream)
+    torn = fed(maker.rotation("bin.000002"), maker.described(), stream=stream)
+    assert (len(first), stream.is_within, stream.position.gtid) == (1, False, None)
+    assert torn == [Torn(Gtid("0", 7, 1), frozenset({("site", "things")}))]
+    again = fed(maker.gtid(1), table, maker.rows("insert", 5, [row(2)]), maker.xid(), stream=stream)
+    assert (len(again), str(stream.position), stream.file) == (1, "0-7-1", "bin.000002")
+    assert fed(maker.rotation("bin.000003"), maker.described(), stream=stream) == []
 
 
 def changes(found: Sequence[Found]) -> list[tuple[str, str, str | None]]:

@@ -13,11 +13,14 @@ from structlog.testing import capture_logs
 
 from bridge.queue.broker.publisher import Publisher
 from bridge.queue.events import Event
+from bridge.queue.sql.values import to_json
 from bridge.sync.reconcile import doubtful
 from bridge.sync.reconcile.heard import Heard
 from bridge.sync.reconcile.sides import Sides
+from bridge.sync.relay import run_relay
 from bridge.sync.sql.learn import learn
 from bridge.sync.worker import Counters, run_worker
+from stack.process import REPOSITORY
 from stack.waiting import wait_for
 from tests.sync.log.site import LogSite
 from tests.sync.reconcile.site import in_background
@@ -181,3 +184,29 @@ def test_a_worker_compares_and_does_not_write(
         wait_for(lambda: counters.differing == 1)
     assert (counters.compared, counters.applied) == (1, 0)
     assert site.documents()["p01"] == "P01"
+
+
+def test_a_relay_keeps_no_row_of_an_outbox_for_what_is_only_compared(
+    site: LogSite, redis_url: str, clean_redis: redis.Redis
+) -> None:
+    """Also of a key that no document will ever have."""
+    site.sql((REPOSITORY / "php/sql/outbox.mysql.sql").read_text(encoding="utf-8"))
+    for key in ("p01", "never"):
+        site.sql(
+            "INSERT INTO bridge_outbox (aggregatetype, aggregateid, type, payload, ver, created_at)"
+            " VALUES ('project', :k, 'project.changed', :p, 1, 0)",
+            k=key,
+            p=to_json({"name": key, "title": key.upper(), "size": 1}),
+        )
+    settings, counters = replace(site.settings, broker_url=redis_url), Counters()
+
+    def relay(stop: Any) -> None:
+        run_relay(settings, stop=stop, log=structlog.get_logger())
+
+    def work(stop: Any) -> None:
+        run_worker(settings, stop=stop, log=structlog.get_logger(), counters=counters)
+
+    with in_background(relay), in_background(work):
+        wait_for(lambda: counters.compared == 2)
+        wait_for(lambda: not site.server.execute(f"SELECT 1 FROM {site.name}.bridge_outbox"))
+    assert counters.compared == 2
