@@ -5,6 +5,7 @@ What stands in the tables is `bridge.queue.sql.outbox` and `bridge.queue.sql.que
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -15,7 +16,16 @@ from bridge.errors import BridgeError
 from bridge.settings import redact_url
 from bridge.units import in_portions
 
-__all__ = ["PRINTED", "connect", "delete", "log_text", "nested", "reading", "taking"]
+__all__ = [
+    "PRINTED",
+    "at_level",
+    "connect",
+    "delete",
+    "log_text",
+    "nested",
+    "reading",
+    "taking",
+]
 
 LOCK_SECONDS = 2
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 30
@@ -32,6 +42,10 @@ PRINTED = {
 # error near, Incorrect string value.
 _ROWS_PER_DELETION = 500
 _TELL_VALUES = frozenset({1062, 1064, 1292, 1366})
+_POOL = "bridge"
+# A connection that was lost is told by whoever used it. The pool would print a traceback of its
+# own, since it could not be rolled back either.
+logging.getLogger(f"sqlalchemy.pool.impl.QueuePool.{_POOL}").setLevel(logging.CRITICAL)
 
 
 def connect(url: str) -> sql.Engine:
@@ -55,6 +69,7 @@ def connect(url: str) -> sql.Engine:
             isolation_level="READ COMMITTED",
             pool_pre_ping=True,
             pool_recycle=300,
+            pool_logging_name=_POOL,
             hide_parameters=True,
             connect_args=_patience(made),
         )
@@ -156,6 +171,22 @@ def reading(engine: sql.Engine) -> Iterator[sql.Connection]:
         connection = connection.execution_options(only_reads=True)
         with connection.begin():
             yield connection
+
+
+@contextmanager
+def at_level(engine: sql.Engine, level: str) -> Iterator[sql.Connection]:
+    """A connection with another isolation level.
+
+    Raises SQLAlchemy's errors, as all that is done with a connection; SQLAlchemy itself raises the
+    driver's where a connection is lost while its level is set or put back. Then it also keeps the
+    place in its pool for ever, so the pool is made anew.
+    """
+    try:
+        with engine.connect() as connection:
+            yield connection.execution_options(isolation_level=level)
+    except engine.dialect.loaded_dbapi.Error as error:
+        engine.dispose()
+        raise sql.exc.OperationalError(f"isolation level {level}", None, error) from error
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from bridge.errors import BridgeError, ServerAway, Stopped
 from bridge.queue.broker.connection import Link
 from bridge.queue.consumer.dead_letters import DeadLetter
 from bridge.queue.sql.cause import cause_of
+from bridge.queue.sql.database import at_level
 from bridge.queue.sql.database import connect as connect_sql
 from bridge.queue.waiting import Patience
 from bridge.settings import Settings, redact_url
@@ -218,8 +219,8 @@ class _Capture:
     def _asking(self) -> Iterator[sql.Connection]:
         """A connection outside of any transaction. Raises ServerAway."""
         try:
-            with self._engine.connect() as connection:
-                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+            with at_level(self._engine, "AUTOCOMMIT") as connection:
+                yield connection
         except sql.exc.SQLAlchemyError as error:
             raise ServerAway(f"the SQL database {cause_of(error, self._engine.url)}") from error
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import sqlalchemy as sql
 
 from bridge.errors import BridgeError
+from bridge.queue.sql.database import at_level
 from bridge.sync.log.position import LAST_ROW, Gtid, Position, version
 from bridge.sync.types.catalog import is_mariadb
 
@@ -55,21 +56,19 @@ def consistent(
             "`source: {log: true}` reads the log of MariaDB or MySQL, and BRIDGE_SQL_URL names "
             f"{engine.dialect.name}"
         )
-    with engine.connect() as connection:
-        # At a lower level there would be no snapshot. Without locking reads it locks nothing more.
-        connection = connection.execution_options(isolation_level="REPEATABLE READ")
-        with connection.begin():
-            if is_mariadb(connection):
-                _begin(connection)
-                place = _place(connection, known)
-            else:
-                writes = connection.exec_driver_sql("SELECT @@log_bin").scalar()
-                found = connection.exec_driver_sql("SELECT @@global.gtid_executed").scalar()
-                if not writes:
-                    raise _no_log()
-                _begin(connection)
-                place = Place(Gtid.parse(str(found)))
-            yield connection, place
+    # At a lower level there would be no snapshot. Without locking reads it locks nothing more.
+    with at_level(engine, "REPEATABLE READ") as connection, connection.begin():
+        if is_mariadb(connection):
+            _begin(connection)
+            place = _place(connection, known)
+        else:
+            writes = connection.exec_driver_sql("SELECT @@log_bin").scalar()
+            found = connection.exec_driver_sql("SELECT @@global.gtid_executed").scalar()
+            if not writes:
+                raise _no_log()
+            _begin(connection)
+            place = Place(Gtid.parse(str(found)))
+        yield connection, place
 
 
 def _begin(connection: sql.Connection) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
@@ -18,6 +18,7 @@ import sqlalchemy as sql
 
 from bridge.errors import BridgeError, UndecodableMessage
 from bridge.queue.events import Event
+from bridge.queue.sql.database import at_level
 from bridge.queue.sql.values import is_true, to_json, version_of
 from bridge.settings import redact_url
 from bridge.sync.documents import Mirror
@@ -273,12 +274,8 @@ class SqlSource:
         try:
             if self.source.owner == "log" and not counts:
                 return self._ask_the_log(question)
-            with self._engine.connect() as connection:
-                options: dict[str, Any] = {"only_reads": True}
-                if self._child_sources and connection.dialect.name != "sqlite":
-                    # A row and those of its children must be of the same moment.
-                    options["isolation_level"] = "REPEATABLE READ"
-                connection = connection.execution_options(**options)
+            with self._connected() as connection:
+                connection = connection.execution_options(only_reads=True)
                 with connection.begin():
                     answer = question(connection, self._learn(connection), None)
                     if not self._has_changed(connection):
@@ -292,6 +289,12 @@ class SqlSource:
             for name in filter(self._mirror.typed, self._names):
                 self._mirror.learn(name, None)
             raise told from error
+
+    def _connected(self) -> AbstractContextManager[sql.Connection]:
+        if self._child_sources and self._engine.dialect.name != "sqlite":
+            # A row and those of its children must be of the same moment.
+            return at_level(self._engine, "REPEATABLE READ")
+        return self._engine.connect()
 
     def _ask_the_log(self, question: Callable[[sql.Connection, Rows, int | None], T]) -> T:
         """The same in a moment whose place in the log is known."""

@@ -8,7 +8,7 @@ the events of its own entity, and no others.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 
 import sqlalchemy as sql
@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from bridge.errors import BridgeError, ServerAway
 from bridge.queue.sql.cause import absent, cause_of
-from bridge.queue.sql.database import connect, reading
+from bridge.queue.sql.database import at_level, connect, reading
 from bridge.sync.documents import Mirror
 from bridge.sync.sql.learn import learn, refresh
 from bridge.sync.state import State
@@ -54,6 +54,7 @@ class TypeWatch:
             )
         self._engine = connect(sql_url) if self._tables else None
         self._connection: sql.Connection | None = None
+        self._kept = ExitStack()  # the connection
         self._waiting: dict[str, str] = {}
 
     def start(self) -> None:
@@ -113,8 +114,8 @@ class TypeWatch:
                     yield connection
                 return
             if self._connection is None:
-                made = self._engine.connect()
-                self._connection = made.execution_options(isolation_level="AUTOCOMMIT")
+                made = at_level(self._engine, "AUTOCOMMIT")
+                self._connection = self._kept.enter_context(made)
             yield self._connection
         except sql.exc.SQLAlchemyError as error:
             self._hang_up()
@@ -124,9 +125,8 @@ class TypeWatch:
     def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(sql.exc.SQLAlchemyError):
+            with suppress(sql.exc.SQLAlchemyError), self._kept:
                 connection.invalidate()
-                connection.close()
 
     def _family(self, entities: Iterable[str]) -> Sequence[str]:
         names: dict[str, None] = {}

@@ -4,10 +4,9 @@ another history. Each ends in going on rightly, or in a clear stop."""
 from __future__ import annotations
 
 import shutil
-import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from bridge.sync.log.capture import run_capture
 from bridge.sync.log.position import position_of_version
 from stack.mariadb import MariaDB
 from stack.waiting import wait_for
+from tests.cutting import Cutting
 from tests.sync.log.site import LOG_OPTIONS, LogSite
 from tests.sync.log.torn import tear
 from tests.sync.reconcile.site import in_background
@@ -266,49 +266,6 @@ def test_a_second_process_waits_and_reads_on_when_the_first_one_is_gone(lasting:
         assert lasting.is_equal()
     finally:
         second.__exit__(None, None, None)
-
-
-class Cutting:
-    """A way to a server that ends each connection after so many bytes from it. after: how many,
-    for one connection after the other; then it ends none."""
-
-    def __init__(self, port: int, after: list[int]) -> None:
-        self._target, self._after = port, after
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            most = self._after.pop(0) if self._after else 1 << 40
-            threading.Thread(target=self._carry, args=(client, most), daemon=True).start()
-
-    def _carry(self, client: socket.socket, most: int) -> None:
-        with client, socket.create_connection(("127.0.0.1", self._target)) as server:
-            up = threading.Thread(target=_pass, args=(client, server, 1 << 40), daemon=True)
-            up.start()
-            _pass(server, client, most)
-            up.join()
-
-
-def _pass(one: socket.socket, other: socket.socket, most: int) -> None:
-    """Carry up to so many bytes, then end both."""
-    try:
-        while most > 0 and (data := one.recv(min(most, 65536))):
-            other.sendall(data)
-            most -= len(data)
-    except OSError:
-        pass
-    for end in (one, other):
-        with suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)  # wakes who waits for it, which closing does not
 
 
 @pytest.mark.parametrize("first", range(0, 4000, 500))
