@@ -40,10 +40,12 @@ from bridge.sync.log.cascades import Cascaded
 from bridge.sync.log.changes import Comparing, events_of
 from bridge.sync.log.collations import charsets_of
 from bridge.sync.log.follow import AnotherHistory, Follower, end_of_log
+from bridge.sync.log.format import LogUnreadable
 from bridge.sync.log.healing import Healing
-from bridge.sync.log.kept import LEASE, Dirty, Halted, KeptLog
+from bridge.sync.log.kept import LEASE, LOAD, Dirty, Halted, KeptLog
 from bridge.sync.log.needs import check, look
 from bridge.sync.log.position import Position, position_of_version
+from bridge.sync.log.replica import LogGone
 from bridge.sync.log.stream import Altered, Change, Concerned, Found, Stream, Torn, Unreadable
 from bridge.sync.log.stream import Stopped as StoppedEntity
 from bridge.sync.log.wanted import Wanted
@@ -177,7 +179,7 @@ class _Capture:
         """Say why nobody reads on, here and to whoever looks. told: what was said last."""
         self._counters.again += 1
         problem = str(error)
-        do = "bridgectl snapshot" if isinstance(error, AnotherHistory) else ""
+        do = LOAD if isinstance(error, AnotherHistory | LogGone | LogUnreadable) else ""
         self._patiently("mongodb", lambda: self._kept.cannot(self._owner, problem, do))
         if told != problem:
             self._log.error("capture.cannot_read_on", cause=problem, do=do)

@@ -25,8 +25,10 @@ from bridge.sync.mongodb import MAJORITY, majority, outages
 from bridge.sync.reached import LOG
 from bridge.sync.state import Owner, State
 
-__all__ = ["LEASE", "LOG", "Dirty", "Halted", "Kept", "KeptLog", "Tally"]
+__all__ = ["LEASE", "LOAD", "LOG", "Dirty", "Halted", "Kept", "KeptLog", "Tally"]
 
+LOAD = "bridgectl snapshot"
+"""What to do where the log cannot be read on, whatever it is: the load begins at its end."""
 LEASE = 15.0
 """Seconds after which another process may read on where the one that reads says nothing."""
 MOST_VALUES = 1000
@@ -98,6 +100,11 @@ class Kept:
     problem: str = ""
     do: str = ""
     tallies: Mapping[str, Tally] = field(default_factory=dict)
+
+    @property
+    def why_lost(self) -> str:
+        """Why the log cannot be read on from the position; empty where nobody has found that."""
+        return self.problem if self.do == LOAD else ""
 
     @classmethod
     def of(cls, document: Mapping[str, Any] | None) -> Self:

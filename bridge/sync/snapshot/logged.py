@@ -87,9 +87,12 @@ class Logged:
     def _position(self) -> Position:
         """From where on the log is read."""
         while True:
-            position = self._kept.read().position
-            if position is not None and (why := self._is_lost(position)) == "":
-                return position
+            kept = self._kept.read()
+            position = kept.position
+            if position is not None:
+                why = kept.why_lost or self._is_lost(position)
+                if why == "":
+                    return position
             epoch = 1 if position is None else position.epoch + 1
             version(epoch, 0, 0)
             begun = end_of_log(self._url, epoch)

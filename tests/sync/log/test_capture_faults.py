@@ -253,6 +253,19 @@ def test_a_server_with_a_wrong_setting_is_not_read_until_it_is_mended(
         assert lasting.kept.read().problem == ""
 
 
+def test_what_a_session_has_written_in_another_way_is_passed_by_a_load(site: LogSite) -> None:
+    """It stays in the log, whatever the settings of the server are."""
+    with reading(site):
+        site.caught_up()
+        site.server.execute(
+            f"USE {site.name}",
+            "SET SESSION binlog_row_image = MINIMAL",
+            "UPDATE projects SET size = 7",
+        )
+        assert "parts of rows" in problem(site)
+        healed_by_a_load(site)
+
+
 def test_a_second_process_waits_and_reads_on_when_the_first_one_is_gone(lasting: LogSite) -> None:
     with reading(lasting):
         lasting.caught_up()
