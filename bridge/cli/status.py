@@ -35,7 +35,7 @@ def status(output: Format) -> None:
       bridgectl status -o json
     """
     from bridge.sync import twins
-    from bridge.sync.log.shown import LogWatch, status_rows
+    from bridge.sync.log.shown import LogWatch, failures, status_rows
     from bridge.sync.reconcile.results import LastWatch, status_row
     from bridge.sync.relay import Sources, queue_status
 
@@ -51,7 +51,7 @@ def status(output: Format) -> None:
     with_log.close()
     same = twins.look(settings) if settings.uses_mongodb and "mongodb" not in found.errors else []
     silent = {f"{one.kind} {one.pid}": says for one in found.processes if (says := _silent(one))}
-    errors = {**found.errors, **proxy.errors, **silent}
+    errors = {**found.errors, **proxy.errors, **silent, **failures(of_log)}
     wanted = _wanted(settings, found, of_log_alone=sources.of_log_alone)
     if output == "json":
         more = {

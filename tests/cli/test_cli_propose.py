@@ -299,6 +299,10 @@ def test_doctor_names_zones_and_character_sets_that_nobody_named(
     assert [one["state"] for one in found] == ["ok", "note", "note"]
     assert "TIMESTAMP without a zone: seen" in found[1]["says"]
     assert "body says latin1 and holds utf-8" in found[2]["says"]
+    path.write_text(text.replace("key: id", "key: id, log: true"))
+    told = [one["says"] for one in doctor(bridge, BRIDGE_SQL_URL=mariadb_url)]
+    assert not [says for says in told if "without a zone" in says], "the log is in UTC"
+    assert [says for says in told if "body says latin1" in says]
     path.write_text(
         text.replace("version: 1", "version: 1\nzone: UTC").replace(
             "collection: t,", "collection: t, fields: {body: {text: {stored: utf-8}}},"

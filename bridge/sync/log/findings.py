@@ -99,7 +99,7 @@ def _reader(
     position = kept.position
     assert position is not None
     behind = max(0, (end.sequence if end else 0) - position.sequence)
-    if behind:
+    if behind and not kept.problem:
         says = f"MongoDB has the log up to {position}, and it ends at {end}: {behind:,} behind"
         do = "" if not reads else "it is catching up, or its log says why not: `bridgectl status`"
         yield Finding("bad", "capture", who, says, do or "bridgectl capture")

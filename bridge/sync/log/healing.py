@@ -108,19 +108,26 @@ class Healing:
         if not kept.dirty or kept.position is None:
             return
         mirror = Mirror.of(self._settings)
+        failed: list[BridgeError] = []
         for entity, mark in kept.dirty.items():
             if entity not in of_the_log(mirror.entities) or entity in kept.halted:
                 continue
             began = monotonic()
-            done = heal(
-                engine,
-                database,
-                mirror,
-                kept.position,
-                {entity: mark.keys},
-                bury=lambda letters: keep_letters(link, letters),
-                stop=self._stop,
-            )[entity]
+            try:
+                done = heal(
+                    engine,
+                    database,
+                    mirror,
+                    kept.position,
+                    {entity: mark.keys},
+                    bury=lambda letters: keep_letters(link, letters),
+                    stop=self._stop,
+                )[entity]
+            except (ServerAway, Stopped):
+                raise
+            except BridgeError as error:
+                failed.append(error)  # a table that does not fit sync.yaml; others do
+                continue
             self.changed += done.changed + done.gone
             if kept_log.healed(entity, mark):
                 self._healed[entity] = mark
@@ -134,3 +141,5 @@ class Healing:
                     dead=done.dead,
                     seconds=round(monotonic() - began, 3),
                 )
+        if failed:
+            raise BridgeError("; ".join(map(str, failed)))

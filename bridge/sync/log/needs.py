@@ -15,6 +15,7 @@ import sqlalchemy as sql
 
 from bridge.errors import BridgeError
 from bridge.sync.log.cascades import Cascade
+from bridge.sync.types.definition import foreign_keys
 
 __all__ = ["Facts", "Need", "cascades", "check", "keeps", "look", "missing"]
 
@@ -185,30 +186,6 @@ def _quoted(user: str) -> str:
 
 
 def cascades(connection: sql.Connection) -> list[Cascade]:
-    """All that the server has. Raises SQLAlchemy's errors."""
-    rows = connection.exec_driver_sql(
-        "SELECT k.CONSTRAINT_SCHEMA, k.CONSTRAINT_NAME, k.REFERENCED_TABLE_SCHEMA, "
-        "k.REFERENCED_TABLE_NAME, k.TABLE_SCHEMA, k.TABLE_NAME, k.REFERENCED_COLUMN_NAME, "
-        "k.COLUMN_NAME, r.DELETE_RULE, r.UPDATE_RULE "
-        "FROM information_schema.REFERENTIAL_CONSTRAINTS r "
-        "JOIN information_schema.KEY_COLUMN_USAGE k ON "
-        "k.CONSTRAINT_SCHEMA = r.CONSTRAINT_SCHEMA AND k.CONSTRAINT_NAME = r.CONSTRAINT_NAME "
-        "AND k.TABLE_NAME = r.TABLE_NAME AND k.REFERENCED_TABLE_NAME IS NOT NULL "
-        "ORDER BY k.CONSTRAINT_SCHEMA, k.TABLE_NAME, k.CONSTRAINT_NAME, k.ORDINAL_POSITION"
-    )
-    found: dict[tuple[str, str, str], list[tuple[str, ...]]] = {}
-    for row in rows:
-        texts = tuple(str(value) for value in row)
-        found.setdefault((texts[0], texts[5], texts[1]), []).append(texts)
-    made = [
-        Cascade(
-            (parts[0][2], parts[0][3]),
-            (parts[0][4], parts[0][5]),
-            tuple(part[6] for part in parts),
-            tuple(part[7] for part in parts),
-            parts[0][8],
-            parts[0][9],
-        )
-        for parts in found.values()
-    ]
+    """All that this user may see. Raises SQLAlchemy's errors."""
+    made = [Cascade(*one) for one in foreign_keys(connection)]
     return [one for one in made if one.changes]

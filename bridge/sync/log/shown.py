@@ -27,7 +27,7 @@ from bridge.sync.state import State
 from bridge.sync.types.catalog import is_mariadb
 from bridge.units import roughly
 
-__all__ = ["LogStatus", "LogWatch", "Told", "metrics", "status_rows"]
+__all__ = ["LogStatus", "LogWatch", "Told", "failures", "metrics", "status_rows"]
 
 KEEP = 1.0
 """Seconds that one look serves all who ask."""
@@ -166,11 +166,13 @@ def status_rows(
     if found.wrong:
         yield _row("database's log", "not known", found.wrong)
         return
-    if not found.position and not found.end:
+    if not found.position:
         yield _row("database's log", "not read", "nobody has read it yet: bridgectl capture")
         return
     lag = "" if not found.lag else f" for {found.lag:.1f} s"
     says = f"{found.behind:,} behind{lag}" if found.behind else "all applied"
+    if found.problem and not found.behind:
+        says = "not read on"  # numbers of two histories say nothing of each other
     yield _row("database's log", says, f"{found.position} of {found.end}, epoch {found.epoch}")
     if found.problem:
         yield _row("database's log", "stopped", f"{found.problem}: {found.do}".removesuffix(": "))
@@ -179,9 +181,23 @@ def status_rows(
     for name, why in found.stopped.items():
         yield _row(f"log: {name}", "stopped", why)
     for name, why in found.dirty.items():
-        yield _row(f"log: {name}", "dirty", f"{why}; it is compared, and mended")
+        if name not in found.stopped:
+            says = "it is compared, and mended; where it stays, bridgectl doctor"
+            yield _row(f"log: {name}", "dirty", f"{why}; {says}")
     for name, told in found.compared.items():
         yield _compared_row(name, told, (reconciled or {}).get(name))
+
+
+def failures(found: LogStatus | None) -> dict[str, str]:
+    """Why the mirror does not go on, by what does not; nothing where it does."""
+    if found is None or found.wrong or not found.position:
+        return {}  # said elsewhere, or not begun
+    named = {f"log: {name}": why for name, why in found.stopped.items()}
+    if found.problem:
+        named["database's log"] = f"{found.problem}: {found.do}".removesuffix(": ")
+    elif found.silent is not None:
+        named["database's log"] = "nobody reads it: bridgectl capture"
+    return named
 
 
 def _compared_row(name: str, told: Told, reconciled: float | None) -> dict[str, str]:

@@ -122,7 +122,8 @@ class Wanted:
                     refresh(connection, self._mirror, [name])
                 self._wrong.pop(name, None)
             except BridgeError as error:
-                self._wrong[name] = str(error)
+                again = "after a change of sync.yaml, start `bridgectl capture` again"
+                self._wrong[name] = f"{error}; {again}"
                 self._mirror.learn(name, None)
             after = self._mirror.typed(name)
             if before is not None and not _same(before, after):

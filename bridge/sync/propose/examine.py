@@ -93,7 +93,9 @@ def _entity(
         if column.type == "timestamp" and field in found.rules and field not in entity.drop
         and (field not in entity.fields or entity.fields[field].zone is None)
     ]  # fmt: skip
-    if zoned and found.table.dialect == "mysql" and mirror.file.zone is None:
+    # The log and what is read from the table beside it are in UTC: no text of PHP's is looked at.
+    by_log = entity.source is not None and entity.source.log is True
+    if zoned and found.table.dialect == "mysql" and mirror.file.zone is None and not by_log:
         says = f"TIMESTAMP without a zone: {', '.join(zoned)}; PHP's texts of them count as UTC"
         yield Finding("note", what, where, says, "write `zone: Europe/Berlin`, or UTC")
     for says, do in suspects:

@@ -297,7 +297,8 @@ class Triggers:
             about = f"entity {name}: " if name else ""
             raise BridgeError(
                 f"{about}the triggers cannot be made or looked at: {log_text(error)}. "
-                "`bridgectl sync triggers --check` shows what is there"
+                "`bridgectl sync triggers --check` shows what is there. The rights that it takes "
+                "are in docs/sync.md; or let who has them run what `bridgectl sync triggers` prints"
             ) from error
 
 

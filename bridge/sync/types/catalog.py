@@ -16,10 +16,10 @@ from typing import Any
 import sqlalchemy as sql
 
 from bridge.sync.types.column import Column, ForeignKey, Table
+from bridge.sync.types.definition import definition, foreign_keys
 
 __all__ = ["dialect_of", "digest", "is_mariadb", "names", "read", "split_name"]
 
-_AUTO_INCREMENT = re.compile(r" AUTO_INCREMENT=\d+")
 _DECLARED = re.compile(r"\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
 _MEMBER = re.compile(r"'((?:[^']|'')*)'")
 
@@ -60,7 +60,7 @@ def digest(connection: sql.Connection, name: str) -> str:
     schema, table = split_name(name)
     dialect = dialect_of(connection)
     if dialect == "mysql":
-        text = _definition(connection, schema, table)
+        text = definition(connection, schema, table)
         if not text:
             return ""
     elif dialect == "postgresql":
@@ -78,32 +78,6 @@ def digest(connection: sql.Connection, name: str) -> str:
             return ""
         text = str(row[0])
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
-
-
-def _definition(connection: sql.Connection, schema: str | None, table: str) -> str:
-    """What SHOW CREATE TABLE says."""
-    quote = connection.dialect.identifier_preparer.quote
-    words = f"SHOW CREATE TABLE {quote(table)}"
-    if schema is not None:
-        words = f"SHOW CREATE TABLE {quote(schema)}.{quote(table)}"
-    driver: Any = connection.dialect.loaded_dbapi
-    try:
-        # Past SQLAlchemy: a worker asks this before every batch.
-        cursor = connection.connection.cursor()
-        try:
-            cursor.execute(words.replace("%%", "%"))  # without parameters nobody does that
-            found: Any = cursor.fetchone()
-        finally:
-            cursor.close()
-    except driver.Error:
-        # What is wrong is SQLAlchemy's to say.
-        try:
-            found = connection.exec_driver_sql(words).first()
-        except sql.exc.DBAPIError as error:
-            if error.connection_invalidated:
-                raise
-            return ""
-    return _AUTO_INCREMENT.sub("", found[1]) if found else ""
 
 
 def _foreign(rows: Iterable[Sequence[Any]]) -> tuple[ForeignKey, ...]:
@@ -132,16 +106,6 @@ FROM information_schema.statistics
 WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
     AND index_type NOT IN ('FULLTEXT', 'SPATIAL')
 ORDER BY index_name, seq_in_index
-"""
-_MYSQL_FOREIGN = """
-SELECT k.constraint_name, k.column_name, k.referenced_table_name, r.delete_rule, r.update_rule
-FROM information_schema.key_column_usage k
-JOIN information_schema.referential_constraints r
-    ON r.constraint_schema = k.constraint_schema AND r.constraint_name = k.constraint_name
-    AND r.table_name = k.table_name
-WHERE k.table_schema = COALESCE(:schema, DATABASE()) AND k.table_name = :name
-    AND k.referenced_table_name IS NOT NULL
-ORDER BY k.constraint_name, k.ordinal_position
 """
 _MYSQL_ENGINE = """
 SELECT engine FROM information_schema.tables
@@ -188,7 +152,10 @@ def _mysql(connection: sql.Connection, schema: str | None, name: str) -> Table |
         key,
         tuple(these for these, twice in usable if not twice and not nullable & {*these}),
         tuple(these for these, _ in usable),
-        _foreign(connection.execute(sql.text(_MYSQL_FOREIGN), where)),
+        tuple(
+            ForeignKey(one.refers, one.parent[1], one.deletes, one.updates)
+            for one in foreign_keys(connection, (schema, name))
+        ),
         str(engine or ""),
     )
 

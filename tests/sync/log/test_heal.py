@@ -14,6 +14,7 @@ from bridge.sync import guard
 from bridge.sync.log import heal as healing
 from bridge.sync.log.heal import Healed, Which, heal
 from bridge.sync.log.position import LAST_ROW, version
+from stack.waiting import wait_for
 from tests.sync.log.site import SYNC, LogSite
 
 
@@ -198,3 +199,16 @@ def test_it_stops_when_told_to(site: LogSite) -> None:
             bury=print,
             stop=stop,
         )
+
+
+def test_a_table_that_does_not_fit_keeps_no_other_one_waiting(site: LogSite) -> None:
+    def is_dirty() -> set[str]:
+        return set(site.kept.read().dirty)
+
+    with site.capturing():
+        site.caught_up()
+        site.unlogged("UPDATE releases SET file = 'new' WHERE project = 'p01' AND version = 1")
+        site.sql("ALTER TABLE projects CHANGE name slug VARCHAR(100) NOT NULL")
+        wait_for(lambda: is_dirty() == {"project"}, bound=30, what="the other one is healed")
+
+    assert site.documents("releases")["p01/1"] == "new"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+import sqlalchemy as sql
 
 from bridge.errors import BridgeError
 from bridge.queue.sql.database import connect, reading
 from bridge.sync.log.cascades import Cascade
 from bridge.sync.log.needs import Facts, cascades, check, look, missing
+from bridge.sync.types import catalog
+from bridge.sync.types.column import ForeignKey
 from stack.mariadb import MariaDB
 
 GOOD = {
@@ -40,6 +45,20 @@ def facts_at(url: str) -> Facts:
             return look(connection)
     finally:
         engine.dispose()
+
+
+@contextmanager
+def reading_as(server: MariaDB, user: str, database: str) -> Iterator[sql.Connection]:
+    engine = connect(server.url_of(database).replace("//root@", f"//{user}@"))
+    try:
+        with reading(engine) as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def cascades_of(connection: sql.Connection, database: str) -> list[Cascade]:
+    return [one for one in cascades(connection) if one.child[0] == database]
 
 
 def says(settings: dict[str, str], *grants: str) -> list[str]:
@@ -168,7 +187,8 @@ def test_the_statements_that_are_named_are_those_that_help(server: MariaDB) -> N
 
 
 def test_cascades_are_found_and_quiet_rules_are_not(server: MariaDB) -> None:
-    engine = connect(server.create_database("needs"))
+    here = "needs"
+    engine = connect(server.create_database(here))
     with engine.begin() as connection:
         for statement in (
             "CREATE TABLE a (x INT, y INT, PRIMARY KEY (x, y))",
@@ -179,11 +199,68 @@ def test_cascades_are_found_and_quiet_rules_are_not(server: MariaDB) -> None:
             "CREATE TABLE d (id INT PRIMARY KEY, b INT, FOREIGN KEY (b) REFERENCES b (id))",
         ):
             connection.exec_driver_sql(statement)
-    with reading(engine) as connection:
-        found = [one for one in cascades(connection) if one.child[0] == "needs"]
     engine.dispose()
+    with reading_as(server, "root", here) as connection:
+        assert cascades_of(connection, here) == [
+            Cascade(
+                ("needs", "a"), ("needs", "b"), ("x", "y"), ("ax", "ay"), "CASCADE", "RESTRICT"
+            ),
+            Cascade(("needs", "b"), ("needs", "c"), ("id",), ("b",), "SET NULL", "CASCADE"),
+        ]
 
-    assert found == [
-        Cascade(("needs", "a"), ("needs", "b"), ("x", "y"), ("ax", "ay"), "CASCADE", "RESTRICT"),
-        Cascade(("needs", "b"), ("needs", "c"), ("id",), ("b",), "SET NULL", "CASCADE"),
-    ]
+
+RULES = ("", "CASCADE", "SET NULL", "NO ACTION", "RESTRICT")
+ODD_NAMES = ("plain", "with``tick", 'with"quote', "Käse (x) ON DELETE CASCADE", "it's, so")
+
+
+def test_who_may_only_read_sees_the_same_cascades_as_who_may_all(server: MariaDB) -> None:
+    """Every rule, names that look like rules, and a comment that looks like a foreign key."""
+    server.create_database("seen")
+    lie = "CONSTRAINT `fk 0` FOREIGN KEY (`a`) REFERENCES `p` (`id`)"
+    statements = ["USE seen", f"CREATE TABLE p (id INT PRIMARY KEY COMMENT '\n{lie},\n')"]
+    for number, (deletes, updates) in enumerate(itertools.product(RULES, RULES)):
+        name = f"fk {number} {ODD_NAMES[number % len(ODD_NAMES)]}"
+        rules = "".join(
+            f" ON {word} {rule}"
+            for word, rule in (("DELETE", deletes), ("UPDATE", updates))
+            if rule
+        )
+        statements.append(
+            f"CREATE TABLE `c{number}` (id INT PRIMARY KEY, a INT COMMENT '\n{lie}', "
+            f"CONSTRAINT `{name}` FOREIGN KEY (a) REFERENCES p (id){rules})"
+        )
+    server.execute(
+        *statements,
+        "CREATE USER reads_only@'127.0.0.1'",
+        "GRANT SELECT ON seen.* TO reads_only@'127.0.0.1'",
+    )
+    rows = server.execute(
+        "SELECT TABLE_NAME, DELETE_RULE, UPDATE_RULE FROM information_schema."
+        "REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = 'seen'"
+    )
+    quiet = {"RESTRICT", "NO ACTION"}
+    expected = {tuple(row) for row in rows if not {row[1], row[2]} <= quiet}
+    assert len(rows) == len(RULES) ** 2
+
+    for user in ("root", "reads_only"):
+        with reading_as(server, user, "seen") as connection:
+            seen = cascades_of(connection, "seen")
+            foreign = catalog.read(connection, "c6")
+        assert {(one.child[1], one.deletes, one.updates) for one in seen} == expected
+        assert foreign is not None
+        assert foreign.foreign == (ForeignKey(("a",), "p", "CASCADE", "CASCADE"),)
+
+
+def test_a_foreign_key_whose_rules_cannot_be_made_out_counts_as_a_cascade(server: MariaDB) -> None:
+    server.create_database("odd")
+    server.execute(
+        "USE odd",
+        "CREATE TABLE p (id INT PRIMARY KEY)",
+        "CREATE TABLE c (id INT PRIMARY KEY, p INT, "
+        "CONSTRAINT `two\nlines` FOREIGN KEY (p) REFERENCES p (id))",
+    )
+
+    with reading_as(server, "root", "odd") as connection:
+        (found,) = cascades_of(connection, "odd")
+
+    assert (found.child[1], found.deletes, found.updates) == ("c", "CASCADE", "CASCADE")

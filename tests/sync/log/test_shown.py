@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bridge.sync.log.kept import Dirty, Halted
-from bridge.sync.log.shown import LogStatus, LogWatch, Told, metrics, status_rows
+from bridge.sync.log.shown import LogStatus, LogWatch, Told, failures, metrics, status_rows
 from bridge.sync.state import Owner
 from stack.ports import free_port
 from stack.waiting import wait_for
@@ -47,6 +47,7 @@ def numbers(found: LogStatus | None) -> dict[str, float]:
         ),
         (replace(WELL, behind=1, lag=0.0), [("database's log", "1 behind")], ""),
         (LogStatus(), [("database's log", "not read")], "bridgectl capture"),
+        (LogStatus(end="0-7-16"), [("database's log", "not read")], "bridgectl capture"),
         (
             LogStatus(wrong="the SQL database does not answer"),
             [("database's log", "not known")],
@@ -55,12 +56,12 @@ def numbers(found: LogStatus | None) -> dict[str, float]:
         (replace(WELL, silent=40.0), [ALL, ("capture", "none")], "bridgectl capture"),
         (
             replace(WELL, silent=40.0, problem="another log", do="bridgectl snapshot"),
-            [ALL, ("database's log", "stopped")],
+            [("database's log", "not read on"), ("database's log", "stopped")],
             "another log: bridgectl snapshot",
         ),
         (
             replace(WELL, problem="log_bin is OFF"),
-            [ALL, ("database's log", "stopped")],
+            [("database's log", "not read on"), ("database's log", "stopped")],
             "epoch 2 log_bin is OFF",
         ),
         (
@@ -72,6 +73,11 @@ def numbers(found: LogStatus | None) -> dict[str, float]:
             replace(WELL, dirty={"page": "TRUNCATE"}),
             [ALL, ("log: page", "dirty")],
             "TRUNCATE; it is compared",
+        ),
+        (
+            replace(WELL, dirty={"page": "ALTER"}, stopped={"page": "no column id"}),
+            [ALL, ("log: page", "stopped")],
+            "no column id",
         ),
         (
             replace(WELL, compared={"page": Told(5)}),
@@ -91,6 +97,28 @@ def test_each_state_has_its_rows(
 ) -> None:
     assert rows(found) == expected
     assert note in notes(found)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (None, {}),
+        (WELL, {}),
+        (LogStatus(end="0-7-16", silent=30.0), {}),
+        (LogStatus(wrong="the SQL database does not answer"), {}),
+        (replace(WELL, dirty={"page": "TRUNCATE"}, behind=4), {}),
+        (replace(WELL, silent=40.0), {"database's log": "nobody reads it: bridgectl capture"}),
+        (
+            replace(WELL, silent=40.0, problem="another log", do="bridgectl snapshot"),
+            {"database's log": "another log: bridgectl snapshot"},
+        ),
+        (replace(WELL, stopped={"page": "not loaded"}), {"log: page": "not loaded"}),
+    ],
+)
+def test_what_does_not_go_on_is_a_failure_of_the_status(
+    found: LogStatus | None, expected: dict[str, str]
+) -> None:
+    assert failures(found) == expected
 
 
 @pytest.mark.parametrize(
