@@ -28,7 +28,7 @@ from bridge.sync.types.rules import Rule, rule
 from bridge.sync.types.typed import Typed
 from bridge.sync.types.wire import KeyColumn
 
-__all__ = ["Columns", "Reader", "Row", "Unread", "Walk", "names_rows"]
+__all__ = ["Columns", "PartsOfRows", "Reader", "Row", "Unread", "Walk", "names_rows"]
 
 
 class Row(NamedTuple):
@@ -43,6 +43,11 @@ class Unread(NamedTuple):
 
     error: str
     raw: bytes
+
+
+class PartsOfRows(Exception):
+    """An event has rows that are not whole, as a session writes them that has set
+    `binlog_row_image` to MINIMAL or NOBLOB."""
 
 
 class Walk:
@@ -65,7 +70,8 @@ class Walk:
 
     @reads("an event with rows")
     def begin(self, kind: Rows, body: bytes) -> tuple[bytes, int]:
-        """The bytes of the rows, and where the first one begins."""
+        """The bytes of the rows, and where the first one begins. Raises LogUnreadable, and
+        PartsOfRows."""
         at = 8
         if kind.second:
             more = int.from_bytes(taken(body, at, 2), "little")
@@ -81,10 +87,7 @@ class Walk:
         every = (1 << width) - 1
         for _ in range(2 if kind.change == "update" else 1):
             if int.from_bytes(taken(body, at, size), "little") & every != every:
-                raise LogUnreadable(
-                    f"the log holds parts of rows of {self._shape.table}: SET GLOBAL "
-                    "binlog_row_image=FULL, and run `bridgectl snapshot` after that"
-                )
+                raise PartsOfRows
             at += size
         return (unpacked(body[at:]), 0) if kind.compressed else (body, at)
 
@@ -148,7 +151,7 @@ class Reader:
         """What each change of the event does: one row, or two where the key became another, of
         which the first is gone. body: what follows the event's header.
 
-        Raises LogUnreadable for what is damaged, and where rows are not whole.
+        Raises LogUnreadable for what is damaged, and PartsOfRows where rows are not whole.
         """
         raw, at = self._walk.begin(kind, body)
         end = len(raw)
