@@ -153,7 +153,9 @@ class Wanted:
         if (under := self._below.get(place)) is None:
             return
         table = self._referred.get(place)
-        found = [table.column(name) for name in under.columns] if table else []
+        # A row that goes is one that is changed where the table keeps its history.
+        asked = under.columns if table and not table.ends else ()
+        found = [table.column(name) for name in asked] if table else []
         known = [one for one in found if one is not None]
         if len(known) == len(under.columns):
             with suppress(Misread):
