@@ -60,6 +60,8 @@ T = TypeVar("T")
 
 MOST = 1000
 """Changes of one write."""
+MOST_BYTES = 8 * 1024 * 1024
+"""Bytes of the log that one write is made of, about: their rows are in memory."""
 BEAT = 3.0
 """Seconds between two signs of life where there is nothing to write."""
 AGAIN = 5.0
@@ -269,7 +271,7 @@ class _Capture:
 
     def _read(self, follower: Follower) -> None:
         stream = follower.stream
-        kept, since = stream.position, 0.0
+        kept, since, fed = stream.position, 0.0, stream.fed
         beat = monotonic()
         for found in follower.found():
             for one in found:
@@ -278,8 +280,9 @@ class _Capture:
                 else:
                     self._other(one, stream)
             now = monotonic()
-            if len(self._batch) >= MOST:
+            if len(self._batch) >= MOST or stream.fed - fed >= MOST_BYTES:
                 self._apply()
+                fed = stream.fed
             if stream.is_within:
                 pass
             elif stream.position is not kept:

@@ -119,13 +119,14 @@ class _Group:
 
 class Stream:
     """Follows one log from a position on. readers: who wants the rows of a table; it is asked once
-    for each definition of it.
+    for each definition of it. fed: bytes of all events so far.
 
     Raises LogUnreadable where it cannot be followed any further without the risk of a silent gap.
     """
 
     def __init__(self, position: Position, readers: Readers) -> None:
         self.position = position
+        self.fed = 0
         self._readers = readers
         self._file, self._offset, self._made = position.file, position.end, position.made
         self._described: log.Described | None = None
@@ -171,6 +172,7 @@ class Stream:
         """What an event does. raw: it, with its header."""
         head = log.header(raw)
         kind = head.kind
+        self.fed += head.size
         body = self._body(raw, kind)
         if head.end and not head.flags & ARTIFICIAL:
             # Beyond 4 GiB the place of an event is only counted.
