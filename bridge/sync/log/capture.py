@@ -147,6 +147,7 @@ class _Capture:
         self._wanted = self._patiently("sql", self._look_at_tables)
         self.healing = Healing(settings, log)
         self._batch: list[Change] = []
+        self._epoch: int | None = None
         self._halted: set[str] = set()
         self._marked: dict[str, Dirty] = {}
         self._news = _News()
@@ -182,7 +183,8 @@ class _Capture:
         self._counters.again += 1
         problem = str(error)
         do = LOAD if isinstance(error, AnotherHistory | LogGone | LogUnreadable) else ""
-        self._patiently("mongodb", lambda: self._kept.cannot(self._owner, problem, do))
+        epoch = self._epoch
+        self._patiently("mongodb", lambda: self._kept.cannot(self._owner, problem, do, epoch))
         if told != problem:
             self._log.error("capture.cannot_read_on", cause=problem, do=do)
         return problem
@@ -238,6 +240,7 @@ class _Capture:
             raise _NotOurs("another process has begun to read the log meanwhile")
         kept = self._kept.read()
         position = kept.position
+        self._epoch = None if position is None else position.epoch
         if position is None:
             position = end_of_log(self._url, 1)
             if not self._kept.begin(position, self._wanted.names):
