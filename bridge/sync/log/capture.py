@@ -60,6 +60,8 @@ T = TypeVar("T")
 
 MOST = 1000
 """Changes of one write."""
+MOST_BYTES = 8 * 1024 * 1024
+"""Bytes of the log that one write is made of, about: their rows are in memory."""
 BEAT = 3.0
 """Seconds between two signs of life where there is nothing to write."""
 AGAIN = 5.0
@@ -145,6 +147,7 @@ class _Capture:
         self._wanted = self._patiently("sql", self._look_at_tables)
         self.healing = Healing(settings, log)
         self._batch: list[Change] = []
+        self._epoch: int | None = None
         self._halted: set[str] = set()
         self._marked: dict[str, Dirty] = {}
         self._news = _News()
@@ -180,7 +183,8 @@ class _Capture:
         self._counters.again += 1
         problem = str(error)
         do = LOAD if isinstance(error, AnotherHistory | LogGone | LogUnreadable) else ""
-        self._patiently("mongodb", lambda: self._kept.cannot(self._owner, problem, do))
+        epoch = self._epoch
+        self._patiently("mongodb", lambda: self._kept.cannot(self._owner, problem, do, epoch))
         if told != problem:
             self._log.error("capture.cannot_read_on", cause=problem, do=do)
         return problem
@@ -236,6 +240,7 @@ class _Capture:
             raise _NotOurs("another process has begun to read the log meanwhile")
         kept = self._kept.read()
         position = kept.position
+        self._epoch = None if position is None else position.epoch
         if position is None:
             position = end_of_log(self._url, 1)
             if not self._kept.begin(position, self._wanted.names):
@@ -269,7 +274,7 @@ class _Capture:
 
     def _read(self, follower: Follower) -> None:
         stream = follower.stream
-        kept, since = stream.position, 0.0
+        kept, since, fed = stream.position, 0.0, stream.fed
         beat = monotonic()
         for found in follower.found():
             for one in found:
@@ -278,8 +283,9 @@ class _Capture:
                 else:
                     self._other(one, stream)
             now = monotonic()
-            if len(self._batch) >= MOST:
+            if len(self._batch) >= MOST or stream.fed - fed >= MOST_BYTES:
                 self._apply()
+                fed = stream.fed
             if stream.is_within:
                 pass
             elif stream.position is not kept:

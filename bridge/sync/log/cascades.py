@@ -3,8 +3,10 @@ to. Pure.
 
 `Cascade` is a foreign key that changes rows by itself. `Referred` reads the rows of the table that
 it refers to: where one goes, or gets other values in the columns that are referred to, rows with
-the old values are concerned. Where they are in a table of the mirror, these rows alone; where the
-way leads over several tables, all rows of the entity.
+the old values are concerned, and with the new ones, under which ON UPDATE CASCADE may give them
+another key. Where they are in a table of the mirror, these rows alone; where the way leads over
+several tables, or the values are of a type in which equal ones may be written in several ways, all
+rows of the entity.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from bridge.sync.log.tables import Shape
 from bridge.sync.types.column import Column
 from bridge.sync.types.rules import rule
 
-__all__ = ["QUIET", "Below", "Cascade", "Cascaded", "Referred", "Target", "below"]
+__all__ = ["QUIET", "Below", "Cascade", "Cascaded", "Referred", "Target", "below", "is_exact"]
 
 QUIET = ("RESTRICT", "NO ACTION")
 """Rules by which no row changes by itself."""
@@ -49,6 +51,17 @@ class Cascade:
     def changes(self) -> bool:
         """Whether it does anything by itself."""
         return not (self.deletes in QUIET and self.updates in QUIET)
+
+
+def is_exact(column: Column) -> bool:
+    """Whether equal values of a column are written alike. Those of text need not be: a row that
+    refers to `Vim` may say `vim`."""
+    return column.type in _EXACT
+
+
+_EXACT = frozenset(
+    ("tinyint", "smallint", "mediumint", "int", "bigint", "year", "date", "uuid", "inet4", "inet6")
+)
 
 
 class Target(NamedTuple):
@@ -142,7 +155,7 @@ class Referred:
         self._at = {name: self._columns.index[place] for name, place in places.items()}
 
     def vanished(self, kind: Rows, body: bytes) -> list[Cascaded]:
-        """What an event with rows takes away. Raises LogUnreadable."""
+        """What an event with rows takes away. Raises LogUnreadable, and PartsOfRows."""
         if kind.change == "insert":
             return []
         found: dict[Cascaded, None] = {}
@@ -169,5 +182,8 @@ class Referred:
                 yield Cascaded(one.entity, "", None)
                 continue
             at = self._at[one.column]
-            if before[at] is not None and (after is None or before[at] != after[at]):
-                yield Cascaded(one.entity, one.field, before[at])
+            if before[at] is None or (after is not None and before[at] == after[at]):
+                continue
+            yield Cascaded(one.entity, one.field, before[at])
+            if after is not None and after[at] is not None:
+                yield Cascaded(one.entity, one.field, after[at])

@@ -276,9 +276,15 @@ class KeptLog:
         with outages():
             self._collection.update_one({"_id": LOG}, change)
 
-    def cannot(self, owner: Owner, problem: str, do: str) -> None:
-        """Say why the log is not read any further."""
-        self._state.keep(LOG, owner, {"problem": problem, "do": do})
+    def cannot(self, owner: Owner, problem: str, do: str, epoch: int | None = None) -> None:
+        """Say why the log is not read any further. epoch: of the place that it was read from: where
+        a load has begun another one meanwhile, it is no problem any more; None for any."""
+        where: Document = {"_id": LOG, "owner.id": owner.id}
+        if epoch is not None:
+            where["position.epoch"] = epoch
+        fields = {name: {"$literal": text} for name, text in (("problem", problem), ("do", do))}
+        with outages():
+            self._collection.update_one(where, [{"$set": {**fields, "beat": "$$NOW"}}])
 
 
 def _unread() -> list[Document]:

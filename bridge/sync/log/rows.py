@@ -20,7 +20,7 @@ from bridge.sync.log.charsets import Charsets
 from bridge.sync.log.format import LogUnreadable, Rows, length, reads, taken, unpacked
 from bridge.sync.log.moments import without_fraction
 from bridge.sync.log.sizes import Cell, Misread, Skip, skip
-from bridge.sync.log.tables import Physical, Shape
+from bridge.sync.log.tables import LONGLONG, TIMESTAMP2, Physical, Shape
 from bridge.sync.models import Source
 from bridge.sync.types.column import Column
 from bridge.sync.types.keys import Unlookable, join
@@ -28,7 +28,7 @@ from bridge.sync.types.rules import Rule, rule
 from bridge.sync.types.typed import Typed
 from bridge.sync.types.wire import KeyColumn
 
-__all__ = ["Columns", "Reader", "Row", "Unread", "Walk", "names_rows"]
+__all__ = ["Columns", "PartsOfRows", "Reader", "Row", "Unread", "Walk", "names_rows"]
 
 
 class Row(NamedTuple):
@@ -43,6 +43,11 @@ class Unread(NamedTuple):
 
     error: str
     raw: bytes
+
+
+class PartsOfRows(Exception):
+    """An event has rows that are not whole, as a session writes them that has set
+    `binlog_row_image` to MINIMAL or NOBLOB."""
 
 
 class Walk:
@@ -63,9 +68,23 @@ class Walk:
             wanted[place] = cell(physical, text, column, rule)
         return place
 
+    def ends(self, name: str, wanted: dict[int, Cell]) -> tuple[int, Any]:
+        """The place of the column that says until when a row was valid, which is read from now on,
+        and its value of a row that is valid still. Raises Misread."""
+        place = self._shape.place(name)
+        if place is None:
+            raise Misread(f"has no column {name} in the log")
+        never = _NEVER.get(self._shape.columns[place].type)
+        if never is None:
+            raise Misread(f"keeps its history in a way that is not known, by the column {name}")
+        size = len(never)
+        read = wanted.setdefault(place, lambda raw, at: (raw[at : at + size], at + size))
+        return place, read(never, 0)[0]
+
     @reads("an event with rows")
     def begin(self, kind: Rows, body: bytes) -> tuple[bytes, int]:
-        """The bytes of the rows, and where the first one begins."""
+        """The bytes of the rows, and where the first one begins. Raises LogUnreadable, and
+        PartsOfRows."""
         at = 8
         if kind.second:
             more = int.from_bytes(taken(body, at, 2), "little")
@@ -81,12 +100,14 @@ class Walk:
         every = (1 << width) - 1
         for _ in range(2 if kind.change == "update" else 1):
             if int.from_bytes(taken(body, at, size), "little") & every != every:
-                raise LogUnreadable(
-                    f"the log holds parts of rows of {self._shape.table}: SET GLOBAL "
-                    "binlog_row_image=FULL, and run `bridgectl snapshot` after that"
-                )
+                raise PartsOfRows
             at += size
         return (unpacked(body[at:]), 0) if kind.compressed else (body, at)
+
+
+_NEVER = {TIMESTAMP2: b"\x7f\xff\xff\xff\x0f\x42\x3f", LONGLONG: b"\xff" * 8}
+"""The end of a row that is valid still, by the type of its column: the last microsecond that
+MariaDB's TIMESTAMP has, and the highest number of a transaction."""
 
 
 class Reader:
@@ -133,8 +154,16 @@ class Reader:
             assert column is not None
             deleted = want(column, rule_of(column), wanted)
             self._is_deleted = _says_yes(column)
+        places = {place for place, _ in key}
+        self._of = self._plainly
+        if types.table.ends:
+            self._of = self._now
+            ends, self._never = self._walk.ends(types.table.ends, wanted)
+            places.add(ends)
         self._whole = Columns(shape, wanted)
-        self._only_key = Columns(shape, {place: wanted[place] for place, _ in key})
+        self._only_key = Columns(shape, {place: wanted[place] for place in places})
+        if types.table.ends:
+            self._old_end, self._new_end = self._only_key.index[ends], self._whole.index[ends]
         self._nothing = Columns(shape, {})
         names = [part.column.name for part in types.key]
         self._new_key, self._old_key = (
@@ -148,7 +177,7 @@ class Reader:
         """What each change of the event does: one row, or two where the key became another, of
         which the first is gone. body: what follows the event's header.
 
-        Raises LogUnreadable for what is damaged, and where rows are not whole.
+        Raises LogUnreadable for what is damaged, and PartsOfRows where rows are not whole.
         """
         raw, at = self._walk.begin(kind, body)
         end = len(raw)
@@ -177,7 +206,15 @@ class Reader:
             _, at = self._nothing.read(raw, at)
         return at
 
-    def _of(self, before: list[Any] | None, after: list[Any] | None) -> Sequence[Row | Unread]:
+    def _now(self, before: list[Any] | None, after: list[Any] | None) -> Sequence[Row | Unread]:
+        """What a change leaves of a table that keeps its history: rows of the past are none."""
+        if before is not None and before[self._old_end] != self._never:
+            before = None
+        if after is not None and after[self._new_end] != self._never:
+            after = None
+        return () if before is None and after is None else self._plainly(before, after)
+
+    def _plainly(self, before: list[Any] | None, after: list[Any] | None) -> Sequence[Row | Unread]:
         """What a change leaves."""
         if after is None:
             assert before is not None

@@ -19,7 +19,7 @@ from bridge.sync.log import statements
 from bridge.sync.log.cascades import Cascaded, Referred
 from bridge.sync.log.format import ARTIFICIAL, HEADER, IGNORABLE, ROWS, Kind, LogUnreadable
 from bridge.sync.log.position import LAST_ROW, Gtid, Position, version
-from bridge.sync.log.rows import Reader, Row
+from bridge.sync.log.rows import PartsOfRows, Reader, Row
 from bridge.sync.log.statements import touches
 from bridge.sync.log.tables import Shape, shape
 
@@ -119,13 +119,14 @@ class _Group:
 
 class Stream:
     """Follows one log from a position on. readers: who wants the rows of a table; it is asked once
-    for each definition of it.
+    for each definition of it. fed: bytes of all events so far.
 
     Raises LogUnreadable where it cannot be followed any further without the risk of a silent gap.
     """
 
     def __init__(self, position: Position, readers: Readers) -> None:
         self.position = position
+        self.fed = 0
         self._readers = readers
         self._file, self._offset, self._made = position.file, position.end, position.made
         self._described: log.Described | None = None
@@ -171,6 +172,7 @@ class Stream:
         """What an event does. raw: it, with its header."""
         head = log.header(raw)
         kind = head.kind
+        self.fed += head.size
         body = self._body(raw, kind)
         if head.end and not head.flags & ARTIFICIAL:
             # Beyond 4 GiB the place of an event is only counted.
@@ -322,15 +324,23 @@ class Stream:
         if not table.readers:
             return []
         group.tables.add((table.schema, table.name))
-        found: list[Found] = []
         if group.prepares:
-            return found
+            return []
+        try:
+            return list(self._found(group, table, kind, body))
+        except PartsOfRows:
+            why = "parts of rows: a session does not have binlog_row_image=FULL"
+            return [Concerned(table.schema, (table.name,), why)]
+
+    def _found(self, group: _Group, table: _Table, kind: int, body: bytes) -> Iterator[Found]:
+        """What those who want rows of a table make of some. Raises PartsOfRows, before anything
+        else."""
         for reader in table.readers:
             if isinstance(reader, Stopped):
-                found.append(reader)
+                yield reader
                 continue
             if isinstance(reader, Referred):
-                found += reader.vanished(ROWS[kind], body)
+                yield from reader.vanished(ROWS[kind], body)
                 continue
             entity, time = reader.entity, group.time
             row = group.rows.get(entity, 0)
@@ -341,12 +351,11 @@ class Stream:
                     break
                 for one in change:
                     if isinstance(one, Row):
-                        found.append(Change(entity, one.key, first + row, one.data, time))
+                        yield Change(entity, one.key, first + row, one.data, time)
                     else:
-                        found.append(Unreadable(entity, one.error, one.raw))
+                        yield Unreadable(entity, one.error, one.raw)
                 row += 1
             group.rows[entity] = row
-        return found
 
     # Statements.
 

@@ -11,7 +11,7 @@ import sqlalchemy as sql
 
 from bridge.errors import BridgeError
 from bridge.sync.documents import Mirror
-from bridge.sync.log.cascades import Below, Referred, Target, below
+from bridge.sync.log.cascades import Below, Referred, Target, below, is_exact
 from bridge.sync.log.charsets import Charsets
 from bridge.sync.log.needs import cascades
 from bridge.sync.log.rows import Reader
@@ -105,9 +105,11 @@ class Wanted:
                 self._referred[place] = table
 
     def _columns_of(self, entity: str) -> dict[str, str]:
-        """Column to field of the data."""
+        """Column to field of the data, of those by whose values rows can be found."""
         types = self._mirror.typed(entity)
-        return {} if types is None else {one.name: field for field, one in types.columns.items()}
+        if types is None:
+            return {}
+        return {one.name: field for field, one in types.columns.items() if is_exact(one)}
 
     def learn(self, connection: sql.Connection, names: Iterable[str]) -> list[str]:
         """Look what the tables of entities are now; which are others than they were. What does not
@@ -151,7 +153,9 @@ class Wanted:
         if (under := self._below.get(place)) is None:
             return
         table = self._referred.get(place)
-        found = [table.column(name) for name in under.columns] if table else []
+        # A row that goes is one that is changed where the table keeps its history.
+        asked = under.columns if table and not table.ends else ()
+        found = [table.column(name) for name in asked] if table else []
         known = [one for one in found if one is not None]
         if len(known) == len(under.columns):
             with suppress(Misread):

@@ -107,10 +107,11 @@ WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
     AND index_type NOT IN ('FULLTEXT', 'SPATIAL')
 ORDER BY index_name, seq_in_index
 """
-_MYSQL_ENGINE = """
-SELECT engine FROM information_schema.tables
+_MYSQL_KIND = """
+SELECT engine, table_type FROM information_schema.tables
 WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name
 """
+_ELSEWHERE = frozenset(("MRG_MYISAM", "FEDERATED", "CONNECT", "SPIDER", "SPHINX", "S3"))
 # What MariaDB's JSON is: a text with a check of this name.
 _MARIADB_JSON = """
 SELECT constraint_name, check_clause FROM information_schema.check_constraints
@@ -138,7 +139,7 @@ def _mysql(connection: sql.Connection, schema: str | None, name: str) -> Table |
         whole = column is not None and part is None
         indexes.setdefault(str(index), []).append((str(column), bool(non_unique), whole))
     key = tuple(column for column, _, _ in indexes.get("PRIMARY", ()))
-    engine = connection.execute(sql.text(_MYSQL_ENGINE), where).scalar()
+    engine, kind = connection.execute(sql.text(_MYSQL_KIND), where).first() or ("", "")
     usable = [
         (tuple(column for column, _, _ in parts), parts[0][1])
         for index, parts in indexes.items()
@@ -157,7 +158,20 @@ def _mysql(connection: sql.Connection, schema: str | None, name: str) -> Table |
             for one in foreign_keys(connection, (schema, name))
         ),
         str(engine or ""),
+        _elsewhere(str(engine or ""), str(kind)),
+        _ends(found) if kind == "SYSTEM VERSIONED" else "",
     )
+
+
+def _elsewhere(engine: str, kind: str) -> str:
+    if "VIEW" in kind:
+        return "is a view"
+    return f"is of {engine}" if engine.upper() in _ELSEWHERE else ""
+
+
+def _ends(columns: Iterable[Sequence[Any]]) -> str:
+    """Where nobody named the column, no question shows it."""
+    return next((str(row[0]) for row in columns if row[10] == "ROW END"), "row_end")
 
 
 def _json_checks(name: str) -> set[str]:

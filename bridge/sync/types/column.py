@@ -53,8 +53,10 @@ class Table:
     """One table. dialect: `mysql` (also for MariaDB), `postgresql` or `sqlite`. schema: None for
     the one of the connection. key: the columns of the primary key, empty where there is none.
     unique: the columns of each further unique index over whole columns that cannot be NULL.
-    indexes: the columns of all others. engine: of MySQL. digest: changes whenever the definition
-    does."""
+    indexes: the columns of all others. engine: of MySQL. elsewhere: of MySQL, what it is where its
+    rows are written under another name, as those of a view; empty for all others. ends: the column
+    that says until when a row was valid, of a table of MariaDB that keeps its history. digest:
+    changes whenever the definition does."""
 
     dialect: str
     schema: str | None
@@ -65,6 +67,8 @@ class Table:
     indexes: tuple[tuple[str, ...], ...] = ()
     foreign: tuple[ForeignKey, ...] = ()
     engine: str = ""
+    elsewhere: str = ""
+    ends: str = ""
     digest: str = ""
 
     @property

@@ -104,6 +104,10 @@ def _fitted(
     source = entity.source
     assert source is not None
     wrong: list[Misfit] = []
+    if source.log and table.elsewhere:
+        text = f"{table.elsewhere}, and the log has its changes under the names of other tables, "
+        text += "or not at all; name a table whose own rows they are, or leave `log` out"
+        wrong.append(Misfit(("source", "table"), text))
     fields = _fields(source, table, wrong)
     rules: dict[str, Rule] = {}
     dropped = {*entity.drop, *entity.children}

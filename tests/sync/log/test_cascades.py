@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 
 from stack.waiting import wait_for
@@ -82,6 +84,11 @@ def test_a_change_that_moves_nobody_marks_nobody(tree: LogSite) -> None:
         ["DROP TABLE leaves", TREE[2], "INSERT INTO leaves VALUES (1, NULL, 'new')"],
         ["SET SESSION binlog_format = STATEMENT", "UPDATE leaves SET title = 'said'",
          "SET SESSION binlog_format = ROW"],
+        *(
+            [f"SET SESSION binlog_row_image = {image}", "UPDATE leaves SET title = 'half'",
+             "DELETE FROM leaves WHERE id = 211", "UPDATE leaves SET id = 7 WHERE id = 311"]
+            for image in ("MINIMAL", "NOBLOB")
+        ),
     ],
 )  # fmt: skip
 def test_what_comes_in_words_is_found_and_mended(tree: LogSite, statements: list[str]) -> None:
@@ -95,3 +102,72 @@ def test_what_comes_in_words_is_found_and_mended(tree: LogSite, statements: list
         tree.caught_up()
         assert tree.documents("leaves")["999"] == "after"
         assert tree.differences("leaf") == []
+
+
+def test_parts_of_rows_may_be_of_those_that_others_hang_on(tree: LogSite) -> None:
+    with tree.capturing():
+        tree.server.execute(
+            f"USE {tree.name}", "SET SESSION binlog_row_image = MINIMAL", "DELETE FROM trees"
+        )
+        tree.caught_up()
+        settle(tree)
+
+        for name in ("bough", "leaf"):
+            assert tree.differences(name) == []
+
+
+def test_a_table_that_is_gone_holds_up_no_other(tree: LogSite) -> None:
+    with tree.capturing():
+        tree.sql("DROP TABLE leaves")
+        tree.caught_up()
+        tree.sql("UPDATE trees SET id = 7 WHERE id = 2", "DELETE FROM trees WHERE id = 1")
+        tree.caught_up()
+        wait_for(
+            lambda: list(tree.kept.read().dirty) == ["leaf"], bound=20, what="all others healed"
+        )
+
+        assert tree.differences("bough") == []
+
+
+KEYED = """\
+version: 1
+entities:
+  child: {collection: children, source: {table: children, key: [of, at], log: true}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("INT", ["1", "2", "3", "9"]),
+        ("DATE", ["'2020-01-01'", "'2021-01-01'", "'2022-01-01'", "'2029-01-01'"]),
+        ("UUID", [f"'{UUID(int=number)}'" for number in (1, 2, 3, 9)]),
+        ("VARCHAR(9)", ["'Vim'", "'Git'", "'Ärger'", "'new'"]),
+        ("VARCHAR(9) COLLATE utf8mb4_bin", ["'Vim'", "'git'", "'php'", "'new'"]),
+        ("ENUM('a', 'b', 'c', 'd')", ["'a'", "'b'", "'c'", "'d'"]),
+        ("DECIMAL(5, 1)", ["1", "2.5", "3", "9"]),
+    ],
+)
+@pytest.mark.parametrize("change", ["UPDATE parents SET id = {3}", "DELETE FROM parents"])
+def test_what_is_in_the_key_of_a_row_follows_what_it_refers_to(
+    log_site: LogSite, kind: str, values: list[str], change: str
+) -> None:
+    """Also where both are written in another way."""
+    site = log_site
+    site.write_sync(KEYED)
+    site.sql(
+        f"CREATE TABLE parents (id {kind} PRIMARY KEY) CHARACTER SET utf8mb4",
+        f"CREATE TABLE children (of {kind}, at INT, PRIMARY KEY (of, at), FOREIGN KEY (of) "
+        "REFERENCES parents (id) ON DELETE CASCADE ON UPDATE CASCADE) CHARACTER SET utf8mb4",
+        *(f"INSERT INTO parents VALUES ({value})" for value in values[:3]),
+        f"INSERT INTO children SELECT id, 1 FROM parents UNION SELECT {values[1]}, 2",
+    )
+    if kind == "VARCHAR(9)":
+        site.sql("UPDATE children SET of = UPPER(of) WHERE at = 1")
+    site.load()
+    with site.capturing():
+        site.sql(f"{change} WHERE id = {{1}}".format(*values))
+        site.caught_up()
+        settle(site)
+
+        assert site.differences("child") == []

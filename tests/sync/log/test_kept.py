@@ -139,6 +139,16 @@ def test_what_is_wrong_with_an_entity_of_another_is_forgotten(kept: KeptLog, own
     assert (set(found.dirty), set(found.halted)) == ({"release"}, {"release"})
 
 
+def test_a_problem_of_a_place_that_a_load_has_left_is_none(kept: KeptLog, owner: Owner) -> None:
+    kept.cannot(owner, "another log", "bridgectl snapshot", epoch=1)
+    assert kept.read().problem == "another log"
+    kept.begin(at(2, epoch=2), NAMES)
+
+    kept.cannot(owner, "another log", "bridgectl snapshot", epoch=1)
+
+    assert kept.read().problem == ""
+
+
 def test_one_that_writes_nothing_may_begin_anew(kept: KeptLog, owner: Owner) -> None:
     kept.cannot(owner, "another log", "bridgectl snapshot")
 
