@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sql
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, ServerAway
 from bridge.queue.sql.database import at_level
 from bridge.sync.log.position import LAST_ROW, Gtid, Position, version
 from bridge.sync.types.catalog import is_mariadb
@@ -106,7 +106,8 @@ class Readings:
     read in it. position: how far the log was applied at some time before. seconds: how long it took
     last to find the place, which MariaDB reads its log for.
 
-    Raises BridgeError for a log that cannot be the one of that position, and SQLAlchemy's errors.
+    Raises BridgeError for a log that cannot be the one of that position, ServerAway where what is
+    in the log cannot be read yet, and SQLAlchemy's errors.
     """
 
     def __init__(self, position: Position) -> None:
@@ -124,7 +125,14 @@ class Readings:
         while True:
             with consistent(engine, self._known) as (connection, place):
                 self.seconds = time.monotonic() - began
-                if self._is_after(place) or time.monotonic() > until:
+                is_late = not self._is_after(place)
+                if is_late and time.monotonic() > until:
+                    self.version(_end(connection))
+                    raise ServerAway(
+                        "the SQL database does not show yet what stands in its log already, as one "
+                        "does that waits for its replicas (rpl_semi_sync_master_wait_point)"
+                    )
+                if not is_late:
                     self._known = place
                     yield connection, self.version(place.gtid)
                     return
@@ -134,9 +142,7 @@ class Readings:
         """A version that none is above which MongoDB can have now: that of the log's end, which
         may be a moment ahead of what can be read."""
         with engine.connect() as connection:
-            name = "gtid_binlog_pos" if is_mariadb(connection) else "global.gtid_executed"
-            found = connection.exec_driver_sql(f"SELECT @@{name}").scalar()
-        return self.version(Gtid.parse(str(found or "")))
+            return self.version(_end(connection))
 
     def version(self, gtid: Gtid | None) -> int:
         """Of what has seen this transaction, and no later one."""
@@ -159,3 +165,9 @@ class Readings:
             and after.domain == before.domain
             and after.sequence >= before.sequence
         )
+
+
+def _end(connection: sql.Connection) -> Gtid | None:
+    """The last transaction of the log, which others may not see yet."""
+    name = "gtid_binlog_pos" if is_mariadb(connection) else "global.gtid_executed"
+    return Gtid.parse(str(connection.exec_driver_sql(f"SELECT @@{name}").scalar() or ""))

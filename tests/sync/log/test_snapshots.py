@@ -13,6 +13,7 @@ from bridge.sync.log import snapshots
 from bridge.sync.log.position import LAST_ROW, Gtid, Position, version
 from bridge.sync.log.snapshots import Readings, consistent
 from bridge.sync.sql.source import SqlSource
+from stack.waiting import wait_for
 from tests.sync.log.site import LogSite
 from tests.sync.reconcile.site import in_background
 
@@ -96,6 +97,32 @@ def test_a_log_that_cannot_be_that_of_the_position_is_told(
         pass
     with pytest.raises(BridgeError, match="another log"):
         readings.newest(site.engine)
+
+
+def test_what_waits_for_a_replica_is_waited_for_and_is_no_other_log(site: LogSite) -> None:
+    """The log says it, and so does whoever reads that, before anybody can read the rows."""
+    site.server.execute(
+        "SET GLOBAL rpl_semi_sync_master_timeout = 3600000",
+        "SET GLOBAL rpl_semi_sync_master_wait_point = AFTER_SYNC",
+        "SET GLOBAL rpl_semi_sync_master_wait_no_slave = 1",
+        "SET GLOBAL rpl_semi_sync_master_enabled = 1",
+    )
+    before = site.end()
+    writing = threading.Thread(target=site.sql, args=["UPDATE counter SET n = 7"])
+    writing.start()
+    try:
+        end = wait_for(lambda: None if (now := site.end()) == before else now)
+        readings = Readings(Position(1, end))
+        with (
+            pytest.raises(ServerAway, match="does not show yet"),
+            readings(site.engine),
+        ):
+            pass
+    finally:
+        site.server.execute("SET GLOBAL rpl_semi_sync_master_enabled = 0")
+        writing.join()
+    with readings(site.engine) as (connection, _):
+        assert connection.exec_driver_sql("SELECT n FROM counter").scalar_one() == 7
 
 
 def test_a_second_domain_is_told(site: LogSite) -> None:
