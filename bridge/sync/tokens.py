@@ -64,7 +64,7 @@ _ENTRY = re.compile(
     rf"({ENTITY.pattern})\.([A-Za-z0-9_-]{{2,1366}}|)\.(0|[1-9][0-9]{{0,18}})\.([0-9]{{1,11}})"
 )
 _END = re.compile(r"_\.(x|[a-f0-9_-]{5,64})\.([0-9]{1,11})")
-_TOKEN = re.compile(r"1~([a-z0-9]{1,16})~([A-Za-z0-9_.~-]+)~([A-Za-z0-9_-]{43})")
+_TOKEN = re.compile(r"(1~([a-z0-9]{1,16})~([A-Za-z0-9_.~-]+))~([A-Za-z0-9_-]{43})")
 _MAX_COOKIES = 4  # of one name that a request may bring; others than ours may have set some
 _MAX_VERSION = 2**63 - 1
 
@@ -141,11 +141,9 @@ class Keys:
             return Token()
         if (found := _TOKEN.fullmatch(token)) is None:
             return Token()
-        name, written, signature = found.groups()
+        text, name, written, signature = found.groups()
         secret = self._secrets.get(name)
-        if secret is None or not hmac.compare_digest(
-            _signature(secret, token[: -1 - len(signature)]), signature
-        ):
+        if secret is None or not hmac.compare_digest(_signature(secret, text), signature):
             return Token()
         texts = written.split("~")
         if len(texts) > MAX_ENTRIES:
@@ -165,9 +163,8 @@ def newest(entries: Iterable[Entry]) -> list[Entry]:
     """At most MAX_ENTRIES, one for each entity and key (the highest version), newest first."""
     best: dict[tuple[str, str], Entry] = {}
     for entry in entries:
-        old = best.get((entry.entity, entry.key))
-        if old is None or (entry.version, entry.time) > (old.version, old.time):
-            best[entry.entity, entry.key] = entry
+        row = entry.entity, entry.key
+        best[row] = max(best.get(row, entry), entry, key=lambda one: (one.version, one.time))
     return sorted(best.values(), key=lambda entry: -entry.time)[:MAX_ENTRIES]
 
 
@@ -175,15 +172,19 @@ def latest(ends: Iterable[LogEnd]) -> LogEnd | None:
     """The one that includes the others: one that nobody knows, where there is such. The order of
     the log counts and not that of clocks; of two logs, of which a mirror follows one, the one that
     was written to later."""
-    best: dict[str, tuple[int, int, LogEnd]] = {}
+    best: dict[str, LogEnd] = {}
     for end in ends:
-        domain, sequence = (end.gtid.domain, end.gtid.sequence) if end.gtid else ("", 0)
-        if domain not in best or (sequence, end.time) > best[domain][:2]:
-            best[domain] = sequence, end.time, end
+        domain = end.gtid.domain if end.gtid else ""
+        best[domain] = max(best.get(domain, end), end, key=_place)
     if "" in best:
-        return best[""][2]
-    found = max(best.items(), key=lambda item: (item[1][1], item[0]), default=None)
-    return None if found is None else found[1][2]
+        return best[""]
+    known = (best[domain] for domain in sorted(best, reverse=True))
+    return max(known, key=lambda end: end.time, default=None)
+
+
+def _place(end: LogEnd) -> tuple[int, ...]:
+    """Where it is among those of its log, or of those that nobody knows."""
+    return (end.gtid.sequence, end.time) if end.gtid else (end.time,)
 
 
 def _counts(moment: int, now: float) -> bool:
@@ -204,7 +205,7 @@ def _entry(text: str) -> Entry | None:
         return None
     entity, key, version, moment = found.groups()
     try:
-        raw = base64.urlsafe_b64decode(key + "=" * (-len(key) % 4))
+        raw = base64.urlsafe_b64decode(f"{key}==")  # more of them than it needs are no error
         entry = Entry(entity, raw.decode(), int(version), int(moment))
     except (binascii.Error, ValueError):
         return None
@@ -218,7 +219,6 @@ def _end(text: str) -> LogEnd | None:
     if name == "x":
         return LogEnd(None, moment)
     try:
-        gtid = Gtid.parse(name.replace("_", ":"))
+        return LogEnd(Gtid.parse(name.replace("_", ":")), moment)
     except BridgeError:
         return None
-    return None if gtid is None else LogEnd(gtid, moment)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bridge.sync import tokens
@@ -71,6 +71,7 @@ def test_an_end_that_is_none_is_no_error_and_hides_no_entry(text: str, moment: i
         "",
         "0_1_42",
         "-0-1-42",
+        f"0-1-42.{NOW}",
     ],
 )
 def test_several_logs_or_holes_in_one_are_no_end(text: str) -> None:
@@ -166,6 +167,7 @@ def test_a_token_has_3500_bytes_at_most() -> None:
         (f"project.dm.7.{NOW}", False),
         (f"project.dmltd.7.{NOW}", False),
         (f"project._w.7.{NOW}", False),
+        (f"project.dmlt.7.{NOW}.{NOW}", False),
         (f"project.{'eHh4' * 341}eA.7.{NOW}", True),
         (f"project.{'eHh4' * 341}eHg.7.{NOW}", False),
     ],
@@ -174,6 +176,35 @@ def test_an_entry_is_written_in_one_way_only(text: str, sound: bool) -> None:
     """And has a key of 1,024 bytes at most."""
     found = KEYS.verify(signed(text), NOW)
     assert [str(one) for one in found] == ([text] if sound else [])
+
+
+def test_nothing_to_say_is_no_token() -> None:
+    assert KEYS.sign([]) == ""
+
+
+@given(st.data())
+def test_a_token_counts_only_as_it_was_signed(data: st.DataObject) -> None:
+    """No character of it is another one, and none is missing or too much."""
+    token = KEYS.sign([Entry("project", "vim", 7, NOW)], LogEnd(Gtid("0", 1, 42), NOW))
+    at = data.draw(st.integers(0, len(token)))
+    other = data.draw(st.sampled_from("a0~._-A\n") | st.characters() | st.just(""))
+    changed = token[:at] + other + token[at + data.draw(st.integers(0, 1)) :]
+    assume(changed != token)
+    assert KEYS.read(changed, NOW) == Token()
+
+
+@pytest.mark.parametrize("more", ["\n", "x", "~", "~x"])
+def test_what_stands_behind_the_signature_makes_a_token_none(more: str) -> None:
+    assert KEYS.read(signed(Entry("project", "vim", 7, NOW)) + more, NOW) == Token()
+
+
+def test_who_does_not_know_the_key_signs_nothing() -> None:
+    """Whichever name they give their own key."""
+    some, end = [Entry("project", "vim", 7, NOW)], LogEnd(None, NOW)
+    for name in ("a1", "a2"):
+        forged = Keys([(name, "another secret!!")]).sign(some, end)
+        assert forged
+        assert KEYS.read(forged, NOW) == Token()
 
 
 @pytest.mark.parametrize("token", [None, 7, b"1~a1~x", ["x"]])

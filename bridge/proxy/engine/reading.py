@@ -14,7 +14,7 @@ from functools import lru_cache
 import httptools
 
 from bridge.errors import VisitorError
-from bridge.proxy.http.wire import LONGEST_LENGTH, ChunkedReader, WireError, field_lines, lowered
+from bridge.proxy.http.wire import ChunkedReader, WireError, field_lines, lowered, read_length
 from bridge.proxy.request.head import Headers
 from bridge.proxy.request.hosts import split_host
 from bridge.proxy.request.target import Target, parse_target
@@ -132,11 +132,9 @@ class Block:
             listed = ",".join(special["connection"]).lower().split(",")
             self.tokens = frozenset(token.strip(" \t") for token in listed)
         if lengths := special.get("content-length"):
-            number = lengths[0]
-            sound = number.isascii() and number.isdigit() and len(number) <= LONGEST_LENGTH
-            if len(lengths) > 1 or not sound:
+            self.length = read_length(lengths[0])
+            if len(lengths) > 1 or self.length is None:
                 raise VisitorError(400, "malformed Content-Length")
-            self.length = int(number)
         if codings := special.get("transfer-encoding"):
             if self.length is not None:
                 raise VisitorError(400, "Transfer-Encoding and Content-Length together")

@@ -16,7 +16,6 @@ from typing import NamedTuple
 from bridge.proxy.request.head import Headers
 
 __all__ = [
-    "LONGEST_LENGTH",
     "NO_TLS",
     "REPEATABLE",
     "TLS_HELLO",
@@ -33,6 +32,7 @@ __all__ = [
     "look_at_part",
     "lowered",
     "only_interim",
+    "read_length",
     "request_head",
     "split_head",
     "without_content",
@@ -62,8 +62,7 @@ _HEAD_END = re.compile(rb"\n\r?\n")
 TLS_HELLO = b"\x16\x03"
 """A handshake of TLS begins so, and no request does."""
 NO_TLS = "TLS on a port that has none; --certfile gives it one"
-LONGEST_LENGTH = 18
-"""Digits of a Content-Length: an exabyte."""
+_LONGEST_LENGTH = 18  # digits of a Content-Length: an exabyte
 _LONGEST_LINE = 8192
 _LONGEST_TRAILER = 64 * 1024
 _LONGEST_ODD = 40  # characters that are kept of a line that is dropped
@@ -236,11 +235,14 @@ class ResponseHead:
         """
         if self.minor == 0 and self.shape.codings:
             return False
-        places = self.shape.connections
-        if not places:
-            return self.minor == 1
-        tokens = self.listed(places)
+        tokens = self.listed(self.shape.connections)
         return "close" not in tokens and (self.minor == 1 or "keep-alive" in tokens)
+
+
+def read_length(text: str) -> int | None:
+    """The bytes that a Content-Length speaks of; None for what is no plain number."""
+    sound = text.isascii() and text.isdigit() and len(text) <= _LONGEST_LENGTH
+    return int(text) if sound else None
 
 
 def without_content(headers: Headers) -> Headers:
@@ -266,7 +268,7 @@ def _odd_lines(lines: list[str]) -> tuple[Headers, tuple[str, ...]]:
             raise WireError(f"no header line: {line[:60]!r}")
         else:
             if not line.startswith((" ", "\t")):
-                odd.append(re.split("[:=]", line, maxsplit=1)[0][:_LONGEST_ODD])
+                odd.append(re.split("[:=]", line[:_LONGEST_ODD])[0])
             elif not dropped:
                 odd.append(headers.pop()[0][:_LONGEST_ODD] if headers else line[:_LONGEST_ODD])
             dropped = True
@@ -297,35 +299,28 @@ class Framing(NamedTuple):
     chunked: bool = False
 
 
-_NOTHING, _CHUNKED, _UNTIL_CLOSE = Framing(length=0), Framing(chunked=True), Framing()
+_NOTHING, _CHUNKED = Framing(length=0), Framing(chunked=True)
 
 
 def framing(method: str, head: ResponseHead) -> Framing:
     """RFC 9112, section 6.3. Raises WireError where two readers could disagree."""
-    shape = head.shape
-    if len(shape.lengths) == 1 and not shape.codings:
-        number = head.headers[shape.lengths[0]][1]
-        if number.isdecimal() and number.isascii() and len(number) <= LONGEST_LENGTH:
-            if method == "HEAD" or head.status < 200 or head.status in (204, 304):
-                return _NOTHING
-            return Framing(length=int(number))
-    lengths, codings = head.listed(shape.lengths), head.listed(shape.codings)
-    for number in lengths:
-        if (
-            number != lengths[0]
-            or not (number.isascii() and number.isdigit())
-            or len(number) > LONGEST_LENGTH
-        ):
-            raise WireError(f"Content-Length {', '.join(sorted(set(lengths)))[:60]}")
-    if codings and lengths:
+    lengths, codings = head.shape.lengths, head.shape.codings
+    length = read_length(head.headers[lengths[0]][1]) if len(lengths) == 1 else None
+    if lengths and length is None:
+        said = sorted(set(head.listed(lengths)))
+        length = read_length(said[0]) if len(said) == 1 else None
+        if length is None:
+            raise WireError(f"Content-Length {', '.join(said)[:60]}")
+    if lengths and codings:
         raise WireError("Transfer-Encoding and Content-Length together")
     if method == "HEAD" or head.status < 200 or head.status in (204, 304):
         return _NOTHING
     if codings:
-        if codings != ["chunked"]:
-            raise WireError(f"Transfer-Encoding {', '.join(codings)}")
+        listed = head.listed(codings)
+        if listed != ["chunked"]:
+            raise WireError(f"Transfer-Encoding {', '.join(listed)}")
         return _CHUNKED
-    return Framing(length=int(lengths[0])) if lengths else _UNTIL_CLOSE
+    return Framing(length=length)
 
 
 def look_at_part(part: bytes, *, trailer: bool) -> None:
@@ -358,7 +353,7 @@ class ChunkedReader:
         for an answer and sends no more. After the last chunk, bytes that are left over mean that
         the connection cannot be trusted; `leftover` has them.
         """
-        buffer = self._buffer + data if self._buffer else data
+        buffer = self._buffer + data
         pieces: list[bytes] = []
         at, size = 0, len(buffer)  # no copy of the rest for every chunk: there may be many
         while at < size and not self.done:
@@ -367,20 +362,20 @@ class ChunkedReader:
                 taken = len(pieces[-1])
                 at += taken
                 self._left = self._left - taken or -1
-                continue
-            if self._left == -1:
-                if not b"\r\n".startswith(buffer[at : at + 2]):
-                    raise WireError("chunk longer than its size")
-                if size - at < 2:
+            elif self._left == -1:
+                line_end = buffer[at : at + 2]
+                if line_end == b"\r":
                     break
+                if line_end != b"\r\n":
+                    raise WireError("chunk longer than its size")
                 self._left, at = 0, at + 2
-                continue
-            end = buffer.find(b"\r\n", at, at + _LONGEST_LINE + 2)
-            if end < 0:
-                self._look_at_part(buffer[at:])
-                break
-            line, at = buffer[at:end], end + 2
-            self._line(line)
+            else:
+                end = buffer.find(b"\r\n", at, at + _LONGEST_LINE + 2)
+                if end < 0:
+                    self._look_at_part(buffer[at:])
+                    break
+                line, at = buffer[at:end], end + 2
+                self._line(line)
         self._buffer = buffer[at:]
         return pieces
 
@@ -413,9 +408,7 @@ class ChunkedReader:
 def content_length(headers: Headers) -> int | None:
     """The value of Content-Length in bytes, or None where there is no single sound one."""
     values = [value for name, value in headers if lowered(name) == "content-length"]
-    if len(values) == 1 and values[0].isascii() and values[0].isdigit():
-        return int(values[0])
-    return None
+    return read_length(values[0]) if len(values) == 1 else None
 
 
 def chunk(data: bytes) -> bytes:

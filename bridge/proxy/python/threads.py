@@ -434,7 +434,7 @@ def _check(status: str, headers: Headers) -> int | None:
     if length is None:
         lengths = [value for name, value in headers if lowered(name) == "content-length"]
         if lengths:
-            raise ValueError(f"Content-Length {', '.join(lengths)}")
+            raise ValueError(f"Content-Length {', '.join(lengths)[:60]}")
     return length
 
 

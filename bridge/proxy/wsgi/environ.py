@@ -15,7 +15,7 @@ from typing import Any
 from wsgiref.types import WSGIEnvironment
 
 from bridge.errors import BridgeError, VisitorError
-from bridge.proxy.http.wire import LONGEST_LENGTH, TOKEN
+from bridge.proxy.http.wire import TOKEN, read_length
 from bridge.proxy.python.environ import NOT_HEADERS
 from bridge.proxy.request.head import Head, Headers, host_of
 from bridge.proxy.request.memory import remember
@@ -125,9 +125,10 @@ def body_of(
         return limited(RequestBody(stream, None, _watch(stream), silence), max_body)
     if not length:
         return None
-    if not (length.isascii() and length.isdigit() and len(length) <= LONGEST_LENGTH):
+    size = read_length(length)
+    if size is None:
         raise VisitorError(400, "malformed Content-Length")
-    return limited(RequestBody(stream, int(length), _watch(stream), silence), max_body)
+    return limited(RequestBody(stream, size, _watch(stream), silence), max_body)
 
 
 def limited(body: RequestBody | None, most: int | None) -> RequestBody | None:

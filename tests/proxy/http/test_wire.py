@@ -86,7 +86,19 @@ def test_only_a_request_that_changes_nothing_may_be_sent_again() -> None:
 
 @pytest.mark.parametrize(
     ("lengths", "length"),
-    [(["7"], 7), (["0"], 0), ([], None), (["7", "7"], None), (["x"], None), (["\xb2"], None)],
+    [
+        (["7"], 7),
+        (["0"], 0),
+        (["9" * 18], 10**18 - 1),
+        (["9" * 19], None),
+        (["9" * 5000], None),  # int() raises for these
+        ([], None),
+        (["7", "7"], None),
+        (["x"], None),
+        ([""], None),
+        (["\xb2"], None),
+        (["\u0663"], None),
+    ],
 )
 def test_a_length_is_known_where_there_is_one_sound_one(
     lengths: list[str], length: int | None
@@ -211,6 +223,7 @@ class TestResponseHead:
             b"HTTP/1.1 200 \x01",
             b" HTTP/1.1 200 OK",
             b"\r\nHTTP/1.1 200 OK",
+            b"A: b",
             b"x" * 99,
         ],
     )
@@ -237,6 +250,7 @@ class TestResponseHead:
             (["A: b", "n(o", " fold", "C: d"], [("A", "b"), ("C", "d")], ("n(o",)),
             ([" fold", "C: d"], [("C", "d")], (" fold",)),
             ([" fold", " more", "C: d"], [("C", "d")], (" fold",)),
+            (["A: b", "\t\x01"], [], ("A",)),
             (["A: b", "C: d", " \x01", " e"], [("A", "b")], ("C",)),
             (["A: b", "C: d", " \x01", "E: f", " g"], [("A", "b"), ("E", "f g")], ("C",)),
             (["x" * 50], [], ("x" * 40,)),
@@ -279,11 +293,16 @@ class TestResponseHead:
         "lengths", [["5"], ["5 "], ["5,5"], ["5", "5"], ["5 ,5", "5"], []], ids=str
     )
     def test_one_length_goes_on_however_often_it_was_said(self, lengths: list[str]) -> None:
-        headers = [("X", "1"), *(("Content-Length", one) for one in lengths), ("Y", "5, 5")]
-        got = head(*headers).plain_length()
-        assert [name for name, _ in got if name in "XY"] == ["X", "Y"]
-        said = [value.strip() for name, value in got if name == "Content-Length"]
-        assert said == (["5"] if lengths else [])
+        said = "".join(f"Content-Length: {one}\r\n" for one in lengths)
+        raw = f"HTTP/1.1 200 OK\r\nX: 1\r\n{said}Y: 5, 5"
+        got = ResponseHead.parse(raw.encode()).plain_length()
+        assert got == [("X", "1"), *([("Content-Length", "5")] if lengths else []), ("Y", "5, 5")]
+
+    @pytest.mark.parametrize("lengths", [[], ["5"]])
+    def test_headers_that_say_their_length_once_are_not_copied(self, lengths: list[str]) -> None:
+        """Nearly all are so."""
+        parsed = head(("X", "1"), *(("Content-Length", one) for one in lengths))
+        assert parsed.plain_length() is parsed.headers
 
     @pytest.mark.parametrize(
         ("value", "whole"),
@@ -394,14 +413,17 @@ class TestFraming:
     @pytest.mark.parametrize(
         ("headers", "expected"),
         [
-            ([], Framing()),
-            ([("Content-Length", "0")], Framing(length=0)),
-            ([("Content-Length", "12"), ("content-length", "12")], Framing(length=12)),
-            ([("Transfer-Encoding", "Chunked")], Framing(chunked=True)),
+            ([], (None, False)),
+            ([("Content-Length", "0")], (0, False)),
+            ([("Content-Length", "12"), ("content-length", "12")], (12, False)),
+            ([("Transfer-Encoding", "Chunked")], (None, True)),
         ],
     )
-    def test_where_a_body_ends(self, headers: list[tuple[str, str]], expected: Framing) -> None:
-        assert framing("GET", head(*headers)) == expected
+    def test_where_a_body_ends(
+        self, headers: list[tuple[str, str]], expected: tuple[int | None, bool]
+    ) -> None:
+        got = framing("GET", head(*headers))
+        assert (got.length, got.chunked) == expected
 
     @pytest.mark.parametrize("status", [100, 103, 204, 304])
     def test_some_answers_have_no_body(self, status: int) -> None:
@@ -492,6 +514,20 @@ class TestChunkedReader:
             return  # size 0 is the last chunk: the body ends early, and bytes are left over
         with pytest.raises(WireError):
             read(raw + b"0\r\n\r\n")
+
+    @given(
+        st.sampled_from(b"\r\n0;\0") | st.integers(0, 255),
+        st.sampled_from([b"", b"0\r\n\r\n", b"\n0\r\n\r\n"]) | st.binary(max_size=6),
+        st.integers(0, 6),
+    )
+    def test_what_follows_a_chunk_is_its_line_end_and_nothing_else(
+        self, byte: int, rest: bytes, cut: int
+    ) -> None:
+        """Refused as soon as it is there, also where the rest would be sound."""
+        for end in (b"\r%c" % byte, b"%c\n" % byte, b"%c" % byte):
+            if not b"\r\n".startswith(end):
+                with pytest.raises(WireError):
+                    read(b"1\r\na" + end + rest, [cut])
 
     def test_a_line_end_belongs_to_no_chunk(self) -> None:
         with pytest.raises(WireError):
@@ -663,6 +699,7 @@ def test_names_of_up_to_64_characters_are_remembered(length: int) -> None:
         (b"HTTP/1.1 100 Continue\n\nHTTP/1.1 2", False),
         (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", False),
         (b"HTTP/1.1 200 OK\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nX: HTTP/1.1 100\r\n", False),
         (b"no HTTP", False),
         (b"HTTP/1.1 100 Continue\r\n" + b"A: b\r\n" * 20_000, False),
     ],

@@ -242,6 +242,11 @@ def bad_length(environ: WSGIEnvironment, start_response: StartResponse) -> Itera
     return [b"python"]
 
 
+def endless_length(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [*TEXT, ("Content-Length", "9" * 19)])
+    return [b"python"]
+
+
 def not_latin(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     start_response("200 OK", [*TEXT, ("X-Price", "5 €")])
     return [b"python"]

@@ -89,6 +89,7 @@ ROUTES = {
     "line_break": "",
     "bad_name": "",
     "bad_length": "",
+    "endless_length": "",
     "not_latin": "",
     "shows_head": "methods: [GET, POST]",
     "answers_205": "",

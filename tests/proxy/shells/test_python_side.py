@@ -92,6 +92,7 @@ FAILING = {
     "line_break": "python-error",
     "bad_name": "python-error",
     "bad_length": "python-error",
+    "endless_length": "python-error",
     "not_latin": "python-error",
     "nothing_of_ten": "python-error",
     "no_bytes": "python-error",
