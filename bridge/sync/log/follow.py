@@ -91,6 +91,7 @@ class Follower:
             try:
                 for raw in self._replica.events():
                     yield self.stream.feed(raw)
+                return
             except LogGone as error:
                 begun = self._next_file(error)
             for raw in begun:

@@ -277,8 +277,13 @@ class KeptLog:
             self._collection.update_one({"_id": LOG}, change)
 
     def cannot(self, owner: Owner, problem: str, do: str, epoch: int | None = None) -> None:
-        """Say why the log is not read any further. epoch: of the place that it was read from: where
-        a load has begun another one meanwhile, it is no problem any more; None for any."""
+        """Say why the log is not read any further.
+
+        owner: who says it, while it reads.
+        problem, do: why, and what a person is to do, empty for nothing.
+        epoch: of the place that it was read from. Where a load has begun another one meanwhile, it
+            is no problem any more. None: of any.
+        """
         where: Document = {"_id": LOG, "owner.id": owner.id}
         if epoch is not None:
             where["position.epoch"] = epoch

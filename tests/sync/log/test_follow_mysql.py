@@ -31,7 +31,8 @@ AT_77 = Position(1, Gtid(UUID, 0, 77), server=UUID)
 class Double:
     """An engine and its one connection. asked: the statements, in order."""
 
-    dialect = SimpleNamespace(name="mysql", is_mariadb=False)
+    driver = SimpleNamespace(Error=OSError)
+    dialect = SimpleNamespace(name="mysql", is_mariadb=False, loaded_dbapi=driver)
 
     def __init__(self, answers: dict[str, Any]) -> None:
         self.answers, self.asked = answers, list[str]()
