@@ -143,6 +143,7 @@ def test_workers_come_back_with_the_error_page_that_there_was(
         assert get(site, "/dead").body == OWN_PAGE.encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "nothing kept"])
 def test_workers_come_back_while_sync_yaml_is_broken(
     tmp_path: Path, php: PhpServer, kept: bool

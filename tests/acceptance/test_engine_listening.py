@@ -192,6 +192,7 @@ def test_visitors_are_answered_at_a_unix_socket(plain: BridgeSite) -> None:
     assert b"visitor=unknown\n" in answer.body  # RFC 7239, section 6.2
 
 
+@pytest.mark.slow
 def test_a_web_server_that_is_not_trusted_is_named_until_it_is(
     tmp_path: Path, php: PhpServer
 ) -> None:

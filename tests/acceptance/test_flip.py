@@ -109,6 +109,7 @@ def test_a_flip_changes_exactly_one_number(site: BridgeSite) -> None:
     assert site.routes.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_history_says_who_when_what_and_why(site: BridgeSite) -> None:
     begin = time.time()
     site.bridge_json(

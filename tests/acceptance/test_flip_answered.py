@@ -77,6 +77,7 @@ def test_a_flip_says_who_answers(site: BridgeSite) -> None:
     assert f'bridge_routes_table{{table="{digest}"}} 2\n' in shown
 
 
+@pytest.mark.slow
 def test_workers_without_the_environment_of_the_shell_are_named(site: BridgeSite) -> None:
     with Visitors(site.address, ["/mirror/a"]):
         words = ("flip", "mirror", "100%", "--why", "a try", "--watch", "1s")
@@ -100,6 +101,7 @@ def test_workers_without_the_environment_of_the_shell_are_named(site: BridgeSite
     assert "hush" not in everything
 
 
+@pytest.mark.slow
 def test_code_that_is_newer_than_the_workers_is_named(site: BridgeSite) -> None:
     module = site.directory / "code" / "own_views.py"
     module.write_text(CODE + "# mended\n", encoding="utf-8")
@@ -112,6 +114,7 @@ def test_code_that_is_newer_than_the_workers_is_named(site: BridgeSite) -> None:
     assert "older code" not in shell(site, "explain", "GET", "/page/a", expect=0).stdout
 
 
+@pytest.mark.slow
 def test_a_new_function_that_workers_have_not_is_named(site: BridgeSite, php: PhpServer) -> None:
     module = site.directory / "code" / "own_views.py"
     module.write_text(CODE + "front = page\n", encoding="utf-8")

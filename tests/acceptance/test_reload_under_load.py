@@ -46,6 +46,7 @@ def table(php: str, name: str, share: str) -> str:
     return TABLE.replace("@PHP@", php).replace("@NAME@", name).replace("@SHARE@", share)
 
 
+@pytest.mark.slow
 def test_many_reloads_under_load_fail_no_request_and_mix_no_tables(tmp_path: Path) -> None:
     reload_under_load(tmp_path, reloads=200)
 

@@ -109,6 +109,7 @@ def test_the_operators_listener_comes_back(tmp_path: Path, php: PhpServer) -> No
         wait_for(lambda: is_open(port), what="another one")
 
 
+@pytest.mark.slow
 def test_a_listener_that_cannot_come_back_is_told_once_and_seen_by_doctor(
     tmp_path: Path, php: PhpServer
 ) -> None:

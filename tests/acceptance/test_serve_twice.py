@@ -142,6 +142,7 @@ def test_who_comes_after_one_that_was_killed_does_not_wait_for_its_workers(
             assert visitor.answer().body == b"slow python\n"
 
 
+@pytest.mark.slow
 def test_status_and_doctor_miss_one_that_was_killed_and_none_that_was_stopped(
     site: BridgeSite,
 ) -> None:

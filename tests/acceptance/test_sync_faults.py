@@ -383,6 +383,7 @@ def in_background(do: Callable[[threading.Event], None]) -> Iterator[None]:
     running.result()
 
 
+@pytest.mark.slow
 def test_a_reconcile_without_sql_gives_no_verdict_and_with_it_the_right_one(
     loaded: FaultSite,
 ) -> None:

@@ -283,6 +283,7 @@ def test_doctor_says_whether_the_workers_go_by_the_types_of_now(
     assert "has no column id" in found["says"]
 
 
+@pytest.mark.slow
 def test_doctor_names_zones_and_character_sets_that_nobody_named(
     bridge: Bridge, mariadb_url: str, tmp_path: Path
 ) -> None:

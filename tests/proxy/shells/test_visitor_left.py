@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND, Backend, Call, plain
 from tests.proxy.shells.serving import Bridge
@@ -128,6 +130,7 @@ def test_the_generator_of_a_handler_is_closed_when_the_visitor_leaves(
     assert bridge.outcome("/py/streaming")["aborted"] == "visitor left"
 
 
+@pytest.mark.slow
 def test_visitors_who_stay_after_their_answer_hold_nobody_up(
     bridge: Bridge, backend: Backend
 ) -> None:

@@ -638,6 +638,7 @@ def start_worker(tmp_path: Path, mongodb_url: str) -> Iterator[Callable[[str], W
         worker.stop()
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_when_rabbitmq_is_killed_while_the_worker_works(
     killable: RabbitMQ,
     killable_url: str,
