@@ -37,6 +37,14 @@ PROGRAMS = {
 }
 
 
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """Theirs alone: a program's worker lives until the run ends, beside tests of other folders, and
+    would take the events of these."""
+    with Redis(tmp_path_factory.mktemp("programs-redis")) as server:
+        yield server
+
+
 @pytest.fixture(scope="session", params=PROGRAMS)
 def program(
     request: pytest.FixtureRequest,
