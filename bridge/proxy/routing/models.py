@@ -25,7 +25,7 @@ from bridge.entity import ENTITY
 from bridge.proxy.http.compress import available
 from bridge.proxy.request.hosts import as_ascii
 from bridge.proxy.request.superglobals import php_name
-from bridge.units import Duration, Model, Size, Written, text
+from bridge.units import Duration, Model, Rate, Size, Written, text
 
 __all__ = ["Backend", "File", "Group", "Model", "Route", "Site", "Sticky"]
 
@@ -445,6 +445,111 @@ Condition = Annotated[str | bool, BeforeValidator(_condition)]
 Parameter = Annotated[str, AfterValidator(_parameter)]
 
 
+class Shadow(Model):
+    """Which of legacy's answers are compared with what Python would have answered, while visitors
+    come."""
+
+    share: Share = Field(description="share of the visitors, by their bucket, with all their pages")
+    rate: Rate = Field(default=10.0, description="most requests of a worker process")
+    body: Size = Field(
+        default=2**20,
+        le=16 * 2**20,
+        description="larger answers are compared by length and digest alone",
+    )
+    legacy: Share = Field(
+        default=0,
+        description="share of Python's answers for which legacy is asked too: PHP counts such "
+        "views twice",
+    )
+
+
+class RouteCompare(Model):
+    """How a route is compared."""
+
+    again: bool = Field(
+        default=True,
+        description="false: legacy is not asked a second time, as a GET of it has effects; "
+        "then noise cannot be told",
+    )
+
+
+class Ignore(Model):
+    """One rule against noise: what is not compared. Exactly one of the four."""
+
+    header: HeaderName | None = Field(default=None, description="a response header")
+    css: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="a CSS selector: these elements with all that is in them"
+    )
+    json_path: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, alias="json", description="a path in JSON: $.items[*].seen"
+    )
+    regex: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="a regular expression: what it matches in texts"
+    )
+    routes: tuple[Name, ...] = Field(default=(), description="only on these; none: on all")
+
+    @model_validator(mode="after")
+    def _one(self) -> Ignore:
+        given = (self.header, self.css, self.json_path, self.regex)
+        if sum(one is not None for one in given) != 1:
+            raise ValueError("needs exactly one of header, css, json and regex")
+        if self.regex is not None:
+            _check_regex(self.regex)
+        return self
+
+
+def _check_regex(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+
+
+def _regex(value: str) -> str:
+    _check_regex(value)
+    return value
+
+
+class Kept(Model):
+    """How much is kept of what was found."""
+
+    samples: int = Field(default=3, ge=1, le=100, description="samples of each difference")
+    size: Size = Field(default=64 * 2**20, description="of all samples together")
+    age: Duration = Field(default=30 * 86400.0, description="then a sample is removed")
+
+
+class Compare(Model):
+    """How the answers of both sides are compared, and what is kept of it."""
+
+    ignore: tuple[Ignore, ...] = Field(default=(), description="what differs and means nothing")
+    hide: tuple[Annotated[str, AfterValidator(_regex)], ...] = Field(
+        default=(), description="regular expressions: what they match is blacked out in samples"
+    )
+    keep: Kept = Kept()
+
+
+_REQUIRED = re.compile(r"different\s*<\s*(\d{1,2}(?:\.\d{1,4})?)\s*%")
+
+
+def parse_required(value: object) -> float:
+    """The share, as a number from 0 to 1, of `different<0.1%`. Raises ValueError."""
+    match = _REQUIRED.fullmatch(value) if isinstance(value, str) else None
+    if not match or float(match[1]) == 0:
+        raise ValueError(f"{value!r} is no rule; write for example different<0.1%")
+    return float(match[1]) / 100
+
+
+Required = Annotated[float, Written(_REQUIRED, "a rule: different<0.1%", parse_required)]
+
+
+class Flips(Model):
+    """What `bridgectl flip` asks for before it raises a share."""
+
+    require: Required | None = Field(
+        default=None, description="evidence, at 95%, that fewer answers than this are different"
+    )
+
+
 class Route(Model):
     """One route. Without a handler it belongs to legacy, whatever other routes say."""
 
@@ -488,6 +593,10 @@ class Route(Model):
     writes: bool = Field(
         default=False, description="true: legacy may write, also when it answers a GET with a page"
     )
+    shadow: Shadow | None = Field(
+        default=None, description="compare both sides while visitors come"
+    )
+    compare: RouteCompare = RouteCompare()
 
     @model_validator(mode="after")
     def _fits(self) -> Route:
@@ -510,6 +619,8 @@ class Route(Model):
             raise ValueError("has decline_on but no handler; legacy is asked anyway, remove it")
         if not python_side and self.reads:
             raise ValueError("has reads but no handler; legacy always shows the newest")
+        if not python_side and self.shadow:
+            raise ValueError("has shadow but no handler; there is nothing to compare legacy with")
         return self
 
 
@@ -560,6 +671,8 @@ class File(Model):
     )
     redirect_loops: RedirectLoops = RedirectLoops()
     visitors: Visitors = Visitors()
+    compare: Compare = Compare()
+    flips: Flips = Flips()
     groups: dict[Name, Group] = Field({})
     routes: tuple[Route, ...] = ()
 

@@ -1,0 +1,73 @@
+"""One side's answer to a request, as the visitor would have got it. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bridge.proxy.request.head import Headers
+
+__all__ = ["Answer", "Asked", "Read", "Reads"]
+
+Read = tuple[str, str]
+"""Entity and key of a document."""
+
+Reads = Mapping[Read, int | None]
+"""The documents that a handler has read, with their versions; None: there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request: its method, its raw target (path and query), its host, and its headers in their
+    order, as HTTP text in Latin-1. `scheme` is http or https."""
+
+    method: str
+    target: str
+    host: str
+    headers: Headers = field(default_factory=list)
+    scheme: str = "http"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer.
+
+    status, reason: of its status line; the reason is empty where it is not known.
+    headers: in their order, as HTTP text in Latin-1.
+    body: the bytes as they were sent, with any Content-Encoding. Empty where it is larger than
+        may be kept; then `whole` is false, and `length` and `digest` are all that is known of it.
+    length: bytes of the body.
+    digest: SHA-256 of the body, in hex.
+    reads: what the handler has read; empty for legacy's.
+    """
+
+    status: int
+    reason: str
+    headers: Headers
+    body: bytes
+    length: int
+    digest: str
+    whole: bool = True
+    reads: Reads = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        status: int,
+        headers: Headers,
+        body: bytes,
+        reason: str = "",
+        reads: Reads | None = None,
+    ) -> Answer:
+        """That of a body which is here as a whole.
+
+        status, reason, headers, body, reads: as the attributes.
+        """
+        digest = hashlib.sha256(body).hexdigest()
+        return cls(status, reason, headers, body, len(body), digest, True, reads or {})
+
+    def get(self, name: str) -> str | None:
+        """The value of the first header `name`, any case, or None."""
+        lowered = name.lower()
+        return next((value for key, value in self.headers if key.lower() == lowered), None)

@@ -1,0 +1,1 @@
+"""Where two answers differ, and what of it is noise. Pure."""

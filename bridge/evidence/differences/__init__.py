@@ -1,0 +1,1 @@
+"""What was found when answers were compared: kept, counted, and shown."""

@@ -1,0 +1,1 @@
+"""Access logs of any web server, read as requests."""
