@@ -16,7 +16,7 @@ import contextlib
 import string
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from email.message import Message
 from http.cookiejar import CookieJar
@@ -24,22 +24,15 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import Request
 
-from werkzeug.test import create_environ, run_wsgi_app
-
 from bridge.errors import BridgeError, WrongUsage
-from bridge.proxy.decision.buckets import ALL
 from bridge.proxy.decision.decide import PYTHON
-from bridge.proxy.front import Front
-from bridge.proxy.hooks import Hooks, Outcome
-from bridge.proxy.request.cookies import TRAIL_COOKIE
 from bridge.proxy.request.hosts import as_ascii, host_of
 from bridge.proxy.routing.table import RouteTable
-from bridge.proxy.wsgi.dispatcher import Dispatcher
+from bridge.proxy.tools.sides import LEGACY, Sides, environ_of
 from bridge.reasons import Reason
 
 __all__ = ["Found", "Hop", "Loop", "Step", "follow", "start_of"]
 
-LEGACY = "legacy"
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _BROWSER = "Mozilla/5.0 (bridgectl check)"
 _APART = 3600.0  # seconds between two requests, for breakers and the guard of live requests
@@ -154,29 +147,17 @@ class _TooMany(Exception):
     """The limit of requests is reached."""
 
 
-class _Sides(Hooks):
+class _Sides:
     """Asks one side or the other, without following."""
 
     def __init__(self, table: RouteTable, headers: Sequence[tuple[str, str]], most: int) -> None:
         self._table, self._headers, self._most = table, headers, most
         self._now, self._apart = time.time(), table.file.redirect_loops.within + _APART
-        self._outcome: Outcome | None = None
-        self._of = {
-            side: Dispatcher(Front(_always(table.at(share)), hooks=[self], clock=self._clock))
-            for side, share in ((PYTHON, ALL), (LEGACY, 0))
-        }
+        self._of = Sides(table, clock=lambda: self._now)
         self.requests = 0
 
-    def _clock(self) -> float:
-        return self._now
-
-    def after_response(self, outcome: Outcome) -> None:
-        self._outcome = outcome
-
     def close(self) -> None:
-        for dispatcher in self._of.values():
-            for pool in dispatcher.pools.all():
-                pool.close()
+        self._of.close()
 
     def is_ours(self, url: str) -> bool:
         parts = urlsplit(url)
@@ -189,19 +170,12 @@ class _Sides(Hooks):
             raise _TooMany
         self.requests += 1
         self._now += self._apart
-        body, status, headers = run_wsgi_app(self._of[side], self._environ(url, jar))
-        if close := getattr(body, "close", None):
-            close()  # the body is of no interest
-        outcome = self._outcome
-        assert outcome is not None
-        message = Message()
-        for name, value in headers:
-            # What the loop guard tells a visitor changes no page, and would stop this walk.
-            if not (name.lower() == "set-cookie" and value.startswith(f"{TRAIL_COOKIE}=")):
-                message[name] = value
+        heard = self._of.ask(side, self._environ(url, jar))  # the body is of no interest
+        outcome, message = heard.outcome, Message()
+        for name, value in heard.headers:
+            message[name] = value
         jar.extract_cookies(_Response(message), _request(url))  # type: ignore[arg-type]
-        code = int(status[:3])
-        location = headers.get("Location", "") if code in _REDIRECTS else ""
+        location = message.get("Location", "") if heard.status in _REDIRECTS else ""
         try:
             named = _plain(urljoin(url, location), "latin-1") if location else ""
         except ValueError:
@@ -213,7 +187,7 @@ class _Sides(Hooks):
             PYTHON if by_python else LEGACY,
             outcome.route,
             _share_key(route),
-            code,
+            heard.status,
             named,
             outcome.error,
             outcome.fallback,
@@ -223,19 +197,13 @@ class _Sides(Hooks):
         parts = urlsplit(url)
         raw = url[len(f"{parts.scheme}://{parts.netloc}") :]
         raw = raw if raw.startswith("/") else f"/{raw}"
-        environ = create_environ("/", f"{parts.scheme}://{parts.netloc}/", method="GET")
-        environ.update(RAW_URI=raw, SERVER_PROTOCOL="HTTP/1.1", REMOTE_ADDR="127.0.0.1")
-        environ["HTTP_HOST"] = parts.netloc
-        given = {"USER-AGENT": _BROWSER, "ACCEPT": "text/html,*/*;q=0.8"}
-        given |= {name.upper(): value for name, value in self._headers}
+        given = {"User-Agent": _BROWSER, "Accept": "text/html,*/*;q=0.8"}
+        given |= {name.title(): value for name, value in self._headers}
         request = _request(url)
         jar.add_cookie_header(request)
-        cookies = [given.get("COOKIE", ""), request.get_header("Cookie", "") or ""]
-        given["COOKIE"] = "; ".join(filter(None, cookies))
-        for name, value in given.items():
-            if value:
-                environ[f"HTTP_{name.replace('-', '_')}"] = value
-        return environ
+        cookies = [given.get("Cookie", ""), request.get_header("Cookie", "") or ""]
+        given["Cookie"] = "; ".join(filter(None, cookies))
+        return environ_of("GET", parts.netloc, raw, list(given.items()), scheme=parts.scheme)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,10 +219,6 @@ class _Response:
 def _request(url: str) -> Request:
     """What CookieJar wants of a request; nothing is opened with it."""
     return Request(url)  # noqa: S310 - see there
-
-
-def _always(table: RouteTable) -> Callable[[], RouteTable]:
-    return lambda: table
 
 
 def _share_key(route: Any) -> str:
