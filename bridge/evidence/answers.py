@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from bridge.proxy.request.head import Headers
 
-__all__ = ["Answer", "Asked", "Read", "Reads"]
+__all__ = ["Answer", "Asked", "Kind", "Read", "Reads"]
 
 Read = tuple[str, str]
 """Entity and key of a document."""
@@ -17,16 +18,34 @@ Reads = Mapping[Read, int | None]
 """The documents that a handler has read, with their versions; None: there was none."""
 
 
+class Kind(StrEnum):
+    """What became of one comparison.
+
+    SAME: nothing differs. NOISE: only what legacy does not answer twice alike either. LAG: the
+    documents of one side were older, and asked again it is the same. DIFFERENT: all else that
+    differs. DECLINED: Python says that the page is not its own. NOT_COMPARED: too large, legacy
+    failed, or nobody could compare it in the time that there is.
+    """
+
+    SAME = "same"
+    NOISE = "noise"
+    LAG = "lag"
+    DIFFERENT = "different"
+    DECLINED = "declined"
+    NOT_COMPARED = "not-compared"
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request: its method, its raw target (path and query), its host, and its headers in their
-    order, as HTTP text in Latin-1. `scheme` is http or https."""
+    order, as HTTP text in Latin-1. `scheme` is http or https, `peer` the visitor's address."""
 
     method: str
     target: str
     host: str
     headers: Headers = field(default_factory=list)
     scheme: str = "http"
+    peer: str = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)

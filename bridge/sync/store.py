@@ -33,6 +33,7 @@ from types import EllipsisType
 from typing import Any, NamedTuple
 
 from bridge import counts as counted
+from bridge import shadow
 from bridge.errors import BridgeError, ServerAway, UseLegacy
 from bridge.reasons import Reason
 from bridge.settings import Settings
@@ -128,7 +129,9 @@ class Store:
                         cache.negative_hits += 1
                     return document
             return self._miss(entity, key).document
-        return self._visitors(want, entity, key)
+        document = self._visitors(want, entity, key)
+        shadow.read(entity, key, _version(document))
+        return document
 
     def get_many(self, entity: str, keys: Sequence[str]) -> dict[str, Document]:
         """The documents of those keys that there are, in the order of `keys`; what is not cached
@@ -150,6 +153,9 @@ class Store:
             cache.negative_hits += entry.document is None
         if missing:
             found |= self._fill_many(entity, missing, newest=not heard)
+        if want is not None:
+            for key, document in found.items():
+                shadow.read(entity, key, _version(document))
         return {key: document for key in keys if (document := found[key]) is not None}
 
     def find(
@@ -182,7 +188,11 @@ class Store:
         primary = want is not None and self._ensure(want, entity, running)
         moment = self._moment(self._cache.moment(entity)) if heard else NEWEST
         found = running.reads.find(collection, asked, moment, primary=primary)
-        return [document for raw in found if (document := freeze(raw).document) is not None]
+        documents = [document for raw in found if (document := freeze(raw).document) is not None]
+        if want is not None:
+            for document in documents:
+                shadow.read(entity, document["_id"], _version(document))
+        return documents
 
     def stats(self) -> Stats:
         """Counts of this process; what the cache does, and what it holds."""
@@ -387,6 +397,10 @@ class Store:
         self._starting = threading.Lock()
         self._flights = Flights()
         self._cache.after_fork()
+
+
+def _version(document: Document | None) -> int | None:
+    return None if document is None else document.get("_v")
 
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
