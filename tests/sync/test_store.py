@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
+from bridge import shadow
 from bridge.errors import BridgeError, ServerAway, UseLegacy
 from bridge.queue.events import Event
 from bridge.settings import Settings
@@ -686,3 +688,26 @@ def test_a_forked_child_begins_anew_and_the_parent_goes_on(
     )
     assert (done.stdout, done.returncode) == ("child\nparent\n", 0), done.stderr[-2000:]
     assert "Unclosed" not in done.stderr
+
+
+def test_whoever_compares_is_told_what_a_page_was_made_of(store: Store, write: Write) -> None:
+    write("apache2", 3, section="web")
+    write("vim", 5, section="editors")
+    store.get("project", "vim")  # from memory afterwards, and that is told, too
+
+    def page() -> dict[tuple[str, str], int | None]:
+        documents: dict[tuple[str, str], int | None] = {}
+        shadow.seen.set(documents)
+        wanted.set(Wanted(()))
+        store.get("project", "vim")
+        store.get("project", "nothing")
+        store.get_many("project", ["apache2", "neither"])
+        store.find("project", {"section": "web"}, fields=["name"])
+        return documents
+
+    assert contextvars.Context().run(page) == {
+        ("project", "vim"): 5,
+        ("project", "nothing"): None,
+        ("project", "apache2"): 3,
+        ("project", "neither"): None,
+    }
