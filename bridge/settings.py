@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _KEY_ID = re.compile(r"[a-z0-9]{1,16}")
+_RELEASE = re.compile(r"[!-~]{0,80}")
 _SHORTEST_SECRET = 16  # characters
 _SECRETS = (
     "BRIDGE_SECRET",
@@ -41,6 +42,7 @@ _NAMES = frozenset(
         "BRIDGE_BROKER_URL",
         "BRIDGE_IMPORT_LIMIT",
         "BRIDGE_MONGODB_URL",
+        "BRIDGE_RELEASE",
         "BRIDGE_ROUTES",
         "BRIDGE_SERVE_LOCK",
         "BRIDGE_STATE_DIR",
@@ -62,7 +64,8 @@ class Settings:
 
     URLs may hold passwords: show them only through `redact_url`. `secret` signs preview
     cookies; empty means that previews are off. `sql_url` is the site's database, empty where
-    the bridge does not read it. `rabbitmq_api` is RabbitMQ's HTTP API, which only doctor asks.
+    the bridge does not read it. `release` names the code of the handlers, empty where its files
+    do. `rabbitmq_api` is RabbitMQ's HTTP API, which only doctor asks.
     `freshness_keys` are (id, secret) pairs that the cookie of a
     visitor's own edit is signed with, the first one by Python; empty means that there is none.
     `uses_broker` and `uses_mongodb` say that somebody named them, or that there is something to
@@ -81,11 +84,12 @@ class Settings:
     freshness_keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     uses_broker: bool = True
     uses_mongodb: bool = True
+    release: str = ""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read BRIDGE_ROUTES, BRIDGE_BROKER_URL, BRIDGE_MONGODB_URL, BRIDGE_STATE_DIR,
-        BRIDGE_SYNC, and BRIDGE_SQL_URL, BRIDGE_SECRET, BRIDGE_OPERATOR_TOKEN,
+        BRIDGE_SYNC, BRIDGE_RELEASE, and BRIDGE_SQL_URL, BRIDGE_SECRET, BRIDGE_OPERATOR_TOKEN,
         BRIDGE_RABBITMQ_API and BRIDGE_FRESHNESS_KEYS (each of these five also as …_FILE).
 
         sync.yaml and the state directory are beside routes.yaml where they are not named.
@@ -112,6 +116,7 @@ class Settings:
             freshness_keys=_keys("BRIDGE_FRESHNESS_KEYS", _secret(env, "BRIDGE_FRESHNESS_KEYS")),
             uses_broker=carries or bool(broker_url),
             uses_mongodb=carries or bool(mongodb_url),
+            release=_release(env.get("BRIDGE_RELEASE") or ""),
         )
 
 
@@ -143,6 +148,15 @@ def doubts(environ: Mapping[str, str] | None = None) -> list[tuple[str, str, str
             says = f"has {length} characters, which can be guessed"
             found.append((name, says, "set it to the output of `openssl rand -hex 32`"))
     return found
+
+
+def _release(text: str) -> str:
+    if not _RELEASE.fullmatch(text):
+        raise BridgeError(
+            f"BRIDGE_RELEASE: {text!r} is no name of a release; write up to 80 letters, digits and "
+            "signs without a space, for example a commit"
+        )
+    return text
 
 
 def _secret(env: Mapping[str, str], name: str) -> str:

@@ -51,6 +51,14 @@ def test_a_server_is_used_when_it_is_named_or_there_is_something_to_carry(
     assert (found.uses_broker, found.uses_mongodb) == (True, True)
 
 
+def test_a_release_has_a_name_that_fits_into_a_line() -> None:
+    assert Settings.from_environ({}).release == ""
+    assert Settings.from_environ({"BRIDGE_RELEASE": "v2.1-4-gab12"}).release == "v2.1-4-gab12"
+    for odd in ("two words", "x" * 81, "tab\t", "ü"):
+        with pytest.raises(BridgeError, match="is no name of a release"):
+            Settings.from_environ({"BRIDGE_RELEASE": odd})
+
+
 FORMS = {
     "redis+streams://u:{}@10.0.0.1:6379/0": "redis+streams://u:***@10.0.0.1:6379/0",
     "redis://:{}@host/0?reclaim_idle=60": "redis://:***@host/0",

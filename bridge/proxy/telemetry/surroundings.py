@@ -89,6 +89,7 @@ def settings_of(settings: Settings) -> dict[str, str]:
         "BRIDGE_SQL_URL": _url(settings.sql_url),
         "BRIDGE_SECRET": _secret(settings.secret),
         "BRIDGE_FRESHNESS_KEYS": _secret(keys),
+        "BRIDGE_RELEASE": settings.release,
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
         "VIRTUAL_ENV": sys.prefix,
     }
