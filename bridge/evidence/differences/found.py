@@ -4,24 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol
 
-from bridge.evidence.answers import Answer, Asked
+from bridge.evidence.answers import Answer, Asked, Kind
 
 __all__ = ["Counts", "Found", "Group", "Kind", "Page", "Place", "Sample", "Shown"]
-
-
-class Kind(StrEnum):
-    """What a comparison came to. The first four are comparisons; the others say why there was
-    none, and are counted because they are coverage."""
-
-    SAME = "same"
-    NOISE = "noise"
-    LAG = "lag"
-    DIFFERENT = "different"
-    DECLINED = "declined"
-    NOT_COMPARED = "not-compared"
 
 
 class Place(Protocol):
