@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from wsgiref.types import WSGIApplication
 
@@ -21,6 +22,7 @@ from werkzeug.wrappers import Request, Response
 from bridge import logs
 from bridge.cached import Cached
 from bridge.errors import BridgeError, ConfigError
+from bridge.evidence import standing
 from bridge.operator import application, check_address, forget, listen, tell
 from bridge.proxy.telemetry import scrape, workers
 from bridge.queue.ingest import Ingest, PublisherPool
@@ -53,8 +55,10 @@ def whole(settings: Settings, ends: ExitStack, *, proxy: bool) -> WSGIApplicatio
     def mirror() -> bytes:
         return queue_metrics(watch()) + reconciled.metrics(last()) + log_metrics(of_log())
 
+    compared = Cached(partial(standing.scraped, settings), standing.KEEP)
+
     def everything() -> bytes:
-        return scrape.scrape(state_dir) + workers.metrics(state_dir) + mirror()
+        return scrape.scrape(state_dir) + workers.metrics(state_dir) + compared() + mirror()
 
     ingest = Ingest(pool.publish_many, max_event=largest)
     if not proxy:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import getpass
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import click
 
@@ -17,7 +17,8 @@ from bridge.errors import ConfigError, WrongUsage
 from bridge.proxy.decision.decide import PYTHON
 from bridge.proxy.routing import lastgood
 from bridge.proxy.routing.load import Handlers, load
-from bridge.proxy.routing.models import parse_percent
+from bridge.proxy.routing.models import parse_percent, parse_required
+from bridge.proxy.routing.table import RouteTable
 from bridge.proxy.tools import flip as flipping
 from bridge.proxy.tools.live import Answered, Live, wait_until_live, watch_answers
 from bridge.settings import Settings
@@ -62,23 +63,49 @@ def _back_to_what_runs(settings: Settings) -> str:
     show_default="2s, less without requests",
     help="How long to show who answers afterwards; 0s: not at all.",
 )
+@click.option(
+    "--require",
+    default=None,
+    callback=lambda context, parameter, text: _limit(text) if text else None,
+    metavar="'different<0.1%'",
+    help="Only with evidence, at 95%, that fewer answers are different.",
+)
+@click.option(
+    "--without-evidence",
+    is_flag=True,
+    help="Although evidence is required and missing; the history notes it.",
+)
 @format_option
 @_remedy()
-def flip(name: str, share: str, why: str, who: str, watch: float | None, output: Format) -> None:
+def flip(
+    name: str,
+    share: str,
+    why: str,
+    who: str,
+    watch: float | None,
+    require: float | None,
+    without_evidence: bool,
+    output: Format,
+) -> None:
     """Set the share of the visitors that Python answers, wait until every worker has it, and show
     who answers then. Write the share with its %, as in routes.yaml.
 
     Exactly one line of routes.yaml changes; comments and layout stay. ALL takes only 0%: it gives
     everything back to legacy at once, and names what it cannot change, with exit code 1.
 
+    To raise a share may need evidence, by --require or by `flips: {require: …}` in routes.yaml, of
+    each route that it is the share of. To lower one never does.
+
     \b
     Example:
       bridgectl flip project 5% --why "first visitors"
+      bridgectl flip project 20% --require 'different<0.1%' --why "compared"
       bridgectl flip project 0% --why "undo: wrong dates"
       bridgectl flip ALL 0% --why "MongoDB is gone"
     """
     settings = Settings.from_environ()
     who = who or os.environ.get("SUDO_USER") or _user()
+    allow = _Evidence(settings, require, without_evidence)
     if name == ALL:
         try:
             if parse_percent(share):
@@ -87,9 +114,9 @@ def flip(name: str, share: str, why: str, who: str, watch: float | None, output:
                 )
         except ValueError as error:
             raise WrongUsage(str(error)) from None
-        done = flipping.flip_all(settings.routes, share, who=who, why=why)
+        done = flipping.flip_all(settings.routes, share, who=who, why=why, allow=allow)
     else:
-        done = flipping.flip(settings.routes, name, share, who=who, why=why)
+        done = flipping.flip(settings.routes, name, share, who=who, why=why, allow=allow)
     if done.unrecorded:
         click.echo(f"bridge: changed, but not in the history: {done.unrecorded}", err=True)
     live = wait_until_live(settings, done.flips)
@@ -120,6 +147,30 @@ def flip(name: str, share: str, why: str, who: str, watch: float | None, output:
         raise click.exceptions.Exit(1)
 
 
+def _limit(text: str) -> float:
+    try:
+        return parse_required(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--require") from None
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """Looks at what was found only when a share is raised: a flip back must be quick, and depend
+    on nothing."""
+
+    settings: Settings
+    limit: float | None
+    without: bool
+
+    def __call__(self, table: RouteTable, routes: Sequence[str]) -> str:
+        if self.limit is None and table.file.flips.require is None:
+            return ""
+        from bridge.evidence.required import Required
+
+        return Required(self.settings, self.limit, self.without)(table, routes)
+
+
 def _show(settings: Settings, done: flipping.Done, live: Live) -> None:
     """What was changed, where it is live, and how to undo it."""
     changed = [one for one in done.flips if one.changed]
@@ -133,6 +184,8 @@ def _show(settings: Settings, done: flipping.Done, live: Live) -> None:
         lines = [f"{lines[0]}; {how}"]
     elif changed:
         lines.append(how)
+    said = dict.fromkeys(one.evidence for one in changed if one.evidence)
+    lines += [f"evidence: {says}" for says in said]
     lines += [
         f"undo: bridgectl flip {one.name} {one.old.replace(' ', '')} --why …" for one in changed
     ]
@@ -201,4 +254,6 @@ def history(output: Format) -> None:
     """
     flips = [asdict(flip) for flip in flipping.read_history(Settings.from_environ().routes)]
     columns = {"at": "When", "who": "Who", "name": "What", "old": "From", "new": "To", "why": "Why"}
+    if any(flip["evidence"] for flip in flips):
+        columns["evidence"] = "Evidence"
     show_rows(flips, columns, output)

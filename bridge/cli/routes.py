@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
 from bridge.cli.options import ALL, complete_names
 from bridge.cli.output import Format, format_option, headings, say, show_rows, visible
-from bridge.errors import ConfigError, FlipRefused, StateUnreadable
+from bridge.errors import BridgeError, ConfigError, FlipRefused, StateUnreadable
 from bridge.proxy.decision import preview as previews
 from bridge.proxy.request.cookies import PREVIEW_COOKIE
 from bridge.proxy.routing.load import Handlers, load
@@ -38,12 +39,18 @@ def routes(output: Format) -> None:
     except ConfigError as error:
         file_error, rows = str(error), []
     running = workers[0].rows if workers else rows
+    evidence, unknown = _evidence(settings)
     data = {
         "file": {"path": str(settings.routes), "table": digest, "error": file_error},
         "workers": [{k: v for k, v in asdict(worker).items() if k != "rows"} for worker in workers],
         "routes": running,
+        "evidence": evidence,
     }
-    words = ("route", "path", "methods", "python", "group", "handler", "legacy")
+    words = ["route", "path", "methods", "python", "group", "handler", "legacy"]
+    compared = evidence["routes"]
+    if compared:
+        words += ["compared", "different", "bound: Under (95%)"]
+        running = [{**row, **compared.get(row["route"], {})} for row in running]
     show_rows(running, headings(*words), output, data=data)
     if output == "json":
         return
@@ -69,9 +76,34 @@ def routes(output: Format) -> None:
         show_rows(worker_rows, headings(*columns, "state"), output)
     if file_error:
         say(None, output, f"\n{settings.routes} is broken:\n{file_error}")
+    if unknown:
+        say(None, output, f"\nWhat was compared is not known: {unknown}")
     for said in dict.fromkeys(worker.error for worker in workers):
         if said and said != file_error:
             say(None, output, f"\nWhat workers say:\n{said}")
+
+
+def _evidence(settings: Settings) -> tuple[dict[str, Any], str]:
+    """What was compared of the release that the files are now, by route, with the upper bound of
+    what is different in percent; and why that is not known, or nothing."""
+    from bridge.evidence.rate import percent
+    from bridge.evidence.standing import standing
+
+    try:
+        found = standing(settings)
+    except ConfigError:
+        return {"release": "", "rules": "", "routes": {}}, ""  # said elsewhere
+    except BridgeError as error:
+        return {"release": "", "rules": "", "routes": {}}, str(error)
+    routes = {
+        name: {
+            "compared": counts.compared,
+            **counts.by_kind,
+            "bound": "" if (bound := found.upper_bound(name)) is None else percent(bound),
+        }
+        for name, counts in found.counts.items()
+    }
+    return {"release": found.release, "rules": found.rules, "routes": routes}, ""
 
 
 def _state(worker: status.WorkerStatus, digest: str) -> str:

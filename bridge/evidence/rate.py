@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["CONFIDENCE", "needed", "upper_bound"]
+__all__ = ["CONFIDENCE", "needed", "percent", "upper_bound"]
 
 CONFIDENCE = 0.95
 _ROUNDS = 200
@@ -78,6 +78,16 @@ def needed(
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high - compared
+
+
+def percent(share: float) -> str:
+    """A bound in percent, with two digits, rounded up: what is under `1%` is not over it."""
+    if share <= 0:
+        return "0%"
+    number = share * 100
+    digits = 1 - math.floor(math.log10(number))
+    shown = min(100.0, math.ceil(number * 10**digits - 1e-9) / 10**digits)
+    return f"{shown:.15f}".rstrip("0").rstrip(".") + "%"
 
 
 def _first(different: int, compared: int) -> float:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.evidence.rate import needed, upper_bound
+from bridge.evidence.rate import needed, percent, upper_bound
 
 COUNTS = st.integers(1, 120).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -122,3 +122,25 @@ def test_numbers_that_cannot_be_are_refused(different: int, compared: int) -> No
 def test_a_limit_that_is_no_share_is_refused(limit: float) -> None:
     with pytest.raises(ValueError, match="is no share"):
         needed(limit)
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0.0246554, "2.5%"),
+        (0.0099360, "1%"),
+        (0.001, "0.1%"),
+        (0.00099, "0.099%"),
+        (3e-9, "0.0000003%"),
+        (0.9999, "100%"),
+        (0.5, "50%"),
+        (0.0, "0%"),
+    ],
+)
+def test_a_bound_is_shown_with_two_digits_and_rounded_up(share: float, shown: str) -> None:
+    assert percent(share) == shown
+
+
+@given(st.floats(1e-9, 1))
+def test_a_bound_is_never_shown_smaller_than_it_is(share: float) -> None:
+    assert share * 100 <= float(percent(share)[:-1]) * (1 + 1e-9) <= share * 111

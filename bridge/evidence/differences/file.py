@@ -77,7 +77,8 @@ class EvidenceUnreadable(BridgeError):
 
 
 def open_file(state_dir: Path, *, make: bool) -> Database | None:
-    """The file of `state_dir`; None where there is none and it is not to be made.
+    """The file of `state_dir`; None where there is none and it is not to be made. Who does not
+    make one puts none aside.
 
     Raises EvidenceUnreadable and StateUnreadable where it cannot be opened, and sqlite3.Error and
     OSError where it cannot be used now: a disk is full, or somebody else writes for too long.
@@ -90,14 +91,17 @@ def open_file(state_dir: Path, *, make: bool) -> Database | None:
     _check_owner(path)
     if (database := _usable(path)) is not None:
         return database
+    if not make:
+        raise EvidenceUnreadable(
+            f"{path} is damaged, or of another program: remove it, or go on comparing, which puts "
+            "it aside; what it has is lost"
+        )
     with _alone(state_dir):
         # Another process may have been quicker.
         if (database := _usable(path)) is not None:
             return database
         if _is_there(path):
             _put_aside(path)
-        if not make:
-            return None
         _create(path, state_dir)
         if (database := _usable(path)) is None:
             raise EvidenceUnreadable(f"{path} is no good although it was made just now")

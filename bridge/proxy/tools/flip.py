@@ -9,28 +9,30 @@ full disk.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import io
 import json
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bridge.errors import ConfigError, FlipRefused, WrongUsage
-from bridge.files import take_over, write_atomically
+from bridge.files import write_atomically
 from bridge.proxy.routing import models
 from bridge.proxy.routing.load import Handlers, load, load_text
 from bridge.proxy.routing.models import parse_percent
 from bridge.proxy.routing.table import Route, RouteTable
 from bridge.proxy.tools import views
+from bridge.proxy.tools.flock import locked
 from bridge.proxy.tools.history import Flip, History, history_file, read_history
 from bridge.yamlfile import YamlFile, did_you_mean
 
-__all__ = ["Done", "Flip", "Left", "flip", "flip_all", "history_file", "read_history"]
+__all__ = ["Allow", "Done", "Flip", "Left", "flip", "flip_all", "history_file", "read_history"]
+
+Allow = Callable[[RouteTable, Sequence[str]], str]
+"""Is asked before shares are raised, with the table as it would be and the routes whose shares they
+are. Returns what the history notes of it; raises FlipRefused."""
 
 Place = tuple[str, str | int, str]
 """Where in the file a share stands."""
@@ -82,11 +84,18 @@ class _SavedMeanwhile(Exception):
     """Somebody else has saved the file since it was read."""
 
 
-def flip(routes: Path, name: str, share: str, *, who: str, why: str) -> Done:
+def _freely(table: RouteTable, routes: Sequence[str]) -> str:
+    return ""
+
+
+def flip(
+    routes: Path, name: str, share: str, *, who: str, why: str, allow: Allow = _freely
+) -> Done:
     """Set the share of the route or group `name`.
 
     share: as in the file `routes`, for example `25%`.
     who, why: for the history.
+    allow: what else a raised share needs; it is not asked when one is lowered.
 
     Raises WrongUsage for what is no share and for no reason, FlipRefused when it is not possible,
     and ConfigError when the file as it stands, or as it would be, is broken, or the handler of a
@@ -99,24 +108,31 @@ def flip(routes: Path, name: str, share: str, *, who: str, why: str) -> Done:
             raise FlipRefused(f"{routes}:{left.line}: {left.why}")
         return done
 
-    return _changed(routes, share, who, why, one)
+    return _changed(routes, share, who, why, one, allow)
 
 
-def flip_all(routes: Path, share: str, *, who: str, why: str) -> Done:
+def flip_all(routes: Path, share: str, *, who: str, why: str, allow: Allow = _freely) -> Done:
     """Set every share that is another, with one change of the file. What cannot be changed is
     `left`, and the rest is changed all the same.
 
-    routes, share, who, why: as for `flip`, and so is what it raises.
+    routes, share, who, why, allow: as for `flip`, and so is what it raises.
     """
 
     def every(change: _Change) -> Done:
         done = change.to(_all_places(change.table))
         return Done(tuple(one for one in done.flips if one.changed), done.left, done.unrecorded)
 
-    return _changed(routes, share, who, why, every)
+    return _changed(routes, share, who, why, every, allow)
 
 
-def _changed(routes: Path, share: str, who: str, why: str, make: Callable[[_Change], Done]) -> Done:
+def _changed(
+    routes: Path,
+    share: str,
+    who: str,
+    why: str,
+    make: Callable[[_Change], Done],
+    allow: Allow = _freely,
+) -> Done:
     """What `make` does, with the file that is there when it is written."""
     try:
         share = f"{parse_percent(share) / 1000:g}%"
@@ -125,11 +141,11 @@ def _changed(routes: Path, share: str, who: str, why: str, make: Callable[[_Chan
     if not why.strip():
         raise WrongUsage("say why, with --why TEXT: whoever undoes this flip wants to know")
     path = routes.resolve()  # a link stays a link
-    with _locked(path):
+    with locked(path):
         for _ in range(_TRIES):
             before = _content(path)
             try:
-                return make(_Change(routes, path, share, _text(who), _text(why)))
+                return make(_Change(routes, path, share, _text(who), _text(why), allow))
             except _SavedMeanwhile:
                 continue
             except (ConfigError, FlipRefused):
@@ -154,8 +170,10 @@ def _text(words: str) -> str:
 class _Change:
     """One change of the file, while no other flip makes one."""
 
-    def __init__(self, routes: Path, path: Path, share: str, who: str, why: str) -> None:
-        self._routes, self._path = routes, path
+    def __init__(
+        self, routes: Path, path: Path, share: str, who: str, why: str, allow: Allow
+    ) -> None:
+        self._routes, self._path, self._allow = routes, path, allow
         self._share, self._who, self._why = share, who, why
         self._bytes = _content(path)
         try:
@@ -184,8 +202,13 @@ class _Change:
         text = self._with(good)
         table = self._load(text)
         raised = [one for one in good if parse_percent(one.old) < parse_percent(self._share)]
+        evidence = ""
         if raised:
             self._check_handlers(text, {name for one in good for name in one.names})
+            whose = {name for one in raised for name in one.names}
+            evidence = self._allow(
+                table, [route.name for route in table.routes if whose & set(_names(route))]
+            )
         now = datetime.now(UTC).isoformat(timespec="seconds")
         flips = [
             Flip(
@@ -198,6 +221,7 @@ class _Change:
                 line=one.line,
                 digest=table.digest,
                 changed=parse_percent(one.old) != parse_percent(self._share),
+                evidence=evidence if one in raised else "",
             )
             for one in good
             for name in one.names
@@ -367,40 +391,3 @@ def _place(table: RouteTable, name: str) -> Place:
     known = [*table.file.groups, *(route.name for route in table.routes)]
     hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
     raise FlipRefused(f"no route or group `{name}`; {hint}")
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One flip at a time, in all processes, of whichever user."""
-    name = path.with_name(f".{path.name}.lock")
-    try:
-        lock = _lock_file(name, path)
-    except OSError as error:
-        raise FlipRefused(
-            f"the lock {name} cannot be opened: {error.strerror}; operators must be able to read "
-            "it, and to write to its folder"
-        ) from None
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:
-            raise FlipRefused(f"{name} cannot be locked: {error.strerror}") from None
-        yield
-    finally:
-        os.close(lock)
-
-
-def _lock_file(name: Path, routes: Path) -> int:
-    """A descriptor of the lock. Another user's is enough to read: only NFS wants more."""
-    try:
-        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except FileExistsError:
-        pass
-    else:
-        with contextlib.suppress(OSError):  # without routes.yaml, which is said next
-            take_over(lock, like := os.stat(routes), like.st_mode & 0o666 | 0o600)
-        return lock
-    try:
-        return os.open(name, os.O_RDWR | os.O_CLOEXEC)
-    except PermissionError:
-        return os.open(name, os.O_RDONLY | os.O_CLOEXEC)

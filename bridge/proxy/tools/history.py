@@ -17,7 +17,8 @@ __all__ = ["Flip", "History", "history_file", "read_history"]
 @dataclass(frozen=True, slots=True)
 class Flip:
     """One flip, as the history keeps it. `digest` names the table it made; `line` is the
-    changed line, from 1; `changed` is False when the number already stood there."""
+    changed line, from 1; `changed` is False when the number already stood there; `evidence` is what
+    spoke for raising a share where that was asked for, or that it was done without."""
 
     at: str
     who: str
@@ -28,6 +29,7 @@ class Flip:
     line: int
     digest: str
     changed: bool = True
+    evidence: str = ""
 
 
 def history_file(routes: Path) -> Path:
