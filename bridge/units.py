@@ -20,6 +20,7 @@ __all__ = [
     "Written",
     "in_portions",
     "parse_duration",
+    "parse_rate",
     "roughly",
     "several",
     "size_text",
@@ -125,14 +126,15 @@ def _parse_zero(value: object) -> float:
     return 0.0 if value == "0s" else parse_duration(value)
 
 
-def _parse_rate(value: object) -> float:
+def parse_rate(value: object) -> float:
+    """A second of `10/s`, `30/m` or `100/h`. Raises ValueError."""
     match = _RATE.fullmatch(value) if isinstance(value, str) else None
     if not match or int(match[1]) == 0:
         raise ValueError(f"{value!r} is no rate above zero; write for example 10/s, 30/m or 100/h")
     return int(match[1]) / {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
-Rate = Annotated[float, Written(_RATE, "how often: 10/s, 30/m, 100/h", _parse_rate)]
+Rate = Annotated[float, Written(_RATE, "how often: 10/s, 30/m, 100/h", parse_rate)]
 Duration = Annotated[float, Written(_DURATION, "a time: 500ms, 5s, 2m, 1h, 30d", parse_duration)]
 Size = Annotated[int, Written(_SIZE, "a size: 64KiB, 10MiB, 1GiB", _parse_size)]
 DurationOrZero = Annotated[float, Written(_DURATION, "a time, or 0s for none", _parse_zero)]

@@ -1,7 +1,8 @@
 """`scripts/demo --check`: the main job, once, without a person.
 
-Reads a page from PHP, edits it there in a real session, sees the edit in MongoDB, flips the
-route to Python under load, sees an own edit there at once, kills MongoDB, flips back, kills
+Reads a page from PHP, edits it there in a real session, sees the edit in MongoDB, compares both
+sides, which finds a fault that was put in, and the flip is refused; flips the route to Python under
+load once that is mended, sees an own edit there at once, kills MongoDB, flips back, kills
 Redis, and compares both sides in the end. Every claim is checked against what the visitor got
 and against the access log of the proxy. The last line says `main job ok` or which
 step failed.
@@ -17,9 +18,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from rich.console import Console
 
+from bridge.files import write_atomically
+from bridge.proxy.routing.load import Handlers, load
 from bridge.proxy.telemetry.workers import read_all
 from stack.errors import StackError
 from stack.site import LOGIN, DemoSite
@@ -35,6 +39,20 @@ ROUTE = "project"
 REQUESTS_BEFORE_FLIP = 100
 REQUESTS_AFTER_FLIP = 300
 OWN_EDITS = 10
+PAGES = 60
+"""Pages that are compared: enough to say with certainty that fewer than `ALLOWED` are different."""
+ALLOWED = "5%"
+VIEWS = "examples.forge.consumer.views"
+FAULTY = f"""\
+# A project page that has lost an attribute, to be found by `bridgectl compare`.
+from {VIEWS} import project as good
+
+
+def project(request, name):
+    response = good(request, name)
+    response.set_data(response.get_data().replace(b' rel="nofollow"', b""))
+    return response
+"""
 FRESHNESS_COOKIE = "bv"
 
 
@@ -81,6 +99,8 @@ class MainJob:
             ("the page comes from PHP while its route is at 0%", self.read_from_php),
             ("a visitor logs in and edits the project in PHP", self.edit_in_php),
             ("the edit is in MongoDB", self.see_edit_in_mongodb),
+            ("a fault of Python's page is found before anybody sees it", self.find_a_fault),
+            ("once it is mended, both sides answer alike", self.find_none),
             ("the route goes to Python under load", self.flip_under_load),
             ("a visitor sees the own edits at once", self.see_own_edits),
             ("MongoDB is killed, PHP answers", self.lose_mongodb),
@@ -125,15 +145,66 @@ class MainJob:
         self.numbers.append(f"edit visible in MongoDB after {after:.0f} ms")
         return f"after {after:.1f} ms, as version {version}"
 
+    def find_a_fault(self) -> str:
+        """(4) The project page gets a handler that has lost something: `compare` names it, and the
+        flip is refused."""
+        (self.site.directory / "faulty.py").write_text(FAULTY, encoding="utf-8")
+        self._handler(f"{VIEWS}:project", "faulty:project")
+        words = ("compare", *self._pages(), "--rate", "0", "-o", "json")
+        found = json.loads(self.site.bridge(*words, status=1))
+        places = [(one["what"], one["place"]) for one in found["differences"]]
+        if len(places) != 1 or "@rel" not in places[0][1]:
+            raise CheckFailed(f"the lost attribute had to be found, and nothing else: {places}")
+        said = self.site.bridge(*self._carefully("100%"), status=5)
+        self.numbers.append("a seeded fault found before the flip")
+        (routes,) = found["routes"]
+        return f"{places[0][1]}, on {routes['different']} of {routes['compared']} pages{said}"
+
+    def find_none(self) -> str:
+        """(5) With the handler as it should be there is evidence enough for a flip."""
+        self._handler("faulty:project", f"{VIEWS}:project")
+        words = ("compare", *self._pages(), "--rate", "0", "-o", "json")
+        (routes,) = json.loads(self.site.bridge(*words))["routes"]
+        if routes["same"] != PAGES:
+            raise CheckFailed(f"{PAGES} pages had to be the same: {routes}")
+        return f"{routes['same']} pages are the same"
+
+    def _pages(self) -> list[str]:
+        """The pages of some projects."""
+        database = self.site.database()
+        with database.client:
+            names = [one["_id"] for one in database.projects.find({"_del": None}).limit(PAGES)]
+        if len(names) < PAGES:
+            raise CheckFailed(f"{PAGES} projects had to be there, not {len(names)}")
+        return [f"/project/{quote(name)}" for name in names]
+
+    def _handler(self, old: str, new: str) -> None:
+        """Give a route another handler, and wait until the workers have it."""
+        text = self.site.routes.read_text(encoding="utf-8")
+        if text.count(f"handler: {old}\n") != 1:
+            raise CheckFailed(f"routes.yaml had to have the handler {old} once")
+        text = text.replace(f"handler: {old}\n", f"handler: {new}\n")
+        write_atomically(self.site.routes, text)
+        digest = load(self.site.routes, handlers=Handlers.NAMED).digest
+
+        def have_it() -> bool:
+            return all(one.digest == digest and not one.error for one in read_all(self.site.state))
+
+        wait_for(have_it, 30, "the workers with the other handler")
+
+    def _carefully(self, share: str) -> tuple[str, ...]:
+        why = "main job: with evidence"
+        return ("flip", ROUTE, share, "--why", why, "--require", f"different<{ALLOWED}")
+
     def flip_under_load(self) -> str:
-        """(4) Readers all the time: none may fail, and none may see other bytes."""
+        """(6) Readers all the time: none may fail, and none may see other bytes."""
         self._page_from("php", "share")
         if b"Edited by the main job" not in self.body:
             raise CheckFailed("PHP does not show the edit")
         start = self.log.end()
         with Readers(self.site.url + self.page, self.body) as readers:
             wait_for(lambda: readers.requests > REQUESTS_BEFORE_FLIP, 30, "requests before it")
-            self._flip("100%", "main job: Python answers for everybody")
+            self.site.bridge(*self._carefully("100%"))
 
             def python_alone() -> bool:
                 last = self.log.entries(self.page, start)[-REQUESTS_AFTER_FLIP:]
@@ -155,7 +226,7 @@ class MainJob:
         )
 
     def see_own_edits(self) -> str:
-        """(5) Save, then read from Python with the cookie that says what was saved: it is there.
+        """(7) Save, then read from Python with the cookie that says what was saved: it is there.
 
         The reader has no session, because those go to PHP anyway.
         """
@@ -187,7 +258,7 @@ class MainJob:
         return f"{OWN_EDITS} edits; {by_python} of them read from Python, the rest from PHP"
 
     def lose_mongodb(self) -> str:
-        """(6) SIGKILL: the same page, for two seconds from memory, then from PHP; MongoDB comes
+        """(8) SIGKILL: the same page, for two seconds from memory, then from PHP; MongoDB comes
         back."""
         self.site.mongod.kill()
         before = self.body
@@ -213,7 +284,7 @@ class MainJob:
         )
 
     def flip_back(self) -> str:
-        """(7) 0%: PHP answers because it is its turn, not as a stand-in."""
+        """(9) 0%: PHP answers because it is its turn, not as a stand-in."""
         self._flip("0%", "main job: back to PHP")
 
         def php_again() -> bool:
@@ -226,7 +297,7 @@ class MainJob:
         return "and the log says so"
 
     def lose_redis(self) -> str:
-        """(8) The edit is only in PHP's outbox; it arrives when Redis is back, with nothing."""
+        """(10) The edit is only in PHP's outbox; it arrives when Redis is back, with nothing."""
         summary = f"Edited without Redis at {time.time_ns()}"
         self.site.redis.kill()
         with Visitor(self.site.url) as maintainer:
@@ -248,13 +319,13 @@ class MainJob:
         return f"saved in {took:.0f} ms, and in MongoDB after Redis came back empty"
 
     def compare(self) -> str:
-        """(9) Every row against every document, their contents too."""
+        """(11) Every row against every document, their contents too."""
         report = json.loads(self.site.bridge("reconcile", "--deep", "-o", "json"))
         self.numbers.append("both sides equal")
         return ", ".join(f"{one['entity']}: {one['rows']:,}" for one in report["entities"])
 
     def heal(self) -> str:
-        """(10) One document changed by hand and one gone: reconcile says so, and repairs both."""
+        """(12) One document changed by hand and one gone: reconcile says so, and repairs both."""
         quick = ("reconcile", "--deep", "--wait", "1s")
         database = self.site.database()
         with database.client:

@@ -79,6 +79,7 @@ class DemoSite:
             "BRIDGE_SECRET_FILE": str(self.directory / "secret"),
             "BRIDGE_OPERATOR_TOKEN_FILE": str(self.directory / "operator-token"),
             "BRIDGE_FRESHNESS_KEYS_FILE": str(self.directory / "freshness-keys"),
+            "PYTHONPATH": f"{REPOSITORY}:{self.directory}",
         }
         self.worker = BridgeWorker(self.directory / "worker", env=self.env)
         self.relay = BridgeRelay(self.directory / "relay", env=self.env)

@@ -17,6 +17,7 @@ __all__ = ["cli", "main"]
 
 _VERBS = {
     "check": "bridge.cli.check",
+    "compare": "bridge.cli.compare",
     "completion": "bridge.cli.check",
     "dead": "bridge.cli.queue",
     "doctor": "bridge.cli.status",

@@ -11,7 +11,7 @@ from dataclasses import asdict
 import click
 from click.shell_completion import get_completion_class
 
-from bridge.cli.options import how_many
+from bridge.cli.options import how_many, pairs_of
 from bridge.cli.output import Format, format_option, say, show_problems, show_rows
 from bridge.crosscheck import misfits, unasked
 from bridge.errors import BridgeError, ConfigError, Problem, StateUnreadable
@@ -110,7 +110,7 @@ def check(
     found = None
     if follow and table and not errors:
         starts = [following.start_of(table, url) for url in urls]
-        found = following.follow(table, starts, headers=_pairs(headers, cookies), hops=hops)
+        found = following.follow(table, starts, headers=pairs_of(headers, cookies), hops=hops)
     if output == "json":
         result: dict[str, object] = {
             "ok": not errors and (found is None or found.good),
@@ -220,17 +220,6 @@ def _show_found(found: following.Found, urls: int, hops: int) -> None:
         click.echo(f"no redirect loop from {addresses}, {requests}")
 
 
-def _pairs(headers: tuple[str, ...], cookies: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Headers and cookies as written on the command line."""
-    pairs = []
-    for header in headers:
-        name, colon, value = header.partition(":")
-        if not colon:
-            raise click.BadParameter(f"{header!r}: write 'Name: value'", param_hint="--header")
-        pairs.append((name.strip(), value.strip()))
-    return [*pairs, ("Cookie", "; ".join(cookies))] if cookies else pairs
-
-
 @click.command()
 @click.argument("method")
 @click.argument("url")
@@ -256,7 +245,7 @@ def explain(
     """
     settings = Settings.from_environ()
     table = load(settings.routes, handlers=Handlers.NAMED)
-    pairs = _pairs(headers, cookies)
+    pairs = pairs_of(headers, cookies)
     try:
         head = explaining.head_for(table, method.upper(), url, pairs, peer)
     except BridgeError as error:

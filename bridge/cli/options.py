@@ -16,7 +16,7 @@ from bridge.yamlfile import did_you_mean
 if TYPE_CHECKING:
     from bridge.sync.documents import Mirror
 
-__all__ = ["ALL", "check_entities", "complete_names", "how_many", "seconds"]
+__all__ = ["ALL", "check_entities", "complete_names", "how_many", "pairs_of", "seconds"]
 
 ALL = "ALL"
 """What stands for every route and group."""
@@ -60,6 +60,20 @@ def how_many(
     """
     kind = click.IntRange(least, most)
     return click.option(name, type=kind, default=default, show_default=True, metavar=n, help=text)
+
+
+def pairs_of(headers: Sequence[str], cookies: Sequence[str]) -> list[tuple[str, str]]:
+    """Headers and cookies as written on the command line. Raises BadParameter."""
+    pairs = []
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip():
+            raise click.BadParameter(f"{header!r}: write 'Name: value'", param_hint="--header")
+        pairs.append((name.strip(), value.strip()))
+    for cookie in cookies:
+        if "=" not in cookie:
+            raise click.BadParameter(f"{cookie!r}: write name=value", param_hint="--cookie")
+    return [*pairs, ("Cookie", "; ".join(cookies))] if cookies else pairs
 
 
 def seconds(context: click.Context, parameter: click.Parameter, text: str) -> float:

@@ -34,6 +34,11 @@ class Kind(StrEnum):
     DECLINED = "declined"
     NOT_COMPARED = "not-compared"
 
+    @property
+    def is_compared(self) -> bool:
+        """Whether two answers were compared."""
+        return self not in (Kind.DECLINED, Kind.NOT_COMPARED)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
