@@ -170,11 +170,21 @@ def _codec(name: str) -> str:
     return _LEGACY.get(found, found)
 
 
+def _private(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    wrong = error.object[error.start : error.end]
+    return "".join(chr(0xF700 + byte) for byte in wrong), error.end
+
+
+codecs.register_error("bridge-private", _private)
+
+
 def text_of(body: bytes, charset: str) -> str:
-    """The text of a body. Bytes that are none in this charset become lone surrogates, each its
-    own: two that differ stay different."""
+    """The text of a body. Bytes that are none in this charset become characters for private use
+    (U+F700 and the byte), each its own: two that differ stay different."""
     try:
-        text = body.decode(charset or "utf-8", "surrogateescape")
-    except UnicodeError:
+        text = body.decode(charset or "utf-8", "bridge-private")
+    except (UnicodeError, LookupError):
         text = body.decode("latin-1")
     return text.removeprefix("\ufeff")

@@ -12,7 +12,7 @@ __all__ = ["LONGEST", "Found"]
 LONGEST = 20_000
 """Characters of a value that are looked at; the rest is in what its digest says."""
 
-_SEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+_SEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\uf700-\uf7ff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +50,9 @@ class Found:
 
 def _printable(text: str) -> str:
     """Without what no terminal, database or page can hold."""
-    return _SEEN.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", text)
+    return _SEEN.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\u{code:04x}" if 0xD800 <= code <= 0xDFFF else f"\\x{code & 0xFF:02x}"

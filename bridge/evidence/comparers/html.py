@@ -17,7 +17,7 @@ from bridge.evidence.comparers.tree import Builder, Change, Node, changes
 
 __all__ = ["found_in_html", "selector_fault", "tree_of"]
 
-_MOST_NODES = 400_000
+_MOST_NODES = 500_000
 _SPACE = re.compile(r"[ \t\n\f\r]+")
 _RAW = frozenset({"script", "style", "pre", "textarea", "listing", "xmp", "plaintext", "title"})
 _BLOCK_NAMES = (
