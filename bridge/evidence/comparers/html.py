@@ -13,9 +13,10 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 from bridge.evidence.comparers.difference import NotComparable
 from bridge.evidence.comparers.found import LONGEST, Found
 from bridge.evidence.comparers.ignoring import Effect
-from bridge.evidence.comparers.tree import Builder, Change, Node, changes
+from bridge.evidence.comparers.nodes import Builder, Node
+from bridge.evidence.comparers.tree import Change, changes
 
-__all__ = ["found_in_html", "selector_fault", "tree_of"]
+__all__ = ["found_in_html", "tree_of"]
 
 _MOST_NODES = 500_000
 _SPACE = re.compile(r"[ \t\n\f\r]+")
@@ -31,15 +32,6 @@ _BLOCKS = frozenset(_BLOCK_NAMES.split())
 _ID = re.compile(r"[^\W\d][\w:.-]{0,39}")
 _NAMING = ("name", "id", "property", "rel", "http-equiv", "type", "class")
 _DEEP = 40  # parts of a place: of a deeper one the middle is left out
-
-
-def selector_fault(selector: str) -> str | None:
-    """Why this is no CSS selector, or None."""
-    try:
-        LexborHTMLParser("<p>").css(selector)
-    except Exception as error:  # selectolax raises bare exceptions of several classes
-        return str(error) or type(error).__name__
-    return None
 
 
 def tree_of(text: str, effect: Effect) -> Node:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from bridge.evidence.comparers import jsonpath
+from bridge import jsonpath
 from bridge.proxy.routing import models
 
 __all__ = ["Effect", "Rule", "Rules"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
-from bridge.evidence.comparers import jsonpath
+from bridge import jsonpath
 from bridge.evidence.comparers.difference import NotComparable, group_of
 from bridge.evidence.comparers.found import LONGEST, Found
 from bridge.evidence.comparers.ignoring import Effect
-from bridge.evidence.comparers.tree import Builder, Change, Node, changes
+from bridge.evidence.comparers.nodes import Builder, Node
+from bridge.evidence.comparers.tree import Change, changes
 
 __all__ = ["NoJson", "found_in_json"]
 

@@ -7,7 +7,8 @@ import re
 from bridge.evidence.comparers.difference import NotComparable
 from bridge.evidence.comparers.found import LONGEST, Found
 from bridge.evidence.comparers.ignoring import Effect
-from bridge.evidence.comparers.tree import Builder, Change, Node, changes
+from bridge.evidence.comparers.nodes import Builder, Node
+from bridge.evidence.comparers.tree import Change, changes
 
 __all__ = ["found_in_bytes", "found_in_lines"]
 

@@ -1,98 +1,19 @@
 """Where two ordered trees differ, so that one edit is one difference: elements that were put in,
 left out or moved do not make all that stands behind them different. Pure.
 
-Equal subtrees have equal numbers (`Builder.same`), so that whole branches are passed in one step.
-Children are matched by the longest run of equal ones that keeps its order; what is equal and out
-of order has moved; what is left between two equal ones is paired by likeness, and looked into.
-Time and memory are n log n in the number of nodes, for any trees: likeness is computed in small
-gaps only.
+Equal branches are passed in one step; `bridge.evidence.comparers.aligning` says which children are
+which.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass
 
-__all__ = ["Builder", "Change", "Node", "changes"]
+from bridge.evidence.comparers.aligning import Comparison, aligned_children, keyed, worth
+from bridge.evidence.comparers.nodes import Node
 
-_GAP = 2_500  # pairs of one gap whose likeness is computed
-_ALL_GAPS = 200_000  # and of all gaps together
-_FOREIGN = 8  # nodes of a branch: two that have nothing in common are not looked into
-_WORTH = 12  # characters: a smaller text that is found elsewhere has not moved there, it is chance
-_TEXTS = ("#text", "#line")
-
-
-class Node:
-    """One node.
-
-    tag: name of an element, or a kind such as #text.
-    attrs: by name.
-    text: of those that have no children.
-    keyed: its children are told by their attribute `key`, and not by their order.
-    same, size: equal for equal subtrees of one Builder; nodes of the subtree.
-    twin: the node of the other tree that it was compared with.
-    mark: a number for who made the tree; it does not count.
-    """
-
-    __slots__ = (
-        "attrs",
-        "children",
-        "keyed",
-        "mark",
-        "parent",
-        "same",
-        "size",
-        "tag",
-        "text",
-        "twin",
-    )
-
-    def __init__(
-        self,
-        tag: str,
-        attrs: dict[str, str] | None = None,
-        text: str = "",
-        keyed: bool = False,
-    ) -> None:
-        self.tag, self.attrs, self.text, self.keyed = tag, attrs or {}, text, keyed
-        self.children: list[Node] = []
-        self.parent: Node | None = None
-        self.twin: Node | None = None
-        self.same, self.size, self.mark = -1, 1, 0
-
-    def add(self, child: Node) -> None:
-        """Put it behind the other children."""
-        child.parent = self
-        self.children.append(child)
-
-    def walk(self) -> Iterator[Node]:
-        """The node and all below, each before its children, in order."""
-        stack = [self]
-        while stack:
-            node = stack.pop()
-            yield node
-            stack.extend(reversed(node.children))
-
-
-class Builder:
-    """Numbers subtrees: two trees that are to be compared are numbered by the same builder."""
-
-    def __init__(self) -> None:
-        self._known: dict[object, int] = {}
-
-    def number(self, root: Node) -> None:
-        """Fill `same` and `size` of the whole tree."""
-        known = self._known
-        for node in reversed(list(root.walk())):
-            attrs = tuple(sorted(node.attrs.items())) if node.attrs else ()
-            below: object = tuple([child.same for child in node.children])
-            if node.keyed:
-                below = frozenset(Counter(below).items())  # type: ignore[call-overload]
-            key = (node.tag, attrs, node.text, below)
-            node.same = known.setdefault(key, len(known))
-            node.size = 1 + sum(child.size for child in node.children)
+__all__ = ["Change", "changes"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,30 +32,6 @@ class Change:
     """Whether this is the order of one parent's children."""
 
 
-@dataclass
-class _Aligned:
-    pairs: list[tuple[Node, Node]] = field(default_factory=list)
-    replaced: list[tuple[Node, Node]] = field(default_factory=list)
-    missing: list[Node] = field(default_factory=list)
-    added: list[Node] = field(default_factory=list)
-    moved: list[tuple[Node, Node]] = field(default_factory=list)
-
-
-class _Comparison:
-    def __init__(self, old: Node, new: Node) -> None:
-        self.budget = _ALL_GAPS
-        self.olds = Counter(node.same for node in old.walk())
-        self.news = Counter(node.same for node in new.walk())
-
-    def left(self, node: Node) -> bool:
-        """Whether a node of the old tree stands elsewhere in the new one."""
-        return _worth(node) and self.news[node.same] >= self.olds[node.same]
-
-    def came(self, node: Node) -> bool:
-        """Whether a node of the new tree stood elsewhere in the old one."""
-        return _worth(node) and self.olds[node.same] >= self.news[node.same]
-
-
 def changes(old: Node, new: Node, most: int) -> list[Change]:
     """Where two trees that are numbered by one builder differ, in the order of the old one.
 
@@ -142,7 +39,7 @@ def changes(old: Node, new: Node, most: int) -> list[Change]:
     """
     if old.same == new.same:
         return []
-    comparison = _Comparison(old, new)
+    comparison = Comparison(old, new)
     found: list[Change] = []
     if old.tag != new.tag:
         return [Change("changed", None, old, new)]
@@ -153,7 +50,8 @@ def changes(old: Node, new: Node, most: int) -> list[Change]:
             continue
         one.twin, other.twin = other, one
         found += _own(one, other)
-        aligned = _keyed(one, other) if one.keyed else _aligned(one, other, comparison)
+        match = keyed if one.keyed else aligned_children
+        aligned = match(one, other, comparison)
         found += [Change("changed", one, *pair) for pair in aligned.replaced]
         found += [Change("missing", one, node, None) for node in aligned.missing]
         found += [Change("added", one, None, node) for node in aligned.added]
@@ -195,253 +93,9 @@ def _across(found: list[Change]) -> list[Change]:
         old = change.old
         if change.what == "missing" and old is not None and change.attr is None:
             there = added.get(old.same)
-            if there and (old.children or _worth(old)):
+            if there and (old.children or worth(old)):
                 twin = there.pop()
                 gone.add(id(twin))
                 change = Change("moved", change.parent, old, twin.new)
         result.append(change)
     return [change for change in result if id(change) not in gone]
-
-
-def _keyed(old: Node, new: Node) -> _Aligned:
-    aligned = _Aligned()
-    others: dict[str, list[Node]] = defaultdict(list)
-    for node in reversed(new.children):
-        others[node.attrs["key"]].append(node)
-    for node in old.children:
-        twins = others[node.attrs["key"]]
-        if twins:
-            aligned.pairs.append((node, twins.pop()))
-        else:
-            aligned.missing.append(node)
-    left = {id(node) for twins in others.values() for node in twins}
-    aligned.added = [node for node in new.children if id(node) in left]
-    return aligned
-
-
-def _aligned(old: Node, new: Node, comparison: _Comparison) -> _Aligned:
-    olds, news = old.children, new.children
-    shorter, start = min(len(olds), len(news)), 0
-    while start < shorter and olds[start].same == news[start].same:
-        start += 1
-    end = 0
-    while end < shorter - start and olds[-1 - end].same == news[-1 - end].same:
-        end += 1
-    olds, news = olds[start : len(olds) - end], news[start : len(news) - end]
-    aligned = _Aligned()
-    matched = _ranked([n.same if _counts(n) else -1 for n in olds], [n.same for n in news])
-    kept = _rising([there for _, there in matched])
-    stays = [matched[at] for at in kept]
-    kept_set = set(kept)
-    aligned.moved = [
-        (olds[here], news[there]) for at, (here, there) in enumerate(matched) if at not in kept_set
-    ]
-    taken_old = {here for here, _ in matched}
-    taken_new = {there for _, there in matched}
-    from_old = from_new = 0
-    for here, there in [*stays, (len(olds), len(news))]:
-        gap_old = [olds[at] for at in range(from_old, here) if at not in taken_old]
-        gap_new = [news[at] for at in range(from_new, there) if at not in taken_new]
-        if gap_old or gap_new:
-            _gap(gap_old, gap_new, comparison, aligned)
-        from_old, from_new = here + 1, there + 1
-    return aligned
-
-
-def _ranked(olds: Sequence[int], news: Sequence[int]) -> list[tuple[int, int]]:
-    """Places of equal ones: the first with the first, the second with the second."""
-    where: dict[int, list[int]] = defaultdict(list)
-    for at in range(len(news) - 1, -1, -1):
-        where[news[at]].append(at)
-    return [(at, where[one].pop()) for at, one in enumerate(olds) if where.get(one)]
-
-
-def _rising(numbers: Sequence[int]) -> list[int]:
-    """The places of the longest rising subsequence."""
-    tails: list[int] = []
-    ends: list[int] = []
-    before: list[int] = []
-    for at, number in enumerate(numbers):
-        length = bisect_left(tails, number)
-        before.append(ends[length - 1] if length else -1)
-        if length == len(tails):
-            tails.append(number)
-            ends.append(at)
-        else:
-            tails[length], ends[length] = number, at
-    result = []
-    at = ends[-1] if ends else -1
-    while at >= 0:
-        result.append(at)
-        at = before[at]
-    return result[::-1]
-
-
-def _gap(olds: list[Node], news: list[Node], comparison: _Comparison, aligned: _Aligned) -> None:
-    """What of two runs of unequal nodes is one and the same, with changes."""
-    if _divided(olds, news):
-        # An element that is put into a text, or around a part of it, changes nothing of it.
-        olds = [node for node in olds if node.tag != "#text"]
-        news = [node for node in news if node.tag != "#text"]
-    left = [node for node in olds if comparison.left(node)]
-    came = [node for node in news if comparison.came(node)]
-    if left or came:
-        aligned.missing += left
-        aligned.added += came
-        olds = [node for node in olds if not comparison.left(node)]
-        news = [node for node in news if not comparison.came(node)]
-    pairs = _likest(olds, news, comparison)
-    from_old = from_new = 0
-    alone = len(olds) + len(news) + len(left) + len(came)
-    for here, there in [*pairs, (len(olds), len(news))]:
-        rest_old, rest_new = olds[from_old:here], news[from_new:there]
-        if len(rest_old) == len(rest_new) == 1:
-            aligned.replaced.append((rest_old[0], rest_new[0]))
-        else:
-            aligned.missing += [n for n in rest_old if alone == 1 or not _blank(n)]
-            aligned.added += [n for n in rest_new if alone == 1 or not _blank(n)]
-        if here < len(olds):
-            one, other = olds[here], news[there]
-            if _foreign(one, other):
-                aligned.replaced.append((one, other))
-            else:
-                aligned.pairs.append((one, other))
-        from_old, from_new = here + 1, there + 1
-
-
-def _likest(olds: list[Node], news: list[Node], comparison: _Comparison) -> list[tuple[int, int]]:
-    """Pairs in order, each of one tag, that are the most alike together."""
-    cost = len(olds) * len(news)
-    if cost > _GAP or cost > comparison.budget:
-        return _by_label(olds, news)
-    comparison.budget -= cost
-    # best[i][j]: the sum of likeness of what can be paired from i and j on.
-    best = [[0.0] * (len(news) + 1) for _ in range(len(olds) + 1)]
-    alike = [[_likeness(one, other) for other in news] for one in olds]
-    for i in range(len(olds) - 1, -1, -1):
-        for j in range(len(news) - 1, -1, -1):
-            skip = max(best[i + 1][j], best[i][j + 1])
-            best[i][j] = max(skip, alike[i][j] + best[i + 1][j + 1] if alike[i][j] else 0.0)
-    pairs, i, j = [], 0, 0
-    while i < len(olds) and j < len(news):
-        if alike[i][j] and best[i][j] == alike[i][j] + best[i + 1][j + 1]:
-            pairs.append((i, j))
-            i, j = i + 1, j + 1
-        elif best[i][j] == best[i + 1][j]:
-            i += 1
-        else:
-            j += 1
-    return pairs
-
-
-def _by_label(olds: list[Node], news: list[Node]) -> list[tuple[int, int]]:
-    """As `_likest`, where there are too many: by tag, id and class alone."""
-    labels: dict[object, int] = {}
-
-    def label(node: Node) -> int:
-        key = (node.tag, node.attrs.get("id"), node.attrs.get("class"))
-        return labels.setdefault(key, len(labels))
-
-    matched = _ranked([label(node) for node in olds], [label(node) for node in news])
-    return [matched[at] for at in _rising([there for _, there in matched])]
-
-
-def _likeness(one: Node, other: Node) -> float:
-    """From 0 (another thing) to 1."""
-    if one.tag != other.tag:
-        return 0.0
-    if one.same == other.same:
-        return 1.0
-    if one.tag in ("item", "member") and one.children and other.children:
-        return _likeness(one.children[0], other.children[0]) or 0.05  # of JSON
-    if one.text or other.text:
-        return 0.1 + 0.8 * _overlap(one.text, other.text)
-    score = 0.1
-    mine, yours = one.attrs, other.attrs
-    if "id" in mine and mine.get("id") == yours.get("id"):
-        score += 0.3
-    if mine == yours:
-        score += 0.2
-    elif mine.get("class") == yours.get("class"):
-        score += 0.1
-    longer = max(len(one.children), len(other.children))
-    if longer:
-        ours = Counter(child.same for child in one.children[:500])
-        shared = ours & Counter(child.same for child in other.children[:500])
-        score += 0.3 * shared.total() / min(longer, 500)
-        if not shared:
-            kinds = Counter(child.tag for child in one.children[:500])
-            alike = kinds & Counter(child.tag for child in other.children[:500])
-            score += 0.05 * alike.total() / min(longer, 500)
-            mine_text, yours_text = _first_text(one), _first_text(other)
-            if mine_text and yours_text:
-                score += 0.2 * _overlap(mine_text, yours_text)
-    return score
-
-
-def _overlap(one: str, other: str) -> float:
-    """How much of two texts is alike at the start and at the end, from 0 to 1."""
-    shorter, start = min(len(one), len(other), 2_000), 0
-    while start < shorter and one[start] == other[start]:
-        start += 1
-    end = 0
-    while end < shorter - start and one[-1 - end] == other[-1 - end]:
-        end += 1
-    longer = min(max(len(one), len(other)), 2_000)
-    return min(1.0, (start + end) / longer) if longer else 1.0
-
-
-def _first_text(node: Node) -> str:
-    for at, below in enumerate(node.walk()):
-        if below.text:
-            return below.text
-        if at > 20:
-            break
-    return ""
-
-
-def _foreign(one: Node, other: Node) -> bool:
-    """Whether two branches have so little in common that one stands in place of the other."""
-    if min(one.size, other.size) < _FOREIGN or one.attrs == other.attrs:
-        return False
-    if one.tag in ("html", "head", "body") or one.attrs.get("id", "") == other.attrs.get("id"):
-        return False
-    mine = {node.same for node, _ in zip(one.walk(), range(2_000), strict=False)}
-    yours = {node.same for node, _ in zip(other.walk(), range(2_000), strict=False)}
-    return not mine & yours
-
-
-def _divided(olds: list[Node], news: list[Node]) -> bool:
-    if _text(olds) == _text(news):
-        return True
-    whole = _whole_text(olds)
-    return whole is not None and whole == _whole_text(news)
-
-
-def _text(nodes: list[Node]) -> str:
-    return "".join(node.text for node in nodes if node.tag == "#text")
-
-
-def _whole_text(nodes: list[Node]) -> str | None:
-    """The text of all that is in them; None where it is long."""
-    parts: list[str] = []
-    for node in nodes:
-        if node.size > 200 or len(parts) > 1_000:
-            return None
-        parts += [below.text for below in node.walk() if below.tag == "#text"]
-    return "".join(parts)
-
-
-def _blank(node: Node) -> bool:
-    return node.tag == "#text" and not node.text.strip()
-
-
-def _counts(node: Node) -> bool:
-    """Whether a node can be said to have moved, or holds others apart."""
-    return not _blank(node)
-
-
-def _worth(node: Node) -> bool:
-    if node.tag in _TEXTS or not node.children:
-        return len(node.text) >= _WORTH
-    return node.size >= 3 or any(len(child.text) >= _WORTH for child in node.children)

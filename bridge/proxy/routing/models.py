@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from bridge import jsonpath
 from bridge.entity import ENTITY
 from bridge.proxy.http.compress import available
 from bridge.proxy.request.hosts import as_ascii
@@ -473,17 +474,43 @@ class RouteCompare(Model):
     )
 
 
+def _regex(value: str) -> str:
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from None
+    return value
+
+
+def _selector(value: str) -> str:
+    # Here, and not above: whoever serves visitors needs no parser of HTML.
+    from selectolax.lexbor import LexborHTMLParser, SelectolaxError
+
+    try:
+        LexborHTMLParser("<p>").css(value)
+    except (SelectolaxError, ValueError):
+        raise ValueError(
+            f'{value!r} is no CSS selector; write `#id`, `.class`, `div > p` or `[name="value"]`'
+        ) from None
+    return value
+
+
+def _json_path(value: str) -> str:
+    jsonpath.read(value)
+    return value
+
+
 class Ignore(Model):
     """One rule against noise: what is not compared. Exactly one of the four."""
 
     header: HeaderName | None = Field(default=None, description="a response header")
-    css: Annotated[str, Field(min_length=1)] | None = Field(
+    css: Annotated[str, Field(min_length=1), AfterValidator(_selector)] | None = Field(
         default=None, description="a CSS selector: these elements with all that is in them"
     )
-    json_path: Annotated[str, Field(min_length=1)] | None = Field(
+    json_path: Annotated[str, Field(min_length=1), AfterValidator(_json_path)] | None = Field(
         default=None, alias="json", description="a path in JSON: $.items[*].seen"
     )
-    regex: Annotated[str, Field(min_length=1)] | None = Field(
+    regex: Annotated[str, Field(min_length=1), AfterValidator(_regex)] | None = Field(
         default=None, description="a regular expression: what it matches in texts"
     )
     routes: tuple[Name, ...] = Field(default=(), description="only on these; none: on all")
@@ -493,21 +520,7 @@ class Ignore(Model):
         given = (self.header, self.css, self.json_path, self.regex)
         if sum(one is not None for one in given) != 1:
             raise ValueError("needs exactly one of header, css, json and regex")
-        if self.regex is not None:
-            _check_regex(self.regex)
         return self
-
-
-def _check_regex(pattern: str) -> None:
-    try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
-
-
-def _regex(value: str) -> str:
-    _check_regex(value)
-    return value
 
 
 class Kept(Model):

@@ -91,7 +91,7 @@ def _without(text: str, name: str, lines: Sequence[int]) -> str:
     except ConfigError:
         return text
     routes = yaml.data.get("routes")
-    if not isinstance(routes, list):
+    if not isinstance(routes, list) or not routes:
         return text
     found = text.splitlines(keepends=True)
     starts = [yaml.position(("routes", index))[0] for index in range(len(routes))]
