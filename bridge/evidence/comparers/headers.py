@@ -76,11 +76,16 @@ def found_in_headers(old: Headers, new: Headers, effect: Effect) -> list[Found]:
         title = (one or other or ("", ""))[0]
         place = f"header {_title(title)}"
         what = "missing" if other is None else "added" if one is None else "changed"
-        found.append(Found(place, what, place, texts[0], texts[1], place))
+        found.append(_found(place, what, texts))
     cookies = _found_in_cookies(old, new, effect, dates)
     if cookies and not effect.header("set-cookie"):
         found += cookies
     return found
+
+
+def _found(place: str, what: str, texts: list[str]) -> Found:
+    kind = "value" if what == "changed" else "node"
+    return Found(place, what, place, texts[0], texts[1], place, kind)
 
 
 def _title(name: str) -> str:
@@ -176,7 +181,7 @@ def _found_in_cookies(
         if one is None or other is None:
             what = "missing" if other is None else "added"
             texts = [_shown(key, each) if each else "" for each in (one, other)]
-            found.append(Found(place, what, place, texts[0], texts[1], place, "node", "cookie"))
+            found.append(_found(place, what, texts))
             continue
         for name in sorted(one.keys() | other.keys()):
             values = one.get(name), other.get(name)
@@ -189,7 +194,7 @@ def _found_in_cookies(
                 continue
             what = "missing" if values[1] is None else "added" if values[0] is None else "changed"
             where = f"{place}; {name}" if name else place
-            found.append(Found(where, what, where, texts[0], texts[1], where))
+            found.append(_found(where, what, texts))
     return found
 
 

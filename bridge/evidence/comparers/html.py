@@ -197,6 +197,8 @@ class _Places:
                 mine[:LONGEST],
                 yours[:LONGEST],
                 _naming(old, new),
+                "value" if change.what == "changed" else "node",
+                "attribute",
             )
         if change.order:
             assert old is not None

@@ -149,10 +149,7 @@ class _Noises:
 
     def _value(self, one: Found) -> bool:
         here = [own for own in self._spots[one.spot] if own.kind == "value"]
-        if one.what != "changed":
-            # An attribute, a header: it is there or not.
-            return any(own.what in ("missing", "added") for own in here)
-        texts = [own.new for own in here if own.what == "changed"]
+        texts = [own.new for own in here]
         if one.new in texts:
             return True
         noisy = [region for text in texts for region in regions(one.old, text)]
@@ -174,7 +171,7 @@ class _Noises:
         """Values of legacy elsewhere that say how this place may differ."""
         ways = self._known[one.group, "value", one.label]
         pairs = [(way.old, way.new) for way in ways]
-        others = [own for own in self._groups[one.group, "value"] if own.what == "changed"]
+        others = self._groups[one.group, "value"]
         if len({own.spot for own in others}) >= _SEVERAL:
             pairs += [(own.old, own.new) for own in others]
         return pairs[:_MOST_PAIRS]
@@ -185,7 +182,7 @@ class _Noises:
         for one in self._own[:_MOST_WAYS]:
             if one.kind != "value":
                 ways.append(Way(one.group, one.kind, "", one.look))
-            elif one.what == "changed" and len(one.old) <= _LONGEST and len(one.new) <= _LONGEST:
+            elif len(one.old) <= _LONGEST and len(one.new) <= _LONGEST:
                 ways.append(Way(one.group, "value", one.label, "", one.old, one.new))
         return frozenset(ways)
 
