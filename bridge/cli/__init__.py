@@ -34,6 +34,7 @@ _VERBS = {
     "serve": "bridge.cli.serve",
     "snapshot": "bridge.cli.snapshot",
     "status": "bridge.cli.status",
+    "survey": "bridge.cli.evidence",
     "sync": "bridge.cli.sync",
     "worker": "bridge.cli.queue",
 }
