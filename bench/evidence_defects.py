@@ -150,7 +150,7 @@ _CELLS = r"<td>([^<]*)</td>"
 
 _ALL = (
     Defect("double-escape", "project", r"title", _text(" – Forge", " &amp;ndash; Forge")),
-    Defect("lost-escape", "project", r"summary", _text(r'(<p class="summary">)', r"\1<b>")),
+    Defect("lost-escape", "project", r"> b$", _text(r'(<p class="summary">)', r"\1<b>")),
     Defect("lost-rel", "project", r"a @rel", _text(' rel="nofollow"', "")),
     Defect("lost-class", "project", r"@class", _text(' class="summary"', "")),
     Defect("downloads-by-one", "project", r"td", _number(r"Downloads</th><td>([\d,]+)", 1)),
@@ -204,7 +204,7 @@ _ALL = (
     Defect("wrong-page", "projects", r"@href", _text(r"\?p=2", "?p=3")),
     Defect("row-twice", "projects", r"tr", _rows(lambda rows: [rows[0], *rows])),
     Defect("field-name", "projects", r"input @name", _text('name="q"', 'name="query"')),
-    Defect("method", "projects", r"form @method", _text('method="get"', 'method="post"')),
+    Defect("method", "projects", r"form#find @method", _text('method="get"', 'method="post"')),
     # In places that are noisy, in another way than the noise.
     Defect("token-empty", "project", r"input @value", _text(r'(name="token" value=")\w+', r"\1")),
     Defect("counter-gone", "project", r"p", _text(r'("counter">)[\d,]+', r"\1undefined")),

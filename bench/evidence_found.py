@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 from rich.console import Console
 
-from bench.evidence_noise import PREPENDED
+from bench.evidence_noise import ROUTER
 from bench.report import BenchmarkFailed
 from bridge.evidence.answers import Asked, Kind
 from bridge.evidence.order import Verdict
@@ -61,7 +61,8 @@ class Found:
 def found(folder: Path, comparisons: int, console: Console) -> Found:
     """comparisons: how many without a defect. Raises BenchmarkFailed and StackError."""
     site = DemoSite(folder / "site")
-    site.php.settings["auto_prepend_file"] = str(PREPENDED)
+    site.php.env["EVIDENCE_ROUTER"] = str(site.php.router)
+    site.php.router = ROUTER
     with site:
         text = site.routes.read_text(encoding="utf-8")
         views = "examples.forge.consumer.views:old_address"
@@ -76,18 +77,18 @@ class _Run:
     """One run on one site."""
 
     def __init__(self, site: DemoSite, console: Console) -> None:
-        from bridge.evidence.judge import Judge
-
         from bridge.evidence.asking import Both
         from bridge.evidence.comparers.ignoring import Rules
+        from bridge.evidence.judge import Judge
         from bridge.evidence.order import Order
         from bridge.proxy.routing.load import load
 
         self.site, self.console = site, console
         self.table = load(site.routes)
         self.both = Both(self.table, handlers=_AT_ONCE)
-        self.judge = Judge(_AT_ONCE)
-        self.order = Order(self._legacy, self.both.python, self.judge)
+        self.judge = Judge(children=os.cpu_count() or 1)
+        # Nothing is edited while defects are looked for, so nothing needs to be waited for.
+        self.order = Order(self._legacy, self.both.python, self.judge, patience=0.0)
         self.rules = Rules.of(self.table.file.compare, "")
         self.result = Found()
         self.pages = self._pages()
@@ -128,7 +129,6 @@ class _Run:
     def _look_for_defects(self) -> None:
         from bench.evidence_defects import DEFECTS, switch
 
-        self.order.patience = 0.0  # nothing is edited
         for defect in DEFECTS.values():
             switch.active = defect.name
             said: list[str] = []
@@ -142,9 +142,12 @@ class _Run:
                 self.result.missed[defect.name] = "; ".join(dict.fromkeys(said)) or "nothing"
             self.console.print(f"{defect.name}: {Counter(said).most_common(3) or 'not found'}")
         switch.active = ""
-        self.order.patience = 2.0
 
     def _look_for_none(self, comparisons: int) -> None:
+        from bridge.evidence.order import Order
+
+        self.order = Order(self._legacy, self.both.python, self.judge)
+        self.result.requests = 0
         paths = itertools.cycle([path for pages in self.pages.values() for path in pages])
         first = self._compare(self.pages["project"][0])
         if first.kind is not Kind.NOISE:

@@ -16,10 +16,10 @@ from pathlib import Path
 from werkzeug.http import http_date
 from werkzeug.wrappers import Response
 
-__all__ = ["PREPENDED", "add_noise"]
+__all__ = ["ROUTER", "add_noise"]
 
-PREPENDED = Path(__file__).with_name("evidence_noise.php")
-"""For PHP's `auto_prepend_file`."""
+ROUTER = Path(__file__).with_name("evidence_noise.php")
+"""For `php -S`; the environment's EVIDENCE_ROUTER is the router of the site."""
 
 _visits = itertools.count(1204)
 _ADS = ("Hosting that hosts", "A keyboard of wood", "Learn COBOL in a night", "Mugs with a prompt")

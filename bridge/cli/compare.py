@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -143,8 +144,8 @@ class _Comparison:
         self.release, self.data_rules = release_of(handlers, settings), rules_of(settings)
         self.evidence = Evidence(settings.state_dir, self.table.file.compare)
         self.tally = Tally()
-        self.groups: Counter[tuple[str, str, str, str]] = Counter()
-        self.first: dict[tuple[str, str, str, str], tuple[str, str, str]] = {}
+        self.groups: Counter[tuple[str, str, str]] = Counter()
+        self.first: dict[tuple[str, str, str], tuple[str, str, str]] = {}
         self.why: Counter[tuple[str, str, str]] = Counter()
         self.noise: list[tuple[str, Any]] = []
         self.used: set[str] = set()
@@ -202,7 +203,7 @@ class _Comparison:
         ends.callback(evidence.close)
         both = Both(self.table, handlers=self.at_once)
         ends.callback(both.close)
-        judge = ends.enter_context(Judge(self.at_once))
+        judge = ends.enter_context(Judge(children=min(self.at_once, os.cpu_count() or 1)))
         legacy = Paced(both.legacy, self.rate)
         rules = {name: Rules.of(file.compare, name) for name in names}
         again = {one.name: one.spec.compare.again for one in self.table.routes}
@@ -278,7 +279,6 @@ class _Comparison:
 
     def _show(self, chosen: Chosen, through: int, whole: bool, output: Format) -> None:
         from bridge.evidence.answers import Kind
-        from bridge.evidence.comparers.ignoring import suggest
         from bridge.evidence.rate import upper_bound
 
         rows = []
@@ -293,7 +293,7 @@ class _Comparison:
                 }
             )
         unused = self._without_effect(chosen)
-        rules = suggest(self.noise) if self.suggest else []
+        rules = self._suggested() if self.suggest else []
         known = {
             (group.route, group.what, group.place): group.id
             for group in self.evidence.groups()
@@ -343,6 +343,12 @@ class _Comparison:
         ]
         return [rule for rule in rules if rule not in self.used]
 
+    def _suggested(self) -> list[dict[str, Any]]:
+        """Rules against the noise that there was."""
+        from bridge.evidence.comparers.suggesting import suggest
+
+        return suggest(self.noise)
+
     def _show_table(
         self,
         rows: Sequence[dict[str, Any]],
@@ -371,5 +377,5 @@ class _Comparison:
             click.echo(visible(f"the rule {rule} of routes.yaml hid nothing"))
         if rules:
             click.echo("\ncompare:\n  ignore:")
-            for rule in rules:
-                click.echo(visible(f"    - {as_json(rule)}"))
+            for suggested in rules:
+                click.echo(visible(f"    - {as_json(suggested)}"))

@@ -4,7 +4,8 @@
 request more. (4) Else legacy is asked again, then Python again: what legacy does not answer twice
 alike is noise; what is gone when the documents of a side have moved on is lag; what stays is
 different. (5) Before that is said, Python alone is asked for a moment more, for a mirror that is
-still behind.
+still behind, and legacy a last time: dice may fall alike twice. Neither is done for what has stayed
+before.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,9 +27,9 @@ __all__ = ["Comparing", "Order", "Verdict"]
 
 _PATIENCE = 2.0  # seconds that a mirror may be behind, before a difference is one
 _PAUSE = 0.1  # seconds
-_SURE = 2  # times that waiting was in vain, after which a difference of the kind is not waited for
+_SURE = 20  # times in a row that waiting was in vain, until a difference of the kind is certain
 _OFTEN = 3  # requests in which legacy differs from itself at a place, until that is the route's way
-_MOST_WAYS = 200  # that are remembered for a route
+_MOST_PLACES, _MOST_WAYS = 100, 20  # of a route, and of a place, that are remembered
 
 
 class Comparing(Protocol):
@@ -46,6 +47,7 @@ class Comparing(Protocol):
         rules: Rules,
         *,
         known: Collection[Way] = (),
+        more: Sequence[Answer] = (),
     ) -> Settled:
         """What of the differences is noise, and what is gone. Raises NotComparable."""
 
@@ -70,23 +72,24 @@ class _Ways:
 
     def __init__(self) -> None:
         self._seen: Counter[tuple[str, str, str]] = Counter()
-        self._ways: dict[Way, None] = {}
+        self._ways: dict[tuple[str, str, str], dict[Way, None]] = {}
 
     def learn(self, ways: Collection[Way]) -> None:
         """Those of one request."""
-        self._seen.update({(way.group, way.kind, way.label) for way in ways})
         for way in ways:
-            self._ways[way] = None
-        while len(self._ways) > _MOST_WAYS:
-            del self._ways[next(iter(self._ways))]
-        if len(self._seen) > _MOST_WAYS:
-            self._seen = Counter(dict(self._seen.most_common(_MOST_WAYS // 2)))
+            key = way.group, way.kind, way.label
+            if key not in self._ways and len(self._ways) >= _MOST_PLACES:
+                continue
+            here = self._ways.setdefault(key, {})
+            here[way] = None
+            if len(here) > _MOST_WAYS:
+                del here[next(iter(here))]
+        self._seen.update({(way.group, way.kind, way.label) for way in ways} & self._ways.keys())
 
     def known(self) -> tuple[Way, ...]:
         """Those that were seen often."""
-        seen = self._seen
-        often = [way for way in self._ways if seen[way.group, way.kind, way.label] >= _OFTEN]
-        return tuple(often)
+        often = [ways for key, ways in self._ways.items() if self._seen[key] >= _OFTEN]
+        return tuple(way for ways in often for way in ways)
 
 
 @dataclass
@@ -143,28 +146,50 @@ class Order:
             return Verdict(Kind.DIFFERENT, why, tuple(found), legacy, python, found.used)
         legacy_again, python_again = self.legacy(asked), self.python(asked)
         settled = self._settle(route, legacy, python, legacy_again, python_again, rules)
-        if settled.different and (newer := self._wait(asked, route, settled, python_again)):
-            # The mirror was behind: now both sides once more.
-            legacy, python = legacy_again, python_again
-            legacy_again, python_again = self.legacy(asked), newer
-            settled = self._settle(route, legacy, python, legacy_again, python_again, rules)
+        if settled.different and not self._stayed(route, settled):
+            newer = self._wait(asked, python_again)
+            if newer is not None:
+                # The mirror was behind: now both sides once more.
+                legacy, python = legacy_again, python_again
+                legacy_again, python_again = self.legacy(asked), newer
+                settled = self._settle(route, legacy, python, legacy_again, python_again, rules)
+            if settled.different:
+                more = (self.legacy(asked),)
+                pairs = legacy, python, legacy_again, python_again
+                settled = self._settle(route, *pairs, rules, more=more)
+            if newer is None:
+                self._stays(route, settled)
+            else:
+                self._moved(route)
         return _verdict(settled, (legacy, python), (legacy_again, python_again))
 
-    def _settle(self, route: str, *given: Any) -> Settled:
+    def _settle(self, route: str, *given: Any, more: Sequence[Answer] = ()) -> Settled:
         with self._lock:
             known = self._ways.setdefault(route, _Ways()).known()
-        settled = self.judge.settle(*given, known=known)
+        settled = self.judge.settle(*given, known=known, more=more)
         with self._lock:
             self._ways[route].learn(settled.learned)
         return settled
 
-    def _wait(self, asked: Asked, route: str, settled: Settled, last: Answer) -> Answer | None:
-        """Python's answer as soon as it is made of other documents; None when that does not
-        happen."""
-        groups = {(route, one.group) for one in settled.different}
+    def _stayed(self, route: str, settled: Settled) -> bool:
+        """Whether all of the differences are of a kind that has stayed before."""
         with self._lock:
-            known = all(self._in_vain[group] >= _SURE for group in groups)
-        if known:
+            return all(self._in_vain[route, one.group] >= _SURE for one in settled.different)
+
+    def _stays(self, route: str, settled: Settled) -> None:
+        with self._lock:
+            self._in_vain.update({(route, one.group) for one in settled.different})
+
+    def _moved(self, route: str) -> None:
+        """The mirror is behind now and then: nothing is certain."""
+        with self._lock:
+            for place in [place for place in self._in_vain if place[0] == route]:
+                del self._in_vain[place]
+
+    def _wait(self, asked: Asked, last: Answer) -> Answer | None:
+        """Python's answer as soon as it is made of other documents; None when that does not
+        happen, or nobody could tell."""
+        if not last.reads:
             return None
         until = time.monotonic() + self.patience
         while time.monotonic() < until:
@@ -172,8 +197,6 @@ class Order:
             newer = self.python(asked)
             if newer.reads != last.reads:
                 return newer
-        with self._lock:
-            self._in_vain.update(groups)
         return None
 
 

@@ -44,7 +44,7 @@ def all_found(old: Answer, new: Answer, effect: Effect) -> list[Found]:
     found = []
     if old.status != new.status:
         found.append(_value("status", str(old.status), str(new.status)))
-    elif old.reason != new.reason and old.reason and new.reason:
+    elif old.reason.lower() != new.reason.lower() and old.reason and new.reason:
         found.append(_value("reason", old.reason, new.reason))
     found += found_in_headers(old.headers, new.headers, effect)
     if old.status == new.status:

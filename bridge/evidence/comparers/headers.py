@@ -14,7 +14,7 @@ __all__ = ["found_in_headers"]
 
 _MOMENT = (
     "date age connection keep-alive proxy-connection transfer-encoding trailer upgrade te "
-    "content-length via warning alt-svc"
+    "content-length via warning alt-svc host"
 )
 _MEASURED = (
     "x-request-id x-correlation-id x-trace-id traceparent tracestate server-timing x-runtime"

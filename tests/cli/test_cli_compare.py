@@ -1,0 +1,177 @@
+"""`bridgectl compare`: what it asks, what it says, and where it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from werkzeug.wrappers import Request, Response
+
+from stack.waiting import wait_for
+from tests.proxy.shells.double import Backend, plain
+
+HERE = "tests.cli.test_cli_compare"
+HTML = "Content-Type: text/html; charset=utf-8"
+
+
+def page(request: Request, name: str) -> Response:
+    """As legacy has it, but for one project."""
+    title = "Vim?" if name == "vim" else name
+    return Response(f"<!DOCTYPE html><title>{name}</title><p>{title}</p>", mimetype="text/html")
+
+
+@pytest.fixture(scope="module")
+def double() -> Iterator[Backend]:
+    with Backend() as backend:
+        yield backend
+
+
+@pytest.fixture
+def legacy(double: Backend) -> Backend:
+    double.clear()
+    for name in ("bash", "vim", *(f"p{number}" for number in range(30))):
+        body = f"<!DOCTYPE html><title>{name}</title><p>{name}</p>".encode()
+        double.when(f"/p/{name}", plain("200 OK", HTML, body=body))
+    return double
+
+
+@pytest.fixture
+def routes(legacy: Backend, tmp_path: Path) -> Path:
+    path = tmp_path / "routes.yaml"
+    path.write_text(
+        "version: 1\nsites: {forge: {hosts: [forge.example], legacy: php}}\n"
+        f'backends: {{php: {{url: "http://127.0.0.1:{legacy.port}"}}}}\n'
+        "compare: {ignore: [{header: X-Never}]}\n"
+        f'routes: [{{name: page, path: "/p/<name>", handler: "{HERE}:page", python: 0%}},\n'
+        '  {name: old, path: "/old"}]\n'
+    )
+    return path
+
+
+def command(*words: str, routes: Path) -> tuple[list[str], dict[str, str]]:
+    env = {**os.environ, "BRIDGE_ROUTES": str(routes), "PYTHONPATH": os.getcwd()}
+    return [sys.executable, "-m", "bridge", "compare", *words], env
+
+
+def compare(*words: str, routes: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    words_, env = command(*words, routes=routes)
+    done = subprocess.run(words_, env=env, capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == expect, done.stderr + done.stdout
+    return done
+
+
+def log_of(tmp_path: Path, *targets: str, method: str = "GET") -> Path:
+    path = tmp_path / "access.log"
+    lines = [
+        f'192.0.2.7 - - [17/May/2026:10:05:03 +0000] "{method} {target} HTTP/1.1" 200 9 "-" "-"\n'
+        for target in targets
+    ]
+    with path.open("a") as file:
+        file.writelines(lines)
+    return path
+
+
+def test_pages_that_are_the_same_are_the_answer_yes(routes: Path, legacy: Backend) -> None:
+    done = compare("/p/bash", routes=routes)
+    assert "page" in done.stdout
+    assert "the rule header: x-never of routes.yaml hid nothing" in done.stdout
+    assert len(legacy.received) == 1
+
+
+def test_one_that_is_different_is_named_with_its_place(routes: Path) -> None:
+    done = compare("/p/bash", "/p/vim", "-o", "json", routes=routes, expect=1)
+    found = json.loads(done.stdout)
+    (difference,) = found["differences"]
+    assert difference["place"] == "html > body > p"
+    assert (difference["legacy"], difference["python"]) == ("vim", "Vim?")
+    assert difference["example"] == "/p/vim"
+    (route,) = found["routes"]
+    assert (route["route"], route["compared"], route["same"], route["different"]) == (
+        "page", 2, 1, 1,
+    )  # fmt: skip
+    assert difference["id"]
+
+
+def test_a_log_is_asked_for_its_gets_each_address_once(
+    routes: Path, legacy: Backend, tmp_path: Path
+) -> None:
+    log = log_of(tmp_path, "/p/bash", "/p/bash", "/p/bash?x=1", "/old", "/other")
+    log_of(tmp_path, "/p/p1", method="POST")
+    done = compare("--log", str(log), "--rate", "0", "-o", "json", routes=routes)
+    found = json.loads(done.stdout)
+    assert sorted(one.target for one in legacy.received) == [b"/p/bash", b"/p/bash?x=1"]
+    assert all(one.method == "GET" for one in legacy.received)
+    assert found["left"] == {
+        "POST: only a GET is asked again": 1,
+        "of no route with a Python side": 2,
+    }
+
+
+def test_a_sample_is_the_same_each_time(routes: Path, legacy: Backend, tmp_path: Path) -> None:
+    log = log_of(tmp_path, *(f"/p/p{number}" for number in range(30)))
+    words = ("--log", str(log), "--sample", "7", "--rate", "0")
+    compare(*words, routes=routes)
+    first = {one.target for one in legacy.received}
+    legacy.received.clear()
+    compare(*words, routes=routes)
+    assert len(first) == 7
+    assert {one.target for one in legacy.received} == first
+
+
+def test_an_identity_can_be_lent(routes: Path, legacy: Backend) -> None:
+    compare("/p/bash", "--cookie", "sid=1", "--cookie", "b=2", "--header", "X-A: x", routes=routes)
+    (received,) = legacy.received
+    assert received.get("Cookie") == "sid=1; b=2"
+    assert received.get("X-A") == "x"
+
+
+def test_a_run_that_was_stopped_goes_on(routes: Path, legacy: Backend, tmp_path: Path) -> None:
+    log = log_of(tmp_path, *(f"/p/p{number}" for number in range(30)))
+    words = ("--log", str(log), "--rate", "20/s", "--concurrency", "1")
+    words_, env = command(*words, routes=routes)
+    with subprocess.Popen(words_, env=env, stdout=-1, stderr=-1, text=True) as running:
+        wait_for(lambda: len(legacy.received) >= 3, what="some requests")
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert "give the same command again" in said
+    asked = len(legacy.received)
+    assert asked < 30
+    compare(*words, routes=routes)
+    assert len(legacy.received) == 30
+    assert len({one.target for one in legacy.received}) == 30
+    compare(*words, routes=routes)  # that was all: it begins anew
+    assert len(legacy.received) == 60
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "name addresses, or a log"),
+        (("/p/bash", "--log", "x"), "name addresses, or a log"),
+        (("nothing", "/p/bash"), "no route `nothing` with a Python side"),
+        (("/p/bash", "--rate", "fast"), "is no rate above zero"),
+        (("/p/bash", "--header", "X"), "write 'Name: value'"),
+        (("/p/bash", "--cookie", "X"), "write name=value"),
+    ],
+)
+def test_wrong_usage_is_said(routes: Path, words: tuple[str, ...], says: str) -> None:
+    assert says in compare(*words, routes=routes, expect=2).stderr
+
+
+def test_an_address_without_a_python_side_is_said(routes: Path) -> None:
+    done = compare("/old", routes=routes, expect=1)
+    assert "of no route with a Python side" in done.stderr
+    assert "bridgectl explain GET /old" in done.stderr
+
+
+def test_a_log_with_nothing_to_compare_is_said(routes: Path, tmp_path: Path) -> None:
+    done = compare("--log", str(log_of(tmp_path, "/other")), routes=routes, expect=1)
+    assert "nothing to compare: 1 of no route with a Python side" in done.stderr
