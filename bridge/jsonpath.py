@@ -12,8 +12,8 @@ __all__ = ["Path", "Step", "matches", "read", "written"]
 
 _NAME = re.compile(r"[^\W\d][\w-]*")
 _STEP = re.compile(
-    r"(?P<deep>\.\.)?(?:"
-    r"(?:(?<=\.\.)|\.)(?P<name>[^\W\d][\w-]*|\*)"
+    r"(?:(?P<deep>\.\.)|\.(?![.\[])|(?=\[))(?:"
+    r"(?P<name>[^\W\d][\w-]*|\*)"
     r"|\[(?P<index>\d+|\*)\]"
     r"|\['(?P<single>(?:[^'\\]|\\.)*)'\]"
     r'|\["(?P<double>(?:[^"\\]|\\.)*)"\]'

@@ -19,6 +19,7 @@ __all__ = ["Aligned", "Comparison", "aligned_children", "keyed", "worth"]
 _GAP = 2_500  # pairs of one gap whose likeness is computed
 _ALL_GAPS = 200_000  # and of all gaps together
 _FOREIGN = 8  # nodes of a branch: two that have nothing in common are not looked into
+_ALIKE = 0.4  # likeness of what is one and the same, whatever else is equal elsewhere
 _WORTH = 12  # characters: a smaller text that is found elsewhere has not moved there, it is chance
 _TEXTS = ("#text", "#line")
 
@@ -133,13 +134,14 @@ def _gap(olds: list[Node], news: list[Node], comparison: Comparison, aligned: Al
         # An element that is put into a text, or around a part of it, changes nothing of it.
         olds = [node for node in olds if node.tag != "#text"]
         news = [node for node in news if node.tag != "#text"]
-    left = [node for node in olds if comparison.left(node)]
-    came = [node for node in news if comparison.came(node)]
+    left = [one for one in olds if comparison.left(one) and not _resembled(one, news)]
+    came = [one for one in news if comparison.came(one) and not _resembled(one, olds)]
+    aligned.missing += left
+    aligned.added += came
     if left or came:
-        aligned.missing += left
-        aligned.added += came
-        olds = [node for node in olds if not comparison.left(node)]
-        news = [node for node in news if not comparison.came(node)]
+        elsewhere = {id(node) for node in (*left, *came)}
+        olds = [node for node in olds if id(node) not in elsewhere]
+        news = [node for node in news if id(node) not in elsewhere]
     pairs = _likest(olds, news, comparison)
     from_old = from_new = 0
     alone = len(olds) + len(news) + len(left) + len(came)
@@ -157,6 +159,11 @@ def _gap(olds: list[Node], news: list[Node], comparison: Comparison, aligned: Al
             else:
                 aligned.pairs.append((one, other))
         from_old, from_new = here + 1, there + 1
+
+
+def _resembled(node: Node, others: list[Node]) -> bool:
+    """Whether it is rather one of these, with a change, than one that has moved."""
+    return len(others) <= 50 and any(_likeness(node, other) >= _ALIKE for other in others)
 
 
 def _likest(olds: list[Node], news: list[Node], comparison: Comparison) -> list[tuple[int, int]]:

@@ -7,7 +7,6 @@ import importlib
 import re
 import zlib
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 from bridge.evidence.answers import Answer
@@ -17,6 +16,8 @@ __all__ = ["LARGEST", "Content", "content_of", "text_of"]
 
 LARGEST = 64 * 2**20
 """Bytes of a body, decompressed. What is larger is not compared."""
+
+_SLICE = 512  # bytes of zstd: they can become 128 KiB each four
 
 _CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([^\s"';,/>]+)""", re.IGNORECASE)
 _META = re.compile(rb"<meta\b[^>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
@@ -79,9 +80,7 @@ def _decoded(encoding: str, body: bytes) -> bytes:
     if encoding == "br":
         return _brotli(body)
     if encoding == "zstd":
-        reader = _library("zstandard", "zstd").ZstdDecompressor(max_window_size=2**27)
-        with reader.stream_reader(BytesIO(body), read_across_frames=True) as stream:
-            return _bounded(stream.read(LARGEST + 1))
+        return _zstd(body)
     raise NotComparable(f"no way is known to decode Content-Encoding {encoding[:40]}")
 
 
@@ -120,6 +119,26 @@ def _brotli(body: bytes) -> bytes:
         parts.append(decoder.process(b"", output_buffer_limit=LARGEST + 1 - size))
         size += len(parts[-1])
     return _bounded(b"".join(parts))
+
+
+def _zstd(body: bytes) -> bytes:
+    """All frames of it. A few bytes at a time, since each may become very many."""
+    library = _library("zstandard", "zstd").ZstdDecompressor(max_window_size=2**27)
+    frame = library.decompressobj()
+    parts, size = [], 0
+    for start in range(0, len(body), _SLICE):
+        rest = body[start : start + _SLICE]
+        while rest:
+            if frame.eof:
+                frame = library.decompressobj()
+            parts.append(frame.decompress(rest))
+            size += len(parts[-1])
+            if size > LARGEST:
+                raise NotComparable(_too_large() + " when it is decompressed")
+            rest = frame.unused_data if frame.eof else b""
+    if not frame.eof:
+        raise ValueError("it ends too early")
+    return b"".join(parts)
 
 
 def _library(name: str, encoding: str) -> Any:

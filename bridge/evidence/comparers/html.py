@@ -56,7 +56,9 @@ def tree_of(text: str, effect: Effect) -> Node:
             made = _node(child, raw, effect)
             if made is not None and not (ignored and child.mem_id in ignored):
                 node.add(made)
-                if child.first_child is not None:
+                if made.tag == "template":
+                    stack += [(inside, made, raw) for inside in child.template_fragments()[:1]]
+                elif child.first_child is not None:
                     stack.append((child, made, raw or made.tag in _RAW))
             child = child.next
         if not raw:
@@ -90,10 +92,7 @@ def _node(child: LexborNode, raw: bool, effect: Effect) -> Node | None:
         if name == "class":
             value = " ".join(sorted(set(value.split())))
         attrs[name] = value
-    node = Node(str(tag), attrs)
-    if tag == "template":
-        node.text = effect.without(_SPACE.sub(" ", child.inner_html or ""))
-    return node
+    return Node(str(tag), attrs)
 
 
 def _collapse(node: Node) -> None:
@@ -262,7 +261,8 @@ def _naming(old: Node, new: Node) -> str:
 
 
 def _before(node: Node) -> str:
-    """The text that stands before a text, such as the head of its row."""
+    """The text that stands before a text, such as the head of its row; none over the edge of a
+    block."""
     here: Node = node
     for _ in range(4):
         parent = here.parent
@@ -273,6 +273,8 @@ def _before(node: Node) -> str:
             last = _last_text(sibling)
             if last:
                 return re.sub(r"\d+", "0", last)[-40:]
+        if parent.tag in _BLOCKS and parent.tag not in ("td", "dd"):
+            break
         here = parent
     return ""
 

@@ -5,7 +5,6 @@ HTML, JSON and lines of text become such trees, so that one way of comparing doe
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 __all__ = ["Builder", "Node"]
@@ -76,7 +75,14 @@ class Builder:
             attrs = tuple(sorted(node.attrs.items())) if node.attrs else ()
             below: object = tuple([child.same for child in node.children])
             if node.keyed:
-                below = frozenset(Counter(below).items())  # type: ignore[call-overload]
+                below = _by_key(node.children)
             key = (node.tag, attrs, node.text, below)
             node.same = known.setdefault(key, len(known))
             node.size = 1 + sum(child.size for child in node.children)
+
+
+def _by_key(children: list[Node]) -> frozenset[tuple[str, tuple[int, ...]]]:
+    members: dict[str, list[int]] = {}
+    for child in children:
+        members.setdefault(child.attrs["key"], []).append(child.same)
+    return frozenset((key, tuple(sames)) for key, sames in members.items())

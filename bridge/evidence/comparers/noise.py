@@ -94,13 +94,13 @@ def settle(
         for answer in more:
             back += all_found(legacy, answer, effect)
         earlier = _Noises(back, known)
-        places = {(one.group, one.what) for one in different}
+        places = {(one.place, one.what) for one in different}
         seen = {one.place for one in noise}
         for one in all_found(legacy, python, effect):
             if earlier.explain(one):
                 if one.place not in seen:
                     noise.append(one)
-            elif (one.group, one.what) not in places:
+            elif (one.place, one.what) not in places:
                 gone.append(one)
     return Settled(
         shown(different, effect),
@@ -143,9 +143,10 @@ class _Noises:
         """An element that legacy puts in and leaves out, too."""
         if one.what == "changed":
             return False
-        looks = {own.look for own in self._groups[one.group, "node"] if own.what != "changed"}
-        looks |= {way.look for way in self._known[one.group, "node", ""]}
-        return one.look in looks
+        text = one.old or one.new
+        own = [(own.look, own.old or own.new) for own in self._groups[one.group, "node"]]
+        own += [(way.look, way.old) for way in self._known[one.group, "node", ""]]
+        return any(look == one.look and _similar(seen, text) for look, seen in own[:_MOST_PAIRS])
 
     def _value(self, one: Found) -> bool:
         here = [own for own in self._spots[one.spot] if own.kind == "value"]
@@ -169,7 +170,7 @@ class _Noises:
 
     def _pairs(self, one: Found) -> list[tuple[str, str]]:
         """Values of legacy elsewhere that say how this place may differ."""
-        ways = self._known[one.group, "value", one.label]
+        ways = self._known[one.group, "value", one.label or one.place]
         pairs = [(way.old, way.new) for way in ways]
         others = self._groups[one.group, "value"]
         if len({own.spot for own in others}) >= _SEVERAL:
@@ -181,14 +182,26 @@ class _Noises:
         ways = []
         for one in self._own[:_MOST_WAYS]:
             if one.kind != "value":
-                ways.append(Way(one.group, one.kind, "", one.look))
+                text = (one.old or one.new)[:_LONGEST] if one.kind == "node" else ""
+                ways.append(Way(one.group, one.kind, "", one.look, text))
             elif len(one.old) <= _LONGEST and len(one.new) <= _LONGEST:
-                ways.append(Way(one.group, "value", one.label, "", one.old, one.new))
+                label = one.label or one.place
+                ways.append(Way(one.group, "value", label, "", one.old, one.new))
         return frozenset(ways)
+
+
+def _similar(one: str, other: str) -> bool:
+    """Whether two elements of one look differ in texts of the same kinds alone."""
+    return all(
+        kind_of(region.old) == kind_of(region.new) and like([region.old], region.new)
+        for region in regions(one[:_LONGEST], other[:_LONGEST])
+    )
 
 
 def _rotating(old: str, others: Sequence[str]) -> bool:
     """Whether a text is another one as a whole, and not only in some of its pieces."""
+    if any(kind_of(text) == "mixed" and " " in text for text in (old, *others)):
+        return False
     kept = Counter(old.split())
     words = kept.total()
     if not words:
