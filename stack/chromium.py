@@ -49,14 +49,18 @@ class Chromium(Server):
         requests.put(address, timeout=30).raise_for_status()
 
     @staticmethod
-    def shown(url: str, profile: Path, seconds: float = 60.0) -> str:
-        """The HTML of `url` as a browser with the empty `profile` has it once it is loaded."""
+    def shown(url: str, profile: Path, seconds: float = 60.0, more: Sequence[str] = ()) -> str:
+        """The HTML of `url` as a browser with the empty `profile` has it once it is loaded.
+
+        seconds: most that it may take.
+        more: further words of the command, such as `--screenshot=FILE`, which then gives no HTML.
+        """
         done = subprocess.run(
             [
                 find_program("chromium", _INSTALL),
                 *_FLAGS,
                 f"--user-data-dir={profile}",
-                "--dump-dom",
+                *(more or ["--dump-dom"]),
                 url,
             ],
             capture_output=True,

@@ -252,7 +252,7 @@ def test_functions_without_a_list_are_named_with_their_line(source: str, named: 
 def test_every_metric_of_the_queue_and_the_mirror_is_explained() -> None:
     """As it stands in the code, in one of the pages."""
     text = "".join(one.read_text(encoding="utf-8") for one in PAGES)
-    rooms = ("queue/status", "sync/reconcile/results", "sync/log/shown")
+    rooms = ("queue/status", "sync/reconcile/results", "sync/log/shown", "evidence/standing")
     made = [REPOSITORY / f"bridge/{name}.py" for name in rooms]
     names = {
         node.value

@@ -20,6 +20,7 @@ _VERBS = {
     "compare": "bridge.cli.compare",
     "completion": "bridge.cli.check",
     "dead": "bridge.cli.queue",
+    "differences": "bridge.cli.differences",
     "doctor": "bridge.cli.status",
     "example": "bridge.cli.example",
     "explain": "bridge.cli.check",

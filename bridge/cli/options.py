@@ -16,7 +16,15 @@ from bridge.yamlfile import did_you_mean
 if TYPE_CHECKING:
     from bridge.sync.documents import Mirror
 
-__all__ = ["ALL", "check_entities", "complete_names", "how_many", "pairs_of", "seconds"]
+__all__ = [
+    "ALL",
+    "check_entities",
+    "complete_names",
+    "complete_routes",
+    "how_many",
+    "pairs_of",
+    "seconds",
+]
 
 ALL = "ALL"
 """What stands for every route and group."""
@@ -35,6 +43,19 @@ def complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: s
         return []
     own = [route.name for route in table.routes if route.handler and not route.spec.group]
     return [name for name in (*table.file.groups, *own, ALL) if name.startswith(incomplete)]
+
+
+def complete_routes(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """For the completion of a shell: every route with a Python side."""
+    from bridge.errors import BridgeError
+    from bridge.proxy.routing.load import Handlers, load
+
+    try:
+        table = load(Path(ctx.find_root().params["routes_file"]), handlers=Handlers.NAMED)
+    except BridgeError:
+        return []
+    names = (route.name for route in table.routes if route.handler)
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def check_entities(settings: Settings, mirror: Mirror, names: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "EXIT_CODES",
     "Format",
     "as_json",
+    "console",
     "format_option",
     "headings",
     "printable",

@@ -103,13 +103,14 @@ def placed(database: Database, found: Found, one: Shown) -> Shown:
 
 def see(database: Database, found: Found, one: Shown) -> int:
     """Count the difference; returns the number of its group."""
-    database.execute(
-        "INSERT INTO groups (route, place, what, kind, last, sampled) VALUES (?, ?, ?, ?, ?, 0) "
-        "ON CONFLICT DO UPDATE SET last = MAX(last, excluded.last)",
-        (found.route, one.group, one.what, found.kind.value, found.at),
-    )
     number = _number(database, found, one)
-    assert number is not None
+    if number is None:  # an upsert would use up a number each time
+        query = "INSERT INTO groups VALUES (NULL, ?, ?, ?, ?, ?, 0)"
+        names = (found.route, one.group, one.what, found.kind.value)
+        number = int(database.execute(query, (*names, found.at)).lastrowid or 0)
+    else:
+        query = "UPDATE groups SET last = MAX(last, ?) WHERE id = ?"
+        database.execute(query, (found.at, number))
     database.execute(
         "INSERT INTO seen VALUES (?, ?, ?, ?, 1, ?, ?) ON CONFLICT DO UPDATE SET "
         "n = n + 1, first = MIN(first, excluded.first), last = MAX(last, excluded.last)",
