@@ -26,6 +26,7 @@ _VERBS = {
     "explain": "bridge.cli.check",
     "flip": "bridge.cli.flip",
     "history": "bridge.cli.flip",
+    "plan": "bridge.cli.evidence",
     "preview": "bridge.cli.routes",
     "reconcile": "bridge.cli.reconcile",
     "relay": "bridge.cli.queue",

@@ -24,7 +24,12 @@ def _reading(logs: tuple[str, ...], log_format: str | None) -> Iterator[Reader]:
     """A reader with a bar on a terminal; afterwards, what it could not read is said."""
     from rich.console import Console
     from rich.progress import (
-        BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn,
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
     )  # fmt: skip
 
     from bridge.evidence.logs import Reader
@@ -34,7 +39,9 @@ def _reading(logs: tuple[str, ...], log_format: str | None) -> Iterator[Reader]:
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
         TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("reading", total=None)
         try:
             reader = Reader(
@@ -46,7 +53,10 @@ def _reading(logs: tuple[str, ...], log_format: str | None) -> Iterator[Reader]:
     for note in reader.notes:
         click.echo(visible(f"bridge: {note}"), err=True)
     if reader.unread:
-        click.echo(f"bridge: {reader.unread:,} of {reader.lines:,} lines are no requests, such as:", err=True)
+        click.echo(
+            f"bridge: {reader.unread:,} of {reader.lines:,} lines are no requests, such as:",
+            err=True,
+        )
         for line in reader.examples:
             click.echo(visible(f"    {line!r}"), err=True)
 
@@ -67,13 +77,27 @@ def log_options(function: Any) -> Any:
 @click.option("--top", default=20, show_default=True, type=click.IntRange(1), help="Rules to show.")
 @click.option("--routes", "as_routes", is_flag=True, help="Print a routes.yaml with them, at 0%.")
 @click.option("--host", "hosts", multiple=True, help="Of --routes: the site's; default: the log's.")
-@click.option("--legacy", default="http://127.0.0.1:8090", show_default=True, metavar="URL", help="Of --routes: PHP's web server.")  # noqa: E501
+@click.option(
+    "--legacy",
+    default="http://127.0.0.1:8090",
+    show_default=True,
+    metavar="URL",
+    help="Of --routes: PHP's web server.",
+)
 @click.option(
     "--table",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="With the bridge's own log: the routes.yaml, to name routes that nobody asks for.",
 )
-@click.option("--unused", "days", default=30, show_default=True, type=click.IntRange(1), metavar="DAYS", help="Unused for so long.")  # noqa: E501
+@click.option(
+    "--unused",
+    "days",
+    default=30,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="DAYS",
+    help="Unused for so long.",
+)
 @click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -128,13 +152,19 @@ def survey(
         for at, one in enumerate(proposals[:top], 1)
     ]
     if rows:
-        show_rows(rows, headings("at: ", "rule: Begin with", "why: Because"), output, title="\nOrder")
+        show_rows(
+            rows, headings("at: ", "rule: Begin with", "why: Because"), output, title="\nOrder"
+        )
     else:
         say(None, output, "\nNothing here is read by GET and found: no page to begin with.")
     _show_progress(found, top)
     for what, names in unused.items():
         listed = "\n".join(f"  {name}" for name in names) or "  none"
-        say(None, output, f"\n{what} that nobody asked for in the last {days} days of the log:\n{listed}")
+        say(
+            None,
+            output,
+            f"\n{what} that nobody asked for in the last {days} days of the log:\n{listed}",
+        )
 
 
 def _hosts(found: Survey) -> list[str]:
@@ -152,7 +182,9 @@ def _hosts(found: Survey) -> list[str]:
     return good or ["www.example.org"]
 
 
-def _unused(found: Survey, table: Path | None, root: Path | None, days: int) -> dict[str, list[str]]:
+def _unused(
+    found: Survey, table: Path | None, root: Path | None, days: int
+) -> dict[str, list[str]]:
     unused = {}
     since = found.last - days * _DAY
     if table is not None and found.progress is not None:
@@ -197,17 +229,37 @@ def _data(found: Survey, reader: Reader, rules: Any, proposals: Any, unused: Any
         "bytes": total.bytes,
         "first": found.first,
         "last": found.last,
-        "static": {name: {"requests": one.requests, "bytes": one.bytes} for name, one in found.static.items()},
+        "static": {
+            name: {"requests": one.requests, "bytes": one.bytes}
+            for name, one in found.static.items()
+        },
         "odd": found.odd.requests,
         "rules": [_row(rule, total.requests, total.bytes) for rule in rules],
         "order": [
-            {"rule": str(one.rule), "path": one.rule.path, "query": one.rule.query, "score": round(one.score, 6), "why": one.why}
+            {
+                "rule": str(one.rule),
+                "path": one.rule.path,
+                "query": one.rule.query,
+                "score": round(one.score, 6),
+                "why": one.why,
+            }
             for one in proposals
         ],
-        "days": [{"day": one.day, "requests": one.requests, "python": one.python, "share": round(one.share, 5)} for one in progress.days()]
+        "days": [
+            {
+                "day": one.day,
+                "requests": one.requests,
+                "python": one.python,
+                "share": round(one.share, 5),
+            }
+            for one in progress.days()
+        ]
         if progress
         else None,
-        "left": [{"route": one.route, "requests": one.requests, "left": one.left} for one in progress.left()]
+        "left": [
+            {"route": one.route, "requests": one.requests, "left": one.left}
+            for one in progress.left()
+        ]
         if progress
         else None,
         "unused": unused,
@@ -220,7 +272,9 @@ def _show(found: Survey, reader: Reader, rules: Any, top: int) -> None:
     total = found.total
     when = ""
     if found.last:
-        ends = (f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M}" for at in (found.first, found.last))
+        ends = (
+            f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M}" for at in (found.first, found.last)
+        )
         when = f", {' to '.join(ends)} UTC"
     read = f"{total.requests:,} requests, {_size(total.bytes)}{when} ({', '.join(reader.formats)})"
     say(None, "table", read)
@@ -228,9 +282,17 @@ def _show(found: Survey, reader: Reader, rules: Any, top: int) -> None:
     sent = sum(one.bytes for one in found.static.values())
     if static:
         often = sorted(found.static, key=lambda one: -found.static[one].requests)[:6]
-        say(None, "table", f"static files: {static / total.requests:.1%} of the requests, {sent / max(1, total.bytes):.1%} of the bytes ({', '.join(often)})")
+        say(
+            None,
+            "table",
+            f"static files: {static / total.requests:.1%} of the requests, {sent / max(1, total.bytes):.1%} of the bytes ({', '.join(often)})",
+        )
     if found.odd.requests:
-        say(None, "table", f"no paths, or such as could be read in two ways: {found.odd.requests:,} requests")
+        say(
+            None,
+            "table",
+            f"no paths, or such as could be read in two ways: {found.odd.requests:,} requests",
+        )
     rows = []
     for rule in rules[:top]:
         data = _row(rule, total.requests, total.bytes)
@@ -259,7 +321,9 @@ def _show(found: Survey, reader: Reader, rules: Any, top: int) -> None:
 
 def _counts(counts: dict[str, int]) -> str:
     often = sorted(counts, key=lambda one: -counts[one])
-    return " ".join(f"{name} {counts[name]:,}" for name in often[:3]) + (" …" if len(often) > 3 else "")
+    return " ".join(f"{name} {counts[name]:,}" for name in often[:3]) + (
+        " …" if len(often) > 3 else ""
+    )
 
 
 def _size(count: int) -> str:
@@ -277,11 +341,203 @@ def _show_progress(found: Survey, top: int) -> None:
     lines = ["\nAnswered by Python, by day"]
     for day in found.progress.days():
         full = round(day.share * _BAR)
-        lines.append(f"{day.day}  {'█' * full}{'·' * (_BAR - full)} {day.share:6.1%} of {day.requests:,}")
+        lines.append(
+            f"{day.day}  {'█' * full}{'·' * (_BAR - full)} {day.share:6.1%} of {day.requests:,}"
+        )
     say(None, "table", "\n".join(lines))
     rows = [
-        {"route": one.route or "(no route)", "left": f"{one.left:,}", "requests": f"{one.requests:,}"}
+        {
+            "route": one.route or "(no route)",
+            "left": f"{one.left:,}",
+            "requests": f"{one.requests:,}",
+        }
         for one in found.progress.left()[:top]
     ]
     if rows:
-        show_rows(rows, headings("route", "left: Not by Python", "requests: Of"), "table", title="\nLeft")
+        show_rows(
+            rows, headings("route", "left: Not by Python", "requests: Of"), "table", title="\nLeft"
+        )
+
+
+@click.command()
+@click.argument("changes", nargs=-1, required=True, metavar="ROUTE=PERCENT...")
+@click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    required=True,
+    type=click.Path(allow_dash=True),
+    metavar="FILE",
+    help="A log; may be given several times.",
+)
+@log_options
+@format_option
+def plan(
+    changes: tuple[str, ...], logs: tuple[str, ...], log_format: str | None, output: Format
+) -> None:
+    """Say what a flip would have done to the requests of a log. Nothing is sent.
+
+    Each request of the bridge's own log is decided again with its own bucket, by the table as it
+    is and as it would be; of another server's log, by the visitor's address and browser, which is
+    an estimate. The exit code is 1 when a line of the log is not what its own table decides.
+
+    \b
+    Example:
+      bridgectl plan project=20% --log bridge.log
+      bridgectl plan lists=5% project=100% --log bridge.log.1.gz --log bridge.log
+    """
+    from bridge.evidence.plan import Plan, Tables, at_shares
+    from bridge.settings import Settings
+
+    routes = Settings.from_environ().routes
+    shares = {}
+    for change in changes:
+        name, equals, share = change.rpartition("=")
+        if not equals or not name:
+            raise click.BadParameter(
+                f"{change!r}: write it as project=20%", param_hint="ROUTE=PERCENT"
+            )
+        shares[name] = share
+    tables = Tables(routes)
+    try:
+        then = at_shares(tables.now, shares)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="ROUTE=PERCENT") from None
+    made = Plan(tables, then)
+    with _reading(logs, log_format) as reader:
+        for entry in reader.entries():
+            made.add(entry)
+    made.end()
+    data = _plan_data(made, _says_check(routes, then, shares))
+    if output == "json":
+        click.echo(as_json(data))
+    else:
+        _show_plan(data)
+    if made.different:
+        raise click.exceptions.Exit(1)
+
+
+def _says_check(routes: Path, then: Any, shares: dict[str, str]) -> list[str]:
+    """What `bridgectl check` says of the table as it would be."""
+    from bridge.proxy.routing.load import Handlers, load
+    from bridge.proxy.tools.lint import lint
+
+    said = [f"{one.file}:{one.line}: {one.message}; {one.hint}" for one in lint(then, str(routes))]
+    real = load(routes, handlers=Handlers.WANTED)
+    said += [f"{one.file}:{one.line}: {one.message}" for one in real.problems]
+    return said
+
+
+def _plan_data(made: Any, check: list[str]) -> dict[str, Any]:
+    from datetime import UTC, datetime
+
+    times = made.times
+    return {
+        "requests": made.requests,
+        "estimated": made.estimated,
+        "undecided": made.undecided,
+        "decided_again": {
+            "as_logged": made.reproduced,
+            "different": made.different,
+            "of_unknown_tables": made.unknown,
+            "examples": made.examples,
+        },
+        "change_sides": sum(one.to_python + one.to_legacy for one in made.changes.values()),
+        "visitors": len(made.visitors),
+        "routes": [
+            {
+                "route": name,
+                "to_python": one.to_python,
+                "to_legacy": one.to_legacy,
+                "visitors": len(one.visitors),
+                "hours": {
+                    f"{datetime.fromtimestamp(hour, UTC):%Y-%m-%dT%H:00Z}": count
+                    for hour, count in sorted(one.hours.items())
+                },
+            }
+            for name, one in sorted(made.changes.items())
+        ],
+        "python": {
+            "now": made.python_now,
+            "then": made.python_then,
+            "peak_per_s_now": made.peak_now,
+            "peak_per_s": made.peak_then,
+            "peak_at": made.peak_at,
+        },
+        "threads": made.threads,
+        "seconds": None if times is None else round(times[0], 5),
+        "seconds_of": None if times is None else times[1],
+        "posts_that_follow": [
+            {"rule": str(rule), "requests": rule.tally.requests} for rule in made.posts.rules()
+        ],
+        "check": check,
+    }
+
+
+def _show_plan(data: dict[str, Any]) -> None:
+    again, python = data["decided_again"], data["python"]
+    total = max(1, data["requests"])
+    lines = [
+        f"{data['requests']:,} requests; {data['change_sides']:,} of {data['visitors']:,} visitors change sides",
+        f"Python answers {python['now'] / total:.1%} now, {python['then'] / total:.1%} then; "
+        f"its peak is {python['peak_per_s']:,} per second, and was {python['peak_per_s_now']:,}",
+    ]
+    if data["threads"] is not None:
+        whose = (
+            "Python's" if data["seconds_of"] == "python" else "legacy's, since Python has none yet"
+        )
+        lines.append(
+            f"that takes {data['threads']:,} handler threads, enough 99% of the time "
+            f"({data['seconds'] * 1000:.1f} ms a request; times are {whose})"
+        )
+    else:
+        lines.append("how many handler threads that takes is not known: the log has no times")
+    if data["estimated"]:
+        lines.append(
+            f"{data['estimated']:,} requests have no bucket: by the visitor's address and browser, an estimate"
+        )
+    if data["undecided"]:
+        lines.append(
+            f"{data['undecided']:,} requests are of routes or sites that the file does not have"
+        )
+    if again["as_logged"] or again["different"] or again["of_unknown_tables"]:
+        lines.append(
+            f"decided again: {again['as_logged']:,} as in the log, {again['different']:,} otherwise, "
+            f"{again['of_unknown_tables']:,} by tables that the history does not tell"
+        )
+        lines += [f"  {one}" for one in again["examples"]]
+    say(None, "table", "\n".join(lines))
+    if data["routes"]:
+        rows = [{**one, "busiest": _busiest(one["hours"])} for one in data["routes"]]
+        columns = (
+            "route",
+            "to_python: To Python",
+            "to_legacy: To legacy",
+            "visitors",
+            "busiest: Busiest hour",
+        )
+        show_rows(rows, headings(*columns), "table", title="\nWhat changes sides")
+        hours: dict[str, int] = {}
+        for one in data["routes"]:
+            for hour, count in one["hours"].items():
+                hours[hour] = hours.get(hour, 0) + count
+        most = max(hours.values())
+        chart = [
+            f"{hour}  {'█' * max(1, round(count / most * _BAR))} {count:,}"
+            for hour, count in sorted(hours.items())[-48:]
+        ]
+        say(None, "table", "\nBy hour\n" + "\n".join(chart))
+    if data["posts_that_follow"]:
+        show_rows(
+            data["posts_that_follow"][:10],
+            headings("rule: POST", "requests"),
+            "table",
+            title="\nPOSTs within 30 minutes of a page that changes",
+        )
+    said = data["check"] or ["nothing"]
+    say(None, "table", "\nbridgectl check says of it: " + "\n  ".join(said))
+
+
+def _busiest(hours: dict[str, int]) -> str:
+    hour = max(hours, key=lambda one: hours[one])
+    return f"{hour}: {hours[hour]:,}"

@@ -166,7 +166,7 @@ class Conversation:
         self.decision = decision
         self.route = decision.route  # type: ignore[assignment]  # None where no Python side is
         outcome.site, outcome.reason = decision.site, decision.reason
-        outcome.detail = decision.detail
+        outcome.detail, outcome.bucket = decision.detail, decision.bucket
         if not front.secret and preview.is_ignored("", decision.route, head):
             outcome.detail = f"{decision.detail}; {preview.NO_SECRET}"
         outcome.route = decision.route.spec.name if decision.route else ""

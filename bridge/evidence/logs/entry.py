@@ -23,7 +23,10 @@ FIELDS = (
 _ESCAPED = re.compile(r"\\(?:x([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _SIGNS = {"n": "\n", "t": "\t", "r": "\r", "v": "\v", "b": "\b", "f": "\f"}
 _REQUEST = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (.*?)(?: HTTP/\d(?:\.\d)?)?", re.DOTALL)
-_MONTHS = {name: at for at, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}  # fmt: skip
+_MONTHS = {
+    "Jan": 1, "Feb": 2, "Mar": 3, "Apr": 4, "May": 5, "Jun": 6,
+    "Jul": 7, "Aug": 8, "Sep": 9, "Oct": 10, "Nov": 11, "Dec": 12,
+}  # fmt: skip
 _COMMON = re.compile(r"\[?(\d\d)/(\w{3})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-]\d\d)(\d\d)\]?")
 
 
@@ -110,10 +113,12 @@ def number(text: str) -> int:
 
 def seconds_of(text: str, scale: float = 1.0) -> float | None:
     """A time that something took, in seconds, or None. Of several (`0.1, 0.2`), the sum."""
+    parts = [part for part in re.split(r"[,:] ?", text) if part.strip(" -")]
     try:
-        return sum(float(part) for part in re.split(r"[,:] ?", text) if part.strip() != "-") * scale if text.strip(" -") else None  # noqa: E501
+        took = sum(float(part) for part in parts) * scale
     except ValueError:
         return None
+    return took if parts and 0 <= took < 1e9 else None
 
 
 @lru_cache(maxsize=4096)

@@ -4,7 +4,6 @@ memory. A line without an end costs no more than others: what is too long is cut
 from __future__ import annotations
 
 import gzip
-import io
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -34,7 +33,7 @@ def sizes(paths: list[str]) -> int | None:
 
 def _opened(path: str) -> IO[bytes]:
     try:
-        return io.BufferedReader(sys.stdin.buffer) if path == "-" else open(path, "rb")  # type: ignore[arg-type]
+        return sys.stdin.buffer if path == "-" else open(path, "rb")
     except OSError as error:
         raise _problem(path, f"cannot be read: {error.strerror}") from None
 
@@ -48,7 +47,9 @@ def _unpacked(path: str, raw: IO[bytes]) -> Any:
             import zstandard
         except ImportError:
             hint = "pip install zstandard, or: zstd -dc FILE | bridgectl survey -"
-            raise _problem(path, "is compressed with zstd, which cannot be read here", hint) from None
+            raise _problem(
+                path, "is compressed with zstd, which cannot be read here", hint
+            ) from None
         return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
     return raw
 

@@ -73,7 +73,7 @@ def read_line(line: str) -> tuple[Any, ...] | None:
         inner = None
     request = _one(inner) if isinstance(inner, str) else _request(known)
     status = _found(known, "status")
-    if not request and ours is None or status is None or isinstance(status, dict):
+    if (not request and ours is None) or status is None or isinstance(status, dict):
         return None
     row: dict[str, Any] = {
         name: _one(_found(known, name)) for name in FIELDS if name in _KEYS and name != "cookie"

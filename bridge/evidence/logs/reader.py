@@ -87,7 +87,11 @@ class Reader:
                 if found is None and text.count("\n") < 100_000 and len(text) < 2**22:
                     waiting = text
                     continue
-                is_json, format_, known = found == _JSON, found if isinstance(found, Format) else None, True  # noqa: E501
+                is_json, format_, known = (
+                    found == _JSON,
+                    found if isinstance(found, Format) else None,
+                    True,
+                )
                 name = _JSON if is_json else format_.name if format_ else ""
                 if name and name not in self.formats:
                     self.formats.append(name)
@@ -114,7 +118,11 @@ class Reader:
         found = _guess(text.split("\n"))
         if found is None:
             return None
-        self.formats += [name for name in [found if isinstance(found, str) else found.name] if name not in self.formats]  # noqa: E501
+        self.formats += [
+            name
+            for name in [found if isinstance(found, str) else found.name]
+            if name not in self.formats
+        ]
         return self._text(text, found) if isinstance(found, Format) else self._json(text)
 
     def _progressed(self, count: int) -> None:
@@ -159,7 +167,9 @@ class Reader:
         if self._given:
             wanted = "lines of the given format"
         else:
-            wanted = f"{', '.join(known.name for known in KNOWN)}, or {_JSON} with request and status"
+            wanted = (
+                f"{', '.join(known.name for known in KNOWN)}, or {_JSON} with request and status"
+            )
         hint = "name the format as the server has it: --log-format '$remote_addr … \"$request\" $status'"  # noqa: E501
         what = f"no line of it is a request; expected: {wanted}; its first line: {seen!r}"
         return ConfigError([Problem(path, 1, 1, what, hint)])

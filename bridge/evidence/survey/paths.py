@@ -24,7 +24,9 @@ what looks like a digest; scripts."""
 _LARGE, _PART, _HEAVY = 8, 0.05, 0.02
 """What stands out among many values: so many values below it, which are this share of the requests;
 in the first place of a path, this share alone."""
-_TOKEN = re.compile(r"(?=.*\d)[0-9a-fA-F]{16,}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_TOKEN = re.compile(
+    r"(?=.*\d)[0-9a-fA-F]{16,}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+)
 _EXTENSION = re.compile(r"(.+)(\.[A-Za-z][A-Za-z0-9]{0,4})")
 _PLAIN = re.compile(r"[^<>%\\?#\x00-\x1f]*")
 
@@ -114,12 +116,13 @@ class Paths:
         for depth, segment in enumerate(segments):
             found = node.children.get(segment)
             if found is None:
-                if rest := node.wild.get("<path:rest>"):
+                rest = node.wild.get("<path:rest>")
+                if rest and segment:  # which takes all but nothing
                     node = rest
                     break
                 kind = _kind(segment)
                 if not (found := node.wild.get(kind)):
-                    if depth >= _DEEPEST or not _PLAIN.fullmatch(segment):
+                    if (depth >= _DEEPEST and segment) or not _PLAIN.fullmatch(segment):
                         node = self._new(node.wild, "<path:rest>")
                         break
                     found = self._new(node.children, segment)
@@ -148,7 +151,12 @@ class Paths:
         """Every rule, those with the most requests first."""
         _generalise(self._root, 0)
         found = [
-            Rule(tally.example if len(tally.urls) == 1 and _PLAIN.fullmatch(tally.example) else path, query, tally, variants)
+            Rule(
+                tally.example if len(tally.urls) == 1 and _PLAIN.fullmatch(tally.example) else path,
+                query,
+                tally,
+                variants,
+            )
             for path, node, last in _leaves(self._root, "", {})
             if node.shapes
             for query, tally, variants in node.shapes.pages(script=is_script(last))
@@ -203,6 +211,7 @@ def _cut(node: _Node, depth: int) -> None:
     """Take all that is deeper together."""
     if depth <= 0:
         rest = node.wild.pop("<path:rest>", None) or _Node()
+        end = node.children.pop("", None)  # which is not below
         for child in list(node.all()):
             for one in _everything(child):
                 if one.shapes:
@@ -210,6 +219,8 @@ def _cut(node: _Node, depth: int) -> None:
                     rest.shapes.merge(one.shapes)
         if node.children or node.wild or rest.shapes:
             node.children, node.wild = {}, {"<path:rest>": rest}
+        if end:
+            node.children[""] = end
         return
     for child in node.all():
         _cut(child, depth - 1)

@@ -75,7 +75,9 @@ class Progress:
     def left(self) -> list[Left]:
         """What Python does not answer yet, the most first."""
         found = [
-            Left(name, int(n[0]), int(n[0] - n[1])) for name, n in self._routes.items() if n[0] > n[1]
+            Left(name, int(n[0]), int(n[0] - n[1]))
+            for name, n in self._routes.items()
+            if n[0] > n[1]
         ]
         return sorted(found, key=lambda one: (-one.left, one.route))
 

@@ -38,7 +38,9 @@ def routes_file(proposals: Sequence[Proposal], hosts: Sequence[str], legacy: str
     hosts: of the site; any other gets a 421.
     legacy: the URL of PHP's web server.
     """
-    text = _HEAD.format(unwritten=UNWRITTEN, hosts=json.dumps(list(hosts)), legacy=json.dumps(legacy))
+    text = _HEAD.format(
+        unwritten=UNWRITTEN, hosts=json.dumps(list(hosts)), legacy=json.dumps(legacy)
+    )
     taken: set[str] = set()
     kept: list[Rule] = []
     for one in proposals:
@@ -69,7 +71,9 @@ def _name(rule: Rule, taken: set[str]) -> str:
         words += [] if value is False else [key] if value is True else [str(value)]
     if words[-1:] in (["php"], ["html"], ["htm"]) and len(words) > 1:
         words.pop()
-    name = plain = "-".join(re.findall(r"[a-z0-9]+", "-".join(words).lower()))[:50].strip("-") or "page"
+    name = plain = (
+        "-".join(re.findall(r"[a-z0-9]+", "-".join(words).lower()))[:50].strip("-") or "page"
+    )
     if not name[0].isalpha():
         name = plain = f"page-{name}"
     count = 1

@@ -21,9 +21,10 @@ from bridge.proxy.request.target import Target, parse_target
 __all__ = ["STATIC", "Survey"]
 
 STATIC = frozenset(
-    "avif bmp css csv doc docx eot exe flac gif gz ico iso jar jpeg jpg js json5 map mjs mov mp3 "
-    "mp4 ogg otf pdf png ppt pptx rar svg swf tar tgz tiff ttf txt wasm wav webm webmanifest webp "
-    "woff woff2 xls xlsx xz zip 7z bz2 deb rpm dmg".split()
+    ".avif .bmp .css .csv .doc .docx .eot .exe .flac .gif .gz .ico .iso .jar .jpeg .jpg .js .json5 "
+    ".map .mjs .mov .mp3 .mp4 .ogg .otf .pdf .png .ppt .pptx .rar .svg .swf .tar .tgz .tiff .ttf "
+    ".txt .wasm .wav .webm .webmanifest .webp .woff .woff2 .xls .xlsx .xz .zip .7z .bz2 .deb .rpm "
+    ".dmg".replace(".", "").split()
 )
 """Ends of names of what a web server gives as it lies there."""
 
@@ -87,7 +88,10 @@ class Survey:
     def _add_slowly(self, batch: Batch) -> None:
         """Rows that have more than a status and a size."""
         at = batch.at
-        places = [at.get(name) for name in ("request", "status", "bytes", "time", "user", "seconds", "cookie")]  # noqa: E501
+        places = [
+            at.get(name)
+            for name in ("request", "status", "bytes", "time", "user", "seconds", "cookie")
+        ]
         for row in batch.rows:
             request, status, size, time, user, took, cookie = (
                 "" if place is None else row[place] for place in places

@@ -21,7 +21,15 @@ from bridge.proxy.routing import models
 from bridge.proxy.routing.table import Route, RouteTable
 from bridge.reasons import Reason
 
-__all__ = ["PYTHON", "Decider", "Decision", "not_ours", "site_of"]
+__all__ = [
+    "PYTHON",
+    "Decider",
+    "Decision",
+    "by_bucket",
+    "for_everybody",
+    "not_ours",
+    "site_of",
+]
 
 PYTHON = "python"
 """Name of the Python side where the name of a backend is asked for."""
@@ -71,6 +79,26 @@ def site_of(table: RouteTable, head: Head) -> str:
 def not_ours(host: str) -> VisitorError:
     """What a visitor is told who asks for a host that no site has."""
     return VisitorError(421, f"host {host!r} is on no site's list")
+
+
+def for_everybody(route: Route) -> tuple[str, Reason, str] | None:
+    """The side that a route has for every visitor without a preview, PYTHON or `legacy`, with the
+    reason and its detail; None where each visitor's bucket decides."""
+    if route.app is None:
+        return "legacy", Reason.NO_HANDLER if route.handler else Reason.LEGACY_ROUTE, ""
+    if route.share == 0:
+        return "legacy", Reason.SHARE, "0%"
+    if route.share == ALL:
+        return PYTHON, Reason.SHARE, "100%"
+    return None
+
+
+def by_bucket(number: int, share: int) -> tuple[str, str]:
+    """The side of the visitors in bucket `number`, PYTHON or `legacy`, and that in words. share:
+    in thousandths of a percent."""
+    side = PYTHON if inside(number, share) else "legacy"
+    place = "in" if side == PYTHON else "not in"
+    return side, f"bucket {number / 1000:g}% is {place} {share / 1000:g}%"
 
 
 _Split = tuple[str, Route, Mapping[str, Any], tuple[str, ...], models.ResponseHeaders]
@@ -131,8 +159,7 @@ class Decider:
             detail = f"{percent}, and the request has no {_name_of(spec.sticky)}"
             return answer("legacy", Reason.NO_STICKY_KEY, detail, split=True, vary=vary)
         number = bucket(route.share_key, key)
-        side = PYTHON if inside(number, route.share) else "legacy"
-        detail = f"bucket {number / 1000:g}% is {'in' if side == PYTHON else 'not in'} {percent}"
+        side, detail = by_bucket(number, route.share)
         return answer(
             side, Reason.SHARE, detail, bucket=number, set_key=set_key, split=True, vary=vary
         )
@@ -163,15 +190,12 @@ class Decider:
                 "conditions": by,
                 "rules": rules,
             }
-            if route.app is None:
-                reason = Reason.NO_HANDLER if route.handler else Reason.LEGACY_ROUTE
-                standing = Decision(site, legacy, legacy, reason, "", **given)
-            elif route.share == 0:
-                standing = Decision(site, legacy, legacy, Reason.SHARE, "0%", **given)
-            elif route.share == ALL:
-                standing = Decision(site, PYTHON, legacy, Reason.SHARE, "100%", **given)
-            else:
+            if (same := for_everybody(route)) is None:
                 standing = site, route, params, by, rules
+            else:
+                side, reason, detail = same
+                backend = PYTHON if side == PYTHON else legacy
+                standing = Decision(site, backend, legacy, reason, detail, **given)
         if not question.varies and len(key[2] or "") <= _LONGEST:
             if len(self._memo) >= _REMEMBERED:
                 self._memo.clear()

@@ -48,12 +48,20 @@ _known_who = lru_cache(maxsize=4096)(_who)
 
 @lru_cache(maxsize=4096)
 def _side(
-    site: str, route: str, backend: str, reason: str, detail: str, generation: int, digest: str
+    site: str,
+    route: str,
+    backend: str,
+    reason: str,
+    detail: str,
+    bucket: int | None,
+    generation: int,
+    digest: str,
 ) -> str:
     """Part of a line that is the same for most requests of a route."""
+    number = "" if bucket is None else f',"bucket":{bucket}'
     return (
         f',"site":{_quoted(site)},"route":{_quoted(route)},"backend":{_quoted(backend)}'
-        f',"reason":{_quoted(reason)},"detail":{_quoted(detail)}'
+        f',"reason":{_quoted(reason)},"detail":{_quoted(detail)}{number}'
         f',"generation":{generation},"table":{_quoted(digest)}'
     )
 
@@ -158,6 +166,7 @@ class AccessLog(Hooks):
             outcome.backend,
             outcome.reason,
             outcome.detail,
+            outcome.bucket,
             outcome.generation,
             outcome.digest,
         )
