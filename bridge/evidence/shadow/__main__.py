@@ -1,4 +1,5 @@
-"""`python -m bridge.evidence.shadow [PARENT]`; ends with the process PARENT, whose child it is.
+"""`python -m bridge.evidence.shadow [PARENT [MEGABYTES]]`; ends with the process PARENT, whose
+child it is, and has so much memory at most.
 
 `bridgectl serve` starts it where a route has `shadow:`. Beside another WSGI server it is started
 without PARENT, by whoever starts that.
@@ -27,7 +28,7 @@ def main() -> None:
     logs.configure()
     log = structlog.get_logger("bridge.shadow")
     parent = int(sys.argv[1]) if len(sys.argv) > 1 else 0
-    limits = Limits()
+    limits = Limits(memory=int(sys.argv[2]) * 2**20) if len(sys.argv) > 2 else Limits()
     # What grows in a moment is stopped by the kernel, what grows slowly by the process itself.
     bound(limits.memory * 2)
     try:

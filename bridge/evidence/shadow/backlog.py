@@ -1,4 +1,4 @@
-"""The copies that wait in the shadow: bounded by number and by bytes, and what is over is dropped."""
+"""The copies that wait in the shadow, bounded by number and bytes; what is over is dropped."""
 
 from __future__ import annotations
 

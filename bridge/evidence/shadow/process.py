@@ -115,7 +115,9 @@ class Process:
             if both is None or both.table is not table:
                 if both is not None:
                     both.close()
-                largest = max((r.spec.shadow.body for r in table.routes if r.spec.shadow), default=0)
+                largest = max(
+                    (r.spec.shadow.body for r in table.routes if r.spec.shadow), default=0
+                )
                 both = Both(table, body=largest, handlers=self._limits.threads)
                 self._both = both
                 self._tables += 1

@@ -68,6 +68,7 @@ class ServeOptions:
     graceful_timeout: int
     max_requests: int
     worker_timeout: int
+    shadow_memory: int
     certfile: str
     keyfile: str
 
@@ -226,7 +227,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             self._beside.append(Beside([*_MODULE, "bridge.overview", operator, parent]))
         self._beside.append(
             Beside(
-                [*_MODULE, "bridge.evidence.shadow", parent],
+                [*_MODULE, "bridge.evidence.shadow", parent, str(self.options.shadow_memory)],
                 wanted=lambda: shadowing.is_wanted(state_dir),
                 hangs=lambda pid, seconds: shadowing.is_silent(state_dir, pid, seconds),
                 patient=True,

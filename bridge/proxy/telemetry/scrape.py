@@ -95,9 +95,7 @@ KINDS = {
         ("route", "result"),
     ),
     SHADOW: _Kind("counter", "Comparisons, by their kind", ("route", "kind")),
-    SHADOW_DROPPED: _Kind(
-        "counter", "Copies that the shadow did not compare, by why", ("why",)
-    ),
+    SHADOW_DROPPED: _Kind("counter", "Copies that the shadow did not compare, by why", ("why",)),
     SHADOW_STARTS: _Kind("counter", "How often the shadow was started"),
     SHADOW_WAITING: _Kind("gauge", "Copies that wait in the shadow"),
     SHADOW_BYTES: _Kind("gauge", "Bytes of memory that the shadow has"),
