@@ -19,6 +19,7 @@ from tests.proxy.shells.double import Backend, plain
 pytestmark = pytest.mark.acceptance
 
 PAGE = b"page"
+LINES = ("Content-Type: text/plain; charset=utf-8", "Set-Cookie: seen=1; Path=/")
 TABLE = """\
 version: 1
 sites: {s: {hosts: ["@ADDRESS@"], legacy: php}}
@@ -33,7 +34,7 @@ SHADOW = ", shadow: {share: 100%, rate: @RATE@/s}"
 @pytest.fixture
 def backend() -> Iterator[Backend]:
     with Backend() as backend:
-        backend.when("/page", plain("200 OK", "Content-Type: text/plain; charset=utf-8", body=PAGE))
+        backend.when("/page", plain("200 OK", *LINES, body=PAGE))
         yield backend
 
 

@@ -21,7 +21,6 @@ def main() -> None:
 
     from bridge import logs
     from bridge.errors import BridgeError
-    from bridge.evidence.shadow.plainly import plainly
     from bridge.evidence.shadow.process import Limits, Process
     from bridge.settings import Settings
 
@@ -32,9 +31,7 @@ def main() -> None:
     # What grows in a moment is stopped by the kernel, what grows slowly by the process itself.
     bound(limits.memory * 2)
     try:
-        settings = Settings.from_environ()
-        process = Process(settings.routes, settings.state_dir, parent, plainly, limits)
-        why = process.run()
+        why = Process(Settings.from_environ(), parent, limits).run()
     except (BridgeError, OSError) as error:
         why = str(error)
     except KeyboardInterrupt:

@@ -11,20 +11,23 @@ import os
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
+from bridge.errors import BridgeError
 from bridge.evidence.asking import Both
+from bridge.evidence.judge import Judge
 from bridge.evidence.shadow.backlog import Backlog
 from bridge.evidence.shadow.bounds import memory_used
 from bridge.evidence.shadow.intake import Intake
-from bridge.evidence.shadow.looking import Compare, Looking
+from bridge.evidence.shadow.keeping import Keeping
+from bridge.evidence.shadow.looking import Looking
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.routing.table import RouteTable
 from bridge.proxy.shadow.copies import Copied
 from bridge.proxy.telemetry import scrape
 from bridge.proxy.telemetry.shadowing import Alive, Tallies
+from bridge.settings import Settings
 
 __all__ = ["Limits", "Process"]
 
@@ -59,9 +62,8 @@ class Process:
     parent: id of the process that starts it again; 0: there is none.
     """
 
-    def __init__(
-        self, routes: Path, state_dir: Path, parent: int, compare: Compare, limits: Limits
-    ) -> None:
+    def __init__(self, settings: Settings, parent: int, limits: Limits) -> None:
+        state_dir = settings.state_dir
         self._parent, self._limits = parent, limits
         self._alive = Alive(state_dir)
         # Handlers may take long to import; that is looked after by whoever started us.
@@ -71,8 +73,11 @@ class Process:
         self._lock = threading.Lock()
         self._both: Both | None = None
         self._tables = 0
-        self._reloader = Reloader(routes, state_dir)
-        self._looking = Looking(self._sides, compare)
+        self._reloader = Reloader(settings.routes, state_dir)
+        self._keeping = Keeping(settings, self._reloader.table())
+        self._judge = Judge(children=min(limits.threads, os.cpu_count() or 1))
+        self._looking = Looking(self._sides, self._judge, self._keeping.keep)
+        self._outdated = ""
         self._since: dict[int, float] = {}  # by thread, since when it is at work on one copy
         self._intake = Intake(
             state_dir, self._take, lambda: self._tallies.add(scrape.SHADOW_DROPPED, "broken")
@@ -80,6 +85,13 @@ class Process:
 
     def run(self) -> str:
         """Serve; returns why it has to end."""
+        try:
+            return self._run()
+        finally:
+            self._keeping.close()
+            self._judge.close()
+
+    def _run(self) -> str:
         self._reloader.start()
         threading.Thread(target=self._intake.run, name="shadow-intake", daemon=True).start()
         for number in range(self._limits.threads):
@@ -115,6 +127,7 @@ class Process:
             if both is None or both.table is not table:
                 if both is not None:
                     both.close()
+                    self._look_at_release(table)
                 largest = max(
                     (r.spec.shadow.body for r in table.routes if r.spec.shadow), default=0
                 )
@@ -123,6 +136,14 @@ class Process:
                 self._tables += 1
             return both
 
+    def _look_at_release(self, table: RouteTable) -> None:
+        """Modules that are imported stay as they are, whatever their files say by now."""
+        try:
+            if not self._keeping.is_of(table):
+                self._outdated = "the handlers are of another release by now"
+        except BridgeError as error:
+            self._outdated = str(error)
+
     @property
     def _patience(self) -> float:
         """Seconds that a handler may take."""
@@ -130,6 +151,8 @@ class Process:
 
     def _why_not_go_on(self) -> str:
         limits = self._limits
+        if self._outdated:
+            return self._outdated
         if self._parent and os.getppid() != self._parent:
             return "its parent is gone"
         if (used := memory_used()) > limits.memory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -15,16 +16,20 @@ from pathlib import Path
 
 import pytest
 
+from bridge.evidence.differences.store import Evidence
+from bridge.evidence.release import release_of, rules_of
 from bridge.evidence.shadow.looking import PURPOSE
 from bridge.files import is_alive
 from bridge.proxy.shadow.copies import Copied
 from bridge.proxy.shadow.sender import SOCKET, Sender, socket_address
 from bridge.proxy.telemetry import scrape, shadowing
 from bridge.proxy.telemetry.scrape import by_two
+from bridge.settings import Settings
 from stack.process import REPOSITORY
 from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND, Backend, plain
 
+HEADERS = [("Content-Type", "text/plain; charset=utf-8"), ("Set-Cookie", "seen=1; Path=/")]
 HANDLER = "tests.evidence.shadow.handlers:page"
 
 
@@ -36,6 +41,7 @@ class Running:
     state: Path
     routes: Path
     sender: Sender
+    settings: dict[str, str]
     sent: Counter[bool] = field(default_factory=Counter)
 
     def copy(self, target: str = "/page", body: bytes = b"page", **fields: object) -> None:
@@ -44,8 +50,8 @@ class Running:
             "route": "page", "digest": "d", "method": "GET", "target": target,
             "host": "forge.example", "headers": [("Cookie", "a=1")], "scheme": "http",
             "peer": "192.0.2.7", "status": 200, "reason": "OK",
-            "answer": [("Content-Type", "text/plain; charset=utf-8")], "length": len(body),
-            "sha256": "", "whole": True, "at": 1.0, "body": body,
+            "answer": HEADERS, "length": len(body), "sha256": "", "whole": True, "at": 1.0,
+            "body": body,
         }  # fmt: skip
         self.sender.put(Copied(**(told | fields)), 0)  # type: ignore[arg-type]
 
@@ -80,7 +86,7 @@ def double() -> Iterator[Backend]:
 @pytest.fixture
 def backend(double: Backend) -> Backend:
     double.clear()
-    double.when("/page", plain(body=b"page"))
+    double.when("/page", plain("200 OK", *map(": ".join, HEADERS), body=b"page"))
     return double
 
 
@@ -102,7 +108,7 @@ def start(backend: Backend, tmp_path: Path) -> Iterator[Start]:
         started.append(process)
         sent: Counter[bool] = Counter()
         sender = Sender(state, lambda copied, size, well: sent.update([well]))
-        running = Running(process, state, routes, sender, sent)
+        running = Running(process, state, routes, sender, settings, sent)
         wait_for(lambda: (state / "shadow" / str(process.pid)).exists(), 30, "a sign of life")
         return running
 
@@ -112,16 +118,27 @@ def start(backend: Backend, tmp_path: Path) -> Iterator[Start]:
         process.wait()
 
 
-def test_each_kind_of_answer_is_counted_by_its_kind(start: Start, backend: Backend) -> None:
+def test_each_kind_of_answer_is_counted_and_kept_as_evidence_of_this_release(
+    start: Start, backend: Backend
+) -> None:
     running = start()
     for what in ("", "decline", "differ", "fail"):
         running.copy(f"/page?do={what}")
-    running.copy(body=b"older page")  # PHP has changed since
+    running.copy(body=b"another")  # legacy answers otherwise now
     running.copy(status=503)
     running.copy(route="gone")
-    assert running.kinds(7) == {
-        "same": 1, "declined": 1, "different": 2, "lag": 1, "not-compared": 2,
+    kinds = running.kinds(7)
+    assert kinds == {
+        "same": 1, "declined": 1, "different": 2, "noise": 1, "not-compared": 2,
     }  # fmt: skip
+    running.process.send_signal(signal.SIGINT)
+    running.process.wait(BOUND)
+    settings = Settings.from_environ(running.settings)
+    release = release_of([HANDLER], settings)
+    found = Evidence(running.state).counts(release, rules_of(settings))
+    page = found["page"]
+    assert (page.same, page.declined, page.different, page.noise) == (1, 1, 2, 1)
+    assert page.not_compared + found["gone"].not_compared == 2
 
 
 def test_legacy_is_asked_again_only_where_something_differs_and_can_tell(
