@@ -24,7 +24,7 @@ from bridge.cached import Cached
 from bridge.errors import BridgeError, ConfigError
 from bridge.evidence import standing
 from bridge.operator import application, check_address, forget, listen, tell
-from bridge.proxy.telemetry import scrape, workers
+from bridge.proxy.telemetry import scrape, shadowing, workers
 from bridge.queue.ingest import Ingest, PublisherPool
 from bridge.queue.status import KEEP
 from bridge.queue.status import metrics as queue_metrics
@@ -106,6 +106,8 @@ def _health(state_dir: Path) -> str:
     if unwatched := scrape.unwatched(state_dir):
         who = several(unwatched, "worker does", "workers do")
         wrong.append(f"{who} not notice changes of routes.yaml; restart")
+    if silent := shadowing.trouble(state_dir):
+        wrong.append(silent)
     return "\n".join(wrong)
 
 

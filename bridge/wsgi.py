@@ -14,6 +14,7 @@ from bridge.gating import start_gate
 from bridge.proxy.front import Front
 from bridge.proxy.hooks import Hooks
 from bridge.proxy.routing.reload import Reloader
+from bridge.proxy.shadow.tap import Shadow
 from bridge.proxy.telemetry.accesslog import AccessLog
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 from bridge.settings import Settings
@@ -36,6 +37,7 @@ def build(settings: Settings, access_log: str = "") -> Dispatcher:
             loop_secret=shared_token(settings.state_dir / LOOP_TOKEN),
             hooks=hooks,
             gate=gate,
+            shadow=Shadow(settings.state_dir),
         )
     )
 

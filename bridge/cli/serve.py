@@ -47,6 +47,10 @@ broken, legacy's pages for routes whose handler is missing. Mend it, or see `bri
     *("--worker-timeout", 30, 1),
     "Replace a worker that gives no sign of life for so many seconds.",
 )
+@how_many(
+    *("--shadow-memory", 512, 64),
+    "Megabytes of memory for the process that compares, where routes have `shadow:`.",
+)
 @click.option("--certfile", default="", help="Use TLS with this certificate.")
 @click.option("--keyfile", default="", help="Its key, if that is in another file.")
 def serve(**options: Any) -> None:

@@ -44,6 +44,7 @@ from bridge.proxy.request.forwarded import Client
 from bridge.proxy.request.head import Head, Headers
 from bridge.proxy.routing import models
 from bridge.proxy.routing.table import Route
+from bridge.proxy.shadow.tap import Copying
 from bridge.reasons import Reason
 
 __all__ = ["OPTIONS_HERE", "Answered", "Conversation", "refused"]
@@ -75,6 +76,7 @@ class Conversation:
         "_rounds",
         "admission",
         "client",
+        "copying",
         "decider",
         "decision",
         "fresh_key",
@@ -115,6 +117,7 @@ class Conversation:
         self.trusted = False
         self.wanted: Wanted | None = None
         self.is_one_visitors = False
+        self.copying: Copying | None = None
         self._asked = 0.0  # when the handler was asked
         self._rounds: Rounds | None = None
 
@@ -373,6 +376,20 @@ class Conversation:
                 headers.append(share_cookie(decision.set_key, secure=secure))
         return headers
 
+    def copy(self, status: int, reason: str, headers: Headers) -> None:
+        """Begin to copy an answer of legacy's for the shadow, where it is to be compared. The
+        request has no body; `headers` are those for the visitor."""
+        shadow = self.front.shadow
+        if shadow is None:
+            return
+        began, answer = self.outcome.started, (status, reason, headers)
+        try:
+            self.copying = shadow.begin(
+                self.table, self.head, self.client, self.decision, began, answer
+            )
+        except Exception as error:  # the visitor gets the answer all the same
+            log.error("cannot copy an answer", traceback=traceback_text(error))
+
     def options_here(self) -> Answered:
         """The answer to a request that goes no further than here."""
         self.outcome.backend = "bridge"
@@ -417,6 +434,10 @@ class Conversation:
         if self.wanted:
             outcome.freshness = self.wanted.outcome or ""
         self.front.report_response(outcome)
+        copying, self.copying = self.copying, None
+        if copying is not None:
+            assert self.front.shadow is not None
+            self.front.shadow.end(copying, outcome)
 
 
 def refused(front: Front, peer: str, status: int, error: str) -> str:

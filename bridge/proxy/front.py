@@ -31,6 +31,7 @@ from bridge.proxy.request.cookies import TRAIL_COOKIE
 from bridge.proxy.request.forwarded import Client, plain_address
 from bridge.proxy.request.head import Head
 from bridge.proxy.routing.table import RouteTable
+from bridge.proxy.shadow.tap import Shadow
 from bridge.reasons import Reason
 
 __all__ = ["Caller", "Front"]
@@ -68,6 +69,7 @@ class Front:
     loop_secret: signs what visitors carry of their redirects, where there is no `secret`.
     gate: keeps visitors from missing their own edits.
     tunnels: whether the shell can hand over a whole connection.
+    shadow: copies answers of legacy's that are to be compared; None: nothing is.
 
     `reports_decisions` says that a plug-in wants to know of decisions.
     """
@@ -82,9 +84,10 @@ class Front:
         gate: Gate | None = None,
         clock: Callable[[], float] = time.time,
         tunnels: bool = False,
+        shadow: Shadow | None = None,
     ) -> None:
         self.table, self.secret, self.gate, self.clock = table, secret, gate, clock
-        self.tunnels = tunnels
+        self.tunnels, self.shadow = tunnels, shadow
         self.hop = hashlib.sha256((secret or secrets.token_hex()).encode()).hexdigest()[:8]
         self._on_decision = _hooked(hooks, "on_decision")
         self.reports_decisions = bool(self._on_decision)

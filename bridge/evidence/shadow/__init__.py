@@ -1,1 +1,1 @@
-"""What visitors ask of legacy is asked of Python too, aside, and the answers are compared."""
+"""The shadow: a process beside `bridgectl serve` that compares what visitors ask with Python."""

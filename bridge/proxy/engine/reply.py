@@ -156,6 +156,8 @@ class Reply:
             first = first[:length]  # a handler may make more than it has announced
         if first:
             outcome.sent += len(first)
+            if (copying := self.conversation.copying) is not None:
+                copying.take(first)
             if self._left is not None:
                 self._left -= len(first)
             head += chunk(first) if chunked else first
@@ -182,7 +184,10 @@ class Reply:
             self._left -= len(data)
             if not data:
                 return
-        self.conversation.outcome.sent += len(data)
+        conversation = self.conversation
+        conversation.outcome.sent += len(data)
+        if conversation.copying is not None:
+            conversation.copying.take(data)
         self.outlet.write(chunk(data) if self._chunked else data)
 
     def on_end(self, trailers: Headers) -> None:

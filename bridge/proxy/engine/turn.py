@@ -351,6 +351,8 @@ class Turn(Arriving):
             known = headers, {}
             if place is not None and not conversation.is_one_visitors:
                 self.engine.keep_head(place, known)
+        if self.block.plain and conversation.front.shadow is not None:
+            conversation.copy(head.status, head.reason, known[0])
         self.begin(head.status, head.reason, known[0], length, body, whole, known[1])
 
     def on_tunnel(self, head: ResponseHead, connection: LegacyConnection, rest: bytes) -> None:

@@ -43,7 +43,7 @@ class BridgeArbiter(Arbiter):  # type: ignore[misc]
         Who ends may take long, for a large download. So that they do not become many, a worker
         whose turn it is goes on while too many do.
         """
-        self.app.keep_operator()
+        self.app.keep_beside()
         if time.monotonic() < self._not_before:
             return
         wanted = self.num_workers

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,10 +32,12 @@ from bridge.proxy.gate import Gate
 from bridge.proxy.python.threads import HandlerThreads
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.serve.arbiter import BridgeArbiter
+from bridge.proxy.serve.beside import Beside
 from bridge.proxy.serve.binding import check_addresses, check_certificate, check_operator
 from bridge.proxy.serve.engineworker import EngineWorker, Loaded
 from bridge.proxy.serve.lock import PID_FILE, Lock
-from bridge.proxy.telemetry import metrics, scrape
+from bridge.proxy.shadow.tap import Shadow
+from bridge.proxy.telemetry import metrics, scrape, shadowing
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.accesslog import AccessLog
 from bridge.settings import Settings, import_limit
@@ -46,7 +47,7 @@ __all__ = ["ServeOptions", "serve"]
 log = structlog.get_logger("bridge.serve")
 
 _AS_MANY_AS_FIT = 1_000_000  # visitors; a worker has descriptors for fewer
-_OPERATOR_AGAIN = 2.0  # seconds
+_MODULE = (sys.executable, "-m")
 _SHOW = 0.2  # seconds between two looks at what there is
 
 
@@ -67,6 +68,7 @@ class ServeOptions:
     graceful_timeout: int
     max_requests: int
     worker_timeout: int
+    shadow_memory: int
     certfile: str
     keyfile: str
 
@@ -85,8 +87,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         self._start_gate = start_gate
         self.reloader: Reloader | None = None
         self._access_log: AccessLog | None = None
-        self._operator: subprocess.Popen[bytes] | None = None
-        self._operator_since = -_OPERATOR_AGAIN
+        self._beside: list[Beside] = []
         self._shown = 0.0
         super().__init__()
 
@@ -109,8 +110,8 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             "pre_exec": lambda arbiter: self.lock.hand_on(self.cfg.env_orig),
             "worker_exit": _leave,
             "child_exit": _reaped,
-            "on_starting": lambda arbiter: self.keep_operator(),
-            "on_exit": lambda arbiter: self.stop_operator(),
+            "on_starting": lambda arbiter: self._start_beside(),
+            "on_exit": lambda arbiter: self._stop_beside(),
         }
         for name, value in settings.items():
             self.cfg.set(name, value)
@@ -126,6 +127,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
         def on_change(reloader: Reloader) -> None:
             told.loaded(reloader)
             counters.on_reload(reloader)
+            shadowing.want(state_dir, reloader.table())
 
         hooks: list[Any] = [counters]
         if self.options.access_log:
@@ -143,6 +145,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             start_within=min(limit, self.options.worker_timeout / 2),
         )
         self.reloader.start()
+        self.shadow = Shadow(state_dir)
         self.front = Front(
             self.reloader.table,
             secret=self.settings.secret,
@@ -150,6 +153,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
             hooks=hooks,
             gate=gate,
             tunnels=True,
+            shadow=self.shadow,
         )
         return Loaded(self.front, HandlerThreads(self.options.handlers))
 
@@ -193,6 +197,7 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
                 cache,
                 watches,
                 alone,
+                self.shadow.counts(),
             )
         )
         self.told.note(status.Notes(alone, self.front.strangers()))
@@ -214,25 +219,33 @@ class BridgeApplication(BaseApplication):  # type: ignore[misc]
     def run(self) -> None:
         BridgeArbiter(self).run()
 
-    def keep_operator(self) -> None:
-        """Start the operator's listener, and again when it ended: after SIGUSR2 the new one
-        gets the port only when the old one is gone.
+    def _start_beside(self) -> None:
+        """In the parent, which is known by now. After SIGUSR2 the new listener gets the operator's
+        port only when the old one is gone."""
+        parent, state_dir = str(os.getpid()), self.settings.state_dir
+        if operator := self.options.operator:
+            self._beside.append(Beside([*_MODULE, "bridge.overview", operator, parent]))
+        self._beside.append(
+            Beside(
+                [*_MODULE, "bridge.evidence.shadow", parent, str(self.options.shadow_memory)],
+                wanted=lambda: shadowing.is_wanted(state_dir),
+                hangs=lambda pid, seconds: shadowing.is_silent(state_dir, pid, seconds),
+                patient=True,
+            )
+        )
+        self.keep_beside()
 
-        It is a process of its own: nothing of it is in the workers.
-        """
-        ended = self._operator is None or self._operator.poll() is not None
-        if not self.options.operator or not ended:
-            return
-        now = time.monotonic()
-        if now - self._operator_since > _OPERATOR_AGAIN:
-            self._operator_since = now
-            command = [sys.executable, "-m", "bridge.overview", self.options.operator]
-            self._operator = subprocess.Popen([*command, str(os.getpid())])
+    def keep_beside(self) -> None:
+        """In the parent: start what is to run beside the workers, and again when it ended."""
+        for process in self._beside:
+            try:
+                process.keep()
+            except OSError as error:  # no memory, no process; the workers serve
+                log.warning("cannot start a process beside the workers", error=str(error))
 
-    def stop_operator(self) -> None:
-        if self._operator:
-            self._operator.terminate()
-            self._operator.wait(10)
+    def _stop_beside(self) -> None:
+        for process in self._beside:
+            process.stop()
 
 
 def _leave(arbiter: Any, worker: Any) -> None:
@@ -294,6 +307,7 @@ def serve(settings: Settings, options: ServeOptions, start_gate: StartGate) -> N
         if not takes_over:
             scrape.prepare(state_dir)
             status.prepare(state_dir)
+            shadowing.prepare(state_dir)
             operator.forget(state_dir)
         # Nobody else has the lock, so a file that is there was left behind.
         (state_dir / (f"{PID_FILE}.2" if takes_over else PID_FILE)).unlink(missing_ok=True)

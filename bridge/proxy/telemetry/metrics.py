@@ -37,7 +37,7 @@ class State:
     `breakers`: by route and cause, whether it is open, and how often it has opened. `cache`: what
     the mirror's cache has done and holds, as `bridge.sync.cache.memory.Stats` names it. `watches`:
     whether changes of routes.yaml are noticed. `alone`: by backend, which of its servers are left
-    alone, and why.
+    alone, and why. `copies`: by route and result, legacy's answers that were to be compared.
     """
 
     visitors: int
@@ -48,6 +48,7 @@ class State:
     cache: Mapping[str, int] = field(default_factory=dict)
     watches: bool = True
     alone: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    copies: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 _Usual = tuple[int, Histogram]
@@ -179,6 +180,8 @@ class Metrics(Hooks):
             for key, (is_open, opened) in state.breakers.items():
                 self._set(shown.BREAKER, *key, to=is_open)
                 self._up_to(shown.OPENED, *key, now=opened)
+            for key, count in state.copies.items():
+                self._up_to(shown.COPIES, *key, now=count)
             if state.cache:
                 self._cache(state.cache)
 

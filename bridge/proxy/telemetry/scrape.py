@@ -81,8 +81,24 @@ CACHE_CHANGES = "bridge_cache_changes_total"
 CACHE_ENTRIES = "bridge_cache_entries"
 CACHE_BYTES = "bridge_cache_bytes"
 LAST_ERROR = "bridge_routes_last_error"
+COPIES = "bridge_shadow_copies_total"
+SHADOW = "bridge_shadow_total"
+SHADOW_DROPPED = "bridge_shadow_dropped_total"
+SHADOW_STARTS = "bridge_shadow_starts_total"
+SHADOW_WAITING = "bridge_shadow_waiting"
+SHADOW_BYTES = "bridge_shadow_bytes"
 
 KINDS = {
+    COPIES: _Kind(
+        "counter",
+        "Answers of legacy that were to be compared, by what became of their copies",
+        ("route", "result"),
+    ),
+    SHADOW: _Kind("counter", "Comparisons, by their kind", ("route", "kind")),
+    SHADOW_DROPPED: _Kind("counter", "Copies that the shadow did not compare, by why", ("why",)),
+    SHADOW_STARTS: _Kind("counter", "How often the shadow was started"),
+    SHADOW_WAITING: _Kind("gauge", "Copies that wait in the shadow"),
+    SHADOW_BYTES: _Kind("gauge", "Bytes of memory that the shadow has"),
     REQUESTS: _Kind("counter", "Responses, by who answered", ("route", "backend", "status")),
     FALLBACKS: _Kind(
         "counter", "Requests that legacy answered instead of Python", ("route", "reason")

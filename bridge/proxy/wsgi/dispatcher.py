@@ -22,6 +22,7 @@ from bridge.proxy.python.environ import environ_for_handler
 from bridge.proxy.python.threads import Answer, HandlerThreads, PythonFailed
 from bridge.proxy.request.head import Headers
 from bridge.proxy.routing.handlers import PARAMS
+from bridge.proxy.shadow.tap import Copying
 from bridge.proxy.wsgi.body import ReportedBody
 from bridge.proxy.wsgi.environ import body_of, cut_off, head_of, limited
 from bridge.proxy.wsgi.legacy import Exchange, LegacyPool
@@ -172,7 +173,12 @@ class _Request:
             question = ask(marker) if marker is not None else None
             headers = conversation.legacy_answer(exchange.status, exchange.headers, question)
             status = f"{exchange.status} {exchange.reason}"
-            return self.send(status, headers, _flushing(exchange), exchange.close)
+            pieces = _flushing(exchange)
+            if body is None:
+                conversation.copy(exchange.status, exchange.reason, headers)
+                if (copying := conversation.copying) is not None:
+                    pieces = _copied(pieces, copying)
+            return self.send(status, headers, pieces, exchange.close)
         except BaseException:
             exchange.close()  # nobody else would: its place would be taken for good
             raise
@@ -211,6 +217,13 @@ class _Request:
     def report(self, outcome: Outcome) -> None:
         self.conversation.end()
         self.conversation.report()
+
+
+def _copied(pieces: Iterator[bytes], copying: Copying) -> Iterator[bytes]:
+    for piece in pieces:
+        if piece:
+            copying.take(piece)
+        yield piece
 
 
 def _flushing(exchange: Exchange) -> Iterator[bytes]:

@@ -23,6 +23,7 @@ from bridge.proxy.engine.limits import Limits
 from bridge.proxy.front import Front
 from bridge.proxy.python.threads import HandlerThreads
 from bridge.proxy.routing.table import RouteTable
+from bridge.proxy.shadow.tap import Shadow
 from stack.waiting import wait_for
 from tests.proxy.shells.double import BOUND
 from tests.proxy.shells.visitor import Visitor
@@ -150,13 +151,14 @@ def engine(
     most: int = 1000,
     descriptors: int = 1_000_000,
     tls: ssl.SSLContext | None = None,
+    shadow: Shadow | None = None,
 ) -> Iterator[Inside]:
     """Serve `table`; `most` and `descriptors` are the Acceptor's, `tls` is for visitors."""
     loop = uvloop.new_event_loop()
     listener = socket.create_server(("127.0.0.1", 0))
     started, over = threading.Event(), asyncio.Event()
     made: list[Inside] = []
-    front = Front(lambda: made[0].table, tunnels=True)
+    front = Front(lambda: made[0].table, tunnels=True, shadow=shadow)
 
     async def serve() -> None:
         shared = Engine(front, HandlerThreads(handlers), loop, limits=limits)

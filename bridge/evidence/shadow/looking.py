@@ -1,0 +1,110 @@
+"""What becomes of one copy: both sides are asked as far as it takes, and what was found is kept.
+
+The handler runs here, at 100%, and nobody gets its answer. Legacy is asked a second time only
+where its first answer differs from Python's, with GET and HEAD, and with a header by which PHP can
+tell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from bridge.evidence.answers import Answer, Asked, Kind
+from bridge.evidence.asking import Both, NoAnswer
+from bridge.evidence.comparers.ignoring import Rules
+from bridge.evidence.order import Comparing, Order, Verdict
+from bridge.logs import traceback_text
+from bridge.proxy.shadow.copies import Copied
+from bridge.reasons import Reason
+
+__all__ = ["PURPOSE", "Looking", "answer_of", "asked_of"]
+
+log = structlog.get_logger("bridge.shadow")
+
+PURPOSE = ("Purpose", "bridge-compare")
+"""The header of a request that no visitor has made: legacy is asked a second time."""
+
+
+class Looking:
+    """Looks at one copy after another. Thread-safe.
+
+    both: gives the sides of the table of the moment.
+    judge: compares two answers.
+    keep: is told what was found, by the thread that looked.
+    """
+
+    def __init__(
+        self,
+        both: Callable[[], Both],
+        judge: Comparing,
+        keep: Callable[[Copied, Asked, Verdict], None],
+    ) -> None:
+        self._both, self._keep = both, keep
+        self._order = Order(self._legacy, self._python, judge)
+        self.stuck = False
+        """Whether handlers have kept all of their threads for longer than they may."""
+
+    def look(self, copied: Copied) -> Kind:
+        """Compare; whatever goes wrong is NOT_COMPARED."""
+        try:
+            asked = asked_of(copied)
+            verdict = self._look(copied, asked)
+            self._keep(copied, asked, verdict)
+            return verdict.kind
+        except Exception as error:
+            log.error("bug in the shadow", route=copied.route, traceback=traceback_text(error))
+            return Kind.NOT_COMPARED
+
+    def _look(self, copied: Copied, asked: Asked) -> Verdict:
+        table = self._both().table
+        route = table.route(copied.route)
+        # The file may say something else by now than when the visitor asked.
+        if route is None or route.app is None or copied.method not in ("GET", "HEAD"):
+            return Verdict(Kind.NOT_COMPARED, "the route has no Python side any more")
+        legacy = answer_of(copied)
+        if legacy.status >= 500:
+            why = f"legacy failed: it answered {legacy.status}"
+            return Verdict(Kind.NOT_COMPARED, why, (), legacy)
+        return self._order.compare(
+            asked,
+            Rules.of(table.file.compare, copied.route),
+            route=copied.route,
+            legacy=legacy,
+            again=route.spec.compare.again,
+        )
+
+    def _legacy(self, asked: Asked) -> Answer:
+        return self._both().legacy(replace(asked, headers=[*asked.headers, PURPOSE]))
+
+    def _python(self, asked: Asked) -> Answer:
+        try:
+            return self._both().python(asked)
+        except NoAnswer as error:
+            # There are as many threads for handlers as there are here: somebody hangs.
+            self.stuck = self.stuck or error.reason == Reason.PYTHON_BUSY
+            raise
+
+
+def asked_of(copied: Copied) -> Asked:
+    """The request."""
+    return Asked(
+        copied.method, copied.target, copied.host, copied.headers, copied.scheme, copied.peer
+    )
+
+
+def answer_of(copied: Copied) -> Answer:
+    """Legacy's answer."""
+    digest = hashlib.sha256(copied.body).hexdigest() if copied.whole else copied.sha256
+    return Answer(
+        copied.status,
+        copied.reason,
+        copied.answer,
+        copied.body,
+        copied.length,
+        digest,
+        copied.whole,
+    )

@@ -1,0 +1,64 @@
+"""How much all copies of a process may hold together, and how many of a route are made."""
+
+from __future__ import annotations
+
+import threading
+
+__all__ = ["Room", "Valve"]
+
+_FIRST = 1.0  # seconds of the rate that may be let through at once
+
+
+class Room:
+    """Bytes that may be held at a time. Thread-safe."""
+
+    __slots__ = ("_lock", "_most", "held")
+
+    def __init__(self, most: int) -> None:
+        self._most, self.held = most, 0
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Whether there is room for so many bytes more; they are held then."""
+        with self._lock:
+            if self.held + size > self._most:
+                return False
+            self.held += size
+            return True
+
+    def give(self, size: int) -> None:
+        """So many bytes are held no more."""
+        with self._lock:
+            self.held -= size
+
+
+class Valve:
+    """Lets so many through in a second, and up to those of a second at once. Thread-safe."""
+
+    __slots__ = ("_last", "_left", "_lock", "_opens", "_rate")
+
+    def __init__(self) -> None:
+        self._rate = self._left = self._last = 0.0
+        self._opens = 0.0
+        self._lock = threading.Lock()
+
+    def lets(self, now: float, rate: float) -> bool:
+        """Whether one more may pass.
+
+        now: seconds of a clock that only goes forward.
+        rate: of a second; it may be another one than before.
+        """
+        if now < self._opens and rate == self._rate:
+            return False
+        with self._lock:
+            most = max(1.0, rate * _FIRST)
+            if rate != self._rate:
+                self._rate, self._left = rate, most
+            else:
+                self._left = min(most, self._left + max(0.0, now - self._last) * rate)
+            self._last = now
+            if self._left < 1.0:
+                self._opens = now + (1.0 - self._left) / rate
+                return False
+            self._left -= 1.0
+            return True
