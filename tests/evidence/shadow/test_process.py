@@ -150,11 +150,12 @@ def test_legacy_is_asked_again_only_where_something_differs_and_can_tell(
     assert backend.received == []
     running.copy("/page?do=differ")
     running.kinds(2)
-    (again,) = backend.received
-    assert again.method == "GET"
-    assert again.target == b"/page?do=differ"
-    assert again.get("Cookie") == "a=1"
-    assert again.get(PURPOSE[0]) == PURPOSE[1]
+    assert len(backend.received) == 2
+    for again in backend.received:
+        assert again.method == "GET"
+        assert again.target == b"/page?do=differ"
+        assert again.get("Cookie") == "a=1"
+        assert again.get(PURPOSE[0]) == PURPOSE[1]
 
 
 def test_a_route_may_forbid_to_ask_legacy_again(start: Start, backend: Backend) -> None:
