@@ -77,6 +77,11 @@ class Judge:
             busy = len(self._all) - len(self._idle)
             return f"<Judge: {busy} busy, {len(self._idle)} idle>"
 
+    def processes(self) -> list[int]:
+        """The ids of its children."""
+        with self._lock:
+            return [child.pid for child in self._all]
+
     def find(self, legacy: Answer, python: Answer, rules: Rules) -> Differences:
         """As `bridge.evidence.comparers.finding.find`. Raises NotComparable."""
         if _alike(legacy, python):
@@ -177,6 +182,7 @@ class _Child:
             env={**os.environ, "PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C is for the parent, which ends it
         )
+        self.pid = self._process.pid
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()

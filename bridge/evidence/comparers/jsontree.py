@@ -68,7 +68,7 @@ def _json_tree(value: object, effect: Effect) -> Node:
     stack: list[tuple[object, Node, Place]] = [(value, root, ())]
     while stack:
         one, parent, place = stack.pop()
-        count += 1
+        count += len(one) if isinstance(one, list) else 1
         if count > _MOST_VALUES:
             raise NotComparable(f"the JSON has more than {_MOST_VALUES:,} values")
         hiding = [text for text, path in paths if jsonpath.matches(path, place)]

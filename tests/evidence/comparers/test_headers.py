@@ -97,7 +97,8 @@ SID = "sid=abc; Path=/; Expires=Tue, 01 Dec 2026 11:00:00 GMT; HttpOnly; SameSit
         "sid=abc; samesite=lax; httponly; path=/; expires=Tue, 01-Dec-2026 11:00:00 GMT",
         "sid=abc; Path=/; Max-Age=3600; HttpOnly; SameSite=Lax",
         "sid=abc; Path=/; Max-Age=3603; HttpOnly; SameSite=Lax",
-        "sid=abc; Path=/; Expires=Thu, 01 Jan 2026 00:00:00 GMT; Max-Age=3600;HttpOnly;SameSite=Lax",
+        "sid=abc; Path=/; Expires=Thu, 01 Jan 2026 00:00:00 GMT; Max-Age=3600"
+        ";HttpOnly;SameSite=Lax",
     ],
 )
 def test_a_cookie_is_the_same_however_it_is_written(other: str) -> None:
