@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bridge.errors import FlipRefused
+from bridge.errors import BridgeError, FlipRefused
 from bridge.evidence.differences.found import Counts
 from bridge.evidence.rate import needed, percent, upper_bound
 from bridge.evidence.standing import standing_of
@@ -60,14 +60,21 @@ class Required:
     without: bool = False
 
     def __call__(self, table: RouteTable, routes: Sequence[str]) -> str:
-        """What the history notes of it. Raises FlipRefused where evidence is missing, and
-        BridgeError where it cannot be read."""
+        """What the history notes of it. Raises FlipRefused where evidence is missing, or cannot be
+        read."""
         rules = [one for one in (self.limit, table.file.flips.require) if one is not None]
         if not rules:
             return ""
         if self.without:
             return WITHOUT
-        limit, standing = min(rules), standing_of(self.settings, table)
+        limit = min(rules)
+        try:
+            standing = standing_of(self.settings, table)
+        except BridgeError as error:
+            raise FlipRefused(
+                f"whether there is evidence is not known: {error}; nothing was changed: mend that, "
+                "or give --without-evidence, which the history notes"
+            ) from None
         lines = _refusals(table, routes, standing.counts, limit)
         if lines:
             rule = f"different<{percent(limit)}"

@@ -165,5 +165,5 @@ def _values(lowered: str, value: str) -> Iterator[str]:
 def _forms(value: str) -> set[str]:
     """How a value may be written elsewhere."""
     plain = unquote_plus(value)
-    forms = {value, plain, quote(plain, safe=""), escape(plain), escape(value)}
+    forms = {value, plain, quote(plain, safe="", errors="replace"), escape(plain), escape(value)}
     return {form for form in forms if len(form) >= _SHORTEST}

@@ -11,14 +11,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from bridge.errors import BridgeError
+from bridge.evidence.answers import Answer, Asked
 from bridge.evidence.differences.file import ASIDE, NAME
-from bridge.evidence.differences.found import Counts, Kind
+from bridge.evidence.differences.found import Counts, Kind, Shown
 from bridge.evidence.differences.store import Evidence
 from bridge.evidence.differences.tables import ELSEWHERE, MOST_GROUPS
 from stack.process import REPOSITORY
@@ -455,6 +459,31 @@ def test_a_process_that_was_forked_has_its_own(evidence: Evidence) -> None:
     evidence.note(note())
 
     assert evidence.counts("r1", "d1")["project"].same == 3
+
+
+WILD = st.text(st.characters(), max_size=30) | st.sampled_from(
+    ["\ud800", "\0", "sid=\udcff%ff", "?token=\ud800\udfff1234567", "a" * 50_000, "\x1b[2J\u202e"]
+)
+
+
+@settings(max_examples=25)
+@given(st.lists(WILD, min_size=12, max_size=12), st.binary(max_size=60))
+def test_any_text_can_be_noted(texts: list[str], body: bytes) -> None:
+    folder = TemporaryDirectory()
+    evidence = Evidence(Path(folder.name), kept(hide=["x(?=y)"]))
+    one = Shown(*texts[:5])
+    headers = [("Cookie", texts[5]), (texts[6], texts[7]), ("Location", texts[8])]
+    odd = Answer.of(200, headers, body, texts[9], {(texts[9], texts[10]): 1})
+    asked = Asked("GET", texts[10], texts[11], headers)
+    evidence.note(note("different", asked=asked, legacy=odd, differences=[one], why=texts[5]))
+
+    (group,) = evidence.groups()
+    found = evidence.group(group.id)
+    evidence.close()
+    folder.cleanup()
+    assert found is not None
+    assert len(found[1]) == 1
+    assert evidence.lost == 0
 
 
 def test_a_route_a_group_or_all_can_be_forgotten(evidence: Evidence) -> None:
