@@ -11,6 +11,7 @@ from bridge.errors import ConfigError
 from bridge.proxy.routing.load import Handlers, load
 from bridge.proxy.serve.lock import AFTER_A_KILL, killed
 from bridge.proxy.telemetry import scrape as samples
+from bridge.proxy.telemetry import shadowing
 from bridge.proxy.telemetry import workers as status
 from bridge.proxy.telemetry.surroundings import Compared, compare
 from bridge.proxy.tools.reach import Reached, ask_all
@@ -45,7 +46,7 @@ class Share:
 class Proxy:
     """How the proxy is. `used`: there is a routes.yaml, or a worker; `broken` says what is wrong
     with the file; `failures`: requests without an answer by backend and stage; `killed`: the parent
-    that was killed or crashed."""
+    that was killed or crashed; `shadow`: what is wrong with the process that compares."""
 
     used: bool
     workers: Sequence[status.WorkerStatus]
@@ -63,6 +64,7 @@ class Proxy:
     loops: Mapping[str, int]
     loops_seen: Mapping[str, int]
     killed: int | None = None
+    shadow: str = ""
     errors: Mapping[str, str] = field(default_factory=dict)
 
     def data(self) -> dict[str, Any]:
@@ -115,6 +117,7 @@ class Proxy:
             *self._edit_rows(),
             *self._log_end_rows(),
             *self._loop_rows(),
+            *([row("shadow", "silent", self.shadow)] if self.shadow else []),
         ]
 
     def _worker_rows(self) -> list[Row]:
@@ -188,7 +191,7 @@ def look(settings: Settings) -> Proxy:
         breakers = {key: (0, times) for key, (_, times) in breakers.items()}
     answered = samples.answered(settings.state_dir)
     fallbacks = samples.by_two(settings.state_dir, samples.FALLBACKS)
-    dead = killed(settings.state_dir)
+    dead, silent = killed(settings.state_dir), shadowing.trouble(settings.state_dir)
     was_killed = f"bridgectl serve (process {dead}) was killed or crashed: {AFTER_A_KILL}"
     return Proxy(
         used=is_there or bool(workers),
@@ -207,7 +210,9 @@ def look(settings: Settings) -> Proxy:
         loops=samples.loops(settings.state_dir),
         loops_seen=samples.loops_seen(settings.state_dir),
         killed=dead,
+        shadow=silent,
         errors={
+            **({"shadow": silent} if silent else {}),
             **({} if dead is None else {"proxy": was_killed}),
             **{f"legacy {name}": one.says for name, one in legacy if not one.well},
             **{f"proxy {worker.pid}": "stopped" for worker in workers if worker.stopped},

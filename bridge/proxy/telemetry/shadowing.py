@@ -81,10 +81,7 @@ def trouble(state_dir: Path) -> str:
 
 
 class Alive:
-    """The sign of life of this process.
-
-    limit: seconds without one, after which it is to be replaced.
-    """
+    """The sign of life of this process."""
 
     def __init__(self, state_dir: Path) -> None:
         self._path = _folder(state_dir) / str(os.getpid())
@@ -120,6 +117,11 @@ class Tallies:
         """What a gauge is now."""
         with self._lock:
             self._cells.values[self._cells.index(name)] = value
+
+    def close(self) -> None:
+        """Nothing is counted any more."""
+        with self._lock:
+            self._cells.close()
 
 
 def _folder(state_dir: Path) -> Path:

@@ -118,7 +118,7 @@ def start(backend: Backend, tmp_path: Path) -> Iterator[Start]:
         process.wait()
 
 
-def test_each_kind_of_answer_is_counted_and_kept_as_evidence_of_this_release(
+def test_each_kind_of_answer_is_counted_and_is_evidence_of_this_release(
     start: Start, backend: Backend
 ) -> None:
     running = start()
