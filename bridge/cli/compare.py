@@ -22,6 +22,7 @@ from bridge.units import several
 
 if TYPE_CHECKING:
     from bridge.evidence.compare.chosen import Chosen, One
+    from bridge.evidence.comparers.difference import Difference
     from bridge.evidence.order import Verdict
     from bridge.proxy.routing.table import RouteTable
 
@@ -147,7 +148,7 @@ class _Comparison:
         self.groups: Counter[tuple[str, str, str]] = Counter()
         self.first: dict[tuple[str, str, str], tuple[str, str, str]] = {}
         self.why: Counter[tuple[str, str, str]] = Counter()
-        self.noise: list[tuple[str, Any]] = []
+        self.noise: list[tuple[str, Difference]] = []
         self.used: set[str] = set()
         self.stop = threading.Event()
 
@@ -344,10 +345,18 @@ class _Comparison:
         return [rule for rule in rules if rule not in self.used]
 
     def _suggested(self) -> list[dict[str, Any]]:
-        """Rules against the noise that there was."""
+        """Rules against the noise that there was, each with its routes where these are not all."""
         from bridge.evidence.comparers.suggesting import suggest
 
-        return suggest(self.noise)
+        of: dict[tuple[str, str], list[str]] = {}
+        for route in sorted(self.tally.kinds):
+            for rule in suggest(one for name, one in self.noise if name == route):
+                of.setdefault(next(iter(rule.items())), []).append(route)
+        every = len(self.tally.kinds)
+        return [
+            {kind: value} if len(routes) == every else {kind: value, "routes": routes}
+            for (kind, value), routes in of.items()
+        ]
 
     def _show_table(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -20,8 +21,15 @@ HERE = "tests.cli.test_cli_compare"
 HTML = "Content-Type: text/html; charset=utf-8"
 
 
+def noisy_page() -> bytes:
+    number = secrets.randbelow(9000) + 1000
+    return f'<!DOCTYPE html><title>noisy</title><i id="visits">{number}</i>'.encode()
+
+
 def page(request: Request, name: str) -> Response:
     """As legacy has it, but for one project."""
+    if name == "noisy":
+        return Response(noisy_page(), mimetype="text/html")
     title = "Vim?" if name == "vim" else name
     return Response(f"<!DOCTYPE html><title>{name}</title><p>{title}</p>", mimetype="text/html")
 
@@ -149,6 +157,19 @@ def test_a_run_that_was_stopped_goes_on(routes: Path, legacy: Backend, tmp_path:
     assert len({one.target for one in legacy.received}) == 30
     compare(*words, routes=routes)  # that was all: it begins anew
     assert len(legacy.received) == 60
+
+
+def test_rules_are_proposed_for_what_was_noise_and_hide_it(routes: Path, legacy: Backend) -> None:
+    legacy.when("/p/noisy", lambda call: call.send(plain("200 OK", HTML, body=noisy_page())))
+    found = json.loads(compare("/p/noisy", "--suggest", "-o", "json", routes=routes).stdout)
+    assert found["routes"][0]["noise"] == 1
+    (rule,) = found["suggested"]
+    routes.write_text(routes.read_text().replace("{header: X-Never}", json.dumps(rule)))
+    legacy.received.clear()
+    found = json.loads(compare("/p/noisy", "-o", "json", routes=routes).stdout)
+    assert found["routes"][0]["same"] == 1
+    assert found["unused_rules"] == []
+    assert len(legacy.received) == 1
 
 
 @pytest.mark.parametrize(
