@@ -23,7 +23,10 @@ from bridge.proxy.tools.sides import LEGACY, Heard, Sides, environ_of
 from bridge.reasons import Reason
 from bridge.sync import freshness
 
-__all__ = ["Both", "NoAnswer"]
+__all__ = ["PURPOSE", "Both", "NoAnswer"]
+
+PURPOSE = ("Purpose", "bridge-compare")
+"""The header of a request that no visitor has made: PHP can tell, and leave its counters alone."""
 
 _READ = "bridge.evidence.read"
 """Key of a handler's environment: what it reads is noted there."""
@@ -65,6 +68,7 @@ class Both:
 
     def legacy(self, asked: Asked) -> Answer:
         """Legacy's answer. Raises NoAnswer, also for one with a status of 500 or more."""
+        asked = replace(asked, headers=[*asked.headers, PURPOSE])
         heard, body = self._ask(LEGACY, asked, None)
         if heard.outcome.backend == "bridge":
             raise NoAnswer(Kind.NOT_COMPARED, f"legacy failed: {heard.outcome.error}")

@@ -74,6 +74,7 @@ class Conversation:
     __slots__ = (
         "_asked",
         "_rounds",
+        "_unadorned",
         "admission",
         "client",
         "copying",
@@ -118,6 +119,7 @@ class Conversation:
         self.wanted: Wanted | None = None
         self.is_one_visitors = False
         self.copying: Copying | None = None
+        self._unadorned: Headers | None = None  # without what only this visitor's share adds
         self._asked = 0.0  # when the handler was asked
         self._rounds: Rounds | None = None
 
@@ -338,6 +340,8 @@ class Conversation:
         headers = to_visitor(given, self._origin(backend), accel=backend.accel, gone=rules.gone)
         if rules.set:
             headers += rules.set.items()
+        if self.front.shadow is not None:
+            self._unadorned = [*headers]
         if self.front.gate is not None and self.front.gate.marker is not None:
             headers = self._marked(self.front.gate.marker, headers, question)
         if self._rounds is not None or status in REDIRECTS:
@@ -378,10 +382,13 @@ class Conversation:
 
     def copy(self, status: int, reason: str, headers: Headers) -> None:
         """Begin to copy an answer of legacy's for the shadow, where it is to be compared. The
-        request has no body; `headers` are those for the visitor."""
+        request has no body; `headers` are those for the visitor. What the bridge has added because
+        others get the other side, or after a redirect, is no part of the page."""
         shadow = self.front.shadow
         if shadow is None:
             return
+        if self._unadorned is not None:
+            headers = vary_on(self._unadorned, self.decision.conditions)
         began, answer = self.outcome.started, (status, reason, headers)
         try:
             self.copying = shadow.begin(

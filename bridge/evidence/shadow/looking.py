@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 
 import structlog
 
@@ -21,12 +20,9 @@ from bridge.logs import traceback_text
 from bridge.proxy.shadow.copies import Copied
 from bridge.reasons import Reason
 
-__all__ = ["PURPOSE", "Looking", "answer_of", "asked_of"]
+__all__ = ["Looking", "answer_of", "asked_of"]
 
 log = structlog.get_logger("bridge.shadow")
-
-PURPOSE = ("Purpose", "bridge-compare")
-"""The header of a request that no visitor has made: legacy is asked a second time."""
 
 
 class Looking:
@@ -78,7 +74,7 @@ class Looking:
         )
 
     def _legacy(self, asked: Asked) -> Answer:
-        return self._both().legacy(replace(asked, headers=[*asked.headers, PURPOSE]))
+        return self._both().legacy(asked)
 
     def _python(self, asked: Asked) -> Answer:
         try:

@@ -174,6 +174,23 @@ def test_a_copy_has_the_request_as_it_came_and_the_answer_as_it_went(
     assert site.results() == {SENT: 1}
 
 
+@pytest.mark.parametrize("more", ["python: 0.001%", 'python: 0.001%, headers: {X-Some: "false"}'])
+def test_what_a_share_adds_for_a_visitor_is_no_part_of_the_copy(
+    make: Make, backend: Backend, more: str
+) -> None:
+    """Python is asked as at 100%, where nobody has to be kept on a side."""
+    site = make(more=more)
+    backend.when("/page", plain("200 OK", "Content-Type: text/html", "Cache-Control: max-age=9"))
+    given = site.ask("X-Some: false")
+    assert given.get("Cache-Control") != "max-age=9"
+    assert given.get("Set-Cookie")
+    (copied,) = site.copied()
+    names = {name.lower(): value for name, value in copied.answer}
+    assert names["cache-control"] == "max-age=9"
+    assert "set-cookie" not in names
+    assert names.get("vary") == ("X-Some" if "headers" in more else None)
+
+
 @pytest.mark.parametrize("form", ["length", "chunks", "to the end"])
 def test_the_body_is_copied_however_it_is_framed(make: Make, backend: Backend, form: str) -> None:
     body = bytes(range(256)) * 1000
