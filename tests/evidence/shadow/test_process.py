@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from bridge.evidence.asking import PURPOSE
 from bridge.evidence.differences.store import Evidence
 from bridge.evidence.release import release_of, rules_of
-from bridge.evidence.asking import PURPOSE
 from bridge.files import is_alive
 from bridge.proxy.shadow.copies import Copied
 from bridge.proxy.shadow.sender import SOCKET, Sender, socket_address
