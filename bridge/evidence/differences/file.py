@@ -124,9 +124,12 @@ def put_aside(state_dir: Path, inode: int) -> None:
 
 def _is_there(path: Path) -> bool:
     try:
-        return os.path.lexists(path)
-    except PermissionError:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    except PermissionError:  # os.path.lexists would say that there is none
         raise StateUnreadable(path.parent) from None
+    return True
 
 
 def _check_owner(path: Path) -> None:

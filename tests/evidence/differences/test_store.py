@@ -247,6 +247,45 @@ def test_only_the_owner_may_read_it(evidence: Evidence, tmp_path: Path) -> None:
     assert set(modes.values()) == {0o600}, modes
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_makes_belongs_to_the_service(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+    evidence = Evidence(tmp_path)
+    evidence.note(note("different"))
+
+    owners = {path.name: path.stat().st_uid for path in tmp_path.iterdir()}
+    assert {NAME, f"{NAME}-wal", f"{NAME}-shm"} <= set(owners)
+    assert set(owners.values()) == {65534}, owners
+    evidence.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        (0o755, "run this as the user of `bridgectl serve`"),
+        (0o700, "cannot be read as this user"),
+    ],
+    ids=["file", "folder"],
+)
+def test_another_user_is_told_that_it_cannot_be_read(mode: int, says: str) -> None:
+    """It is not that nothing was compared."""
+    with TemporaryDirectory() as folder:  # that of pytest is root's alone
+        os.chmod(folder, mode)
+        Evidence(Path(folder)).note(note())
+        child = os.fork()
+        if child == 0:
+            os.setresuid(65534, 65534, 65534)
+            try:
+                Evidence(Path(folder)).counts("r1", "d1")
+            except BridgeError as error:
+                os._exit(7 if says in str(error) else 8)
+            except BaseException:
+                os._exit(9)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
 @pytest.mark.parametrize("junk", [b"", b"no database\n" * 500, b"SQLite format 3\0" + b"x" * 5000])
 def test_a_foreign_file_is_put_aside_and_a_new_one_begun(tmp_path: Path, junk: bytes) -> None:
     (tmp_path / NAME).write_bytes(junk)
