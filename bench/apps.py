@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from wsgiref.types import WSGIApplication
 
@@ -15,7 +16,7 @@ from bridge.proxy.telemetry.accesslog import AccessLog
 from bridge.proxy.telemetry.metrics import Metrics
 from bridge.proxy.wsgi.dispatcher import Dispatcher
 
-__all__ = ["bare_hello", "dispatcher", "hello", "proxy_middleware"]
+__all__ = ["bare_hello", "computing", "dispatcher", "hello", "proxy_middleware", "slow"]
 
 PAGE = b"x" * 1024
 
@@ -23,6 +24,20 @@ PAGE = b"x" * 1024
 def hello(request: Request) -> Response:
     """The Python handler: a page as large as the legacy one."""
     return Response(PAGE, mimetype="text/html")
+
+
+def slow(request: Request) -> Response:
+    """The same, after waiting for longer than a visitor would."""
+    time.sleep(2)
+    return hello(request)
+
+
+def computing(request: Request) -> Response:
+    """The same, after a tenth of a second of computing."""
+    until = time.thread_time() + 0.1
+    while time.thread_time() < until:
+        sum(range(1000))
+    return hello(request)
 
 
 def bare_hello() -> WSGIApplication:
