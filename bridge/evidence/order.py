@@ -49,7 +49,15 @@ class Comparing(Protocol):
         known: Collection[Way] = (),
         more: Sequence[Answer] = (),
     ) -> Settled:
-        """What of the differences is noise, and what is gone. Raises NotComparable."""
+        """What of the differences is noise, and what is gone.
+
+        legacy, python, legacy_again, python_again: the first and the second answers.
+        rules: what is not compared.
+        known: how pages of the route differ from themselves.
+        more: further answers of legacy to the same request.
+
+        Raises NotComparable.
+        """
 
 
 @dataclass(frozen=True, slots=True)
