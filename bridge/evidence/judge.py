@@ -100,7 +100,16 @@ class Judge:
         known: Collection[Way] = (),
         more: Sequence[Answer] = (),
     ) -> Settled:
-        """As `bridge.evidence.comparers.noise.settle`. Raises NotComparable."""
+        """What differs, what is noise, and what is gone.
+
+        legacy, python: the first answers.
+        legacy_again, python_again: the second ones.
+        rules: what is not compared.
+        known: what was learned from other requests of this route.
+        more: further answers of legacy to the same request, where there are any.
+
+        Raises NotComparable.
+        """
         answers = [_lean(one) for one in (legacy, python, legacy_again, python_again)]
         further = {"known": frozenset(known), "more": [_lean(one) for one in more]}
         said = self._ask(("settle", (*answers, rules), further))

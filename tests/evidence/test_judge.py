@@ -152,13 +152,14 @@ def test_a_child_that_wants_more_memory_than_it_may_have_is_replaced() -> None:
         assert judge.find(answer("<p>a"), answer("<p>b"), Rules())
 
 
-def test_a_child_that_is_killed_from_outside_is_replaced(judge: Judge) -> None:
-    judge.find(answer("<p>a"), answer("<p>b"), Rules())
-    [child] = judge.processes()
-    os.kill(child, 9)
-    with pytest.raises(NotComparable, match="SIGKILL"):
+def test_a_child_that_is_killed_from_outside_is_replaced() -> None:
+    with Judge(SECONDS, MEMORY) as judge:
         judge.find(answer("<p>a"), answer("<p>b"), Rules())
-    assert judge.find(answer("<p>a"), answer("<p>b"), Rules())
+        [child] = judge.processes()
+        os.kill(child, 9)
+        with pytest.raises(NotComparable, match="SIGKILL"):
+            judge.find(answer("<p>a"), answer("<p>b"), Rules())
+        assert judge.find(answer("<p>a"), answer("<p>b"), Rules())
 
 
 def test_threads_share_children_and_nothing_is_left_of_them() -> None:

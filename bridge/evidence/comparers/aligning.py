@@ -7,10 +7,12 @@ n log n in the number of children: likeness is computed in small gaps only.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from bridge.evidence.comparers.nodes import Node
 
@@ -19,6 +21,7 @@ __all__ = ["Aligned", "Comparison", "aligned_children", "keyed", "worth"]
 _GAP = 2_500  # pairs of one gap whose likeness is computed
 _ALL_GAPS = 200_000  # and of all gaps together
 _FOREIGN = 8  # nodes of a branch: two that have nothing in common are not looked into
+_SPACES = re.compile(" +")
 _ALIKE = 0.4  # likeness of what is one and the same, whatever else is equal elsewhere
 _WORTH = 12  # characters: a smaller text that is found elsewhere has not moved there, it is chance
 _TEXTS = ("#text", "#line")
@@ -40,8 +43,17 @@ class Comparison:
 
     def __init__(self, old: Node, new: Node) -> None:
         self.budget = _ALL_GAPS
-        self.olds = Counter(node.same for node in old.walk())
-        self.news = Counter(node.same for node in new.walk())
+        self._old, self._new = old, new
+
+    @cached_property
+    def olds(self) -> Counter[int]:
+        """How often each branch is in the old tree."""
+        return Counter([node.same for node in self._old.walk()])
+
+    @cached_property
+    def news(self) -> Counter[int]:
+        """How often each branch is in the new tree."""
+        return Counter([node.same for node in self._new.walk()])
 
     def left(self, node: Node) -> bool:
         """Whether a node of the old tree stands elsewhere in the new one."""
@@ -134,8 +146,8 @@ def _gap(olds: list[Node], news: list[Node], comparison: Comparison, aligned: Al
         # An element that is put into a text, or around a part of it, changes nothing of it.
         olds = [node for node in olds if node.tag != "#text"]
         news = [node for node in news if node.tag != "#text"]
-    left = [one for one in olds if comparison.left(one) and not _resembled(one, news)]
-    came = [one for one in news if comparison.came(one) and not _resembled(one, olds)]
+    left = [one for one in olds if not _resembled(one, news) and comparison.left(one)]
+    came = [one for one in news if not _resembled(one, olds) and comparison.came(one)]
     aligned.missing += left
     aligned.added += came
     if left or came:
@@ -269,10 +281,22 @@ def _foreign(one: Node, other: Node) -> bool:
 
 
 def _divided(olds: list[Node], news: list[Node]) -> bool:
+    """Whether two runs have the same text, in other elements."""
     if _text(olds) == _text(news):
+        return True
+    # Where an element comes or goes, browsers join the spaces around it, or drop them.
+    if _elements(olds) != _elements(news) and _joined(_text(olds)) == _joined(_text(news)):
         return True
     whole = _whole_text(olds)
     return whole is not None and whole == _whole_text(news)
+
+
+def _elements(nodes: list[Node]) -> int:
+    return sum(1 for node in nodes if node.tag != "#text")
+
+
+def _joined(text: str) -> str:
+    return _SPACES.sub("", text)
 
 
 def _text(nodes: list[Node]) -> str:

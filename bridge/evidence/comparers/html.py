@@ -85,14 +85,13 @@ def _node(child: LexborNode, raw: bool, effect: Effect) -> Node | None:
         return Node("#comment", None, effect.without((child.comment_content or "").strip()))
     if tag == "-doctype":
         return Node("#doctype", None, child.html or "")
-    given = child.attributes
     attrs = {}
-    for name, value in given.items():
+    for name, value in child.attributes.items():
         value = effect.without(value) if value else ""
         if name == "class":
             value = " ".join(sorted(set(value.split())))
         attrs[name] = value
-    return Node(str(tag), attrs)
+    return Node(tag or "", attrs)
 
 
 def _collapse(node: Node) -> None:
@@ -119,7 +118,14 @@ def _collapse(node: Node) -> None:
 
 
 def found_in_html(old: str, new: str, effect: Effect, most: int) -> list[Found]:
-    """Where two documents differ; at most `most` places. Raises NotComparable."""
+    """Where two documents differ.
+
+    old, new: the documents.
+    effect: the rules at work.
+    most: places that are told.
+
+    Raises NotComparable.
+    """
     builder = Builder()
     one, other = tree_of(old, effect), tree_of(new, effect)
     builder.number(one)

@@ -77,9 +77,12 @@ class Effect:
             return True
         return False
 
+    def __post_init__(self) -> None:
+        self._patterns = self.rules.values("regex")
+
     def without(self, text: str) -> str:
         """The text without what the regular expressions match."""
-        for pattern in self.rules.values("regex"):
+        for pattern in self._patterns:
             text, times = _compiled(pattern).subn("", text)
             if times:
                 self.note("regex", pattern)

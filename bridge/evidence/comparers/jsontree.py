@@ -32,7 +32,11 @@ class _Number(str):
 
 
 def found_in_json(old: str, new: str, effect: Effect, most: int) -> list[Found]:
-    """Where two JSON texts differ; at most `most` places.
+    """Where two JSON texts differ.
+
+    old, new: the texts.
+    effect: the rules at work.
+    most: places that are told.
 
     1, 1.0 and "1" differ; the order of keys does not count; of a key that is there twice, the
     first is compared with the first. Raises NoJson, and NotComparable where it is too large or too

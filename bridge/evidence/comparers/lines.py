@@ -21,8 +21,11 @@ _SHOWN = 32  # bytes
 def found_in_lines(
     old: str, new: str, effect: Effect, most: int, *, tags: bool = False
 ) -> list[Found]:
-    """Where two texts differ, by lines; at most `most` places.
+    """Where two texts differ, by lines.
 
+    old, new: the texts.
+    effect: the rules at work.
+    most: places that are told.
     tags: XML is often written in one line; then each tag begins a piece of its own, and spaces
         between tags do not count. Nothing is parsed, so no entity is ever expanded.
 

@@ -11,15 +11,13 @@ __all__ = ["Builder", "Node"]
 
 
 class Node:
-    """One node.
+    """One node. `tag` is the name of an element, or a kind such as #text; `text` that of those that
+    have no children; where it is `keyed`, its children are told by their attribute `key`, and not
+    by their order.
 
-    tag: name of an element, or a kind such as #text.
-    attrs: by name.
-    text: of those that have no children.
-    keyed: its children are told by their attribute `key`, and not by their order.
-    same, size: equal for equal subtrees of one Builder; nodes of the subtree.
-    twin: the node of the other tree that it was compared with.
-    mark: a number for who made the tree; it does not count.
+    A Builder fills in `same`, equal for equal branches, and `size`, the nodes of the branch.
+    `twin` is the node of the other tree that it was compared with. `mark` is a number for who made
+    the tree, and does not count.
     """
 
     __slots__ = (
