@@ -11,9 +11,12 @@ __all__ = ["Builder", "Node"]
 
 
 class Node:
-    """One node. `tag` is the name of an element, or a kind such as #text; `text` that of those that
-    have no children; where it is `keyed`, its children are told by their attribute `key`, and not
-    by their order.
+    """One node, or the branch below it.
+
+    tag: name of an element, or a kind such as #text.
+    attrs: by name.
+    text: of those that have no children.
+    keyed: its children are told by their attribute `key`, and not by their order.
 
     A Builder fills in `same`, equal for equal branches, and `size`, the nodes of the branch.
     `twin` is the node of the other tree that it was compared with. `mark` is a number for who made
