@@ -441,8 +441,9 @@ class Conversation:
         if self.wanted:
             outcome.freshness = self.wanted.outcome or ""
         self.front.report_response(outcome)
-        copying, self.copying = self.copying, None
+        copying = self.copying
         if copying is not None:
+            self.copying = None
             assert self.front.shadow is not None
             self.front.shadow.end(copying, outcome)
 

@@ -33,13 +33,18 @@ class Room:
 
 
 class Valve:
-    """Lets so many through in a second, and up to those of a second at once. Thread-safe."""
+    """Lets so many through in a second, and up to those of a second at once. Thread-safe.
 
-    __slots__ = ("_last", "_left", "_lock", "_opens", "_rate")
+    `over` counts those that it did not let through; none passes before `opens` while the rate is
+    `rate`.
+    """
+
+    __slots__ = ("_last", "_left", "_lock", "opens", "over", "rate")
 
     def __init__(self) -> None:
-        self._rate = self._left = self._last = 0.0
-        self._opens = 0.0
+        self.rate = self._left = self._last = 0.0
+        self.opens = 0.0
+        self.over = 0
         self._lock = threading.Lock()
 
     def lets(self, now: float, rate: float) -> bool:
@@ -48,17 +53,19 @@ class Valve:
         now: seconds of a clock that only goes forward.
         rate: of a second; it may be another one than before.
         """
-        if now < self._opens and rate == self._rate:
+        if now < self.opens and rate == self.rate:
+            self.over += 1
             return False
         with self._lock:
             most = max(1.0, rate * _FIRST)
-            if rate != self._rate:
-                self._rate, self._left = rate, most
+            if rate != self.rate:
+                self.rate, self._left = rate, most
             else:
                 self._left = min(most, self._left + max(0.0, now - self._last) * rate)
             self._last = now
             if self._left < 1.0:
-                self._opens = now + (1.0 - self._left) / rate
+                self.opens = now + (1.0 - self._left) / rate
+                self.over += 1
                 return False
             self._left -= 1.0
             return True

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bridge.proxy.decision.buckets import ALL, bucket, inside
-from bridge.proxy.decision.decide import Decision
+from bridge.proxy.decision.decide import PYTHON, Decision
 from bridge.proxy.hooks import Outcome
 from bridge.proxy.request.cookies import SHARE_COOKIE
 from bridge.proxy.request.forwarded import Client
@@ -123,13 +123,17 @@ class Shadow:
         route = decision.route
         if route is None or (spec := route.spec.shadow) is None or route.app is None:
             return None
-        if decision.python or head.method not in _READS or answer[0] in _PARTS:
+        if decision.backend == PYTHON or head.method not in _READS or answer[0] in _PARTS:
             return None
         if spec.share < ALL and not inside(_bucket(table, head, client, decision), spec.share):
             return None
-        valve = self._valves.get(route.name) or self._valves.setdefault(route.name, Valve())
+        name = route.spec.name
+        valve = self._valves.get(name) or self._valves.setdefault(name, Valve())
+        # This alone is what most requests of a busy route cost.
+        if now < valve.opens and spec.rate == valve.rate:
+            valve.over += 1
+            return None
         if not valve.lets(now, spec.rate):
-            self._count(route.name, OVER_RATE)
             return None
         status, reason, headers = answer
         held = _OWN + sum(len(n) + len(v) for n, v in (*head.headers, *headers))
@@ -162,7 +166,8 @@ class Shadow:
     def counts(self) -> Mapping[tuple[str, str], int]:
         """By route and result, how many answers there were since the process began."""
         with self._lock:
-            return dict(self._counts)
+            over = {(name, OVER_RATE): one.over for name, one in self._valves.items() if one.over}
+            return {**self._counts, **over}
 
 
 def _bucket(table: RouteTable, head: Head, client: Client, decision: Decision) -> int:
