@@ -285,7 +285,7 @@ def _show(found: Survey, reader: Reader, rules: Any, top: int) -> None:
         say(
             None,
             "table",
-            f"static files: {static / total.requests:.1%} of the requests, {sent / max(1, total.bytes):.1%} of the bytes ({', '.join(often)})",
+            f"static files: {static / total.requests:.1%} of the requests, {sent / max(1, total.bytes):.1%} of the bytes ({', '.join(often)})",  # noqa: E501
         )
     if found.odd.requests:
         say(
@@ -478,7 +478,7 @@ def _show_plan(data: dict[str, Any]) -> None:
     again, python = data["decided_again"], data["python"]
     total = max(1, data["requests"])
     lines = [
-        f"{data['requests']:,} requests; {data['change_sides']:,} of {data['visitors']:,} visitors change sides",
+        f"{data['requests']:,} requests; {data['change_sides']:,} of {data['visitors']:,} visitors change sides",  # noqa: E501
         f"Python answers {python['now'] / total:.1%} now, {python['then'] / total:.1%} then; "
         f"its peak is {python['peak_per_s']:,} per second, and was {python['peak_per_s_now']:,}",
     ]
@@ -494,7 +494,7 @@ def _show_plan(data: dict[str, Any]) -> None:
         lines.append("how many handler threads that takes is not known: the log has no times")
     if data["estimated"]:
         lines.append(
-            f"{data['estimated']:,} requests have no bucket: by the visitor's address and browser, an estimate"
+            f"{data['estimated']:,} requests have no bucket: by the visitor's address and browser, an estimate"  # noqa: E501
         )
     if data["undecided"]:
         lines.append(
@@ -502,7 +502,7 @@ def _show_plan(data: dict[str, Any]) -> None:
         )
     if again["as_logged"] or again["different"] or again["of_unknown_tables"]:
         lines.append(
-            f"decided again: {again['as_logged']:,} as in the log, {again['different']:,} otherwise, "
+            f"decided again: {again['as_logged']:,} as in the log, {again['different']:,} otherwise, "  # noqa: E501
             f"{again['of_unknown_tables']:,} by tables that the history does not tell"
         )
         lines += [f"  {one}" for one in again["examples"]]
