@@ -114,7 +114,8 @@ def test_without_a_bucket_it_is_an_estimate_by_the_visitor(routes: Path, tmp_pat
 def test_another_servers_log_is_matched_with_the_routes(routes: Path, tmp_path: Path) -> None:
     tables = Tables(routes)
     lines = [
-        f'192.0.2.{n % 250} - - [17/May/2026:10:05:03 +0000] "GET {target} HTTP/1.1" 200 5 "-" "b{n}"\n'
+        f"192.0.2.{n % 250} - - [17/May/2026:10:05:03 +0000] "
+        f'"GET {target} HTTP/1.1" 200 5 "-" "b{n}"\n'
         for n in range(400)
         for target in ("/project/bash", "/other")
     ]
