@@ -26,7 +26,7 @@ _VERBS = {
     "explain": "bridge.cli.check",
     "flip": "bridge.cli.flip",
     "history": "bridge.cli.flip",
-    "plan": "bridge.cli.evidence",
+    "plan": "bridge.cli.plan",
     "preview": "bridge.cli.routes",
     "reconcile": "bridge.cli.reconcile",
     "relay": "bridge.cli.queue",
@@ -36,7 +36,7 @@ _VERBS = {
     "serve": "bridge.cli.serve",
     "snapshot": "bridge.cli.snapshot",
     "status": "bridge.cli.status",
-    "survey": "bridge.cli.evidence",
+    "survey": "bridge.cli.survey",
     "sync": "bridge.cli.sync",
     "worker": "bridge.cli.queue",
 }

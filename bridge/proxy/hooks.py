@@ -18,14 +18,15 @@ __all__ = ["Hooks", "Outcome"]
 class Outcome:
     """What became of one request; complete when `after_response` gets it.
 
-    `backend` is who answered in the end: `python`, a legacy backend's name, or `bridge` for a
-    page of our own. `reason` says why that side was chosen, `fallback` why Python's answer was
-    not used (empty otherwise), `bucket` is the visitor's where that decided, `aborted` who cut a
-    body short and why: it begins with `visitor`, with `bridge`, or with a side that answers.
-    `freshness` says how the visitor's own edits were had that the answer depends on, a fixed word; `log_end` what became of the
-    question where the database's log ends, in an answer that may tell of one. `loop` names the
-    routes of a redirect loop that was stopped here (status 508) or only seen. `odd` is what began
-    the lines of legacy's head that were no headers, and were dropped. `seconds` is the whole time.
+    `backend` is who answered in the end: `python`, a legacy backend's name, or `bridge` for a page
+    of our own. `reason` says why that side was chosen, `fallback` why Python's answer was not used
+    (empty otherwise), `bucket` is the visitor's where that decided, `aborted` who cut a body short
+    and why: it begins with `visitor`, with `bridge`, or with a side that answers. `freshness` says
+    how the visitor's own edits were had that the answer depends on, a fixed word; `log_end` what
+    became of the question where the database's log ends, in an answer that may tell of one. `loop`
+    names the routes of a redirect loop that was stopped here (status 508) or only seen. `odd` is
+    what began the lines of legacy's head that were no headers, and were dropped. `seconds` is the
+    whole time.
 
     `legacy` is the backend that was asked, `stage` the one in which that failed. The stages, in
     seconds, -1 where there was none: `wait` for a place among the connections, `connect`,

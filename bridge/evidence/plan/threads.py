@@ -7,8 +7,11 @@ import math
 __all__ = ["threads_for"]
 
 
-def threads_for(rate: float, seconds: float, share: float = 0.99) -> int:
-    """Threads so that, this share of the time, a request finds a free one.
+_ENOUGH = 0.99
+
+
+def threads_for(rate: float, seconds: float) -> int:
+    """Threads so that, 99% of the time, a request finds a free one.
 
     rate: requests per second.
     seconds: that one takes on average.
@@ -17,12 +20,12 @@ def threads_for(rate: float, seconds: float, share: float = 0.99) -> int:
     many are busy follows Poisson's distribution, however the times are distributed.
     """
     load = rate * seconds
-    if load > 1000:  # it is a bell by then
+    if load > 10_000:  # it is a bell by then
         return math.ceil(load + 2.3263 * math.sqrt(load))
-    term = total = math.exp(-load)
-    count = 0
-    while total < share:
+    if load <= 0:
+        return 1
+    total, count = 0.0, -1
+    while total < _ENOUGH:  # each term by its logarithm: the first ones may be too small to be had
         count += 1
-        term *= load / count
-        total += term
+        total += math.exp(count * math.log(load) - load - math.lgamma(count + 1))
     return max(1, count)

@@ -70,7 +70,11 @@ class Tally:
     example: str = ""
 
     def count(self, method: str, status: str, requests: int, size: int) -> None:
-        """Add `requests` that are alike, with `size` bytes in all."""
+        """Add requests that are alike.
+
+        method, status: of each.
+        requests, size: how many, and their bytes in all.
+        """
         self.requests += requests
         self.bytes += size
         _add(self.methods, method, requests)

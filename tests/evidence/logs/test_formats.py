@@ -88,10 +88,23 @@ def test_each_known_format_is_guessed_from_a_line_of_its_own(known: object, tmp_
 @pytest.mark.parametrize(
     "line",
     [
-        {"time": "2026-05-17T10:05:03+00:00", "remote_addr": "192.0.2.7", "request": "GET /a?b=é HTTP/2.0", "status": 200, "body_bytes_sent": 12, "request_time": "0.250"},
-        {"time_local": "17/May/2026:10:05:03 +0000", "remote_addr": "192.0.2.7", "request_method": "GET", "request_uri": "/a?b=é", "status": "200", "bytes_sent": "12", "request_time": 0.25},
-        {"ts": 1779012303.0, "request": {"remote_ip": "192.0.2.7", "method": "GET", "uri": "/a?b=é", "headers": {"User-Agent": ["x"]}}, "status": 200, "size": 12, "duration": 0.25},
-        {"@timestamp": "2026-05-17T10:05:03Z", "clientip": "192.0.2.7", "verb": "GET", "path": "/a", "query": "?b=é", "response_code": 200, "bytes": 12, "ms": 250},
+        {
+            "time": "2026-05-17T10:05:03+00:00", "remote_addr": "192.0.2.7", "status": 200,
+            "request": "GET /a?b=é HTTP/2.0", "body_bytes_sent": 12, "request_time": "0.250",
+        },
+        {
+            "time_local": "17/May/2026:10:05:03 +0000", "remote_addr": "192.0.2.7",
+            "request_method": "GET", "request_uri": "/a?b=é", "status": "200", "bytes_sent": "12",
+            "request_time": 0.25,
+        },
+        {
+            "ts": 1779012303.0, "status": 200, "size": 12, "duration": 0.25,
+            "request": {"remote_ip": "192.0.2.7", "method": "GET", "uri": "/a?b=é"},
+        },
+        {
+            "@timestamp": "2026-05-17T10:05:03Z", "clientip": "192.0.2.7", "verb": "GET",
+            "path": "/a", "query": "?b=é", "response_code": 200, "bytes": 12, "ms": 250,
+        },
     ],
     ids=["nginx", "nginx in pieces", "Caddy", "Apache"],
 )  # fmt: skip

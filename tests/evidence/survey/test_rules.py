@@ -129,7 +129,9 @@ def test_different_texts_are_counted_within_a_tenth(count: int) -> None:
     assert abs(len(distinct) - count) <= (0 if count <= 500 else count / 10)
 
 
-@given(st.lists(st.floats(0.001, 1000), min_size=1, max_size=100), st.sampled_from([0.5, 0.95, 0.99]))
+@given(
+    st.lists(st.floats(0.001, 1000), min_size=1, max_size=100), st.sampled_from([0.5, 0.95, 0.99])
+)
 def test_slow_percentiles_are_right_to_a_quarter(times: list[float], share: float) -> None:
     tally = Tally()
     for seconds in times:
