@@ -23,7 +23,8 @@ SECONDS = {"chaos": 600}
 SEEDED = ("chaos", "kill")
 """What is random, and takes a seed."""
 NAMES = (
-    "chaos", "dispatcher", "engine", "evidence", "kill", "log", "queue", "slow", "sync", "triggers", "truth",
+    "chaos", "dispatcher", "engine", "evidence", "kill", "log", "queue", "slow", "sync",
+    "triggers", "truth",
 )  # fmt: skip
 
 

@@ -192,7 +192,7 @@ def _round(serve: Serve, name: str, found: _Found, seconds: int) -> None:
 def _check(serving: dict[str, Serve]) -> None:
     """Raises BenchmarkFailed unless all was as it is called."""
     for name in ("on", "computing"):
-        wait_for(lambda name=name: serving[name].kinds(), 30, f"a comparison of {name}")
+        wait_for(serving[name].kinds, 30, f"a comparison of {name}")
     if serving["off"].kinds() or serving["off"].shadows():
         raise BenchmarkFailed("there is a shadow where it is off")
     wait_for(lambda: _starts(serving["killed"]) > 1, 90, "a shadow in place of the one killed")

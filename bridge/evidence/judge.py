@@ -330,6 +330,8 @@ def _said(job: bytes, memory: int) -> dict[str, Any]:
 
 def _serve(seconds: float, memory: int, inward: BinaryIO, outward: BinaryIO) -> None:
     """Answer one job after the other until the parent has gone."""
+    # The largest that a process ever was counts what its parent was before it started.
+    large = max(memory // 2, _largest())
     outward.write(b"+")
     outward.flush()
     while len(head := inward.read(_SIZE.size)) == _SIZE.size:
@@ -338,12 +340,17 @@ def _serve(seconds: float, memory: int, inward: BinaryIO, outward: BinaryIO) -> 
         signal.setitimer(signal.ITIMER_REAL, 2 * seconds + 1)
         said = _said(job, memory)
         del job
-        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > memory // 2:
+        if _largest() > large:
             said["last"] = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         text = json.dumps(said).encode()
         outward.write(_SIZE.pack(len(text)) + text)
         outward.flush()
+
+
+def _largest() -> int:
+    """Bytes of memory that this process has had at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _main() -> None:

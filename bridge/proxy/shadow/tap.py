@@ -39,7 +39,13 @@ _PARTS = (206, 304)  # they say too little of the page
 
 
 class Copying:
-    """An answer on its way to the visitor, and what is kept of it."""
+    """An answer on its way to the visitor, and what is kept of it.
+
+    room: where its bytes are taken from.
+    made: all of the copy but the body.
+    held: bytes of room that it holds already.
+    most: bytes of the body that are kept.
+    """
 
     __slots__ = ("_hash", "_held", "_most", "_pieces", "_room", "full", "length", "made")
 
