@@ -389,10 +389,10 @@ class Conversation:
             return
         if self._unadorned is not None:
             headers = vary_on(self._unadorned, self.decision.conditions)
-        began, answer = self.outcome.started, (status, reason, headers)
+        began, decision = self.outcome.started, self.decision
         try:
             self.copying = shadow.begin(
-                self.table, self.head, self.client, self.decision, began, answer
+                self.table, self.head, self.client, decision, began, status, reason, headers
             )
         except Exception as error:  # the visitor gets the answer all the same
             log.error("cannot copy an answer", traceback=traceback_text(error))

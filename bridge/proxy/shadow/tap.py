@@ -118,18 +118,19 @@ class Shadow:
         client: Client,
         decision: Decision,
         now: float,
-        answer: tuple[int, str, Headers],
+        status: int,
+        reason: str,
+        headers: Headers,
     ) -> Copying | None:
         """The copy of an answer that legacy begins now, or None where it is not to be compared.
 
         table, head, client, decision: of the request. It has no body.
         now: seconds of a clock that only goes forward.
-        answer: status, reason and headers as the visitor gets them.
+        status, reason, headers: of the answer, as the visitor gets them.
         """
-        route = decision.route
-        if route is None or (spec := route.spec.shadow) is None or route.app is None:
+        if (route := decision.route) is None or (spec := route.spec.shadow) is None:
             return None
-        if decision.backend == PYTHON or head.method not in _READS or answer[0] in _PARTS:
+        if decision.backend == PYTHON or head.method not in _READS or status in _PARTS:
             return None
         if spec.share < ALL and not inside(_bucket(table, head, client, decision), spec.share):
             return None
@@ -141,7 +142,8 @@ class Shadow:
             return None
         if not valve.lets(now, spec.rate):
             return None
-        status, reason, headers = answer
+        if route.app is None:
+            return None
         held = _OWN + sum(len(n) + len(v) for n, v in (*head.headers, *headers))
         if not self.room.take(held):
             self._count(route.name, FULL)

@@ -63,7 +63,10 @@ def test_bytes_of_strangers_are_no_copies(raw: bytes) -> None:
 def test_one_damaged_byte_is_refused_or_changes_that_copy_alone(data: st.DataObject) -> None:
     raw = bytearray(frame(ONE))
     at = data.draw(st.integers(0, len(raw) - 1))
+    old = raw[at]
     raw[at] ^= data.draw(st.integers(1, 255))
+    if {old, raw[at]} <= set(b" \t\r\n"):
+        return  # JSON means the same with either
     try:
         found = Frames().feed(bytes(raw))
     except NoFrame:
