@@ -69,9 +69,9 @@ def again(table: RouteTable, line: Mapping[str, Any], bucket: int | None) -> Aga
         return None
     legacy = route.spec.legacy or site.legacy
     detail = str(line.get("detail", ""))
-    if reason == Reason.PREVIEW:
+    if detail.startswith(_PREVIEW) and route.handler:  # also where it failed, for another reason
         picked = detail.removeprefix(_PREVIEW)
-        return Again(PYTHON if picked == PYTHON else legacy, reason, f"{_PREVIEW}{picked}")
+        return Again(PYTHON if picked == PYTHON else legacy, Reason.PREVIEW, f"{_PREVIEW}{picked}")
     same = for_everybody(route)
     if reason == Reason.NO_HANDLER and route.handler:
         return Again(legacy, reason, "")

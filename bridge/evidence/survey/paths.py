@@ -182,7 +182,8 @@ def _generalise(node: _Node, depth: int) -> None:
         most = _limit(kind, depth)
         if len(segments) <= most and kind not in node.wild:
             continue
-        crowd = [one for one in segments if not _stands_out(node, one, segments, depth)]
+        outstanding = _outstanding(node, segments, depth)
+        crowd = [one for one in segments if one not in outstanding]
         if len(crowd) <= most and kind not in node.wild:
             continue
         into = node.wild.setdefault(kind, _Node())
@@ -192,14 +193,29 @@ def _generalise(node: _Node, depth: int) -> None:
         _generalise(child, depth + 1)
 
 
-def _stands_out(node: _Node, segment: str, crowd: list[str], depth: int) -> bool:
-    """Whether one of many values is a name of its own: a folder among pages, or what much is asked
-    for in the first place of a path."""
-    child = node.children[segment]
-    own = len(child.children) + 8 * len(child.wild)
-    if own > _LARGE and own >= 4 * _middle(len(node.children[one].children) for one in crowd):
-        return child.weight() >= _PART * node.weight()
-    return depth == 0 and child.weight() >= max(_HEAVY * node.weight(), _FEW)
+def _outstanding(node: _Node, segments: list[str], depth: int) -> set[str]:
+    """Those of many values that are names of their own: a folder among pages, or what much is
+    asked for in the first place of a path."""
+    below = {one: _below(node.children[one]) for one in segments}
+    folders = max(_LARGE + 1, 4 * _middle(below.values()))
+    looked_at = [one for one in segments if not depth or below[one] >= folders]
+    if not looked_at:
+        return set()
+    whole = node.weight()
+    found = set()
+    for one in looked_at:
+        weight = node.children[one].weight()
+        if below[one] >= folders:
+            if weight >= _PART * whole:
+                found.add(one)
+        elif weight >= max(_HEAVY * whole, _FEW):
+            found.add(one)
+    return found
+
+
+def _below(node: _Node) -> int:
+    """How many values there are at the next place; a variable counts for several."""
+    return len(node.children) + _LARGE * len(node.wild)
 
 
 def _middle(numbers: Iterable[int]) -> int:
