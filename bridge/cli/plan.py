@@ -9,8 +9,10 @@ import click
 
 from bridge.cli.output import Format, as_json, format_option, headings, say, show_rows
 from bridge.cli.reading import log_options, reading
+from bridge.units import several
 
 _BAR = 30
+_HOURS = 48  # that are shown
 
 
 @click.command()
@@ -132,7 +134,8 @@ def _show_plan(data: dict[str, Any]) -> None:
     again, python = data["decided_again"], data["python"]
     total = max(1, data["requests"])
     lines = [
-        f"{data['requests']:,} requests; {data['change_sides']:,} of {data['visitors']:,} visitors change sides",  # noqa: E501
+        f"{data['requests']:,} requests; {data['change_sides']:,} of them, of "
+        f"{several(data['visitors'], 'visitor')}, change sides",
         f"Python answers {python['now'] / total:.1%} now, {python['then'] / total:.1%} then; "
         f"its peak is {python['peak_per_s']:,} per second, and was {python['peak_per_s_now']:,}",
     ]
@@ -144,7 +147,7 @@ def _show_plan(data: dict[str, Any]) -> None:
             f"that takes {data['threads']:,} handler threads, enough 99% of the time "
             f"({data['seconds'] * 1000:.1f} ms a request; times are {whose})"
         )
-    else:
+    elif python["then"]:
         lines.append("how many handler threads that takes is not known: the log has no times")
     if data["estimated"]:
         lines.append(
@@ -157,7 +160,8 @@ def _show_plan(data: dict[str, Any]) -> None:
     if again["as_logged"] or again["different"] or again["of_unknown_tables"]:
         lines.append(
             f"decided again: {again['as_logged']:,} as in the log, {again['different']:,} otherwise, "  # noqa: E501
-            f"{again['of_unknown_tables']:,} by tables that the history does not tell"
+            f"{again['of_unknown_tables']:,} by tables that the history does not tell, from before "
+            "an edit of the file"
         )
         lines += [f"  {one}" for one in again["examples"]]
     say(None, "table", "\n".join(lines))
@@ -178,9 +182,10 @@ def _show_plan(data: dict[str, Any]) -> None:
         most = max(hours.values())
         chart = [
             f"{hour}  {'█' * max(1, round(count / most * _BAR))} {count:,}"
-            for hour, count in sorted(hours.items())[-48:]
+            for hour, count in sorted(hours.items())[-_HOURS:]
         ]
-        say(None, "table", "\nBy hour\n" + "\n".join(chart))
+        last = f", the last {_HOURS} of {len(hours):,}" if len(hours) > _HOURS else ""
+        say(None, "table", f"\nBy hour{last}\n" + "\n".join(chart))
     if data["posts_that_follow"]:
         show_rows(
             data["posts_that_follow"][:10],

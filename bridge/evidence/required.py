@@ -11,6 +11,7 @@ from bridge.evidence.differences.found import Counts
 from bridge.evidence.rate import needed, percent, upper_bound
 from bridge.evidence.standing import standing_of
 from bridge.proxy.routing.table import RouteTable
+from bridge.proxy.telemetry import surroundings, workers
 from bridge.settings import Settings
 
 __all__ = ["WITHOUT", "Required", "missing", "says"]
@@ -81,11 +82,22 @@ class Required:
             of = f"release {standing.release}"
             raise FlipRefused(
                 "\n  ".join([f"no evidence yet that {rule}, of {of}; nothing was changed:", *lines])
-                + "\ncompare more, with `bridgectl compare` or `shadow:` in routes.yaml; or give "
-                "--without-evidence, which the history notes"
+                + "\nevidence comes from `bridgectl compare` and from `shadow:` in routes.yaml; to "
+                "do without, give --without-evidence, which the history notes"
+            )
+        if old := _old_code(self.settings):
+            raise FlipRefused(
+                f"what was compared is release {standing.release}, and {old}; nothing was changed"
             )
         found = (f"{name} {says(standing.counts[name])}" for name in routes)
         return f"{'; '.join(found)} (release {standing.release})"
+
+
+def _old_code(settings: Settings) -> str:
+    """In words, that workers would answer with older code than was compared; empty where not."""
+    found = surroundings.compare(workers.read_all(settings.state_dir), settings)
+    says = surroundings.Compared({}, found.code).says
+    return says[0] if says else ""
 
 
 def _refusals(

@@ -93,3 +93,10 @@ def test_a_group_is_raised_when_each_of_its_routes_has_been_compared(
     again = site.bridge(*flip)
     assert again.returncode == 5
     assert "front: nothing was compared" in again.stderr
+
+    for route in ("front", "back"):
+        _compared(site, route, 300)
+    again = site.bridge(*flip)
+    assert again.returncode == 5
+    assert "workers run older code than" in again.stderr
+    assert "nothing was changed" in again.stderr

@@ -97,7 +97,10 @@ class Plan:
         self.requests += 1
         if entry.ours is not None:
             self._check(entry.ours)
-            found = self._of_ours(entry, entry.ours)
+            if self._is_before_the_routes(entry.ours):
+                found = self._of_others(entry)
+            else:
+                found = self._of_ours(entry, entry.ours)
         else:
             found = self._of_others(entry)
         if found is None:
@@ -105,6 +108,14 @@ class Plan:
             return
         route, now, then = found
         self._count(entry, route, now.side == PYTHON, then.side == PYTHON)
+
+    def _is_before_the_routes(self, line: Mapping[str, Any]) -> bool:
+        """Whether a line is of another file, which had no route for it, or another one: then it is
+        decided by matching its path, as a line of another server's log."""
+        if not line.get("reason") or self._tables.get(str(line.get("table", ""))) is not None:
+            return False
+        known = line.get("site") in self._now.file.sites
+        return not known or self._now.route(str(line.get("route", ""))) is None
 
     def _check(self, line: Mapping[str, Any]) -> None:
         table = self._tables.get(str(line.get("table", "")))

@@ -457,11 +457,6 @@ class Shadow(Model):
         le=16 * 2**20,
         description="larger answers are compared by length and digest alone",
     )
-    legacy: Share = Field(
-        default=0,
-        description="share of Python's answers for which legacy is asked too: PHP counts such "
-        "views twice",
-    )
 
 
 class RouteCompare(Model):
