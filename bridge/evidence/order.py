@@ -175,8 +175,10 @@ class Order:
         with self._lock:
             known = self._ways.setdefault(route, _Ways()).known()
         settled = self.judge.settle(*given, known=known, more=more)
-        with self._lock:
-            self._ways[route].learn(settled.learned)
+        # Where both sides are alike a moment later the page has been edited, and was no dice.
+        if settled.learned and self.judge.find(*given[2:5]):
+            with self._lock:
+                self._ways[route].learn(settled.learned)
         return settled
 
     def _stayed(self, route: str, settled: Settled) -> bool:

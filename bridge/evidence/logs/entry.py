@@ -27,6 +27,7 @@ _MONTHS = {
     "Jan": 1, "Feb": 2, "Mar": 3, "Apr": 4, "May": 5, "Jun": 6,
     "Jul": 7, "Aug": 8, "Sep": 9, "Oct": 10, "Nov": 11, "Dec": 12,
 }  # fmt: skip
+_YEAR_3000 = 32_503_680_000.0
 _COMMON = re.compile(r"\[?(\d\d)/(\w{3})/(\d{4}):(\d\d):(\d\d):(\d\d) ([+-]\d\d)(\d\d)\]?")
 
 
@@ -123,8 +124,14 @@ def seconds_of(text: str, scale: float = 1.0) -> float | None:
 
 @lru_cache(maxsize=4096)
 def time_of(text: str) -> float:
-    """Unix seconds of a time as logs have it: `17/May/2015:10:05:03 +0000`, ISO 8601, or seconds
-    or milliseconds since 1970. 0 for what is none."""
+    """Unix seconds of a time as logs have it: `17/May/2015:10:05:03 +0000`, ISO 8601, or seconds,
+    milliseconds, microseconds or nanoseconds since 1970. 0 for what is none, and for what is in
+    no year from 1970 to 2999."""
+    found = _time_of(text)
+    return found if 0 <= found < _YEAR_3000 else 0.0
+
+
+def _time_of(text: str) -> float:
     if found := _COMMON.fullmatch(text):
         day, month, year, hour, minute, second, off_hours, off_minutes = found.groups()
         try:
@@ -137,7 +144,9 @@ def time_of(text: str) -> float:
         return base - sign * (int(off_hours[1:]) * 3600 + int(off_minutes) * 60)
     try:
         value = float(text)
-        return value / 1000 if value > 1e11 else value
+        while 1e11 < value < 1e20:
+            value /= 1000
+        return value
     except ValueError:
         pass
     try:

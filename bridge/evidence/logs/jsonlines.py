@@ -58,7 +58,9 @@ def read_line(line: str) -> tuple[Any, ...] | None:
         return None
     if not isinstance(data, dict):
         return None
-    ours = data if all(key in data for key in _OURS) else None
+    ours = data if all(isinstance(data.get(key), str) for key in _OURS) else None
+    if ours is not None and not isinstance(data.get("site", ""), str):
+        ours = None
     known = {str(key).lower().replace("-", "_"): value for key, value in data.items()}
     inner = known.get("request")
     if isinstance(inner, dict):  # Caddy's
@@ -97,6 +99,6 @@ def _seconds(data: Mapping[str, Any]) -> str:
         if key in data:
             try:
                 return repr(float(data[key]) * scale)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 return ""
     return ""

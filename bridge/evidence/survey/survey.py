@@ -30,6 +30,7 @@ STATIC = frozenset(
 
 _PENDING = 30_000
 _HOSTS = 50
+_BACK = 3600.0  # seconds; a batch that begins so much earlier is of an older file
 
 
 class Survey:
@@ -49,6 +50,7 @@ class Survey:
         self.scripts = Scripts()
         self._paths = Paths()
         self._pending: dict[tuple[Any, ...], list[Any]] = {}
+        self._ended = 0.0  # when the last batch did
 
     def add(self, batch: Batch) -> None:
         """Count the requests of `batch`."""
@@ -73,7 +75,7 @@ class Survey:
                 known[0] += 1
                 known[2] = row[time]
                 if (sent := row[size]) != "-":
-                    known[1] += int(sent) if sent.isdecimal() else 0
+                    known[1] += number(sent)
         if len(pending) > _PENDING:
             self._fold()
 
@@ -111,6 +113,10 @@ class Survey:
     def _span(self, at: Mapping[str, int], rows: Sequence[tuple[Any, ...]]) -> None:
         if "time" in at and rows:
             times = [time_of(row[at["time"]]) for row in (rows[0], rows[-1])]
+            if times[0] < self._ended - _BACK:
+                # What is pending has the time of its last row, which must be its newest.
+                self._fold()
+            self._ended = times[1]
             self.first = min(filter(None, [self.first, *times]), default=0.0)
             self.last = max(self.last, *times)
 

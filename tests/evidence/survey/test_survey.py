@@ -48,6 +48,35 @@ def test_much_that_is_only_read_comes_first_and_log_ins_late(tmp_path: Path) -> 
     assert not any("gone" in one for one in order)
 
 
+def test_a_script_has_the_time_when_it_was_asked_for_last_whichever_file_comes_first(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "x.php").touch()
+    new, old = tmp_path / "log", tmp_path / "log.1"
+    for log, day in ((new, "17/Jul/2015"), (old, "17/May/2015")):
+        log.write_text(f'1.2.3.4 - - [{day}:10:05:03 +0000] "GET /x.php HTTP/1.1" 200 5\n')
+    for logs in ([new, old], [old, new]):
+        found = Survey()
+        for batch in Reader(logs).batches():
+            found.add(batch)
+        found.rules()
+        assert list(found.scripts.unused(tmp_path, found.last - 86400)) == []
+
+
+def test_numbers_that_no_log_should_have_stop_nothing(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    good = '"request": "GET /a HTTP/1.1", "status": 200'
+    odd = (
+        '"time": NaN', '"time": 1e999', '"ts": "-1e15"', '"ts": 1701396000000000000',
+        f'"bytes": "{"9" * 5000}"', f'"request_time": {"9" * 400}',
+    )  # fmt: skip
+    log.write_text("".join(f"{{{good}, {one}}}\n" for one in odd))
+    found, _ = surveyed(log)
+    found.rules()
+    assert found.total.requests == len(odd)
+    assert (found.first, found.last) == (0.0, 0.0) or 1.7e9 < found.last < 1.8e9
+
+
 def test_every_place_in_the_order_has_its_reason(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(line("/a") * 3 + line("/a", method="POST"))
