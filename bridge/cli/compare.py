@@ -273,9 +273,9 @@ class _Comparison:
         elif verdict.kind is Kind.DIFFERENT:
             for difference in verdict.differences:
                 group = one.route, difference.what, difference.group
-                self.groups[group] += 1
                 first = one.asked.target, difference.legacy, difference.python
                 self.first.setdefault(group, first)
+            self.groups.update({(one.route, d.what, d.group) for d in verdict.differences})
         self.used |= verdict.used
 
     def _show(self, chosen: Chosen, through: int, whole: bool, output: Format) -> None:
@@ -365,11 +365,14 @@ class _Comparison:
         unused: Sequence[str],
         rules: Sequence[dict[str, Any]],
     ) -> None:
+        from bridge.evidence.rate import percent
+
         words = ("same", "noise", "lag", "different", "declined", "not-compared")
         shown = [
-            {**row, "bound": f"< {row['bound']:.2%}" if row["compared"] else ""} for row in rows
+            {**row, "bound": f"under {percent(row['bound'])}" if row["compared"] else ""}
+            for row in rows
         ]
-        columns = headings("route", "compared", *words, "bound: different, at 95 %")
+        columns = headings("route", "compared", *words, "bound: Different (95%)")
         show_rows(shown, columns, "table")
         for route, kind, why in list(self.why)[:_SHOWN]:
             count = self.why[route, kind, why]
@@ -377,7 +380,7 @@ class _Comparison:
         if groups:
             click.echo()
             columns = headings(
-                "id", "route", "count", "what", "place", "legacy", "python", "example"
+                "id", "route", "count: Requests", "what", "place", "legacy", "python", "example"
             )
             show_rows(groups[:_SHOWN], columns, "table")
             more = f"; {len(groups) - _SHOWN:,} more" if len(groups) > _SHOWN else ""

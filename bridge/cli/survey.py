@@ -116,15 +116,17 @@ def survey(
 
 def _hosts(found: Survey) -> list[str]:
     """The hosts of the log that are asked for most, or a name to be replaced."""
-    from bridge.proxy.request.hosts import Hosts
+    from pydantic import ValidationError
+
+    from bridge.proxy.routing.models import Site
 
     good = []
     for name in sorted(found.hosts, key=lambda one: -found.hosts[one])[:5]:
         try:
-            Hosts({"site": [name]})
-        except ValueError:
+            Site(hosts=(name.lower(),), legacy="php")
+        except ValidationError:
             continue
-        if name not in ("", "-", "_"):
+        if "*" not in name and name not in ("", "-", "_"):
             good.append(name.lower())
     return good or ["www.example.org"]
 
@@ -141,6 +143,10 @@ def _unused(
         unused["Routes"] = found.progress.unused(names, since)
     if root is not None:
         unused["PHP scripts"] = list(found.scripts.unused(root, since))
+        if found.scripts.full:
+            click.echo(
+                "bridge: the log asks for too many scripts to say which are unused", err=True
+            )
     return unused
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ PURPOSE = ("Purpose", "bridge-compare")
 
 _READ = "bridge.evidence.read"
 """Key of a handler's environment: what it reads is noted there."""
+_CONDITION = re.compile(r"(?:if-.*|range)$", re.IGNORECASE)
 _BODY = 16 * 2**20  # bytes that are kept of an answer
 _MOST = 2**30  # bytes that an answer may have
 _LONGEST = 120.0  # seconds
@@ -88,7 +90,8 @@ class Both:
     def _ask(
         self, side: str, asked: Asked, documents: dict[Read, int | None] | None
     ) -> tuple[Heard, _Body]:
-        headers = [*asked.headers]
+        # Legacy's first answer was a whole one: what a browser has already is no matter here.
+        headers = [pair for pair in asked.headers if not _CONDITION.match(pair[0])]
         names = {name.lower() for name, _ in headers}
         headers += [one for one in (_BROWSER, _ACCEPT) if one[0].lower() not in names]
         environ = environ_of(

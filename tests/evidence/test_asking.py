@@ -76,6 +76,14 @@ def test_each_side_answers_for_itself_whatever_the_share(both: Both, backend: Ba
     assert answer.get("Cache-Control") is None
 
 
+def test_what_a_browser_has_already_is_no_matter(both: Both, backend: Backend) -> None:
+    given = [("If-None-Match", '"v1"'), ("If-Modified-Since", "now"), ("Range", "bytes=0-1")]
+    both.legacy(Asked("GET", "/page", "forge.example", [*given, ("X-Who", "me")]))
+    names = {name.lower() for name, _ in backend.only().headers}
+    assert "x-who" in names
+    assert not names & {"if-none-match", "if-modified-since", "range"}
+
+
 def test_nothing_is_read_for_the_next_request(both: Both) -> None:
     first, second = both.python(ASKED), both.python(ASKED)
     assert first.reads == second.reads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -108,7 +109,7 @@ def test_an_edit_is_no_way_in_which_a_page_differs() -> None:
 def test_a_page_that_is_edited_often_does_not_hide_a_difference() -> None:
     pages = [html(f"{number} files") for number in (11, 22, 33, 44, 55, 66, 77)]
     both = order(Side(pages[0]), Side(pages[0]))
-    for old, new in zip(pages, pages[1:], strict=False):
+    for old, new in itertools.pairwise(pages):
         both.legacy = both.python = Side(new)
         assert both.compare(ASKED, NONE, route="page", legacy=old).kind is Kind.NOISE
     both.legacy, both.python = Side(html("88 files")), Side(html("99 files"))

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
 from bridge.evidence.answers import Answer, Asked, Kind
 from bridge.evidence.asking import Both, NoAnswer
+from bridge.evidence.comparers.difference import Difference
 from bridge.evidence.comparers.ignoring import Rules
 from bridge.evidence.order import Comparing, Order, Verdict
 from bridge.logs import traceback_text
@@ -61,17 +63,29 @@ class Looking:
         # The file may say something else by now than when the visitor asked.
         if route is None or route.app is None or copied.method not in ("GET", "HEAD"):
             return Verdict(Kind.NOT_COMPARED, "the route has no Python side any more")
-        legacy = answer_of(copied)
-        if legacy.status >= 500:
+        legacy = answer_of(copied) if copied.status else None
+        if legacy is not None and legacy.status >= 500:
             why = f"legacy failed: it answered {legacy.status}"
             return Verdict(Kind.NOT_COMPARED, why, (), legacy)
-        return self._order.compare(
+        if legacy is None and not route.spec.compare.again:
+            return Verdict(Kind.NOT_COMPARED, "legacy may not be asked again")
+        verdict = self._order.compare(
             asked,
             Rules.of(table.file.compare, copied.route),
             route=copied.route,
             legacy=legacy,
             again=route.spec.compare.again,
         )
+        if copied.method == "HEAD" and verdict.kind is not Kind.DIFFERENT and verdict.python:
+            # Equal heads say nothing of pages.
+            return replace(verdict, kind=Kind.NOT_COMPARED, why="only the head was asked for")
+        return verdict
+
+    def died(self, copied: Copied) -> None:
+        """Note that Python's process has ended while it answered this, and nothing else."""
+        why = "Python's process ended while it answered"
+        difference = Difference("answer", "answer", "died", "", why)
+        self._keep(copied, asked_of(copied), Verdict(Kind.DIFFERENT, why, (difference,)))
 
     def _legacy(self, asked: Asked) -> Answer:
         return self._both().legacy(asked)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import structlog
 
 from bridge.errors import BridgeError
+from bridge.evidence.answers import Kind
 from bridge.evidence.asking import Both
 from bridge.evidence.judge import Judge
 from bridge.evidence.shadow.backlog import Backlog
@@ -22,6 +23,8 @@ from bridge.evidence.shadow.bounds import memory_used
 from bridge.evidence.shadow.intake import Intake
 from bridge.evidence.shadow.keeping import Keeping
 from bridge.evidence.shadow.looking import Looking
+from bridge.evidence.shadow.unfinished import Unfinished
+from bridge.logs import traceback_text
 from bridge.proxy.routing.reload import Reloader
 from bridge.proxy.routing.table import RouteTable
 from bridge.proxy.shadow.copies import Copied
@@ -34,6 +37,7 @@ __all__ = ["Limits", "Process"]
 log = structlog.get_logger("bridge.shadow")
 
 _BEAT = 0.5  # seconds
+_ALONE = -1  # in place of a thread's number
 _HANG = 10.0  # seconds beyond a handler's own time
 
 
@@ -79,6 +83,8 @@ class Process:
         self._looking = Looking(self._sides, self._judge, self._keeping.keep)
         self._outdated = ""
         self._since: dict[int, float] = {}  # by thread, since when it is at work on one copy
+        self._unfinished = Unfinished(state_dir)
+        self._ready = threading.Event()
         self._intake = Intake(
             state_dir, self._take, lambda: self._tallies.add(scrape.SHADOW_DROPPED, "broken")
         )
@@ -94,6 +100,7 @@ class Process:
     def _run(self) -> str:
         self._reloader.start()
         threading.Thread(target=self._intake.run, name="shadow-intake", daemon=True).start()
+        threading.Thread(target=self._again, name="shadow-again", daemon=True).start()
         for number in range(self._limits.threads):
             name = f"shadow-{number}"
             threading.Thread(target=self._work, args=(number,), name=name, daemon=True).start()
@@ -112,12 +119,34 @@ class Process:
             self._tallies.add(scrape.SHADOW_DROPPED, "full")
 
     def _work(self, number: int) -> None:
+        self._ready.wait()
         while True:
             copied = self._backlog.get()
             self._since[number] = time.monotonic()
+            self._unfinished.begin(str(number), copied)
             kind = self._looking.look(copied)
+            self._unfinished.end(str(number))
             self._tallies.add(scrape.SHADOW, copied.route, kind)
             self._since.pop(number, None)
+
+    def _again(self) -> None:
+        """What the last process did not finish, one after the other: it may have died of it."""
+        try:
+            for left in self._unfinished.left():
+                self._since[_ALONE] = time.monotonic()
+                if left.kills:
+                    self._looking.died(left.copied)
+                    self._tallies.add(scrape.SHADOW, left.copied.route, Kind.DIFFERENT)
+                    continue
+                self._unfinished.begin_again(left)
+                kind = self._looking.look(left.copied)
+                self._unfinished.end()
+                self._tallies.add(scrape.SHADOW, left.copied.route, kind)
+        except Exception as error:
+            log.error("bug in the shadow", traceback=traceback_text(error))
+        finally:
+            self._since.pop(_ALONE, None)
+            self._ready.set()
 
     def _sides(self) -> Both:
         """Both sides of the table of the moment."""

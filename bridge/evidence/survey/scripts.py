@@ -17,7 +17,8 @@ _INDEX = "index.php"
 
 
 class Scripts:
-    """`full` says that there were too many to remember all."""
+    """`full` says that there were too many to remember all: then nobody can say which of them are
+    unused."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
@@ -38,7 +39,9 @@ class Scripts:
 
     def unused(self, root: Path, since: float) -> Iterator[str]:
         """The scripts below a document root, as addresses, that nobody has asked for since then
-        (Unix seconds). Links to folders are not followed."""
+        (Unix seconds); none where it cannot be told. Links to folders are not followed."""
+        if self.full:
+            return
         for folder, folders, files in os.walk(root):
             folders.sort()
             for name in sorted(files):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from bridge.evidence.asking import PURPOSE
+from bridge.evidence.differences.found import Counts
 from bridge.evidence.differences.store import Evidence
 from bridge.evidence.release import release_of, rules_of
 from bridge.files import is_alive
@@ -212,6 +213,50 @@ def test_it_ends_when_handlers_hang_grow_or_crash(start: Start, what: str) -> No
         running.copy(f"/page?do={what}")
     running.process.wait(BOUND * 3)
     assert running.process.returncode != 0
+
+
+def counted(running: Running) -> Counts:
+    """What is evidence of this release."""
+    settings = Settings.from_environ(running.settings)
+    release = release_of([HANDLER], settings)
+    return Evidence(running.state).counts(release, rules_of(settings)).get("page", Counts())
+
+
+def test_a_request_of_which_python_dies_again_and_again_is_different(start: Start) -> None:
+    running = start()
+    running.copy("/page?do=crash")
+    running.process.wait(BOUND)
+    for _ in range(2):  # it is asked for alone, and each process dies of it
+        running = start()
+        running.process.wait(BOUND)
+    assert counted(running) == Counts()
+    running = start()
+    wait_for(lambda: counted(running).different == 1, BOUND, "the one that kills")
+    (group,) = Evidence(running.state).groups("page")
+    assert (group.place, group.what) == ("answer", "died")
+    running.copy()
+    assert running.kinds(2)["same"] == 1
+
+
+def test_what_was_under_way_when_somebody_killed_it_is_asked_once_more(start: Start) -> None:
+    running = start()
+    running.copy("/page?do=hang")
+    work = running.state / "shadow-unfinished"
+    wait_for(lambda: work.is_dir() and any(work.iterdir()), BOUND, "a request under way")
+    text = next(work.iterdir()).read_text()
+    assert "a=1" not in text  # the visitor's cookie
+    running.process.kill()
+    running.process.wait()
+    (work / "0").write_text(text.replace("do=hang", "do="))
+    running = start()
+    assert running.kinds(1) == {"same": 1}
+    wait_for(lambda: not any(work.iterdir()), BOUND, "nothing under way")
+
+
+def test_equal_heads_are_no_evidence_of_pages(start: Start) -> None:
+    running = start()
+    running.copy(method="HEAD", body=b"", length=0)
+    assert running.kinds(1) == {"not-compared": 1}
 
 
 @pytest.mark.slow
