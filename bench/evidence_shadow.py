@@ -34,7 +34,7 @@ __all__ = ["ROWS", "instructions", "long_run", "parts"]
 
 RATE = 10  # copies a second of a worker, the default of routes.yaml
 CONNECTIONS = 32  # of wrk
-ALONE = 1000  # requests one by one in a round
+ALONE = 5000  # requests one by one in a round: longer than the first copies take
 SHORT, LONG = 20_000, 1_000_000
 """Comparisons of the run that watches memory."""
 _SHADOW = ", shadow: {{share: 100%, rate: {rate}}}"

@@ -6,7 +6,7 @@ import threading
 
 __all__ = ["Room", "Valve"]
 
-_FIRST = 1.0  # seconds of the rate that may be let through at once
+_FIRST = 0.2  # seconds of the rate that may be let through at once
 
 
 class Room:
@@ -33,7 +33,7 @@ class Room:
 
 
 class Valve:
-    """Lets so many through in a second, and up to those of a second at once. Thread-safe.
+    """Lets so many through in a second, and those of a fifth of one at once. Thread-safe.
 
     `over` counts those that it did not let through; none passes before `opens` while the rate is
     `rate`.
