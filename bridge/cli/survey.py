@@ -87,7 +87,8 @@ def survey(
         from bridge.evidence.survey.routesfile import routes_file
 
         named = hosts or _hosts(found)
-        click.echo(routes_file(proposals[:top], named, legacy), nl=False)
+        queries = found.progress is None  # the bridge's own log has none
+        click.echo(routes_file(proposals[:top], named, legacy, queries=queries), nl=False)
         return
     unused = _unused(found, table, root, days)
     if output == "json":

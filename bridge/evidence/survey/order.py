@@ -24,11 +24,12 @@ _READS, _HARMLESS = ("GET", "HEAD"), ("OPTIONS", "PROPFIND", "TRACE")
 @dataclass(frozen=True)
 class Proposal:
     """A rule, and why it stands where it does; `score` is the share of all requests that it is
-    worth, from 0 to 1."""
+    worth, from 0 to 1. `personal` says that its name is one of logging in, or of an account."""
 
     rule: Rule
     score: float
     why: str
+    personal: bool = False
 
 
 def propose(rules: Sequence[Rule], total: Tally) -> list[Proposal]:
@@ -78,7 +79,7 @@ def _judged(rule: Rule, total: Tally) -> Proposal:
     if rule.path.rstrip("/").endswith("<path:rest>") or (rule.path.count("<") > 2):
         score *= 0.3
         reasons.append("many kinds of pages together")
-    return Proposal(rule, score, ", ".join(reasons))
+    return Proposal(rule, score, ", ".join(reasons), bool(_PERSONAL.search(rule.path)))
 
 
 def _percent(share: float) -> str:

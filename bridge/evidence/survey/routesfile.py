@@ -29,22 +29,32 @@ backends:
 
 routes:
 """
+_NO_QUERIES = """\
+# The bridge's own log has no queries, so these routes take their paths whatever the query is: also
+# `/?s=word`, where that is a search. Give a route `query: {s: false}` for each parameter that makes
+# another page of it, or survey the web server's log, which has them.
+"""
 UNWRITTEN = "bridge.evidence.survey.unwritten:page"
 
 
-def routes_file(proposals: Sequence[Proposal], hosts: Sequence[str], legacy: str) -> str:
-    """The text of the file.
+def routes_file(
+    proposals: Sequence[Proposal], hosts: Sequence[str], legacy: str, *, queries: bool = True
+) -> str:
+    """The text of the file. Pages for logging in, and accounts, are no beginning and left out.
 
     hosts: of the site; any other gets a 421.
     legacy: the URL of PHP's web server.
+    queries: whether the log has them; without, a route takes its path whatever the query says.
     """
     text = _HEAD.format(
         unwritten=UNWRITTEN, hosts=json.dumps(list(hosts)), legacy=json.dumps(legacy)
     )
+    if not queries:
+        text = _NO_QUERIES + text
     taken: set[str] = set()
     kept: list[Rule] = []
     for one in proposals:
-        if not any(_overlap(one.rule, other) for other in kept):
+        if not one.personal and not any(_overlap(one.rule, other) for other in kept):
             kept.append(one.rule)
             text += "\n".join(_route(one, taken)) + "\n\n"
     return text.rstrip("\n") + "\n" if kept else text.replace("routes:\n", "routes: []\n")

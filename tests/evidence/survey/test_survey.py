@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from bridge.evidence.logs import Reader
 from bridge.evidence.survey import Survey, propose
+from bridge.evidence.survey.order import Proposal
+from bridge.evidence.survey.paths import Rule
 from bridge.evidence.survey.routesfile import routes_file
+from bridge.evidence.survey.tally import Tally
 from bridge.proxy.routing.load import load_text
 from bridge.proxy.tools.lint import lint
 from tests.evidence.survey.site import line, site_log
@@ -117,3 +120,14 @@ def test_the_routes_of_any_log_load_without_a_finding(
     table = load_text(text, Path("routes.yaml"))
     assert [one.message for one in lint(table, "routes.yaml") if "equal rank" in one.message] == []
     assert all(route.share == 0 and route.app for route in table.routes)
+
+
+def test_pages_for_logging_in_are_no_routes_and_a_log_without_queries_is_said() -> None:
+    rules = [
+        Proposal(Rule(path, {}, Tally(), 0), 0.5, "often", personal)
+        for path, personal in (("/wp-login.php", True), ("/page", False))
+    ]
+    text = routes_file(rules, ["www.example.org"], "http://127.0.0.1:8090", queries=False)
+    assert "wp-login" not in text
+    assert "whatever the query is" in text
+    assert [route.spec.path for route in load_text(text, Path("routes.yaml")).routes] == ["/page"]
