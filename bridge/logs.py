@@ -14,9 +14,35 @@ import structlog
 
 __all__ = ["configure", "traceback_text"]
 
+_MOST = 1000  # tracebacks that are known again
 
-def configure(stream: TextIO | None = None, *, pretty: bool | None = None) -> None:
-    """Send the application's log to `stream` (standard error). `pretty` for a terminal."""
+
+class _Once:
+    """Lets each traceback pass once: a handler that is asked again and again fails as often."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def __call__(
+        self, logger: object, name: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        text = event.get("traceback")
+        if isinstance(text, str):
+            if text in self._said:
+                raise structlog.DropEvent
+            if len(self._said) < _MOST:
+                self._said.add(text)
+        return event
+
+
+def configure(
+    stream: TextIO | None = None, *, pretty: bool | None = None, once: bool = False
+) -> None:
+    """Send the application's log to `stream` (standard error).
+
+    pretty: for a terminal.
+    once: each traceback is logged once.
+    """
     stream = stream or sys.stderr
     pretty = stream.isatty() if pretty is None else pretty
     shared: list[structlog.typing.Processor] = [
@@ -24,6 +50,8 @@ def configure(stream: TextIO | None = None, *, pretty: bool | None = None) -> No
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    if once:
+        shared.insert(0, _Once())
     plain = structlog.dev.plain_traceback  # rich ones show local variables, secrets and all
     if pretty:
         shared.append(structlog.dev.ConsoleRenderer(exception_formatter=plain))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bridge import logs as logs_of_handlers
 from bridge.cli.options import how_many, pairs_of
 from bridge.cli.output import Format, as_json, format_option, headings, show_rows, visible
 from bridge.errors import BridgeError, WrongUsage
@@ -87,6 +88,7 @@ def compare(
         raise click.UsageError("name addresses, or a log with --log FILE")
     if log_format and not logs:
         raise click.UsageError("--log-format is for --log")
+    logs_of_handlers.configure(once=True)
     _Comparison(
         Settings.from_environ(),
         urls=urls,

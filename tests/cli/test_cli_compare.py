@@ -30,6 +30,8 @@ def page(request: Request, name: str) -> Response:
     """As legacy has it, but for one project."""
     if name == "noisy":
         return Response(noisy_page(), mimetype="text/html")
+    if name == "broken":
+        raise RuntimeError("no database")
     title = "Vim?" if name == "vim" else name
     return Response(f"<!DOCTYPE html><title>{name}</title><p>{title}</p>", mimetype="text/html")
 
@@ -105,6 +107,15 @@ def test_one_that_is_different_is_named_with_its_place(routes: Path) -> None:
         "page", 2, 1, 1,
     )  # fmt: skip
     assert difference["id"]
+
+
+def test_a_handler_that_fails_is_different_and_its_traceback_is_said_once(routes: Path) -> None:
+    words, env = command("/p/broken", "/p/broken?a=1", "-o", "json", routes=routes)
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)
+    (difference,) = json.loads(done.stdout)["differences"]
+    assert (difference["place"], difference["what"]) == ("answer", "python-error")
+    assert difference["python"] == "python-error: RuntimeError: no database"
+    assert done.stderr.count("Traceback") == 1
 
 
 def test_a_log_is_asked_for_its_gets_each_address_once(

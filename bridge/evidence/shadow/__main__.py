@@ -24,7 +24,7 @@ def main() -> None:
     from bridge.evidence.shadow.process import Limits, Process
     from bridge.settings import Settings
 
-    logs.configure()
+    logs.configure(once=True)
     log = structlog.get_logger("bridge.shadow")
     parent = int(sys.argv[1]) if len(sys.argv) > 1 else 0
     limits = Limits(memory=int(sys.argv[2]) * 2**20) if len(sys.argv) > 2 else Limits()
