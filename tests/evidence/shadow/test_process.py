@@ -133,7 +133,7 @@ def test_each_kind_of_answer_is_counted_and_is_evidence_of_this_release(
         "same": 1, "declined": 1, "different": 2, "noise": 1, "not-compared": 2,
     }  # fmt: skip
     running.process.send_signal(signal.SIGINT)
-    running.process.wait(BOUND)
+    running.process.wait(BOUND * 3)
     settings = Settings.from_environ(running.settings)
     release = release_of([HANDLER], settings)
     found = Evidence(running.state).counts(release, rules_of(settings))
@@ -225,10 +225,10 @@ def counted(running: Running) -> Counts:
 def test_a_request_of_which_python_dies_again_and_again_is_different(start: Start) -> None:
     running = start()
     running.copy("/page?do=crash")
-    running.process.wait(BOUND)
+    running.process.wait(BOUND * 3)
     for _ in range(2):  # it is asked for alone, and each process dies of it
         running = start()
-        running.process.wait(BOUND)
+        running.process.wait(BOUND * 3)
     assert counted(running) == Counts()
     running = start()
     wait_for(lambda: counted(running).different == 1, BOUND, "the one that kills")

@@ -233,6 +233,7 @@ def test_a_head_is_copied_and_a_post_never_is(make: Make, backend: Backend) -> N
     site.ask(method="POST", body=b"a=1")
     site.ask(body=b"a=1")  # a GET with a body
     site.ask(method="HEAD")
+    site.copied(1)
     site.ask()
     assert [copied.method for copied in site.copied(2)] == ["HEAD", "GET"]
     assert site.results() == {SENT: 2}

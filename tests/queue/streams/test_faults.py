@@ -262,6 +262,7 @@ def test_what_was_taken_over_before_an_error_at_the_next_queue_is_not_lost(
             found = real(group, stream, count)
             if found:
                 calls.append(stream)
+                group._reclaim_at.pop("q2", None)  # it is its turn in the same look
             return found
 
         monkeypatch.setattr(Group, "reclaim", reclaim)
