@@ -7,6 +7,7 @@ elements in another order. A noisy place that differs in another way is a differ
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,10 @@ __all__ = ["Settled", "Way", "settle"]
 _LONGEST = 300  # characters of a value that is kept as a way
 _MOST_WAYS = 400
 _MOST_PAIRS = 50
-_SEVERAL = 3  # places of one group that are noisy in one page: then all of the group may be
+_SEVERAL = 3  # noisy places of a row or column, so that one in their middle may be noisy, too
+_NEARLY_ALL = 0.75  # of those between the first and the last noisy one
+_WORD = re.compile(r"\w+")  # an address has some, too
+_INDEX = re.compile(r"\[(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +176,8 @@ class _Noises:
         """Values of legacy elsewhere that say how this place may differ."""
         ways = self._known[one.group, "value", one.label or one.place]
         pairs = [(way.old, way.new) for way in ways]
-        others = self._groups[one.group, "value"]
-        if len({own.spot for own in others}) >= _SEVERAL:
-            pairs += [(own.old, own.new) for own in others]
+        others = _beside(one.place, self._groups[one.group, "value"])
+        pairs += [(own.old, own.new) for own in others]
         return pairs[:_MOST_PAIRS]
 
     def learned(self) -> frozenset[Way]:
@@ -190,6 +193,24 @@ class _Noises:
         return frozenset(ways)
 
 
+def _beside(place: str, others: Sequence[Found]) -> list[Found]:
+    """The noisy places of the row or column that this one stands in the middle of, where nearly
+    all of it is noisy: dice may have fallen alike just here. A column beside a noisy one is not.
+    """
+    for index in _INDEX.finditer(place):
+        before, after, at = place[: index.start(1)], place[index.end(1) :], int(index[1])
+        found: dict[int, Found] = {}
+        for own in others:
+            number = own.place[len(before) : len(own.place) - len(after)]
+            if own.place == f"{before}{number}{after}" and number.isdecimal():
+                found[int(number)] = own
+        found.pop(at, None)
+        between = len(found) >= _SEVERAL and min(found) < at < max(found)
+        if between and len(found) >= _NEARLY_ALL * (max(found) - min(found)):
+            return list(found.values())
+    return []
+
+
 def _similar(one: str, other: str) -> bool:
     """Whether two elements of one look differ in texts of the same kinds alone."""
     return all(
@@ -202,13 +223,13 @@ def _rotating(old: str, others: Sequence[str]) -> bool:
     """Whether a text is another one as a whole, and not only in some of its pieces."""
     if any(kind_of(text) == "mixed" and " " in text for text in (old, *others)):
         return False
-    kept = Counter(old.split())
+    kept = Counter(_WORD.findall(old))
     words = kept.total()
     if not words:
         return True
     for other in others:
-        shared = (kept & Counter(other.split())).total()
-        if 2 * shared > words:
+        shared = (kept & Counter(_WORD.findall(other))).total()
+        if shared and 2 * shared >= words:
             return False
     return True
 
