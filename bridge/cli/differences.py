@@ -95,6 +95,8 @@ def differences() -> None:
       bridgectl differences show 12            both answers beside each other
       bridgectl differences --html found.html  one file to hand around
       bridgectl differences clear project      compared anew from now on
+
+    `bridgectl differences list --help` names --html, --all and -o.
     """
 
 
