@@ -8,6 +8,7 @@ without PARENT, by whoever starts that.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from bridge.evidence.shadow.bounds import bound, yield_to_others
@@ -16,6 +17,9 @@ from bridge.evidence.shadow.bounds import bound, yield_to_others
 def main() -> None:
     # First of all: also what is imported from here on must not be in the visitors' way.
     yield_to_others()
+    # Whoever started us may have ignored them; what is found is written at the end.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
     import structlog
 

@@ -110,7 +110,8 @@ def start(backend: Backend, tmp_path: Path) -> Iterator[Start]:
         sent: Counter[bool] = Counter()
         sender = Sender(state, lambda copied, size, well: sent.update([well]))
         running = Running(process, state, routes, sender, settings, sent)
-        wait_for(lambda: (state / "shadow" / str(process.pid)).exists(), 30, "a sign of life")
+        sign = state / "shadow" / str(process.pid)
+        wait_for(lambda: sign.exists() or process.poll() is not None, 30, "a sign of life")
         return running
 
     yield begin
