@@ -181,6 +181,8 @@ class _Comparison:
         self._show(chosen, through, whole, output)
         if not whole:
             raise click.exceptions.Exit(130)
+        if not any(kind.is_compared for kinds in self.tally.kinds.values() for kind in kinds):
+            raise BridgeError("nothing was compared, so nothing is known; it is said above why")
         if self.tally.different:
             raise click.exceptions.Exit(1)
 

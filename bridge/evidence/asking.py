@@ -69,13 +69,16 @@ class Both:
         self._sides.close()
 
     def legacy(self, asked: Asked) -> Answer:
-        """Legacy's answer. Raises NoAnswer, also for one with a status of 500 or more."""
+        """Legacy's answer. Raises NoAnswer, also for one with a status of 500 or more, or 429."""
         asked = replace(asked, headers=[*asked.headers, PURPOSE])
         heard, body = self._ask(LEGACY, asked, None)
         if heard.outcome.backend == "bridge":
             raise NoAnswer(Kind.NOT_COMPARED, f"legacy failed: {heard.outcome.error}")
         if heard.status >= 500:
             raise NoAnswer(Kind.NOT_COMPARED, f"legacy failed: it answered {heard.status}")
+        if heard.status == 429:
+            why = "legacy answered 429, as it is asked too often: lower --rate, or `rate` of shadow"
+            raise NoAnswer(Kind.NOT_COMPARED, why)
         return body.answer(heard, {})
 
     def python(self, asked: Asked) -> Answer:

@@ -207,3 +207,10 @@ def test_an_address_without_a_python_side_is_said(routes: Path) -> None:
 def test_a_log_with_nothing_to_compare_is_said(routes: Path, tmp_path: Path) -> None:
     done = compare("--log", str(log_of(tmp_path, "/other")), routes=routes, expect=1)
     assert "nothing to compare: 1 of no route with a Python side" in done.stderr
+
+
+def test_where_nothing_was_compared_the_answer_is_no(routes: Path, legacy: Backend) -> None:
+    legacy.when("/p/bash", plain("503 Service Unavailable"))
+    done = compare("/p/bash", routes=routes, expect=1)
+    assert "nothing was compared" in done.stderr
+    assert "legacy failed: it answered 503" in done.stdout

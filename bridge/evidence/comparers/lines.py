@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from bridge.evidence.comparers.difference import NotComparable
 from bridge.evidence.comparers.found import LONGEST, Found
@@ -36,7 +37,8 @@ def found_in_lines(
     one, other = _tree(old, tags), _tree(new, tags)
     builder.number(one)
     builder.number(other)
-    found = [_found(change) for change in changes(one, other, most)]
+    numbers = {id(node): at for at, node in enumerate(one.children, 1)}
+    found = [_found(change, numbers) for change in changes(one, other, most)]
     ends = [sorted(set(_LINE.findall(text))) for text in (old, new)]
     if not tags and ends[0] != ends[1] and all(ends):
         shown = [" ".join(map(repr, one)) for one in ends]
@@ -59,16 +61,17 @@ def _tree(text: str, tags: bool) -> Node:
     return root
 
 
-def _found(change: Change) -> Found:
+def _found(change: Change, numbers: Mapping[int, int]) -> Found:
+    """numbers: of the pieces of the old text, by identity; a line of XML has several."""
     node = change.old or change.new
     assert node is not None
     place = f"line {node.mark}"
     old, new = (one.text[:LONGEST] if one else "" for one in (change.old, change.new))
-    spot = place if change.old is not None else "lines +"
+    spot = f"piece {numbers[id(change.old)]}" if change.old is not None else "lines +"
     if change.order:
         return Found(place, "moved", "lines", old, new, kind="order")
     kind = "value" if change.what == "changed" else "node"
-    return Found(place, change.what, spot, old, new, kind=kind, look="line")
+    return Found(place, change.what, spot, old, new, spot, kind, "line")
 
 
 def found_in_bytes(old: bytes, new: bytes) -> list[Found]:

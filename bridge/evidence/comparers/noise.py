@@ -28,6 +28,8 @@ _SEVERAL = 3  # noisy places of a row or column, so that one in their middle may
 _NEARLY_ALL = 0.75  # of those between the first and the last noisy one
 _WORD = re.compile(r"\w+")  # an address has some, too
 _INDEX = re.compile(r"\[(\d+)\]")
+_EXACT = frozenset({"status", "reason", "charset"})
+"""Places whose values are names: another one is another meaning, however alike it looks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,8 @@ class _Noises:
         texts = [own.new for own in here]
         if one.new in texts:
             return True
+        if one.place in _EXACT:
+            return False
         noisy = [region for text in texts for region in regions(one.old, text)]
         pairs = self._pairs(one)
         noisy += [region for pair in pairs for region in regions(*pair)]

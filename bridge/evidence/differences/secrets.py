@@ -28,8 +28,12 @@ _HEADERS = frozenset(
         "x-csrf-token",
         "x-xsrf-token",
         "x-amz-security-token",
+        "x-amzn-oidc-data",
     )
 )
+_NO_SECRETS = frozenset({"surrogate-key", "xkey", "x-cache-key", "idempotency-key"})
+"""Headers whose names look as if they had some."""
+
 _PARTS = (
     "passw",
     "passphrase",
@@ -44,6 +48,7 @@ _PARTS = (
     "xsrf",
     "apikey",
     "nonce",
+    "sectok",
 )
 _WORDS = frozenset(
     ("auth", "code", "jwt", "key", "oauth", "otp", "pass", "pin", "sid", "sig", "ticket")
@@ -68,6 +73,10 @@ def is_secret_name(name: str) -> bool:
     return folded in _WORDS or any(word.lower() in _WORDS for word in _WORD.findall(plain[-80:]))
 
 
+def _is_secret_header(lowered: str) -> bool:
+    return lowered in _HEADERS or (lowered not in _NO_SECRETS and is_secret_name(lowered))
+
+
 def _pairs(text: str) -> Iterator[re.Match[str]]:
     for match in _PAIR.finditer(text):
         # In HTML `&` is written `&amp;`, and its `;` stands before the name.
@@ -90,7 +99,7 @@ def of_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _of_header(lowered: str, value: str) -> str:
-    if lowered in _HEADERS:
+    if _is_secret_header(lowered):
         kind, space, rest = value.partition(" ")
         return f"{kind} {MASK}" if space and rest and kind.isalpha() else MASK
     if lowered == "cookie":
@@ -151,7 +160,7 @@ class Secrets:
 
 
 def _values(lowered: str, value: str) -> Iterator[str]:
-    if lowered in _HEADERS:
+    if _is_secret_header(lowered):
         yield from value.split()[-1:]
     elif lowered in ("cookie", "set-cookie"):
         pairs = value.split(";")

@@ -192,3 +192,21 @@ def test_values_of_one_source_are_alike(kinds: list[str], seed: int) -> None:
     }
     make = sources[kinds[0]]
     assert like([make(), make()], make())
+
+
+@pytest.mark.parametrize("status", [404, 403, 200])
+def test_a_status_that_varies_explains_no_third_one(status: int) -> None:
+    pages = [answer("x", status=one) for one in (200, 302, 404, 403)]
+    learned = settle(pages[0], pages[1], pages[1], pages[0], Rules()).learned
+    wrong = answer("x", status=status)
+    result = settle(pages[0], wrong, pages[1], wrong, Rules(), known=learned)
+    assert [one.place for one in result.different] == (["status"] if status != 200 else [])
+
+
+def test_xml_in_one_line_has_noise_in_one_of_its_pieces_alone() -> None:
+    text = "<r><views>{}</views><price>{}</price></r>"
+    values = (("1234", "1000"), ("2345", "2000"), ("3456", "1000"), ("4567", "2000"))
+    pages = [answer(text.format(*one), "application/xml") for one in values]
+    first = settle(*pages, Rules())
+    for result in (first, settle(*pages, Rules(), known=first.learned)):
+        assert [one.python for one in result.different] == ["<price>2000</price>"]

@@ -13,7 +13,13 @@ from bridge.evidence.answers import Asked
 from bridge.evidence.differences.file import NAME
 from bridge.evidence.differences.found import Sample, Shown
 from bridge.evidence.differences.hiding import CannotHide, Hider
-from bridge.evidence.differences.secrets import Secrets, is_secret_name, of_headers, of_text
+from bridge.evidence.differences.secrets import (
+    MASK,
+    Secrets,
+    is_secret_name,
+    of_headers,
+    of_text,
+)
 from bridge.evidence.differences.store import Evidence
 from tests.evidence.differences.notes import answer, difference, kept, note
 
@@ -266,3 +272,18 @@ def test_the_bytes_of_a_sample_are_no_bomb(tmp_path: Path) -> None:
 
     with pytest.raises(Exception, match=NAME):
         evidence.group(1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Api-Key", "X-Access-Token", "Private-Token", "X-WP-Nonce", "X-Session-Id",
+     "Cf-Access-Jwt-Assertion", "X-Amzn-Oidc-Data", "X-Auth"],
+)  # fmt: skip
+def test_a_header_with_the_name_of_a_secret_has_one_wherever_it_stands(name: str) -> None:
+    value = "s3cr3tvalue12345"
+    assert of_headers([(name, value)]) == [(name, MASK)]
+    assert value not in Secrets([[(name, value)]]).out_of(f"<p>{value}</p>")
+
+
+def test_headers_with_names_of_caches_stay() -> None:
+    assert of_headers([("Surrogate-Key", "page-1")]) == [("Surrogate-Key", "page-1")]
