@@ -266,19 +266,26 @@ class _Comparison:
             ) from None
 
     def _note(self, one: One, verdict: Verdict) -> None:
-        """Count it, and keep what is said in the end."""
+        """Count it, and keep what is said in the end: a terminal's text ends up in logs."""
         from bridge.evidence.answers import Kind
+        from bridge.evidence.differences.secrets import Secrets
 
         self.tally.note(one.route, verdict.kind)
-        if verdict.kind is Kind.NOISE:
+        if verdict.kind is Kind.NOISE and self.suggest:
             self.noise += [(one.route, difference) for difference in verdict.differences]
         elif verdict.kind in (Kind.DECLINED, Kind.NOT_COMPARED):
             self.why[one.route, verdict.kind, verdict.why[:120]] += 1
         elif verdict.kind is Kind.DIFFERENT:
+            answers = [answer for answer in (verdict.legacy, verdict.python) if answer is not None]
+            headers = [one.asked.headers, *(answer.headers for answer in answers)]
+            secrets = Secrets(headers, [one.asked.target])
             for difference in verdict.differences:
                 group = one.route, difference.what, difference.group
-                first = one.asked.target, difference.legacy, difference.python
-                self.first.setdefault(group, first)
+                if group not in self.first:
+                    place = difference.place
+                    legacy = secrets.out_of_excerpt(place, difference.legacy)
+                    python = secrets.out_of_excerpt(place, difference.python)
+                    self.first[group] = secrets.out_of(one.asked.target), legacy, python
             self.groups.update({(one.route, d.what, d.group) for d in verdict.differences})
         self.used |= verdict.used
 

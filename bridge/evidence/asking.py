@@ -24,7 +24,7 @@ from bridge.proxy.tools.sides import LEGACY, Heard, Sides, environ_of
 from bridge.reasons import Reason
 from bridge.sync import freshness
 
-__all__ = ["PURPOSE", "Both", "NoAnswer"]
+__all__ = ["PURPOSE", "Both", "NoAnswer", "failed"]
 
 PURPOSE = ("Purpose", "bridge-compare")
 """The header of a request that no visitor has made: PHP can tell, and leave its counters alone."""
@@ -47,6 +47,15 @@ class NoAnswer(BridgeError):
     def __init__(self, kind: Kind, why: str, reason: str = "") -> None:
         self.kind, self.why, self.reason = kind, why, reason
         super().__init__(why)
+
+
+def failed(status: int) -> str:
+    """Why an answer of legacy's with this status is nothing to compare with; empty where it is."""
+    if status >= 500:
+        return f"legacy failed: it answered {status}"
+    if status == 429:
+        return "legacy answered 429, as it is asked too often: lower --rate, or `rate` of shadow"
+    return ""
 
 
 class Both:
@@ -74,10 +83,7 @@ class Both:
         heard, body = self._ask(LEGACY, asked, None)
         if heard.outcome.backend == "bridge":
             raise NoAnswer(Kind.NOT_COMPARED, f"legacy failed: {heard.outcome.error}")
-        if heard.status >= 500:
-            raise NoAnswer(Kind.NOT_COMPARED, f"legacy failed: it answered {heard.status}")
-        if heard.status == 429:
-            why = "legacy answered 429, as it is asked too often: lower --rate, or `rate` of shadow"
+        if why := failed(heard.status):
             raise NoAnswer(Kind.NOT_COMPARED, why)
         return body.answer(heard, {})
 

@@ -214,3 +214,14 @@ def test_where_nothing_was_compared_the_answer_is_no(routes: Path, legacy: Backe
     done = compare("/p/bash", routes=routes, expect=1)
     assert "nothing was compared" in done.stderr
     assert "legacy failed: it answered 503" in done.stdout
+
+
+def test_what_is_shown_has_no_secrets(routes: Path, legacy: Backend) -> None:
+    lines = (HTML, "Set-Cookie: sid=5ecretSession123; Path=/")
+    body = b"<!DOCTYPE html><title>vim</title><p>vim 5ecretSession123</p>"
+    legacy.when("/p/vim", plain("200 OK", *lines, body=body))
+    for words in ((), ("-o", "json")):
+        done = compare("/p/vim?token=t0kenOfTheUrl", *words, routes=routes, expect=1)
+        assert "cookie sid" in done.stdout
+        assert "5ecretSession123" not in done.stdout
+        assert "t0kenOfTheUrl" not in done.stdout

@@ -14,7 +14,7 @@ from dataclasses import replace
 import structlog
 
 from bridge.evidence.answers import Answer, Asked, Kind
-from bridge.evidence.asking import Both, NoAnswer
+from bridge.evidence.asking import Both, NoAnswer, failed
 from bridge.evidence.comparers.difference import Difference
 from bridge.evidence.comparers.ignoring import Rules
 from bridge.evidence.order import Comparing, Order, Verdict
@@ -64,8 +64,7 @@ class Looking:
         if route is None or route.app is None or copied.method not in ("GET", "HEAD"):
             return Verdict(Kind.NOT_COMPARED, "the route has no Python side any more")
         legacy = answer_of(copied) if copied.status else None
-        if legacy is not None and legacy.status >= 500:
-            why = f"legacy failed: it answered {legacy.status}"
+        if legacy is not None and (why := failed(legacy.status)):
             return Verdict(Kind.NOT_COMPARED, why, (), legacy)
         if legacy is None and not route.spec.compare.again:
             return Verdict(Kind.NOT_COMPARED, "legacy may not be asked again")

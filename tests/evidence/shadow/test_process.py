@@ -128,10 +128,11 @@ def test_each_kind_of_answer_is_counted_and_is_evidence_of_this_release(
         running.copy(f"/page?do={what}")
     running.copy(body=b"another")  # legacy answers otherwise now
     running.copy(status=503)
+    running.copy(status=429)
     running.copy(route="gone")
-    kinds = running.kinds(7)
+    kinds = running.kinds(8)
     assert kinds == {
-        "same": 1, "declined": 1, "different": 2, "noise": 1, "not-compared": 2,
+        "same": 1, "declined": 1, "different": 2, "noise": 1, "not-compared": 3,
     }  # fmt: skip
     running.process.send_signal(signal.SIGINT)
     running.process.wait(BOUND * 3)
@@ -140,7 +141,7 @@ def test_each_kind_of_answer_is_counted_and_is_evidence_of_this_release(
     found = Evidence(running.state).counts(release, rules_of(settings))
     page = found["page"]
     assert (page.same, page.declined, page.different, page.noise) == (1, 1, 2, 1)
-    assert page.not_compared + found["gone"].not_compared == 2
+    assert page.not_compared + found["gone"].not_compared == 3
 
 
 def test_legacy_is_asked_again_only_where_something_differs_and_can_tell(
